@@ -1,0 +1,5 @@
+"""Tests of the database layer run against real servers."""
+
+from __future__ import annotations
+
+from tests.db.fixtures import *  # noqa: F403  # fixtures are found by their names here
