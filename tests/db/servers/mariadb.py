@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,8 +45,8 @@ class MariaDBServer(DatabaseServer):
     }
 
     @property
-    def socket(self) -> Path:
-        """The administrator's door."""
+    def door(self) -> Path:
+        """The socket through which the administrator comes."""
         assert self.directory is not None
         return self.directory / "mysqld.sock"
 
@@ -63,7 +64,7 @@ class MariaDBServer(DatabaseServer):
         settings = {
             **FAST,
             "datadir": str(self.data),
-            "socket": str(self.socket),
+            "socket": str(self.door),
             "pid_file": f"{self.directory}/mysqld.pid",
             "tmpdir": str(self.directory),
             "bind_address": self.host,
@@ -85,12 +86,15 @@ class MariaDBServer(DatabaseServer):
     def execute(self, sql: str, params: tuple[object, ...] = (), dbname: str = "") -> list[tuple[Any, ...]]:
         import pymysql
 
-        connection = pymysql.connect(
-            unix_socket=str(self.socket), user="root", database=dbname or None, autocommit=True, ssl_disabled=True
-        )
-        with connection, connection.cursor() as cursor:
-            cursor.execute(sql, params or None)
-            return list(cursor.fetchall())
+        with socket.socket(socket.AF_UNIX) as line:  # PyMySQL leaks a socket of its own when nobody listens yet
+            line.connect(str(self.door))
+            connection = pymysql.Connection(
+                user="root", database=dbname or None, autocommit=True, ssl_disabled=True, defer_connect=True
+            )
+            connection.connect(line)
+            with connection, connection.cursor() as cursor:
+                cursor.execute(sql, params or None)
+                return list(cursor.fetchall())
 
     def _clients(self, dbname: str) -> list[tuple[Any, ...]]:
         return self.execute(
