@@ -1,0 +1,90 @@
+"""What can happen to a fleet. Facts, in the past tense or as a request; all frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from djworker.arbiter.roster import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The arbiter runs; nothing else does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """SIGHUP, or files that changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """SIGTERM; ``fast``: SIGINT, SIGQUIT."""
+
+    fast: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """SIGTTIN (+1), SIGTTOU (-1)."""
+
+    delta: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """The deadline that ``Fleet.next_deadline`` named has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoldReady:
+    """A mold has loaded, checked and warmed its code; its settings ask for ``policy``."""
+
+    generation: int
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class MoldGone:
+    """A mold is dead and reaped."""
+
+    generation: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker accepts."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The worker's hub turned at ``beat`` (seconds, same clock as ``now``)."""
+
+    worker_id: int
+    beat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recycle:
+    """A worker asks to be replaced."""
+
+    worker_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker is dead and reaped."""
+
+    worker_id: int
+    status: int
+
+
+Event = (
+    Started | Reload | Stop | Scale | Timer | MoldReady | MoldGone | WorkerReady | Heartbeat | Recycle | WorkerGone
+)

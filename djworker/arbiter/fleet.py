@@ -1,0 +1,425 @@
+"""The supervisor as a pure function of (event, now): no clock, no system call, no logging in here.
+
+Its promise, held by a random walk in the tests: **ready workers never fall below the target, whatever the new code does.**
+Every event ends in one level-triggered ``_reconcile``: it looks at what is there, compares it with what is wanted, and says
+what to do about it (httpcore's ``_assign_requests_to_connections`` and Kubernetes' controllers work alike).
+
+* New before old: a worker is retired only when more workers are ready than wanted.
+* Verified before trusted: a worker replaces another only after it has lived ``PROBATION`` seconds after it was ready.
+  Until the roll-out is complete the old mold is kept, warm, and three failures in a row bring it back.
+* Every process that is there owns exactly one deadline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from djworker.arbiter.commands import (
+    AdoptConfig,
+    Announce,
+    BootMold,
+    Command,
+    Exit,
+    KillMold,
+    KillWorker,
+    RetireWorker,
+    SpawnWorker,
+    StopMold,
+)
+from djworker.arbiter.events import (
+    Event,
+    Heartbeat,
+    MoldGone,
+    MoldReady,
+    Recycle,
+    Reload,
+    Scale,
+    Started,
+    Stop,
+    Timer,
+    WorkerGone,
+    WorkerReady,
+)
+from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
+
+#: Seconds that a worker must live after it was ready before an older one is retired for it. Code that dies 0.3 s after it
+#: is ready (a background greenlet that raises) passes every readiness check there is.
+PROBATION = 1.0
+#: A worker that dies younger than this counts as one more failure of a crash loop.
+STABLE = 10.0
+#: Failures in a row after which an older mold takes over again.
+PATIENCE = 3
+BACKOFF_FIRST = 0.2
+BACKOFF_MOST = 30.0
+#: More workers than wanted while replacing.
+SURGE = 1
+#: A mold that was told to stop has this long; it runs nothing.
+MOLD_GRACE = 5.0
+#: What the worker's own watchdog needs, after ``timeout``, to write the stack down before it is killed.
+WATCHDOG_MARGIN = 1.0
+#: A worker cuts its last requests itself at the end of its grace; this much later it is killed.
+GRACE_MARGIN = 2.0
+#: A process that does not even die from SIGKILL (disk sleep) is killed again after this time.
+KILL_AGAIN = 5.0
+#: Waking up later than this means that the machine, or we, were suspended.
+OVERSLEPT = 2.0
+
+
+@dataclass(slots=True)
+class Fleet:
+    """[arbiter] Molds and workers: what is there, what is wanted, what to do next."""
+
+    policy: Policy
+    roster: Roster = field(default_factory=Roster)
+    #: The generation that new workers are forked from; 0 before the first mold was ready.
+    current: int = 0
+    ever_ready: bool = False
+    stopping: bool = False
+    reload_queued: bool = False
+    reload_begun: bool = False
+    failures: int = 0
+    retry_at: float = -inf
+    scaled: int | None = None
+    _out: list[Command] = field(default_factory=list)
+    _expected: float = inf
+    _exit_code: int = 0
+
+    # -- the two calls of the loop ------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take in what happened; say what to do about it."""
+        self._out = []
+        self._forgive_suspension(now)
+        self._take_in(event, now)
+        self._reconcile(now)
+        self._expected = self.next_deadline()
+        return self._out
+
+    def next_deadline(self) -> float:
+        """When a ``Timer`` event is due, on the clock of ``now``; infinity when nothing is awaited."""
+        deadlines = [process.deadline for process in self.roster]
+        deadlines += [worker.proven_at for worker in self.roster.ready() if not worker.proven]
+        deadlines += [worker.ready_at + STABLE for worker in self._redeemers()]
+        if self.retry_at > -inf:
+            deadlines.append(self.retry_at)
+        return min(deadlines, default=inf)
+
+    # -- what is wanted -----------------------------------------------------------------------------------------------
+
+    @property
+    def target(self) -> int:
+        """Workers wanted now."""
+        return self.scaled if self.scaled is not None else self.policy.workers
+
+    @property
+    def rolling(self) -> bool:
+        """Whether a new generation is being brought in."""
+        return bool(self.roster.booting_molds()) or self._older_mold() is not None
+
+    def ready_count(self) -> int:
+        """Workers that accept."""
+        return len(self.roster.ready())
+
+    def _older_mold(self) -> MoldHandle | None:
+        ready = [m for m in self.roster.molds.values() if m.state is MoldState.READY and m.generation < self.current]
+        return max(ready, key=lambda m: m.generation, default=None)
+
+    def _redeemers(self) -> list[WorkerHandle]:
+        """Workers that end a crash loop by staying alive."""
+        if not self.failures:
+            return []
+        return [w for w in self.roster.ready(self.current) if w.ready_at > self.roster.last_failure]
+
+    def _outdated(self) -> list[WorkerHandle]:
+        return [w for w in self.roster.alive() if w.generation != self.current or w.recycle]
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _take_in(self, event: Event, now: float) -> None:
+        match event:
+            case Started():
+                self._boot_mold(now)
+            case Reload():
+                self._on_reload(now)
+            case Stop(fast):
+                self._on_stop(now, fast=fast)
+            case Scale(delta):
+                self.scaled = max(1, self.target + delta)
+                self._announce("scaled", f"{self.target} workers wanted", workers=self.target)
+            case Timer():
+                self._on_timer(now)
+            case MoldReady(generation, policy):
+                self._on_mold_ready(generation, policy)
+            case MoldGone(generation, status):
+                self._on_mold_gone(generation, status, now)
+            case WorkerReady(worker_id):
+                self._on_worker_ready(worker_id, now)
+            case Heartbeat(worker_id, beat):
+                self._on_heartbeat(worker_id, beat)
+            case Recycle(worker_id, _):
+                self._on_recycle(worker_id)
+            case WorkerGone(worker_id, status):
+                self._on_worker_gone(worker_id, status, now)
+
+    def _on_reload(self, now: float) -> None:
+        if self.stopping:
+            return
+        if self.rolling:
+            self.reload_queued = True
+            self._announce("reload_queued", "a reload is under way; one more will follow it")
+        else:
+            self._boot_mold(now)
+
+    def _on_stop(self, now: float, *, fast: bool) -> None:
+        fast = fast or self.stopping  # asked twice: whoever asks means it
+        if not self.stopping or fast:
+            self._announce("stopping", "stopping at once" if fast else "stopping", fast=fast)
+        self.stopping = True
+        if fast:
+            for worker in self.roster.draining():
+                self._retire(worker, now, grace=0.0)
+        for worker in self.roster.alive():
+            self._retire(worker, now, grace=0.0 if fast else self.policy.graceful_timeout)
+
+    def _on_timer(self, now: float) -> None:
+        for mold in list(self.roster.molds.values()):
+            if now >= mold.deadline:
+                reason = "boot_timeout" if mold.state is MoldState.BOOTING else "does not stop"
+                self._kill_mold(mold, now, reason)
+        for worker in list(self.roster.workers.values()):
+            if now >= worker.deadline:
+                self._kill_worker(worker, now, worker.overdue_reason())
+        for worker in self.roster.ready():
+            worker.proven = worker.proven or now >= worker.proven_at
+        if any(now >= worker.ready_at + STABLE for worker in self._redeemers()):
+            self.failures = 0
+
+    def _on_mold_ready(self, generation: int, policy: Policy) -> None:
+        mold = self.roster.molds.get(generation)
+        if mold is None or mold.state is not MoldState.BOOTING:
+            return
+        mold.become(MoldState.READY, inf)
+        mold.policy = policy
+        self._switch_to(mold)
+
+    def _on_mold_gone(self, generation: int, status: int, now: float) -> None:
+        mold = self.roster.molds.pop(generation)
+        if self.stopping or mold.state is MoldState.RETIRING:
+            return
+        if mold.state is not MoldState.READY:
+            self._boot_failed(generation, "the mold did not boot", now)
+        elif generation == self.current:
+            self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)
+            self._current_mold_lost(now)
+
+    def _boot_failed(self, generation: int, reason: str, now: float) -> None:
+        if not self.ever_ready:
+            self._exit(3)
+            return
+        if self._needs_mold():  # nothing to fork from: try again, ever more slowly
+            self._failed(now)
+        self._reload_failed(generation, reason)
+
+    def _current_mold_lost(self, now: float) -> None:
+        older = self._older_mold()
+        if older is not None:
+            self._roll_back(older, now)
+        elif not self.roster.booting_molds():
+            self._failed(now)
+
+    def _on_worker_ready(self, worker_id: int, now: float) -> None:
+        worker = self.roster.workers.get(worker_id)
+        if worker is None or worker.state is not WorkerState.STARTING:
+            return
+        self.ever_ready = True
+        worker.become(WorkerState.READY, now + self.policy.patience(WATCHDOG_MARGIN))
+        worker.ready_at, worker.proven_at = now, now + PROBATION
+
+    def _on_heartbeat(self, worker_id: int, beat: float) -> None:
+        worker = self.roster.workers.get(worker_id)
+        if worker is not None and worker.state is WorkerState.READY:
+            worker.deadline = max(worker.deadline, beat + self.policy.patience(WATCHDOG_MARGIN))
+
+    def _on_recycle(self, worker_id: int) -> None:
+        worker = self.roster.workers.get(worker_id)
+        if worker is not None:
+            worker.recycle = True
+
+    def _on_worker_gone(self, worker_id: int, status: int, now: float) -> None:
+        worker = self.roster.workers.pop(worker_id)
+        if self.stopping or worker.state is WorkerState.DRAINING or worker.generation != self.current:
+            return
+        if worker.ready_at == inf or now - worker.ready_at < STABLE:
+            self._failed(now)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _boot_mold(self, now: float) -> None:
+        generation = self.roster.next_generation()
+        self.roster.molds[generation] = MoldHandle(generation, MoldState.BOOTING, now + self.policy.boot_timeout)
+        self._out.append(BootMold(generation))
+        if self.ever_ready:
+            self.reload_begun = True
+            self._announce("reload_started", f"loading generation {generation}", generation=generation)
+
+    def _switch_to(self, mold: MoldHandle) -> None:
+        """New workers come from *mold* from now on."""
+        self.current, self.scaled = mold.generation, None
+        self.failures, self.retry_at = 0, -inf
+        self.policy = mold.policy or self.policy
+        self._out.append(AdoptConfig(mold.generation))
+
+    def _roll_back(self, older: MoldHandle, now: float) -> None:
+        failed = self.current
+        self._announce(
+            "rollback",
+            f"generation {failed} failed; generation {older.generation} goes on",
+            level="error",
+            generation=failed,
+            to=older.generation,
+        )
+        bad = self.roster.molds.get(failed)
+        self._switch_to(older)
+        if bad is not None:
+            self._stop_mold(bad, now)
+        self._reload_failed(failed, "its workers do not live")
+
+    def _reload_failed(self, generation: int, reason: str) -> None:
+        if self.reload_begun:
+            self.reload_begun = False
+            self._announce(
+                "reload_failed",
+                f"reload failed, generation {self.current} serves on: {reason}",
+                level="error",
+                generation=generation,
+                reason=reason,
+            )
+
+    def _failed(self, now: float) -> None:
+        self.failures += 1
+        self.roster.last_failure = now
+        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self.failures - 1))
+        self.retry_at = now + delay
+        self._announce(
+            "backoff",
+            f"failure {self.failures} in a row; next try in {delay:g} s",
+            level="warning",
+            seconds=delay,
+            failures=self.failures,
+        )
+        if not self.ever_ready and self.failures >= PATIENCE:
+            self._exit(3)
+
+    def _stop_mold(self, mold: MoldHandle, now: float) -> None:
+        mold.become(MoldState.RETIRING, now + MOLD_GRACE)
+        self._out.append(StopMold(mold.generation))
+
+    def _kill_mold(self, mold: MoldHandle, now: float, reason: str) -> None:
+        state = MoldState.RETIRING if mold.state is MoldState.RETIRING else MoldState.KILLED
+        mold.become(state, now + KILL_AGAIN)
+        self._out.append(KillMold(mold.generation, reason))
+
+    def _retire(self, worker: WorkerHandle, now: float, *, grace: float) -> None:
+        worker.become(WorkerState.DRAINING, min(worker.drain_deadline(), now + grace + GRACE_MARGIN))
+        self._out.append(RetireWorker(worker.worker_id, grace, empty_backlog=self.stopping))
+
+    def _kill_worker(self, worker: WorkerHandle, now: float, reason: str) -> None:
+        worker.become(worker.state_once_killed(), now + KILL_AGAIN)
+        self._out.append(KillWorker(worker.worker_id, reason))
+
+    def _announce(self, name: str, message: str, level: str = "info", **fields: Any) -> None:  # noqa: ANN401 - goes to a log
+        self._out.append(Announce(name, level, message, fields))
+
+    def _exit(self, code: int) -> None:
+        self.stopping = True
+        self._exit_code = code
+
+    def _forgive_suspension(self, now: float) -> None:
+        """A laptop that slept, a stopped process group: no time has passed for our children either."""
+        lost = now - self._expected
+        if lost > OVERSLEPT:
+            for process in self.roster:
+                process.deadline += lost + OVERSLEPT  # and a moment to beat
+
+    # -- policy -------------------------------------------------------------------------------------------------------
+
+    def _needs_mold(self) -> bool:
+        mold = self.roster.molds.get(self.current)
+        return mold is None or mold.state is not MoldState.READY
+
+    def _reconcile(self, now: float) -> None:
+        if self.stopping:
+            self._wind_down(now)
+            return
+        self._bring_back_old_code(now)
+        self._shrink(now)
+        if now >= self.retry_at:
+            self.retry_at = -inf
+            self._grow(now)
+        self._complete_rollout(now)
+        if self.reload_queued and not self.rolling:
+            self.reload_queued = False
+            self._boot_mold(now)
+
+    def _bring_back_old_code(self, now: float) -> None:
+        older = self._older_mold()
+        if self.failures >= PATIENCE and older is not None:
+            self._roll_back(older, now)
+        for worker in self.roster.starting():
+            if worker.generation != self.current:  # of a generation that was given up
+                self._retire(worker, now, grace=0.0)
+
+    def _grow(self, now: float) -> None:
+        if self._needs_mold():
+            if not self.roster.booting_molds():
+                self._boot_mold(now)
+            return
+        while self._may_spawn():
+            worker = self.roster.new_worker(self.current, now + self.policy.boot_timeout)
+            self._out.append(SpawnWorker(worker.worker_id, worker.slot, worker.generation))
+
+    def _may_spawn(self) -> bool:
+        alive = self.roster.alive()
+        outdated = self._outdated()
+        fresh = len(alive) - len(outdated)
+        if self.failures and self.roster.starting():  # in a crash loop, one at a time
+            return False
+        # With fewer workers wanted than before, the outdated ones alone may exceed the target; there is still one surge.
+        room = max(self.target, len(outdated)) + SURGE if outdated else self.target
+        return fresh < self.target and len(alive) < room
+
+    def _shrink(self, now: float) -> None:
+        """Retire what is too much, oldest code first; never below the target of workers that are ready and proven."""
+        surplus = sum(worker.proven for worker in self.roster.ready()) - self.target
+        if surplus <= 0 or not any(worker.proven for worker in self.roster.ready(self.current)):
+            return  # code that has proved nothing retires nobody, even where it wants fewer workers
+        outdated = [w for w in self._outdated() if w.state is WorkerState.READY]
+        outdated.sort(key=lambda w: (w.generation == self.current, w.worker_id))
+        others = sorted((w for w in self.roster.ready() if w not in outdated), key=lambda w: -w.slot)
+        for worker in (outdated + others)[:surplus]:
+            self._retire(worker, now, grace=self.policy.graceful_timeout)
+
+    def _complete_rollout(self, now: float) -> None:
+        if any(worker.generation != self.current for worker in self.roster.alive()):
+            return
+        if sum(worker.proven for worker in self.roster.ready(self.current)) < self.target:
+            return
+        for mold in self.roster.molds.values():
+            if mold.state is MoldState.READY and mold.generation != self.current:
+                self._stop_mold(mold, now)
+        if self.reload_begun and not self.roster.booting_molds():
+            self.reload_begun = False
+            self._announce("reload_done", f"generation {self.current} serves", generation=self.current)
+
+    def _wind_down(self, now: float) -> None:
+        for worker in self.roster.alive():
+            self._retire(worker, now, grace=self.policy.graceful_timeout)
+        for mold in self.roster.molds.values():
+            if mold.state is MoldState.BOOTING:
+                self._kill_mold(mold, now, "stopping")
+            elif mold.state is MoldState.READY:
+                self._stop_mold(mold, now)
+        if not self.roster.workers and not self.roster.molds:
+            self._out.append(Exit(self._exit_code))

@@ -1,0 +1,166 @@
+"""Who is there: the arbiter's handles on molds and workers, and the one door through which each changes its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import chain
+from math import inf
+from typing import TYPE_CHECKING
+
+from djworker.scoreboard import free_slot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the configuration asks of a fleet; times in seconds."""
+
+    workers: int
+    timeout: float
+    boot_timeout: float
+    graceful_timeout: float
+
+    def patience(self, margin: float) -> float:
+        """How long a silent worker is left alone; 0 in the settings means for ever."""
+        return self.timeout + margin if self.timeout else inf
+
+
+class MoldState(Enum):
+    """BOOTING → READY → RETIRING → gone; KILLED when it did not boot in time."""
+
+    BOOTING = "booting"
+    READY = "ready"
+    RETIRING = "retiring"
+    KILLED = "killed"
+
+
+class WorkerState(Enum):
+    """STARTING → READY → DRAINING → gone; KILLED when it missed the deadline of its state."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    KILLED = "killed"
+
+
+_MOLD_MOVES = {
+    MoldState.BOOTING: {MoldState.READY, MoldState.KILLED},
+    MoldState.READY: {MoldState.RETIRING},
+    MoldState.RETIRING: {MoldState.RETIRING},
+    MoldState.KILLED: {MoldState.KILLED},
+}
+_WORKER_MOVES = {
+    WorkerState.STARTING: {WorkerState.READY, WorkerState.DRAINING, WorkerState.KILLED},
+    WorkerState.READY: {WorkerState.DRAINING, WorkerState.KILLED},
+    WorkerState.DRAINING: {WorkerState.DRAINING},
+    WorkerState.KILLED: {WorkerState.KILLED},
+}
+
+
+@dataclass(slots=True)
+class MoldHandle:
+    """[arbiter] A mold, seen from outside."""
+
+    generation: int
+    state: MoldState
+    deadline: float
+    policy: Policy | None = None
+
+    def become(self, state: MoldState, deadline: float) -> None:
+        """Change state; every state has its own deadline."""
+        if state not in _MOLD_MOVES[self.state]:
+            msg = f"bug: a mold cannot go from {self.state.value} to {state.value}"
+            raise AssertionError(msg)
+        self.state, self.deadline = state, deadline
+
+
+@dataclass(slots=True)
+class WorkerHandle:
+    """[arbiter] A worker, seen from outside."""
+
+    worker_id: int
+    slot: int
+    generation: int
+    state: WorkerState
+    deadline: float
+    ready_at: float = inf
+    proven_at: float = inf
+    proven: bool = False
+    recycle: bool = False
+
+    def become(self, state: WorkerState, deadline: float) -> None:
+        """Change state; every state has its own deadline."""
+        if state not in _WORKER_MOVES[self.state]:
+            msg = f"bug: a worker cannot go from {self.state.value} to {state.value}"
+            raise AssertionError(msg)
+        self.state, self.deadline = state, deadline
+
+    def overdue_reason(self) -> str:
+        """Why it is killed at its deadline."""
+        return {
+            WorkerState.STARTING: "boot_timeout",
+            WorkerState.READY: "timeout",
+            WorkerState.DRAINING: "graceful_timeout",
+            WorkerState.KILLED: "survived SIGKILL",
+        }[self.state]
+
+    def drain_deadline(self) -> float:
+        """A second request to retire may only bring the end nearer."""
+        return self.deadline if self.state is WorkerState.DRAINING else inf
+
+    def state_once_killed(self) -> WorkerState:
+        """One that was draining is not missed, whatever ends it."""
+        return self.state if self.state is WorkerState.DRAINING else WorkerState.KILLED
+
+
+@dataclass(slots=True)
+class Roster:
+    """[arbiter] All molds and workers that exist as processes. Gauges are lengths of these collections."""
+
+    molds: dict[int, MoldHandle] = field(default_factory=dict)
+    workers: dict[int, WorkerHandle] = field(default_factory=dict)
+    last_generation: int = 0
+    last_worker: int = 0
+    last_failure: float = -inf
+
+    def __iter__(self) -> Iterator[MoldHandle | WorkerHandle]:
+        return chain(self.molds.values(), self.workers.values())
+
+    def next_generation(self) -> int:
+        """A number that no generation had."""
+        self.last_generation += 1
+        return self.last_generation
+
+    def new_worker(self, generation: int, deadline: float) -> WorkerHandle:
+        """A handle on a worker that is about to be forked."""
+        self.last_worker += 1
+        slot = free_slot({w.slot for w in self.workers.values()})
+        worker = WorkerHandle(self.last_worker, slot, generation, WorkerState.STARTING, deadline)
+        self.workers[worker.worker_id] = worker
+        return worker
+
+    def booting_molds(self) -> list[MoldHandle]:
+        """Molds that load code now."""
+        return [m for m in self.molds.values() if m.state is MoldState.BOOTING]
+
+    def _in(self, *states: WorkerState) -> list[WorkerHandle]:
+        return [w for w in self.workers.values() if w.state in states]
+
+    def alive(self) -> list[WorkerHandle]:
+        """Workers that serve or will."""
+        return self._in(WorkerState.STARTING, WorkerState.READY)
+
+    def starting(self) -> list[WorkerHandle]:
+        """Workers between fork and ready."""
+        return self._in(WorkerState.STARTING)
+
+    def draining(self) -> list[WorkerHandle]:
+        """Workers that finish what runs."""
+        return self._in(WorkerState.DRAINING)
+
+    def ready(self, generation: int | None = None) -> list[WorkerHandle]:
+        """Workers that accept, of one generation or of all."""
+        return [w for w in self._in(WorkerState.READY) if generation in (None, w.generation)]

@@ -1,0 +1,145 @@
+"""What djworker asks of the operating system beyond the standard library: a short list, each with the reason for it."""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import pwd
+import signal
+import sys
+import time
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_CHILD_SUBREAPER = 36
+
+LINUX = sys.platform == "linux"
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def become_subreaper() -> bool:
+    """Adopt orphaned grandchildren, so that workers which the mold forks become the arbiter's own children.
+
+    Returns:
+        False where the system has no such thing (macOS): there the arbiter starts one mold per worker.
+    """
+    if not LINUX or os.environ.get("DJWORKER_NO_SUBREAPER"):
+        return False
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    return True
+
+
+def die_with(parent: int) -> None:
+    """Ask the kernel for SIGKILL when *parent* dies, so that nobody outlives the arbiter, not even with a blocked hub.
+
+    To be called after a change of user (which clears it) and after re-parenting (the signal belongs to the parent of that
+    moment). Does nothing where the kernel has no such service; EOF on the channel is the second net.
+    """
+    if not LINUX:
+        return
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died between the fork and the call
+        os._exit(1)
+
+
+def wait_for_parent(parent: int, limit: float = 5.0) -> None:
+    """Wait until this process, just orphaned by its middle parent, has been adopted by *parent*.
+
+    Raises:
+        TimeoutError: *parent* did not adopt it.
+    """
+    deadline = time.monotonic() + limit
+    while os.getppid() != parent:
+        if time.monotonic() > deadline:
+            msg = f"process {os.getpid()} was adopted by {os.getppid()}, not by the arbiter {parent}"
+            raise TimeoutError(msg)
+        os.sched_yield()  # microseconds; a patched time.sleep would need the hub
+
+
+def reap() -> list[tuple[int, int]]:
+    """Every child that is dead by now, as (pid, exit code or minus the signal). We may be PID 1, so none is left."""
+    dead = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return dead
+        if pid == 0:
+            return dead
+        dead.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def kill(pid: int, number: int) -> None:
+    """Send a signal to a child, which may be gone already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def drop_privileges(user: str | None, group: str | None) -> None:
+    """Become *user* and *group*, supplementary groups included, for good.
+
+    Raises:
+        KeyError: no such user or group.
+        PermissionError: this process may not.
+    """
+    entry = _user(user) if user is not None else None
+    gid = _group(group) if group is not None else (entry.pw_gid if entry else None)
+    if gid is not None and (gid, gid) != (os.getgid(), os.getegid()):
+        if entry is not None:
+            os.initgroups(entry.pw_name, gid)
+        else:
+            os.setgroups([gid])
+        os.setgid(gid)
+    if entry is not None and entry.pw_uid != os.getuid():
+        os.setuid(entry.pw_uid)
+        os.environ.update(HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name)
+
+
+def _user(user: str) -> pwd.struct_passwd:
+    return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+
+
+def _group(group: str) -> int:
+    return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+
+
+def set_title(title: str) -> None:
+    """The name that ``ps`` shows."""
+    import setproctitle  # noqa: PLC0415 - the only thing in the arbiter that is not the standard library (see docs/decisions)
+
+    setproctitle.setproctitle(title)
+
+
+def describe(code: int) -> str:
+    """An exit code in words: ``exit code 3``, ``SIGKILL``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def raise_descriptor_limit() -> int:
+    """Lift the soft limit of open descriptors to the hard one: thousands of idle connections need it.
+
+    Returns:
+        The limit now in force.
+    """
+    import resource  # noqa: PLC0415 - absent on platforms where a check should still import this module
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):  # macOS reports a hard limit that it then refuses
+            return soft
+    return hard

@@ -1,0 +1,306 @@
+"""The supervisor's decisions, one situation at a time. No process, no clock, no sleep."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from djworker.arbiter.commands import (
+    AdoptConfig,
+    Announce,
+    BootMold,
+    Command,
+    Exit,
+    KillMold,
+    KillWorker,
+    RetireWorker,
+    SpawnWorker,
+    StopMold,
+)
+from djworker.arbiter.events import (
+    Event,
+    Heartbeat,
+    MoldGone,
+    MoldReady,
+    Recycle,
+    Reload,
+    Scale,
+    Started,
+    Stop,
+    Timer,
+    WorkerGone,
+    WorkerReady,
+)
+from djworker.arbiter.fleet import BACKOFF_FIRST, BACKOFF_MOST, PATIENCE, PROBATION, STABLE, Fleet
+from djworker.arbiter.roster import Policy, WorkerState
+
+POLICY = Policy(workers=2, timeout=30, boot_timeout=60, graceful_timeout=30)
+
+
+class Story:
+    """A fleet and the clock it is told about."""
+
+    def __init__(self, policy: Policy = POLICY) -> None:
+        self.fleet = Fleet(policy)
+        self.now = 100.0
+        self.said: list[Announce] = []
+
+    def tell(self, event: Event, after: float = 0.0) -> list[Command]:
+        """Let *event* happen *after* seconds; what the fleet wants done, without what it says."""
+        self.now += after
+        commands = self.fleet.handle(event, self.now)
+        self.said += [c for c in commands if isinstance(c, Announce)]
+        return [c for c in commands if not isinstance(c, Announce)]
+
+    def until_due(self) -> list[Command]:
+        """Sleep until the fleet's own deadline, beating for every worker like a healthy one."""
+        due = self.fleet.next_deadline()
+        assert due < inf
+        for worker in self.fleet.roster.ready():
+            self.fleet.handle(Heartbeat(worker.worker_id, due), self.now)
+        self.now = max(self.now, due)
+        return self.tell(Timer())
+
+    def events(self) -> list[str]:
+        return [a.event for a in self.said]
+
+    @classmethod
+    def serving(cls, policy: Policy = POLICY) -> Story:
+        """Generation 1 serves, proven and stable."""
+        story = cls(policy)
+        assert story.tell(Started()) == [BootMold(1)]
+        spawned = story.tell(MoldReady(1, policy), 1)
+        assert spawned == [AdoptConfig(1), *(SpawnWorker(i + 1, i, 1) for i in range(policy.workers))]
+        for i in range(policy.workers):
+            assert story.tell(WorkerReady(i + 1), 0.5) == []
+        for _ in range(int(STABLE) + 1):
+            assert story.tell(Timer(), 1) == []
+        for worker in story.fleet.roster.ready():
+            story.tell(Heartbeat(worker.worker_id, story.now))
+        story.said.clear()
+        return story
+
+
+def test_reload_brings_new_before_old() -> None:
+    story = Story.serving()
+    assert story.tell(Reload()) == [BootMold(2)]
+    assert story.tell(MoldReady(2, POLICY), 1) == [AdoptConfig(2), SpawnWorker(3, 2, 2)]
+    assert story.tell(WorkerReady(3), 1) == []
+    assert story.tell(Timer(), PROBATION) == [RetireWorker(1, 30, empty_backlog=False), SpawnWorker(4, 3, 2)]
+    assert story.fleet.roster.workers[1].state is WorkerState.DRAINING
+    assert story.tell(WorkerGone(1, 0), 1) == []
+
+
+def test_a_whole_rollout() -> None:
+    story = Story.serving()
+    story.tell(Reload())
+    story.tell(MoldReady(2, POLICY), 1)
+    story.tell(WorkerReady(3), 1)
+    assert RetireWorker(1, 30, empty_backlog=False) in story.tell(Timer(), PROBATION)
+    story.tell(WorkerGone(1, 0), 1)
+    (starting,) = story.fleet.roster.starting()
+    story.tell(WorkerReady(starting.worker_id), 1)
+    commands = story.tell(Timer(), PROBATION)
+    assert RetireWorker(2, 30, empty_backlog=False) in commands
+    assert StopMold(1) in commands
+    assert story.events() == ["reload_started", "reload_done"]
+    assert {w.generation for w in story.fleet.roster.ready()} == {2}
+
+
+def test_code_that_does_not_import_touches_nothing() -> None:
+    story = Story.serving()
+    story.tell(Reload())
+    assert story.tell(MoldGone(2, 3), 1) == []
+    assert story.fleet.current == 1
+    assert story.fleet.ready_count() == 2
+    assert story.events() == ["reload_started", "reload_failed"]
+    assert story.tell(Reload(), 1) == [BootMold(3)], "the next good HUP works"
+
+
+def test_an_import_that_hangs_is_killed_at_its_deadline() -> None:
+    story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
+    story.tell(Reload())
+    assert story.tell(Timer(), 59) == []
+    assert story.tell(Timer(), 1) == [KillMold(2, "boot_timeout")]
+    assert story.tell(MoldGone(2, -9)) == []
+    assert story.fleet.current == 1
+
+
+@pytest.mark.parametrize("ready_first", [False, True])
+def test_workers_that_die_bring_the_old_mold_back(ready_first: bool) -> None:  # noqa: FBT001
+    story = Story.serving()
+    story.tell(Reload())
+    story.tell(MoldReady(2, POLICY), 1)
+    for _ in range(PATIENCE):
+        (worker,) = story.fleet.roster.starting()
+        if ready_first:
+            assert story.tell(WorkerReady(worker.worker_id), 1) == []
+        commands = story.tell(WorkerGone(worker.worker_id, 1), 0.3)
+        if story.fleet.current == 2:
+            commands = story.until_due()
+            while not story.fleet.roster.starting():
+                commands = story.until_due()
+    assert commands == [AdoptConfig(1), StopMold(2)]
+    assert story.fleet.current == 1
+    assert story.fleet.ready_count() == 2
+    assert story.events()[-2:] == ["rollback", "reload_failed"]
+
+
+def test_a_crashed_worker_is_replaced_at_once() -> None:
+    story = Story.serving()
+    assert story.tell(WorkerGone(1, -11)) == [SpawnWorker(3, 0, 1)]
+
+
+def test_a_worker_that_misses_its_beat_is_killed_and_replaced() -> None:
+    story = Story.serving()
+    story.tell(Heartbeat(2, story.now + 20))
+    assert story.tell(Timer(), 30.9) == []
+    assert story.tell(Timer(), 0.1) == [KillWorker(1, "timeout"), SpawnWorker(3, 2, 1)]
+    assert story.fleet.roster.workers[1].state is WorkerState.KILLED
+    assert story.tell(WorkerGone(1, -9)) == []
+
+
+def test_a_worker_whose_boot_hangs_is_killed() -> None:
+    story = Story(POLICY)
+    story.tell(Started())
+    story.tell(MoldReady(1, POLICY), 1)
+    assert KillWorker(1, "boot_timeout") in story.tell(Timer(), 60)
+
+
+def test_a_crash_loop_backs_off_and_recovers() -> None:
+    story = Story.serving()
+    delays = []
+    story.tell(WorkerGone(1, 1))
+    for _ in range(9):
+        while not story.fleet.roster.starting():
+            story.until_due()
+        (worker,) = story.fleet.roster.starting()
+        story.tell(WorkerReady(worker.worker_id), 0.1)
+        story.tell(WorkerGone(worker.worker_id, 1), 0.3)
+        delays.append(story.said[-1].fields["seconds"])
+    assert delays[0] == BACKOFF_FIRST
+    assert delays == sorted(delays)
+    assert delays[-1] == BACKOFF_MOST
+    while not story.fleet.roster.starting():
+        story.until_due()
+    story.tell(WorkerReady(story.fleet.roster.starting()[0].worker_id), 0.1)
+    for _ in range(3):
+        story.until_due()
+    assert story.fleet.failures == 0
+
+
+def test_term_drains_and_exits() -> None:
+    story = Story.serving()
+    assert story.tell(Stop(fast=False)) == [
+        RetireWorker(1, 30, empty_backlog=True),
+        RetireWorker(2, 30, empty_backlog=True),
+        StopMold(1),
+    ]
+    assert story.tell(WorkerGone(1, 0), 1) == []
+    assert story.tell(MoldGone(1, 0), 1) == []
+    assert story.tell(WorkerGone(2, 0), 1) == [Exit(0)]
+
+
+def test_what_does_not_drain_is_killed() -> None:
+    story = Story.serving()
+    story.tell(Stop(fast=False))
+    story.tell(MoldGone(1, 0))
+    assert story.tell(Timer(), 32) == [KillWorker(1, "graceful_timeout"), KillWorker(2, "graceful_timeout")]
+
+
+def test_int_cuts_a_graceful_stop_short() -> None:
+    story = Story.serving()
+    story.tell(Stop(fast=False))
+    assert story.tell(Stop(fast=True), 1) == [
+        RetireWorker(1, 0, empty_backlog=True),
+        RetireWorker(2, 0, empty_backlog=True),
+    ]
+    assert story.fleet.next_deadline() < story.now + 3
+
+
+@pytest.mark.parametrize("moment", ["booting", "switched", "retiring"])
+def test_term_works_during_a_rollout(moment: str) -> None:
+    story = Story.serving()
+    story.tell(Reload())
+    if moment != "booting":
+        story.tell(MoldReady(2, POLICY), 1)
+    if moment == "retiring":
+        story.tell(WorkerReady(3), 1)
+        story.tell(Timer(), PROBATION)
+    story.tell(Stop(fast=False))
+    for worker in list(story.fleet.roster.workers):
+        story.tell(WorkerGone(worker, 0))
+    last: list[Command] = []
+    for generation in list(story.fleet.roster.molds):
+        last = story.tell(MoldGone(generation, 0))
+    assert last == [Exit(0)]
+
+
+def test_three_hups_make_two_reloads() -> None:
+    story = Story.serving()
+    assert story.tell(Reload()) == [BootMold(2)]
+    assert story.tell(Reload()) == []
+    assert story.tell(Reload()) == []
+    assert story.tell(MoldGone(2, 3)) == [BootMold(3)]
+    assert story.tell(MoldGone(3, 3)) == []
+
+
+def test_first_start_that_cannot_import_exits_3_at_once() -> None:
+    story = Story()
+    story.tell(Started())
+    assert story.tell(MoldGone(1, 3)) == [Exit(3)]
+
+
+def test_workers_that_never_boot_exit_3() -> None:
+    story = Story(Policy(1, 30, 60, 30))
+    story.tell(Started())
+    story.tell(MoldReady(1, story.fleet.policy))
+    for _ in range(PATIENCE):
+        while not story.fleet.roster.starting():
+            story.until_due()
+        story.tell(WorkerGone(story.fleet.roster.starting()[0].worker_id, 1), 0.1)
+    assert story.tell(MoldGone(1, 0)) == [Exit(3)]
+
+
+def test_scale_up_and_down() -> None:
+    story = Story.serving()
+    assert story.tell(Scale(+1)) == [SpawnWorker(3, 2, 1)]
+    story.tell(WorkerReady(3), 1)
+    story.tell(Timer(), PROBATION)
+    assert story.tell(Scale(-1)) == [RetireWorker(3, 30, empty_backlog=False)]
+    story.tell(Scale(-1))
+    story.tell(Scale(-1))
+    assert story.fleet.target == 1, "TTOU never takes the last one"
+
+
+def test_fewer_workers_after_a_reload() -> None:
+    story = Story.serving(Policy(4, 30, 60, 30))
+    story.tell(Reload())
+    assert SpawnWorker(5, 4, 2) in story.tell(MoldReady(2, Policy(1, 30, 60, 30)), 1)
+    story.tell(WorkerReady(5), 1)
+    retired = [c.worker_id for c in story.tell(Timer(), PROBATION) if isinstance(c, RetireWorker)]
+    assert retired == [1, 2, 3, 4]
+
+
+def test_recycling_replaces_first() -> None:
+    story = Story.serving()
+    assert story.tell(Recycle(1, "max_requests")) == [SpawnWorker(3, 2, 1)]
+    assert story.tell(Recycle(2, "max_requests")) == [], "one at a time"
+    story.tell(WorkerReady(3), 1)
+    assert RetireWorker(1, 30, empty_backlog=False) in story.tell(Timer(), PROBATION)
+
+
+def test_a_lost_mold_is_replaced_and_the_generation_rolls() -> None:
+    story = Story.serving()
+    assert story.tell(MoldGone(1, -9)) == []
+    assert story.tell(Timer(), BACKOFF_FIRST) == [BootMold(2)]
+    assert story.tell(MoldGone(2, 3)) == []
+    assert story.fleet.ready_count() == 2
+    assert story.tell(Timer(), BACKOFF_MOST) == [BootMold(3)], "a broken tree is tried again, ever more slowly"
+
+
+def test_nobody_is_killed_after_a_suspension() -> None:
+    story = Story.serving()
+    assert story.tell(Timer(), 3600) == []
+    assert story.fleet.ready_count() == 2
