@@ -1,0 +1,277 @@
+"""Every option, declared once.
+
+From this table come ``settings.DJWORKER`` (upper-case keys), the ``DJWORKER_*`` environment, the command line,
+``--print-config``, the system checks and the reference page of the documentation.
+Precedence: command line, then environment, then settings, then default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from djworker.cpus import cpu_count
+from djworker.options import ConfigError, Option, Problem, option, table
+from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, SECONDS, SIZE, TEXT, UMASK, WHOLE, choice
+
+__all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
+
+DAY = 86_400
+MEBIBYTE = 1 << 20
+# Apache's "combined" with the time taken in microseconds at its end; gunicorn's atoms.
+ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
+
+
+def inherited_umask() -> int:
+    """Return this process's umask. The only portable way to read it is to set it twice."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """[arbiter, mold, worker] One complete configuration. Times are in seconds, sizes in bytes."""
+
+    bind: tuple[str, ...] = option(
+        ("127.0.0.1:8000",),
+        ADDRESSES,
+        "Listening",
+        """Where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; several are possible. The variable PORT means
+        0.0.0.0:$PORT, and sockets that systemd passes (LISTEN_FDS) come before both.""",
+        reloadable=False,
+        flags=("-b",),
+    )
+    backlog: int = option(
+        2048,
+        WHOLE,
+        "Listening",
+        "Connections that may wait in the kernel to be accepted. The system's own limit (net.core.somaxconn) caps it.",
+        minimum=1,
+        maximum=65_535,
+        reloadable=False,
+    )
+    workers: int = option(
+        cpu_count,
+        WHOLE,
+        "Workers",
+        "Worker processes. A worker is one thread of Python, so one for each processor is right for most sites.",
+        minimum=1,
+        maximum=1024,
+        flags=("-w",),
+        environment=("WEB_CONCURRENCY",),
+        default_note="the processors that the cgroup allows",
+    )
+    worker_connections: int = option(
+        1000,
+        WHOLE,
+        "Workers",
+        "Requests that one worker runs at once. Idle keep-alive connections do not count.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    max_requests: int = option(
+        0,
+        WHOLE,
+        "Workers",
+        "Replace a worker after so many requests, replacement first; 0 never does. It hides leaks of memory.",
+        minimum=0,
+        maximum=10**12,
+    )
+    max_requests_jitter: int = option(
+        0,
+        WHOLE,
+        "Workers",
+        "Add a random number up to this to max_requests, so that workers are not replaced all at the same time.",
+        minimum=0,
+        maximum=10**12,
+    )
+    warm_up: tuple[str, ...] = option(
+        (),
+        PATHS,
+        "Workers",
+        "Paths that a new generation requests from itself before it counts as ready, such as /,/products/.",
+    )
+    timeout: float = option(
+        30.0,
+        SECONDS,
+        "Deadlines",
+        """A worker whose loop has not turned for so long is blocked: its stack is logged, it is killed and replaced; 0
+        switches that off. A slow request that waits (for a database, for a service) blocks nothing.""",
+        minimum=0,
+        maximum=DAY,
+    )
+    boot_timeout: float = option(
+        60.0,
+        SECONDS,
+        "Deadlines",
+        "Time for the mold to load the project, and for a worker to become ready.",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    graceful_timeout: float = option(
+        30.0,
+        SECONDS,
+        "Deadlines",
+        "Time for running requests to end when a worker is retired; what still runs then is cut and logged.",
+        minimum=0,
+        maximum=DAY,
+    )
+    keep_alive: float = option(
+        75.0,
+        SECONDS,
+        "Deadlines",
+        """Time that an idle connection is kept open; 0 closes after each answer. Keep it above the idle time of the
+        balancer in front (60 for most), or the balancer sends requests into closing connections.""",
+        minimum=0,
+        maximum=DAY,
+    )
+    header_timeout: float = option(
+        10.0,
+        SECONDS,
+        "Deadlines",
+        "Time for a request's head to arrive, from its first byte to the empty line.",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    body_timeout: float = option(
+        30.0,
+        SECONDS,
+        "Deadlines",
+        "Time between two pieces of a request's body.",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    write_timeout: float = option(
+        30.0,
+        SECONDS,
+        "Deadlines",
+        "Time for a client to take the next piece of an answer.",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    limit_request_line: int = option(
+        8190,
+        SIZE,
+        "Limits",
+        "Length of the request line. Longer: 414.",
+        minimum=64,
+        maximum=MEBIBYTE,
+    )
+    limit_request_fields: int = option(
+        100,
+        WHOLE,
+        "Limits",
+        "Number of header fields. More: 431.",
+        minimum=1,
+        maximum=10_000,
+    )
+    limit_request_field_size: int = option(
+        8190,
+        SIZE,
+        "Limits",
+        "Length of one header field. Longer: 431.",
+        minimum=64,
+        maximum=MEBIBYTE,
+    )
+    limit_request_body: int = option(
+        0,
+        SIZE,
+        "Limits",
+        "Length of a request's body, 0 for no limit. Longer: 413.",
+        minimum=0,
+        maximum=1 << 50,
+    )
+    pid: str | None = option(None, FILE, "Process", "File that holds the arbiter's process id.", reloadable=False)
+    umask: int = option(
+        inherited_umask,
+        UMASK,
+        "Process",
+        "Permissions taken from new files and unix sockets.",
+        minimum=0,
+        maximum=0o777,
+        reloadable=False,
+        default_note="as inherited",
+    )
+    user: str | None = option(
+        None,
+        NAME,
+        "Process",
+        "User (name or number) that the mold and the workers run as, when started as root.",
+        reloadable=False,
+    )
+    group: str | None = option(
+        None,
+        NAME,
+        "Process",
+        "Group (name or number) that the mold and the workers run as, when started as root.",
+        reloadable=False,
+        default_note="the user's own",
+    )
+    proc_name: str | None = option(
+        None,
+        NAME,
+        "Process",
+        "Name shown in the list of processes.",
+        flags=("--name",),
+        default_note="the project's name",
+    )
+    reload: bool = option(
+        False,  # noqa: FBT003
+        FLAG,
+        "Process",
+        "For development: reload when a file of the project changes. Needs watchfiles.",
+        reloadable=False,
+    )
+    log_level: str = option(
+        "info",
+        choice("debug", "info", "warning", "error", "critical"),
+        "Logging",
+        "Least important message that is logged.",
+    )
+    log_format: str = option("text", choice("text", "json"), "Logging", "Form of the log on standard error.")
+    access_log: str | None = option(
+        None,
+        FILE,
+        "Logging",
+        "File for one line for each request, - for standard output.",
+        flags=("--access-logfile",),
+        default_note="off",
+    )
+    access_log_format: str = option(
+        ACCESS_LOG_FORMAT,
+        TEXT,
+        "Logging",
+        "Form of a line of the access log, made of gunicorn's atoms.",
+        flags=("--access-logformat",),
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a mapping that JSON can carry; ``from_json`` reads it back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild a configuration. Keys that this version does not know are left out: the sender may be newer."""
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in OPTIONS
+        }
+        return cls(**known)
+
+
+OPTIONS: Mapping[str, Option] = table(Config)
+
+
+def changes(old: Config, new: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the options that differ: those that a reload adopts, and those that need a restart."""
+    different = [name for name in OPTIONS if getattr(old, name) != getattr(new, name)]
+    adopted = tuple(name for name in different if OPTIONS[name].spec.reloadable)
+    return adopted, tuple(name for name in different if not OPTIONS[name].spec.reloadable)
+
+
+def adopt(old: Config, new: Config) -> Config:
+    """Return the new configuration with the old one's values where a restart would be needed."""
+    _, fixed = changes(old, new)
+    return replace(new, **{name: getattr(old, name) for name in fixed})

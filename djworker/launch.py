@@ -1,0 +1,58 @@
+"""What ``runworkers`` tells the arbiter, across the ``execve`` that turns one into the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from djworker.conf import Config
+
+VARIABLE = "DJWORKER_LAUNCH"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """[arbiter, mold] How the server was started: enough to load the project, and to resolve its options, once more.
+
+    settings_module: DJANGO_SETTINGS_MODULE. sys_path: directories to put at the front of ``sys.path``, in order, all
+    absolute. cwd: the directory of the start. cli: the options of the command line, raw, so that the mold gets the
+    same precedence on a reload. inherited: addresses (``fd://3``) of the sockets that systemd passed. config: the
+    configuration as resolved at the start. proc_name: the project's name, for process titles.
+    python_flags: the interpreter's own options, such as ``-X dev``; give them to every interpreter that is started.
+    """
+
+    settings_module: str
+    sys_path: tuple[str, ...]
+    cwd: str
+    cli: Mapping[str, Any]
+    inherited: tuple[str, ...]
+    config: Config
+    proc_name: str
+    python_flags: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Write the text for the environment variable."""
+        # asdict() would copy the configuration's tuples as they are; to_json() knows its own form.
+        return json.dumps({**asdict(self), "config": self.config.to_json()}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what ``to_json`` wrote. Raises ValueError where it is something else."""
+        try:
+            data = json.loads(text)
+            for name in ("sys_path", "inherited", "python_flags"):
+                data[name] = tuple(data[name])
+            return cls(**{**data, "config": Config.from_json(data["config"])})
+        except (TypeError, KeyError) as error:
+            message = f"{VARIABLE} is not what runworkers writes: {error}"
+            raise ValueError(message) from error
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read the launch of this process. Raises LookupError where runworkers did not start it."""
+        if VARIABLE not in environ:
+            message = f"{VARIABLE} is not set: start the server with manage.py runworkers"
+            raise LookupError(message)
+        return cls.from_json(environ[VARIABLE])
