@@ -17,7 +17,8 @@ _DEPTH = 6
 # to forge a line of the log, nor to send commands to the terminal that shows it.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_BUT_NEWLINE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-_RESERVED = frozenset({"time", "level", "pid", "role", "event", "message"})
+# "pid" is not among them: an event about another process (worker_ready) carries that one's.
+_RESERVED = frozenset({"time", "level", "role", "event", "message"})
 
 
 class TextFormatter(logging.Formatter):
