@@ -1,0 +1,180 @@
+"""What is measured: scenarios, their rows, and the targets that the project has set itself. Data only; add a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.benchmarks.summary import Round, Target, best_ratio, further_worker, ratio, worker_share
+
+RAW = "tests.benchmarks.rawapp:application"
+DJANGO = "testproject.wsgi:application"
+BARE = "bare handler"  # the application called in a loop, no server and no socket
+POOL = 10  # connections that a row may hold
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a scenario: a server (or BARE), how it is set up, and what its line is called."""
+
+    name: str
+    server: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
+    threads: int = 1
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One page under one load, answered by each row in turn."""
+
+    name: str
+    title: str
+    app: str
+    path: str
+    rows: tuple[Row, ...]
+    connections: int = 32
+    expect: str = ""  # what a good answer contains
+    database: str = ""  # "postgresql" or "mariadb": a server of our own, migrated and seeded
+    slow_service: bool = False
+    compare: tuple[tuple[str, str], ...] = ()  # (metric, reference row): a column of ratios
+    targets: tuple[Target, ...] = ()
+
+
+def _row(server: str, kind: str = "", *, driver: str = "", name: str = "", **more: object) -> Row:
+    env = {"BENCH_CONNECTIONS": kind, "BENCH_POOL_SIZE": str(POOL)} if kind else {}
+    if driver:
+        env["BENCH_MYSQL_DRIVER"] = driver
+    return Row(name or server, server, env, **more)  # type: ignore[arg-type]
+
+
+# One thread serves granian best where nothing waits; gthread gets what its documentation calls usual for one core.
+PLAIN = (_row("djworker"), _row("gunicorn gevent"), _row("gunicorn gthread", threads=4), _row("granian"), _row("pywsgi"))
+FOUR = 4
+
+
+def _four(server: str) -> tuple[Row, Row]:
+    return Row(f"{server}, 1 worker", server), Row(f"{server}, {FOUR} workers", server, workers=FOUR)
+
+
+RAW_HELLO = Scenario(
+    name="raw",
+    title="Raw WSGI: 13 bytes from a bare callable",
+    app=RAW,
+    path="/",
+    expect="Hello, World!",
+    rows=PLAIN,
+    connections=100,
+    compare=(("cpu", "granian"), ("cpu", "gunicorn gevent"), ("rate", "granian")),
+    targets=(
+        Target("CPU per request, djworker ÷ granian", ratio("cpu", "djworker", "granian"), at_most=1.2),
+        Target("CPU per request, djworker ÷ gunicorn gevent", ratio("cpu", "djworker", "gunicorn gevent"), at_most=1 / 6),
+    ),
+)
+
+HELLO = Scenario(
+    name="hello",
+    title="Django page with middleware and template, no database",
+    app=DJANGO,
+    path="/hello",
+    rows=(*PLAIN, _row(BARE)),
+    compare=(("cpu", "granian"), ("cpu", "gunicorn gevent"), ("rate", BARE)),
+    targets=(
+        Target("CPU per request, djworker ÷ granian", ratio("cpu", "djworker", "granian"), at_most=1.1),
+        Target("CPU per request, djworker ÷ gunicorn gevent", ratio("cpu", "djworker", "gunicorn gevent"), at_most=0.65),
+        Target("requests per second, djworker ÷ bare handler", ratio("rate", "djworker", BARE), at_least=0.85),
+    ),
+)
+
+MEMORY = Scenario(
+    name="memory",
+    title=f"Memory (PSS) after load: {FOUR} workers and one",
+    app=DJANGO,
+    path="/hello",
+    rows=(*_four("djworker"), *_four("gunicorn gevent"), Row("pywsgi, alone", "pywsgi")),
+    connections=100,
+    compare=(("pss", "pywsgi, alone"),),
+    targets=(
+        Target(
+            "memory of each further worker ÷ one process that loaded the application by itself",
+            further_worker("djworker, 1 worker", f"djworker, {FOUR} workers", alone="pywsgi, alone"),
+            at_most=0.4,
+        ),
+        Target(
+            f"mean PSS of {FOUR} workers ÷ one process that loaded the application by itself",
+            worker_share(f"djworker, {FOUR} workers", alone="pywsgi, alone"),
+            at_most=0.4,
+        ),
+        Target(
+            "for comparison: the same of gunicorn, whose workers load the application themselves",
+            further_worker("gunicorn gevent, 1 worker", f"gunicorn gevent, {FOUR} workers", alone="pywsgi, alone"),
+        ),
+    ),
+)
+
+# More threads than connections, so that a thread which writes its answer does not keep a connection idle.
+POSTGRESQL = (
+    _row("djworker", "djworker"),
+    _row("gunicorn gthread", "django", name="gunicorn gthread + Django's pool", threads=16),
+    _row("gunicorn gevent", "django", name="gunicorn gevent + Django's pool"),
+    _row("gunicorn gevent", "geventpool", name="gunicorn gevent + django-db-geventpool"),
+    _row("granian", "django", name="granian + Django's pool", threads=16),
+)
+# Django has no pool for MySQL. What bounds the connections there is the number of threads, each with a persistent one,
+# or of greenlets, each with a fresh one (gevent closes it with the request).
+MARIADB = (
+    _row("djworker", "djworker"),
+    _row("gunicorn gthread", "persistent", name="gunicorn gthread, persistent connections", threads=POOL),
+    _row("gunicorn gevent", "fresh", name="gunicorn gevent, mysqlclient", options=(f"--worker-connections={POOL}",)),
+    _row("gunicorn gevent", "fresh", name="gunicorn gevent, PyMySQL", driver="pymysql", options=(f"--worker-connections={POOL}",)),
+    _row("granian", "persistent", name="granian, persistent connections", threads=POOL),
+)
+PERSISTENT = _row(BARE, "persistent")
+
+
+def _others(rows: tuple[Row, ...]) -> tuple[str, ...]:
+    return tuple(row.name for row in rows if row.server not in {"djworker", BARE})
+
+
+def _best(rows: tuple[Row, ...], at_least: float) -> Target:
+    value: Callable[[Round], float] = best_ratio("rate", "djworker", _others(rows))
+    return Target("requests per second, djworker ÷ the best of the others", value, at_least=at_least)
+
+
+def _db(database: str, rows: tuple[Row, ...]) -> Scenario:
+    bare = Target("requests per second, djworker ÷ bare handler", ratio("rate", "djworker", BARE), at_least=0.8)
+    return Scenario(
+        name=f"db-{database}",
+        title=f"One ORM query on {database}, at most {POOL} connections",
+        app=DJANGO,
+        path="/db",
+        rows=(*rows, PERSISTENT),
+        connections=100,
+        database=database,
+        compare=(("rate", BARE), ("cpu", BARE)),
+        targets=(_best(rows, 1.3), bare),
+    )
+
+
+def _wait(database: str, rows: tuple[Row, ...]) -> Scenario:
+    return Scenario(
+        name=f"wait-{database}",
+        title=f"Query, 100 ms of another service, query on {database}, at most {POOL} connections",
+        app=DJANGO,
+        path="/wait?ms=100",
+        rows=rows,
+        connections=100,
+        database=database,
+        slow_service=True,
+        compare=(("rate", _others(rows)[0]),),
+        targets=(_best(rows, 5.0),),
+    )
+
+
+SCENARIOS = (
+    RAW_HELLO,
+    HELLO,
+    MEMORY,
+    *(make(database, rows) for database, rows in (("postgresql", POSTGRESQL), ("mariadb", MARIADB)) for make in (_db, _wait)),
+)
