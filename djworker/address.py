@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from djworker.problems import UnreadableError
+
 DEFAULT_HOST = "127.0.0.1"
 # sizeof(sockaddr_un.sun_path) is 108 on Linux and 104 on the BSDs, the closing zero included.
 UNIX_PATH_LIMIT = 103
@@ -47,7 +49,7 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Read ``PORT``, ``HOST:PORT``, ``:PORT``, ``[V6]:PORT``, ``unix:PATH`` or ``fd://N``.
 
-        ``0:PORT`` and ``:PORT`` mean every IPv4 interface, as with runserver. Raises ValueError with a remedy.
+        ``0:PORT`` and ``:PORT`` mean every IPv4 interface, as with runserver. Raises UnreadableError with the remedy.
         """
         text = text.strip()
         if text.startswith("unix:"):
@@ -59,28 +61,28 @@ class Address:
     @classmethod
     def _unix(cls, path: str) -> Address:
         if not path.strip("/") or "\0" in path:
-            message = "a unix socket needs a path: give unix:/run/app.sock"
-            raise ValueError(message)
+            message, hint = "a unix socket needs a path", "give unix:/run/app.sock"
+            raise UnreadableError(message, hint)
         # normpath keeps two leading slashes (POSIX lets them mean something); unix:///run/x is a common spelling.
         path = os.path.abspath("/" + path.lstrip("/") if path.startswith("/") else path)
         if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
-            message = f"the path has {len(os.fsencode(path))} bytes, a unix socket's path may have {UNIX_PATH_LIMIT}"
-            raise ValueError(message)
+            message, hint = f"the path has {len(os.fsencode(path))} bytes", f"give one of at most {UNIX_PATH_LIMIT}"
+            raise UnreadableError(message, hint)
         return cls(Family.UNIX, path=path)
 
     @classmethod
     def _descriptor(cls, number: str) -> Address:
         if not _NUMBER.fullmatch(number):
-            message = "a descriptor is a number: give fd://3"
-            raise ValueError(message)
+            message, hint = "a descriptor is a number", "give fd://3"
+            raise UnreadableError(message, hint)
         return cls(Family.FD, fd=int(number))
 
     @classmethod
     def _network(cls, text: str) -> Address:
         host, colon, port = text.rpartition(":")
         if not _PORT.fullmatch(port) or int(port) > 65535:
-            message = "no port from 0 to 65535 at its end: give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
-            raise ValueError(message)
+            message, hint = "no port from 0 to 65535 at its end", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
+            raise UnreadableError(message, hint)
         if not colon:
             return cls(Family.TCP, host=DEFAULT_HOST, port=int(port))
         if host.startswith("[") and host.endswith("]"):
@@ -108,21 +110,21 @@ def _ipv6(host: str) -> str:
     try:
         return str(ipaddress.IPv6Address(host))
     except ValueError:
-        message = f"{host!r} is no IPv6 address"
-        raise ValueError(message) from None
+        message, hint = f"{host!r} is no IPv6 address", "give [::1]:8000, or [::]:8000 for every interface"
+        raise UnreadableError(message, hint) from None
 
 
 def _ipv4_or_name(host: str) -> str:
     if host in {"", "0"}:
         return "0.0.0.0"  # noqa: S104  (the operator asked for every interface)
     if ":" in host:
-        message = "an IPv6 address needs brackets: give [::1]:8000"
-        raise ValueError(message)
+        message, hint = "an IPv6 address needs brackets", "give [::1]:8000"
+        raise UnreadableError(message, hint)
     if host.replace(".", "").isdigit():
         return _ipv4(host)
     if not _HOST.fullmatch(host):
-        message = f"{host!r} is no host name"
-        raise ValueError(message)
+        message, hint = f"{host!r} is no host name", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
+        raise UnreadableError(message, hint)
     return host
 
 
@@ -130,5 +132,5 @@ def _ipv4(host: str) -> str:
     try:
         return str(ipaddress.IPv4Address(host))
     except ValueError:
-        message = f"{host!r} is no IPv4 address"
-        raise ValueError(message) from None
+        message, hint = f"{host!r} is no IPv4 address", "give 127.0.0.1:8000, or 0.0.0.0:8000 for every interface"
+        raise UnreadableError(message, hint) from None

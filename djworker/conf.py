@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from djworker.cpus import cpu_count
-from djworker.options import ConfigError, Option, Problem, option, table
+from djworker.options import Option, option, table
+from djworker.problems import ConfigError, Problem
 from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, SECONDS, SIZE, TEXT, UMASK, WHOLE, choice
 
 __all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
@@ -78,7 +79,6 @@ class Config:
         "Workers",
         "Replace a worker after so many requests, replacement first; 0 never does. It hides leaks of memory.",
         minimum=0,
-        maximum=10**12,
     )
     max_requests_jitter: int = option(
         0,
@@ -86,7 +86,6 @@ class Config:
         "Workers",
         "Add a random number up to this to max_requests, so that workers are not replaced all at the same time.",
         minimum=0,
-        maximum=10**12,
     )
     warm_up: tuple[str, ...] = option(
         (),
@@ -182,7 +181,6 @@ class Config:
         "Limits",
         "Length of a request's body, 0 for no limit. Longer: 413.",
         minimum=0,
-        maximum=1 << 50,
     )
     pid: str | None = option(None, FILE, "Process", "File that holds the arbiter's process id.", reloadable=False)
     umask: int = option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -16,8 +16,9 @@ VARIABLE = "DJWORKER_LAUNCH"
 class Launch:
     """[arbiter, mold] How the server was started: enough to load the project, and to resolve its options, once more.
 
-    settings_module: DJANGO_SETTINGS_MODULE. sys_path: directories to put at the front of ``sys.path``, in order, all
-    absolute. cwd: the directory of the start. cli: the options of the command line, raw, so that the mold gets the
+    settings_module: DJANGO_SETTINGS_MODULE. sys_path: the import path of ``manage.py``, in order, all absolute, the
+    project's directory first; see ``import_path``. cwd: the directory of the start, to be entered anew for every
+    generation (a deployment may have moved the symbolic link in it). cli: the options of the command line, raw, so that the mold gets the
     same precedence on a reload. inherited: addresses (``fd://3``) of the sockets that systemd passed. config: the
     configuration as resolved at the start. proc_name: the project's name, for process titles.
     python_flags: the interpreter's own options, such as ``-X dev``; give them to every interpreter that is started.
@@ -31,6 +32,14 @@ class Launch:
     config: Config
     proc_name: str
     python_flags: tuple[str, ...] = ()
+
+    def import_path(self, current: Sequence[str]) -> list[str]:
+        """Return what ``sys.path`` must be to import what ``manage.py`` could.
+
+        current: this interpreter's ``sys.path`` without the entry that ``-m`` added. It stands behind ours: normally
+        it has nothing new, but after an upgrade of Python it has the new library.
+        """
+        return [*self.sys_path, *(entry for entry in current if entry not in self.sys_path)]
 
     def to_json(self) -> str:
         """Write the text for the environment variable."""

@@ -1,11 +1,12 @@
-"""What an option is, and what a problem with one is. The options themselves stand in ``conf.py``."""
+"""What an option is. The options themselves stand in ``conf.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
+from djworker.problems import BoundsError
 from djworker.values import Kind
 
 T = TypeVar("T")
@@ -50,12 +51,19 @@ class Option:
         """Its option on the command line."""
         return "--" + self.name.replace("_", "-")
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Every option on the command line that means it: the short one, its own, then others' names for it."""
+        short = tuple(name for name in self.spec.flags if not name.startswith("--"))
+        return (*short, self.flag, *(name for name in self.spec.flags if name.startswith("--")))
+
     def read(self, raw: object) -> Any:  # noqa: ANN401  (a table of options of every type)
-        """Read and bound a raw value. Raises BoundsError or ValueError with the remedy."""
+        """Read and bound a raw value. Raises UnreadableError with the remedy."""
         value = self.spec.kind.read(raw)
         low, high = self.spec.minimum, self.spec.maximum
         if (low is not None and value < low) or (high is not None and value > high):
-            raise BoundsError(self.bounds)
+            message = "out of bounds"
+            raise BoundsError(message, f"give {self.bounds}")
         return value
 
     def show(self, value: Any) -> str:  # noqa: ANN401
@@ -65,17 +73,10 @@ class Option:
     @property
     def bounds(self) -> str:
         """Its limits as words, empty without limits."""
-        show = self.spec.kind.show
-        low = "" if self.spec.minimum is None else f"at least {show(self.spec.minimum)}"
-        high = "" if self.spec.maximum is None else f"at most {show(self.spec.maximum)}"
-        return ", ".join(filter(None, (low, high)))
-
-
-class BoundsError(ValueError):
-    """A value that can be read lies outside its option's limits."""
-
-    def __init__(self, bounds: str) -> None:
-        super().__init__(f"out of bounds: give {bounds}")
+        low, high = self.spec.minimum, self.spec.maximum
+        if low is None:
+            return "" if high is None else f"at most {self.show(high)}"
+        return f"at least {self.show(low)}" if high is None else f"{self.show(low)} to {self.show(high)}"
 
 
 def option(default: T | Callable[[], T], kind: Kind[T], group: str, text: str, **spec: Any) -> T:  # noqa: ANN401
@@ -96,28 +97,3 @@ def _default(item: Field[Any]) -> Callable[[], Any]:
         return item.default_factory
     value = item.default
     return lambda: value
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong with the configuration: one line that names the setting, its value, its origin and the remedy."""
-
-    id: str
-    message: str
-    setting: str = ""
-    value: str = ""
-    source: str = ""
-    level: Literal["error", "warning"] = "error"
-
-    def __str__(self) -> str:
-        origin = f" (from {self.source})" if self.source else ""
-        subject = f"{self.setting} = {self.value!r}{origin}: " if self.setting else ""
-        return f"djworker.{self.id}: {subject}{self.message}"
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. Carries every problem found, not just the first."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))

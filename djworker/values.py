@@ -1,6 +1,6 @@
 """Kinds of option value: how each is read from text (command line, environment) or from a Python value (settings).
 
-A reader raises ValueError with a sentence that says what is wrong and what to give instead. Readers are strict:
+A reader raises UnreadableError, which says what is wrong and what to give instead. Readers are strict:
 ``int()`` would take ``+5``, ``1_0`` and ``True``, and a typing error would become a setting.
 """
 
@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 
 from djworker.address import Address
+from djworker.problems import UnreadableError
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ _FLAGS: Mapping[str, bool] = {
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """One kind of value. read: raw value to T, or ValueError; show: T to the text that ``read`` takes back."""
+    """One kind of value. read: raw value to T, or UnreadableError; show: T to the text that ``read`` takes back."""
 
     name: str
     read: Callable[[object], T]
@@ -46,25 +47,25 @@ def _read_whole(raw: object) -> int:
         return raw
     if isinstance(raw, str) and _WHOLE.fullmatch(raw.strip()):
         return int(raw)
-    message = "not a whole number: give digits only"
-    raise ValueError(message)
+    message, hint = "not a whole number", "give digits only"
+    raise UnreadableError(message, hint)
 
 
 def _read_seconds(raw: object) -> float:
     if isinstance(raw, timedelta):
         return raw.total_seconds()
-    return _read_quantity(raw, _SECONDS, "not a time: give seconds (90, 1.5) or 500ms, 90s, 5m, 1h")
+    return _read_quantity(raw, _SECONDS, "not a time", "give seconds (90, 1.5) or 500ms, 90s, 5m, 1h")
 
 
 def _read_size(raw: object) -> int:
-    size = _read_quantity(raw, _BYTES, "not a size: give bytes (8190) or 64k, 10M, 1G")
+    size = _read_quantity(raw, _BYTES, "not a size", "give bytes (8190) or 64k, 10M, 1G")
     if size != int(size):
-        message = "not a whole number of bytes"
-        raise ValueError(message)
+        message, hint = "not a whole number of bytes", "give bytes (8190) or 64k, 10M, 1G"
+        raise UnreadableError(message, hint)
     return int(size)
 
 
-def _read_quantity(raw: object, units: Mapping[str, float], complaint: str) -> float:
+def _read_quantity(raw: object, units: Mapping[str, float], complaint: str, hint: str) -> float:
     if isinstance(raw, str):
         # "10MB" and "10MiB" mean the same: memory and bodies are counted in powers of two here.
         match = _QUANTITY.fullmatch(re.sub(r"(?<=[kmg])i?b$", "", raw.strip().lower()))
@@ -72,7 +73,7 @@ def _read_quantity(raw: object, units: Mapping[str, float], complaint: str) -> f
             return float(match[1]) * units[match[2]]
     elif isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
         return float(raw)
-    raise ValueError(complaint)
+    raise UnreadableError(complaint, hint)
 
 
 def _read_flag(raw: object) -> bool:
@@ -80,15 +81,15 @@ def _read_flag(raw: object) -> bool:
         return raw
     if isinstance(raw, str) and raw.strip().lower() in _FLAGS:
         return _FLAGS[raw.strip().lower()]
-    message = "neither true nor false: give true, false, yes, no, on, off, 1 or 0"
-    raise ValueError(message)
+    message, hint = "neither true nor false", "give true, false, yes, no, on, off, 1 or 0"
+    raise UnreadableError(message, hint)
 
 
 def _read_text(raw: object) -> str:
     if isinstance(raw, str) and raw and raw.isprintable():
         return raw
-    message = "not a text of printable characters"
-    raise ValueError(message)
+    message, hint = "not a text", "give printable characters"
+    raise UnreadableError(message, hint)
 
 
 def _read_optional_text(raw: object) -> str | None:
@@ -100,8 +101,8 @@ def _read_umask(raw: object) -> int:
         return int(match[1], 8)
     if isinstance(raw, int) and not isinstance(raw, bool):
         return raw
-    message = "not an octal number: give 027 or 0o027"
-    raise ValueError(message)
+    message, hint = "not an octal number", "give 027 or 0o027"
+    raise UnreadableError(message, hint)
 
 
 def _read_list(raw: object) -> list[str]:
@@ -110,8 +111,8 @@ def _read_list(raw: object) -> list[str]:
     found: list[str] = []
     for item in items:
         if not isinstance(item, str):
-            message = "not a text nor a list of texts"
-            raise ValueError(message)  # noqa: TRY004  (readers complain with one class of error)
+            message, hint = "neither a text nor a list of texts", "give 'a,b' or ['a', 'b']"
+            raise UnreadableError(message, hint)
         found += [part.strip() for part in item.split(",") if part.strip()]
     return found
 
@@ -122,16 +123,16 @@ def _read_addresses(raw: object) -> tuple[str, ...]:
     for text in _read_list(items):
         try:
             address = str(Address.parse(text))
-        except ValueError as error:
-            message = f"{text!r}: {error}"
-            raise ValueError(message) from None
+        except UnreadableError as error:
+            message = f"{text!r}: {error.message}"
+            raise UnreadableError(message, error.hint) from None
         if address in found and not address.endswith(":0"):  # port 0 is another free port each time
-            message = f"{text!r} is given twice"
-            raise ValueError(message)
+            message, hint = f"{text!r} is given twice", "give it once"
+            raise UnreadableError(message, hint)
         found.append(address)
     if not found:
-        message = "no address: give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
-        raise ValueError(message)
+        message, hint = "no address", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
+        raise UnreadableError(message, hint)
     return tuple(found)
 
 
@@ -143,8 +144,8 @@ def _read_paths(raw: object) -> tuple[str, ...]:
     paths = tuple(_read_list(raw))
     for path in paths:
         if not path.startswith("/") or not path.isprintable() or " " in path:
-            message = f"{path!r} is no path of a URL: it starts with / and has no spaces"
-            raise ValueError(message)
+            message, hint = f"{path!r} is no path of a URL", "start it with / and quote spaces as %20"
+            raise UnreadableError(message, hint)
     return paths
 
 
@@ -154,8 +155,8 @@ def choice(*choices: str) -> Kind[str]:
     def read(raw: object) -> str:
         if isinstance(raw, str) and raw.strip().lower() in choices:
             return raw.strip().lower()
-        message = f"not known here: give {', '.join(choices[:-1])} or {choices[-1]}"
-        raise ValueError(message)
+        message, hint = "not known here", f"give {', '.join(choices[:-1])} or {choices[-1]}"
+        raise UnreadableError(message, hint)
 
     return Kind("choice", read, str, "{" + ",".join(choices) + "}")
 

@@ -1,0 +1,16 @@
+"""The Django application: it brings the command and the checks."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class DjworkerConfig(AppConfig):
+    """Put ``"djworker"`` into INSTALLED_APPS."""
+
+    name = "djworker"
+    verbose_name = "djworker"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from djworker import checks  # noqa: F401, PLC0415  (registers itself; must wait for the settings)

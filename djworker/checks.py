@@ -1,0 +1,33 @@
+"""System checks: the rules of the option table over ``settings.DJWORKER``, with the same ids as at the start.
+
+Only settings are looked at: the environment and the users of the machine that runs ``manage.py check`` are often those
+of a build, not those of the server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's own name)
+
+from djworker.conf import ConfigError
+from djworker.problems import Problem
+from djworker.resolve import resolve
+
+TAG = "djworker"
+
+
+@register(TAG)
+def check_options(app_configs: object = None, **_kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401, ARG001
+    """Find every problem of ``settings.DJWORKER``."""
+    try:
+        problems = resolve({}, {}, getattr(settings, "DJWORKER", {}), "project").warnings
+    except ConfigError as error:
+        problems = error.problems
+    return [_message(problem) for problem in problems]
+
+
+def _message(problem: Problem) -> CheckMessage:
+    make = Warning if problem.level == "warning" else Error
+    return make(problem.text, hint=problem.hint or None, id=f"djworker.{problem.id}")

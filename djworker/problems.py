@@ -1,0 +1,59 @@
+"""What can be wrong with a configuration, and how it is told: always with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "warning"]
+
+
+class UnreadableError(ValueError):
+    """A value that an option cannot have."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """message: what is wrong; hint: what to give instead."""
+        self.message = message
+        self.hint = hint
+        super().__init__(f"{message}: {hint}" if hint else message)
+
+
+class BoundsError(UnreadableError):
+    """A value that can be read lies outside its option's limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with the configuration. ``str(problem)`` is one line with all of it.
+
+    id: as in ``djworker.E003``, stable. setting, value, source: the option, its value as given, and who gave it; empty
+    where no single option is to blame.
+    """
+
+    id: str
+    message: str
+    hint: str = ""
+    setting: str = ""
+    value: str = ""
+    source: str = ""
+    level: Level = "error"
+
+    @property
+    def text(self) -> str:
+        """The line without id and hint."""
+        origin = f" (from {self.source})" if self.source else ""
+        return f"{self.setting} = {self.value!r}{origin}: {self.message}" if self.setting else self.message
+
+    def __str__(self) -> str:
+        line = f"djworker.{self.id}: {self.text}"
+        return f"{line}: {self.hint}" if self.hint else line
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Carries every problem found, not just the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """problems: errors and warnings."""
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
