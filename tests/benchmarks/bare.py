@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.bare MODULE:NAME PATH SECONDS`: call the application in a loop, without a server or a socket.
 
-Prints one JSON object: requests, seconds, cpu (seconds), p50 and p99 (seconds), errors, status, pss (bytes), body. It is what the application
-itself costs, the bound for every server.
+Prints one JSON object: requests, seconds, cpu (seconds), p50 and p99 (seconds), errors, status, pss (bytes), body. It is what
+the application itself costs, the bound for every server.
 """
 
 from __future__ import annotations

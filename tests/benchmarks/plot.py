@@ -16,6 +16,7 @@ STEP = 22
 HEAD = 58
 PANEL = (WIDTH - LABELS) // 2
 NUMBERS = 70  # room for the number behind a bar
+MB = 1024 * 1024
 OURS, THEIRS = "#0b6e4f", "#8a9ba8"
 
 
@@ -25,7 +26,6 @@ class Bars:
 
     title: str
     values: Sequence[float | None]
-    form: str
 
 
 def svg(results: Iterable[Result]) -> str:
@@ -53,17 +53,17 @@ def _panel(result: Result) -> str:
 def _bars(result: Result, middles: Sequence[Sample | None]) -> tuple[Bars, Bars]:
     if result.scenario.name == "memory":
         return (
-            Bars("PSS of all processes, MB", [one and one.pss / 2**20 for one in middles], "{:.0f}"),
-            Bars("mean PSS of a worker, MB", [_mean(one) for one in middles], "{:.0f}"),
+            Bars("PSS of all processes, MB", [None if one is None else one.pss / MB for one in middles]),
+            Bars("mean PSS of a worker, MB", [_mean(one) for one in middles]),
         )
     return (
-        Bars("requests per second", [one and one.rate for one in middles], "{:.0f}"),
-        Bars("CPU per request, µs", [one and one.cpu * 1e6 for one in middles], "{:.0f}"),
+        Bars("requests per second", [None if one is None else one.rate for one in middles]),
+        Bars("CPU per request, µs", [None if one is None else one.cpu * 1e6 for one in middles]),
     )
 
 
 def _mean(sample: Sample | None) -> float | None:
-    return sum(sample.workers_pss) / len(sample.workers_pss) / 2**20 if sample and sample.workers_pss else None
+    return sum(sample.workers_pss) / len(sample.workers_pss) / MB if sample and sample.workers_pss else None
 
 
 def _column(left: int, bars: Bars, rows: Sequence[str]) -> str:
@@ -73,7 +73,7 @@ def _column(left: int, bars: Bars, rows: Sequence[str]) -> str:
         width = (PANEL - NUMBERS) * (value or 0.0) / longest
         colour = OURS if row.startswith("djworker") else THEIRS
         parts.append(f'<rect x="{left}" y="{_line(index)}" width="{width:.1f}" height="{BAR}" fill="{colour}"/>')
-        parts.append(_text(left + width + 5, _line(index) + BAR - 4, bars.form.format(value) if value else "no value"))
+        parts.append(_text(left + width + 5, _line(index) + BAR - 4, f"{value:.0f}" if value else "no value"))
     return "".join(parts)
 
 

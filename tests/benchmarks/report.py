@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -18,6 +18,7 @@ from tests.benchmarks.session import Result
 from tests.benchmarks.summary import Sample, Verdict, medians, over_rounds, ratio
 
 SYMBOLS = {"rate": "req/s", "cpu": "CPU", "pss": "PSS", "p50": "p50", "p99": "p99"}
+COLUMNS = ("req/s", "±", "p50 ms", "p99 ms", "CPU µs", "PSS MB", "a worker", "errors")
 MB = 1024 * 1024
 NOTHING = "-"
 
@@ -38,7 +39,7 @@ def _scenario(result: Result) -> str:
 
 def rows(result: Result) -> list[list[str]]:
     """Header and one line per row: medians over the rounds."""
-    head = ["", "req/s", "±", "p50 ms", "p99 ms", "CPU µs", "PSS MB", "a worker", "errors", *(["DB conns"] if result.scenario.database else [])]
+    head = ["", *COLUMNS, *(["DB conns"] if result.scenario.database else [])]
     head += [f"{SYMBOLS[metric]} ÷ {reference}" for metric, reference in result.scenario.compare]
     return [head, *(_line(result, row.name) for row in result.scenario.rows)]
 
@@ -89,7 +90,7 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 def as_json(results: Iterable[Result], bench: Bench, rounds: int) -> dict[str, Any]:
     """Everything: machine, versions, command lines, each sample, ratios and verdicts."""
     return {
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "run": {"rounds": rounds, "seconds": bench.duration, "warm_up": bench.warm_up, "cores": dataclasses.asdict(bench.cores)},
         "versions": {name: f"{server.distribution} {server.version}" for name, server in SERVERS.items()},
@@ -101,7 +102,13 @@ def machine() -> dict[str, Any]:
     """What the numbers depend on."""
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "unknown")
-    return {"cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(), "load": os.getloadavg()}
+    return {
+        "cpu": model,
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": os.getloadavg(),
+    }
 
 
 def _result(result: Result) -> dict[str, Any]:

@@ -27,7 +27,7 @@ LOGGING = {
 
 def _connections(kind: str, size: int) -> dict[str, Any]:
     """What the kind of connection handling changes in DATABASES["default"]; `django` and `geventpool` are PostgreSQL's."""
-    return {
+    kinds: dict[str, dict[str, Any]] = {
         "fresh": {},
         "djworker": {},
         "persistent": {"CONN_MAX_AGE": None},
@@ -36,7 +36,8 @@ def _connections(kind: str, size: int) -> dict[str, Any]:
             "ENGINE": "django_db_geventpool.backends.postgresql_psycopg3",
             "OPTIONS": {"MAX_CONNS": size, "REUSE_CONNS": size},
         },
-    }[kind]
+    }
+    return kinds[kind]
 
 
 _kind = os.environ.get("BENCH_CONNECTIONS", "fresh")

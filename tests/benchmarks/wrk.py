@@ -76,8 +76,9 @@ def percentile(text: str, percent: int) -> float:
 
 def command(url: str, connections: int, seconds: float) -> list[str]:
     """The command line; wrk counts in whole seconds, so a fraction is rounded up."""
-    options = ["--threads=1", f"--connections={connections}", f"--duration={max(1, math.ceil(seconds))}s", f"--timeout={TIMEOUT}s", "--latency"]
-    return ["wrk", *options, url]
+    whole = max(1, math.ceil(seconds))
+    options = [f"--connections={connections}", f"--duration={whole}s", f"--timeout={TIMEOUT}s", "--latency"]
+    return ["wrk", "--threads=1", *options, url]
 
 
 def run(url: str, connections: int, seconds: float, watch: Callable[[], object] = lambda: None) -> Load:
@@ -107,4 +108,3 @@ def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     except FileNotFoundError:
         raise WrkError("wrk is not installed (Debian: apt-get install wrk)") from None
-

@@ -43,9 +43,7 @@ def test_the_best_of_the_others_is_the_best_that_is_there() -> None:
 
 
 def test_a_further_worker_costs_what_the_tree_grows_by() -> None:
-    samples = usable(
-        [Sample("one", pss=50, workers_pss=(30,)), Sample("four", pss=80, workers_pss=(9, 9, 9, 13)), Sample("alone", pss=40)]
-    )
+    samples = usable([Sample("one", pss=50, workers_pss=(30,)), Sample("four", pss=80, workers_pss=(9, 9, 9, 13)), Sample("alone", pss=40)])
     assert further_worker("one", "four", alone="alone")(samples) == 0.25
     assert worker_share("four", alone="alone")(samples) == 0.25
 

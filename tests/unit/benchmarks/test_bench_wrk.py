@@ -16,7 +16,7 @@ Running 2s test @ http://127.0.0.1:44091/
      50%  812.00us
      75%    1.05ms
      90%    1.10ms
-     99%    1.52s 
+     99%    1.52s
   62101 requests in 2.01s, 9.12MB read
 Requests/sec:  30895.52
 Transfer/sec:      4.54MB
