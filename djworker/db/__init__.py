@@ -1,0 +1,11 @@
+"""The database layer: a few physical connections, really reused, for thousands of greenlets.
+
+Charter. This package decides *when* a connection is held, never *what* is asked of it.
+
+* `pool` knows no database, no driver and no Django. It lends connections and keeps their number.
+* `lease` decides how long a request holds one. `drivers` make each client library green. `backends` are thin
+  subclasses of Django's own.
+* Nothing here rewrites SQL, retries a statement, routes between servers or caches rows. A feature that can live in a
+  database router, in a middleware or in the application does not belong here.
+* A bound is a bound: whatever is killed, forked, lost or late, the server never sees more connections than `max_size`.
+"""

@@ -1,0 +1,90 @@
+"""When to try the server again: back-off, and an outage answered at once."""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
+
+# One failure is an accident (a restarting proxy, a full backlog), three in a row are an outage.
+OUTAGE_AFTER = 3
+# Seconds. PgBouncer waits `server_login_retry` = 15 s; a request that fails meanwhile is a page that is not served, so we
+# look again within a second: with the jitter, a server that is back is found well within two.
+FIRST_RETRY = 0.05
+LAST_RETRY = 1.0
+
+
+class CircuitState(enum.Enum):
+    """What the last attempts to connect say about the server."""
+
+    CLOSED = "closed"  # connect as you please, or after the back-off when the last attempt failed
+    OPEN = "open"  # an outage: answer at once
+    HALF_OPEN = "half-open"  # an outage, and a probe is under way
+
+
+class Circuit:
+    """[worker] Counts failed attempts to connect and says when the next one is due. Pure: time is an argument."""
+
+    __slots__ = ("_in_flight", "_rng", "cause", "failed_at", "failures", "retry_at", "since")
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._in_flight = 0
+        self.failures = 0
+        self.since = math.inf  # time of the first failure of the present row
+        self.failed_at = -math.inf
+        self.retry_at = -math.inf
+        self.cause: BaseException | None = None
+
+    @property
+    def state(self) -> CircuitState:
+        """The state's name, for people; the code asks `failing` and `is_open`."""
+        if not self.is_open:
+            return CircuitState.CLOSED
+        return CircuitState.HALF_OPEN if self._in_flight else CircuitState.OPEN
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed: from here on, one attempt per back-off step."""
+        return self.failures > 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the failures amount to an outage."""
+        return self.failures >= OUTAGE_AFTER
+
+    def due(self, now: float) -> bool:
+        """Whether an attempt may start now."""
+        return not self.failing or now >= self.retry_at
+
+    def started(self, now: float) -> None:
+        """An attempt starts. Its successor waits a step, even if this one hangs."""
+        self._in_flight += 1
+        if self.failing:
+            self.retry_at = now + self._step()
+
+    def failed(self, now: float, cause: BaseException) -> bool:
+        """An attempt failed. True if it is this one that makes it an outage."""
+        self._in_flight -= 1
+        if not self.failures:
+            self.since = now
+        self.failures += 1
+        self.cause = cause
+        self.failed_at = now
+        self.retry_at = now + self._step()
+        return self.failures == OUTAGE_AFTER
+
+    def succeeded(self) -> bool:
+        """An attempt succeeded. True if it ends an outage."""
+        self._in_flight -= 1
+        ended = self.is_open
+        self.failures, self.since, self.retry_at, self.cause = 0, math.inf, -math.inf, None
+        return ended
+
+    def _step(self) -> float:
+        # Full steps would make all workers knock in the same instant after a restart.
+        step = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(self.failures - 1, 10))
+        return step * self._rng.uniform(0.5, 1.0)

@@ -1,0 +1,319 @@
+"""Who is served with what: the queue, the growth of the pool, and what to say when the server is gone."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Generic
+
+from gevent import get_hub
+
+from djworker.db.alarm import Alarm
+from djworker.db.driver import C
+from djworker.db.pool_errors import PoolBug
+from djworker.db.slot import Slot, SlotState
+from djworker.db.stock import Stock
+from djworker.db.tally import gauges, holders, situation
+from djworker.db.waiter import Waiter, WaitQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gevent.hub import Hub
+
+    from djworker.db.limits import Limits
+    from djworker.db.terms import Terms
+
+# A waiter may hope to be served by these without one more connection.
+_ON_ITS_WAY = (SlotState.CONNECTING, SlotState.CHECKING, SlotState.RESETTING)
+# These may come back.
+_IN_USE = (SlotState.OFFERED, SlotState.LEASED, SlotState.CHECKING, SlotState.RESETTING)
+
+# Seconds. While no attempt to connect succeeds but connections keep coming back healthy, the server is full, not gone.
+_SIGN_OF_LIFE = 1.0
+# Seconds. Nobody waits for a refill up to min_size: during an outage it need not knock as often as a waiter does.
+_REFILL_RETRY = 15.0
+# Attempts under way at once while the server does not answer: the older one may be slow, the younger one would find a
+# server that came back while the older one is still stuck in the retransmissions of its SYN.
+_PROBES = 2
+
+
+class Dispatch(Generic[C]):
+    """[worker] Matches waiters with connections. Only `wait` switches greenlets."""
+
+    def __init__(
+        self,
+        terms: Terms[C],
+        limits: Limits,
+        sweep: Callable[[], None],
+        on_owner_death: Callable[[Slot[C]], None],
+    ) -> None:
+        self._terms = terms
+        self._clock = terms.clock
+        self._tally = terms.tally
+        self.stock: Stock[C] = Stock(terms, limits, self, on_owner_death)
+        self.ledger = self.stock.ledger
+        self.queue: WaitQueue[C] = WaitQueue()
+        self.hub: Hub | None = None  # bound at the first use: a pool may be made long before its loop runs
+        self.closed = False
+        self._idle = self.ledger.lists[SlotState.IDLE]
+        self._waits = Alarm(sweep, terms.clock, keeps_alive=True)
+        self._upkeep = Alarm(sweep, terms.clock, keeps_alive=False)
+
+    # -- waiting --------------------------------------------------------------------------------------------------------------
+
+    def bind(self) -> None:
+        """The pool belongs to the event loop of its first use."""
+        hub = get_hub()
+        if hub is not self.hub:
+            for alarm in (self._waits, self._upkeep):
+                alarm.cancel()
+            self.hub = hub
+
+    def wait(self, timeout: float | None, connect: Callable[[], C] | None, now: float) -> Slot[C]:
+        """Queue up, and sleep until served. The slot is OFFERED: the caller takes it without switching."""
+        self._admit(now)
+        if self.hub is None:
+            msg = "bug: the pool is not bound to an event loop"
+            raise PoolBug(msg)
+        waiter = Waiter(self.hub, now, self.stock.limits.timeout if timeout is None else timeout, connect)
+        self.queue.add(waiter)
+        try:
+            self._wait(waiter, now)
+        except BaseException:  # GreenletExit and gevent.Timeout are no Exceptions
+            self._gave_up(waiter)
+            raise
+        finally:
+            self._tally.requests_queued += 1
+            self._tally.requests_wait_ms += (self._clock() - now) * 1000
+        if waiter.slot is None:
+            raise waiter.error or PoolBug("bug: a waiter was woken up with nothing")
+        return waiter.slot
+
+    def _wait(self, waiter: Waiter[C], now: float) -> None:
+        self.serve(now)
+        if not waiter.settled and waiter.timeout <= 0:
+            self.queue.leave(waiter)
+            waiter.fail(self._timed_out(waiter))
+        elif not waiter.settled:
+            self._waits.no_later_than(waiter.hub, waiter.deadline)
+        waiter.wait()
+
+    def _gave_up(self, waiter: Waiter[C]) -> None:
+        """Killed while it waited. What it was offered goes to the next; what is being made for it is made for the others."""
+        self._tally.requests_abandoned += 1
+        if waiter.slot is not None:
+            self.usable(waiter.slot, self._clock())
+        elif self.queue.leave(waiter):
+            self._rest()
+
+    def _admit(self, now: float) -> None:
+        stock, limits = self.stock, self.stock.limits
+        if self.closed:
+            self._tally.requests_errors += 1
+            raise self._closed()
+        if self._is_out(now) and not self._idle and not stock.circuit.due(now):
+            raise self._unavailable(now)
+        backlog = len(self.queue) - self.ledger.count(*_ON_ITS_WAY)
+        may_grow = self.ledger.size < limits.max_size and not stock.circuit.failing
+        if limits.max_waiting and backlog >= limits.max_waiting and not may_grow:
+            self._tally.requests_errors += 1
+            self._tally.requests_refused += 1
+            msg = f"{limits.max_waiting} are waiting already; {self.situation(now)}"
+            raise self._terms.refusals.too_many_waiting(msg)
+
+    def _rest(self) -> None:
+        if not self.queue.waiting:
+            self._waits.cancel()  # or it would keep an ending process alive for the rest of the time-out
+
+    # -- what the stock tells us ----------------------------------------------------------------------------------------------
+
+    def usable(self, slot: Slot[C], now: float) -> None:
+        """A connection is ready: for the oldest waiter, or for the shelf."""
+        if now >= slot.expires:
+            self.stock.expire(slot, now)
+        elif self.queue.waiting:
+            self._offer(slot)
+        else:
+            limits = self.stock.limits
+            slot.idle_since = now
+            slot.fresh_until = min(slot.expires, now + limits.check_after)
+            self.ledger.move(slot, SlotState.IDLE)
+            self.remind(min(slot.expires, limits.idle_until(now)))
+
+    def connect_failed(self, now: float) -> None:
+        """In an outage, those who wait are told at once, not each at the end of its own time."""
+        if self._is_out(now):
+            self._fail_all(now)
+
+    def changed(self, now: float) -> None:
+        """Something under way has ended."""
+        self.serve(now)
+
+    def remind(self, when: float) -> None:
+        """Sweep at that time at the latest."""
+        if when < self._upkeep.at and self.hub is not None:
+            self._upkeep.no_later_than(self.hub, when)
+
+    # -- serving --------------------------------------------------------------------------------------------------------------
+
+    def serve(self, now: float) -> None:
+        """Level-triggered: give the waiters what there is, and see to it that what they lack is under way."""
+        while self._idle and self._lacking() > 0:
+            slot = next(reversed(self._idle))
+            if now >= slot.expires:
+                self.stock.expire(slot, now)
+            elif now < slot.fresh_until:
+                self._offer(slot)
+            else:
+                self.stock.check(slot, now)
+        if not self.closed:
+            self._grow(now)
+        under_way = self.ledger.count(SlotState.CONNECTING, SlotState.CHECKING)
+        if self.queue.waiting and not under_way and self._is_out(now):
+            self._fail_all(now)
+
+    def _offer(self, slot: Slot[C]) -> None:
+        waiter = self.queue.pop()
+        self.ledger.move(slot, SlotState.OFFERED)
+        waiter.offer(slot)
+        self._rest()
+
+    def _lacking(self) -> int:
+        return len(self.queue.waiting) - self.ledger.count(*_ON_ITS_WAY)
+
+    def _grow(self, now: float) -> None:
+        limits, ledger = self.stock.limits, self.ledger
+        if self.stock.circuit.failing:
+            self._probe(now)
+            return
+        while ledger.size < limits.max_size and (self._lacking() > 0 or ledger.live < limits.min_size):
+            self.stock.connect(self._factory(), now)
+
+    def _probe(self, now: float) -> None:
+        """One attempt per back-off step, on demand."""
+        circuit, ledger, limits = self.stock.circuit, self.ledger, self.stock.limits
+        lacking = len(self.queue.waiting) - ledger.count(SlotState.CHECKING, SlotState.RESETTING)
+        if lacking > 0:
+            due = circuit.retry_at
+        elif ledger.live < limits.min_size:
+            due = circuit.failed_at + _REFILL_RETRY
+        else:
+            return
+        if now < due:
+            self._remind_probe(due, waited_for=lacking > 0)
+            return
+        if ledger.count(SlotState.CONNECTING) >= _PROBES:
+            if not circuit.is_open:  # many were started before the first failure: let them end
+                return
+            self.stock.give_up_newest_connect()
+        if ledger.size < limits.max_size:
+            self.stock.connect(self._factory(), now)
+            self._remind_probe(circuit.retry_at, waited_for=lacking > 0)
+
+    def _remind_probe(self, when: float, *, waited_for: bool) -> None:
+        if self.hub is not None and waited_for:
+            self._waits.no_later_than(self.hub, when)
+        else:
+            self.remind(when)
+
+    def _factory(self) -> Callable[[], C]:
+        """The caller's way to connect is used at most once: a second, simultaneous call might share its state."""
+        if self.queue.waiting:
+            oldest = self.queue.oldest()
+            connect, oldest.connect = oldest.connect, None
+            if connect is not None:
+                return connect
+        return self._terms.driver.connect
+
+    # -- refusing -------------------------------------------------------------------------------------------------------------
+
+    def _is_out(self, now: float) -> bool:
+        """Whether to wait is in vain: no attempt to connect succeeds, and nothing healthy has come back lately either."""
+        if not self.stock.circuit.is_open:
+            return False
+        return not (self.ledger.count(*_IN_USE) and now - self.stock.sign_at < _SIGN_OF_LIFE)
+
+    def _fail_all(self, now: float) -> None:
+        while self.queue.waiting:
+            self.queue.pop().fail(self._unavailable(now))
+        self._rest()
+
+    def close(self) -> None:
+        """Refuse whoever waits."""
+        self.closed = True
+        while self.queue.waiting:
+            self._tally.requests_errors += 1
+            self.queue.pop().fail(self._closed())
+        self._rest()
+
+    def situation(self, now: float) -> str:
+        """The numbers and the holders, for a message."""
+        how = gauges(self.ledger, len(self.queue), self.stock.limits, self.stock.circuit)
+        return situation(self._terms.name, how, holders(self.ledger, now))
+
+    def _closed(self) -> Exception:
+        return self._terms.refusals.closed(f"pool {self._terms.name!r} is closed")
+
+    def _timed_out(self, waiter: Waiter[C]) -> Exception:
+        self._tally.requests_errors += 1
+        self._tally.requests_timeouts += 1
+        error = self._terms.refusals.timeout(f"no connection within {waiter.timeout:g} s; {self.situation(self._clock())}")
+        error.__cause__ = self.stock.circuit.cause
+        return error
+
+    def _unavailable(self, now: float) -> Exception:
+        self._tally.requests_errors += 1
+        self._tally.requests_unavailable += 1
+        circuit = self.stock.circuit
+        error = self._terms.refusals.unavailable(
+            f"pool {self._terms.name!r} cannot connect: {circuit.cause} ({circuit.failures} failures in a row since"
+            f" {now - circuit.since:.1f} s, next attempt in {max(circuit.retry_at - now, 0):.2f} s)"
+        )
+        error.__cause__ = circuit.cause
+        return error
+
+    # -- upkeep ---------------------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float) -> None:
+        """Do all that is due, then set the alarms for what is next."""
+        self.stock.crew.kill_overdue(now)
+        self._reap(now)
+        self.serve(now)
+        for waiter in self.queue.pop_overdue(now):
+            waiter.fail(self._timed_out(waiter))
+        self._set_alarms()
+
+    def _reap(self, now: float) -> None:
+        limits, ledger = self.stock.limits, self.ledger
+        for slot in [slot for slot in self._idle if slot.expires <= now]:
+            self.stock.expire(slot, now)
+        while self._idle and ledger.live > limits.min_size:
+            oldest = next(iter(self._idle))
+            if now < limits.idle_until(oldest.idle_since):
+                return
+            self._tally.connections_reaped += 1
+            self.stock.close(oldest, now)
+
+    def _set_alarms(self) -> None:
+        self._rest()
+        deadline = self.queue.next_deadline()
+        if deadline is not None and self.hub is not None:
+            self._waits.no_later_than(self.hub, deadline)
+        job = self.stock.crew.next_deadline()
+        if job is not None:
+            self.remind(job)
+        if self._idle:
+            self.remind(min(slot.expires for slot in self._idle))
+        if self._idle and self.ledger.live > self.stock.limits.min_size:
+            self.remind(self.stock.limits.idle_until(next(iter(self._idle)).idle_since))
+
+    def forget(self) -> list[C]:
+        """After a fork: none of this is ours. Returns the parent's connections."""
+        for alarm in (self._waits, self._upkeep):
+            with contextlib.suppress(Exception):  # the child's event loop may be in any state yet
+                alarm.cancel()
+        while self.queue.waiting:
+            with contextlib.suppress(Exception):
+                self.queue.pop().fail(self._terms.refusals.closed(f"pool {self._terms.name!r} was left behind by a fork"))
+        self.hub = None
+        return self.stock.abandon()

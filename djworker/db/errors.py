@@ -1,0 +1,31 @@
+"""The pool's refusals as Django's `OperationalError`, so that `except OperationalError` written long ago catches them."""
+
+from __future__ import annotations
+
+from django.db import OperationalError
+
+from djworker.db import pool_errors
+
+
+class PoolTimeout(pool_errors.PoolTimeout, OperationalError):
+    """No connection came free in time. Remedy: hold them for less long (the message names the holders), or `max_size`."""
+
+
+class TooManyWaiting(pool_errors.TooManyWaiting, OperationalError):
+    """The queue for a connection is full. Remedy: `max_waiting`, or fewer requests at once."""
+
+
+class PoolClosed(pool_errors.PoolClosed, OperationalError):
+    """The pool is closed: the worker is ending, or this is a copy that a fork left behind."""
+
+
+class ServerUnavailable(pool_errors.ServerUnavailable, OperationalError):
+    """The database server cannot be reached; `__cause__` says why."""
+
+
+DJANGO = pool_errors.Refusals(
+    timeout=PoolTimeout,
+    too_many_waiting=TooManyWaiting,
+    closed=PoolClosed,
+    unavailable=ServerUnavailable,
+)

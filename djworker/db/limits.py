@@ -1,0 +1,51 @@
+"""The numbers a pool is given, checked together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes are counts of connections, times are seconds; 0 switches a life, idle or queue limit off.
+
+    Raises ValueError that lists all problems at once.
+    """
+
+    min_size: int = 0
+    max_size: int = 10
+    timeout: float = 30.0
+    max_waiting: int = 0
+    max_lifetime: float = 3600.0
+    max_idle: float = 600.0
+    check_after: float = 30.0
+    connect_timeout: float = 10.0
+    io_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{field.name}={getattr(self, field.name)!r} is negative"
+            for field in fields(self)
+            if not getattr(self, field.name) >= 0  # so that NaN is refused too
+        ]
+        if self.max_size < 1:
+            problems.append(f"max_size={self.max_size!r}: a pool needs at least one connection")
+        if self.min_size > self.max_size:
+            problems.append(f"min_size={self.min_size!r} is above max_size={self.max_size!r}")
+        problems += [
+            f"{name}=0: nothing could ever finish in time" for name in ("connect_timeout", "io_timeout") if not getattr(self, name)
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def idle_until(self, idle_since: float) -> float:
+        """When an idle connection has been idle for too long."""
+        return idle_since + (self.max_idle or math.inf)
+
+    def expires(self, born: float, luck: float) -> float:
+        """End of a connection's life; `luck` in 0..1 takes up to a tenth off.
+
+        Connections that were born together (at the start, after an outage) must not die together.
+        """
+        return born + (self.max_lifetime or math.inf) * (1.0 - 0.1 * luck)

@@ -1,0 +1,42 @@
+"""How a pool says no: plain exceptions, and the table by which an owner puts its own in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class PoolError(Exception):
+    """Any refusal of a pool."""
+
+
+class PoolTimeout(PoolError):
+    """No connection within the time the caller gave. The message carries the numbers and the holders."""
+
+
+class TooManyWaiting(PoolError):
+    """`max_waiting` acquirers are queued already: refused at once, without waiting."""
+
+
+class PoolClosed(PoolError):
+    """The pool is closed, or was left behind by a fork."""
+
+
+class ServerUnavailable(PoolError):
+    """The server cannot be reached; `__cause__` is the driver's last error. Raised at once during an outage."""
+
+
+class PoolBug(RuntimeError):
+    """The pool, or whoever uses it, broke a rule that never gives way. Not an answer to load or faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """The classes a pool raises; `djworker.db.errors.DJANGO` makes them `django.db.OperationalError`."""
+
+    timeout: type[Exception] = PoolTimeout
+    too_many_waiting: type[Exception] = TooManyWaiting
+    closed: type[Exception] = PoolClosed
+    unavailable: type[Exception] = ServerUnavailable
+
+
+PLAIN = Refusals()
