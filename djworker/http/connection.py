@@ -1,0 +1,242 @@
+"""HTTP connections in a worker: a greenlet for each, and the site that they share."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gevent import getcurrent
+
+from djworker.http.conversation import Connection
+from djworker.http.filewrapper import FileWrapper
+from djworker.http.inbox import HeadLimits
+from djworker.http.permits import Permits
+from djworker.http.protocol import HeadParser
+from djworker.http.wire import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djworker.conf import Config
+    from djworker.http.wsgi import Exchange, WSGIApplication
+
+__all__ = ["InFlight", "Site"]
+
+log = logging.getLogger("djworker.http")
+
+# Seconds that an idle connection is kept after drain(), for a request that is under way (gunicorn#3821: 2 s).
+LINGER: Final = 1.5
+# Seconds that a peer may take for the next piece of anything, once the worker is draining.
+DRAINING_PATIENCE: Final = 5.0
+# Seconds after which an incomplete head no longer holds a permit: slow clients are many and cost little.
+SLOW_HEAD: Final = 1.0
+# Descriptors that stay free for files, database connections and the log.
+RESERVED_DESCRIPTORS: Final = 64
+
+
+class InFlight(NamedTuple):
+    """A request that is being served, or a connection from which one is being read."""
+
+    method: str
+    url: str
+    peer: str
+    age: float
+    greenlet: Any
+    phase: str
+
+
+class Site:
+    """[worker] Everything that a worker's connections share.
+
+    server_address: what the listening socket is bound to. access: is called after each answer.
+    buffer_chunked: receive a body without a length as a whole, into memory and then a temporary file, before the
+    application is called. Django reads nothing where there is no CONTENT_LENGTH.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        config: Config,
+        *,
+        server_address: Any,  # noqa: ANN401
+        access: Callable[[Exchange], None] | None = None,
+        buffer_chunked: bool = True,
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.access = access
+        self.buffer_chunked = buffer_chunked
+        self.keep_alive = config.keep_alive
+        self.header_timeout = config.header_timeout
+        self.body_timeout = config.body_timeout
+        self.write_timeout = config.write_timeout
+        self.draining = False
+        self.total = 0
+        self.parser = HeadParser(
+            max_line=config.limit_request_line,
+            max_fields=config.limit_request_fields,
+            max_field=config.limit_request_field_size,
+            max_body=config.limit_request_body,
+        )
+        self.head_limits = HeadLimits(
+            line=config.limit_request_line, fields=config.limit_request_fields, field=config.limit_request_field_size
+        )
+        self.permits = Permits(config.worker_connections)
+        self.base_environ = _base_environ(server_address)
+        self.max_open = _descriptors() - RESERVED_DESCRIPTORS
+        # Ordered sets. The idle ones are in order of their deadlines, because all have the same time.
+        self._idle: dict[Connection, None] = {}
+        self._busy: dict[Connection, None] = {}
+
+    # --- gauges
+
+    @property
+    def open(self) -> int:
+        """Connections."""
+        return len(self._busy) + len(self._idle)
+
+    @property
+    def idle(self) -> int:
+        """Kept connections without a request."""
+        return len(self._idle)
+
+    @property
+    def running(self) -> int:
+        """Connections between the first byte of a request and the last byte of its answer, and fresh ones."""
+        return self.permits.taken
+
+    @property
+    def on_permit_free(self) -> Callable[[], None] | None:
+        """Called when the accept loop, having been refused by has_permit(), may try again."""
+        return self.permits.on_free
+
+    @on_permit_free.setter
+    def on_permit_free(self, callback: Callable[[], None] | None) -> None:
+        self.permits.on_free = callback
+
+    def has_permit(self) -> bool:
+        """May another connection be accepted? Where not, the accept loop gets its turn in the queue."""
+        return self.permits.offers()
+
+    def in_flight(self) -> list[InFlight]:
+        """Return what is being served, oldest first. Safe in other threads: one step copies the set."""
+        now = time.monotonic()
+        found = [connection.in_flight(now) for connection in list(self._busy)]
+        return sorted(found, key=lambda item: -item.age)
+
+    # --- connections
+
+    def handle(self, sock: Any, peer: Any) -> None:  # noqa: ANN401
+        """Serve one accepted, non-blocking socket to its end, in the calling greenlet. Never raises.
+
+        peer: its address, as accept() gave it.
+        """
+        connection = Connection(self, getattr(sock, "_sock", sock), peer, getcurrent())
+        self._busy[connection] = None
+        self.permits.take_fresh()
+        if self.open > self.max_open:
+            self._drop_oldest_idle(self.open - self.max_open)
+        try:
+            connection.serve()
+        finally:
+            self._busy.pop(connection, None)
+            self._idle.pop(connection, None)
+            if connection.has_permit:
+                connection.has_permit = False
+                self.permits.release()
+            connection.close()
+            sock.close()
+
+    def park(self, connection: Connection) -> None:
+        """Count a connection as idle: its answer is out, its next request has not begun."""
+        del self._busy[connection]
+        self._idle[connection] = None
+        connection.has_permit = False
+        self.permits.release()
+
+    def unpark(self, connection: Connection) -> None:
+        """Count a connection as busy again. It has no permit yet."""
+        self._idle.pop(connection, None)
+        self._busy[connection] = None
+
+    def patience(self, timeout: float) -> float:
+        """Return the deadline of a peer that may take timeout seconds; less while draining."""
+        return time.monotonic() + (min(timeout, DRAINING_PATIENCE) if self.draining else timeout)
+
+    # --- from outside
+
+    def sweep(self, now: float) -> None:
+        """Expire what is over its deadline. now: time.monotonic(); to be called about every half second."""
+        for connection in self._busy:
+            if connection.deadline <= now:
+                connection.expire()
+            elif connection.has_permit and connection.began + SLOW_HEAD < now and connection.phase in (Phase.HEAD, Phase.FRESH):
+                connection.has_permit = False
+                self.permits.release()
+        expired = []
+        for connection in self._idle:
+            if connection.deadline > now:
+                break
+            expired.append(connection)
+        for connection in expired:
+            self._end_idle(connection, "idle")
+        if self.open > self.max_open:
+            self._drop_oldest_idle(self.open - self.max_open)
+
+    def _drop_oldest_idle(self, count: int) -> None:
+        for connection in list(self._idle)[:count]:
+            self._end_idle(connection, "too many open connections")
+
+    def _end_idle(self, connection: Connection, reason: str) -> None:
+        del self._idle[connection]
+        self._busy[connection] = None
+        connection.wake(reason)
+
+    def drain(self) -> None:
+        """Let every connection end: the idle ones within 2 s, the others after their answer."""
+        self.draining = True
+        now = time.monotonic()
+        for connection in self._idle:
+            connection.deadline = min(connection.deadline, now + LINGER)
+        for connection in self._busy:
+            patience = LINGER if connection.phase in (Phase.FRESH, Phase.HEAD) else DRAINING_PATIENCE
+            connection.deadline = min(connection.deadline, now + patience) if connection.waits_for_peer() else connection.deadline
+
+
+def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401
+    if isinstance(server_address, tuple):
+        name, port = str(server_address[0]), str(server_address[1])
+    else:
+        # PEP 3333: "can never be empty strings"; a unix socket has neither.
+        name, port = "localhost", "80"
+    return {
+        "REQUEST_METHOD": "",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "",
+        "QUERY_STRING": "",
+        "RAW_URI": "",
+        "SERVER_NAME": name,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_SOFTWARE": "djworker",
+        "REMOTE_ADDR": "",
+        "REMOTE_PORT": "",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": None,
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+
+
+def _descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft > 0 else 1 << 20

@@ -1,0 +1,49 @@
+"""wsgi.file_wrapper: an open file as an answer, which the kernel can send."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from typing import Any, Final
+
+__all__ = ["FileWrapper"]
+
+BLOCK: Final = 65_536
+PLAIN: Final = (io.FileIO, io.BufferedReader, io.BufferedRandom)
+
+
+class FileWrapper:
+    """[worker] PEP 3333 "Optional Platform-Specific File Handling"."""
+
+    __slots__ = ("block_size", "close", "file")
+
+    def __init__(self, file: Any, block_size: int = BLOCK) -> None:  # noqa: ANN401
+        self.file = file
+        self.block_size = block_size
+        if hasattr(file, "close"):
+            self.close = file.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self.file.read(self.block_size):
+            yield block
+
+    def sendable(self) -> tuple[int, int, int] | None:
+        """Return descriptor, offset and size of what is left of a plain file, else None.
+
+        Asks who reads, not who has a fileno(): a GzipFile has one too, and what is behind it is not what it gives.
+        """
+        owner = getattr(getattr(self.file, "read", None), "__self__", None)
+        if type(owner) not in PLAIN:
+            return None
+        if type(owner) is not io.FileIO and type(owner.raw) is not io.FileIO:
+            return None
+        try:
+            descriptor, offset = owner.fileno(), owner.tell()
+            status = os.fstat(descriptor)
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return descriptor, offset, max(status.st_size - offset, 0)

@@ -1,0 +1,175 @@
+"""A non-blocking socket in the hub: what waits, how long it may, and who wakes it."""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from gevent import get_hub, sleep
+
+from djworker.http.wsgi import ClientGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["NEVER", "Phase", "Wire"]
+
+NEVER: Final = float("inf")
+READ, WRITE = 1, 2
+# Bytes for one sendfile: what the page cache can give without holding the hub for long.
+SENDFILE_SIZE: Final = 1 << 20
+LINGER_OFF: Final = struct.pack("ii", 1, 0)
+MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
+
+
+class Phase(enum.Enum):
+    """What a connection is doing; each waiting phase has a deadline."""
+
+    FRESH = "accepted"
+    IDLE = "idle"
+    HEAD = "reading the head"
+    QUEUED = "waiting for a permit"
+    BODY = "reading the body"
+    RUNNING = "running"
+    WRITING = "writing"
+    LINGERING = "closing"
+
+
+class Wire:
+    """[worker] One accepted socket, with watchers that live as long as it does.
+
+    gevent's own socket wrapper starts and stops a watcher around every call that would block, and tries first; here the
+    watcher stays, and a wait comes before the first recv, because a kept connection has nothing to read yet.
+    """
+
+    __slots__ = ("_io", "_reader", "_sock", "_wait", "_writer", "cut_for", "deadline", "patience", "phase")
+
+    def __init__(self, sock: Any, patience: Callable[[float], float]) -> None:  # noqa: ANN401
+        hub = get_hub()
+        self._sock = sock
+        self._io = hub.loop.io
+        self._wait = hub.wait
+        self._reader = hub.loop.io(sock.fileno(), READ)
+        self._writer: Any = None
+        # Turns a time that the peer may take into a deadline.
+        self.patience = patience
+        self.phase = Phase.FRESH
+        self.deadline = NEVER
+        # Why the connection was ended from outside, empty while it was not.
+        self.cut_for = ""
+
+    def wait_readable(self) -> None:
+        """Wait until there is something to receive, or the end."""
+        self._wait(self._reader)
+
+    def recv(self, size: int) -> bytes:
+        """Receive; nothing at the end, of whatever kind."""
+        while True:
+            try:
+                return self._sock.recv(size)  # type: ignore[no-any-return]
+            except BlockingIOError:
+                self._wait(self._reader)
+            except OSError:
+                return b""
+
+    def write(self, data: bytes, timeout: float) -> None:
+        """Send all of it. timeout: seconds for the peer to take the next piece."""
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ClientGone(*error.args) from error
+        if sent < len(data):
+            self._write_on(memoryview(data)[sent:], timeout)
+
+    def _write_on(self, rest: memoryview, timeout: float) -> None:
+        while rest:
+            self.wait_writable(timeout)
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ClientGone(*error.args) from error
+
+    def wait_writable(self, timeout: float) -> None:
+        """Wait until the peer has taken enough for more to be sent."""
+        if self._writer is None:
+            self._writer = self._io(self._sock.fileno(), WRITE)
+        phase, self.phase = self.phase, Phase.WRITING
+        self.deadline = self.patience(timeout)
+        try:
+            self._wait(self._writer)
+        finally:
+            self.phase, self.deadline = phase, NEVER
+        if self.cut_for:
+            raise ClientGone(self.cut_for)
+
+    def write_file(self, head: bytes, file: int, offset: int, count: int, timeout: float) -> int:
+        """Send a head and count bytes of a file; returns how many there were. MSG_MORE: they share their first packet."""
+        try:
+            sent = self._sock.send(head, MSG_MORE if count else 0)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ClientGone(*error.args) from error
+        if sent < len(head):
+            self._write_on(memoryview(head)[sent:], timeout)
+        end = offset + count
+        while offset < end:
+            step = self._send_file_piece(file, offset, min(end - offset, SENDFILE_SIZE), timeout)
+            if step == 0:
+                break
+            offset += step
+        return count - (end - offset)
+
+    def _send_file_piece(self, file: int, offset: int, count: int, timeout: float) -> int:
+        while True:
+            try:
+                sent = os.sendfile(self._sock.fileno(), file, offset, count)
+            except BlockingIOError:
+                self.wait_writable(timeout)
+            except OSError as error:
+                raise ClientGone(*error.args) from error
+            else:
+                if sent == count:
+                    # A fast peer must not keep the others waiting.
+                    sleep(0)
+                return sent
+
+    def wake(self, reason: str, how: int = socket.SHUT_RDWR) -> None:
+        """End what the connection is waiting for, from outside: its own greenlet then sees why and closes."""
+        self.cut_for = reason
+        self.deadline = NEVER
+        try:
+            self._sock.shutdown(how)
+        except OSError:
+            # The peer was faster.
+            return
+
+    def forget_peer(self) -> None:
+        """Have close() reset the connection and drop what was not sent."""
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_OFF)
+        except OSError:
+            return
+
+    def end_writing(self) -> bool:
+        """Tell the peer that nothing more will come."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close watchers and socket; everything waiting is over."""
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._sock.close()
