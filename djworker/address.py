@@ -16,6 +16,7 @@ from djworker.problems import UnreadableError
 DEFAULT_HOST = "127.0.0.1"
 # sizeof(sockaddr_un.sun_path) is 108 on Linux and 104 on the BSDs, the closing zero included.
 UNIX_PATH_LIMIT = 103
+HIGHEST_PORT = 65_535
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 # RFC 1123 section 2.1, with the underscore that container networks use in service names.
@@ -61,28 +62,28 @@ class Address:
     @classmethod
     def _unix(cls, path: str) -> Address:
         if not path.strip("/") or "\0" in path:
-            message, hint = "a unix socket needs a path", "give unix:/run/app.sock"
-            raise UnreadableError(message, hint)
+            raise UnreadableError("a unix socket needs a path", "give unix:/run/app.sock")
         # normpath keeps two leading slashes (POSIX lets them mean something); unix:///run/x is a common spelling.
         path = os.path.abspath("/" + path.lstrip("/") if path.startswith("/") else path)
         if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
-            message, hint = f"the path has {len(os.fsencode(path))} bytes", f"give one of at most {UNIX_PATH_LIMIT}"
-            raise UnreadableError(message, hint)
+            raise UnreadableError(
+                f"the path has {len(os.fsencode(path))} bytes", f"give one of at most {UNIX_PATH_LIMIT}"
+            )
         return cls(Family.UNIX, path=path)
 
     @classmethod
     def _descriptor(cls, number: str) -> Address:
         if not _NUMBER.fullmatch(number):
-            message, hint = "a descriptor is a number", "give fd://3"
-            raise UnreadableError(message, hint)
+            raise UnreadableError("a descriptor is a number", "give fd://3")
         return cls(Family.FD, fd=int(number))
 
     @classmethod
     def _network(cls, text: str) -> Address:
         host, colon, port = text.rpartition(":")
-        if not _PORT.fullmatch(port) or int(port) > 65535:
-            message, hint = "no port from 0 to 65535 at its end", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
-            raise UnreadableError(message, hint)
+        if not _PORT.fullmatch(port) or int(port) > HIGHEST_PORT:
+            raise UnreadableError(
+                "no port from 0 to 65535 at its end", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
+            )
         if not colon:
             return cls(Family.TCP, host=DEFAULT_HOST, port=int(port))
         if host.startswith("[") and host.endswith("]"):
@@ -90,6 +91,7 @@ class Address:
         return cls(Family.TCP, host=_ipv4_or_name(host), port=int(port))
 
     def __str__(self) -> str:
+        """Write the canonical text."""
         match self.family:
             case Family.UNIX:
                 return f"unix:{self.path}"
@@ -110,21 +112,20 @@ def _ipv6(host: str) -> str:
     try:
         return str(ipaddress.IPv6Address(host))
     except ValueError:
-        message, hint = f"{host!r} is no IPv6 address", "give [::1]:8000, or [::]:8000 for every interface"
-        raise UnreadableError(message, hint) from None
+        raise UnreadableError(
+            f"{host!r} is no IPv6 address", "give [::1]:8000, or [::]:8000 for every interface"
+        ) from None
 
 
 def _ipv4_or_name(host: str) -> str:
     if host in {"", "0"}:
         return "0.0.0.0"  # noqa: S104  (the operator asked for every interface)
     if ":" in host:
-        message, hint = "an IPv6 address needs brackets", "give [::1]:8000"
-        raise UnreadableError(message, hint)
+        raise UnreadableError("an IPv6 address needs brackets", "give [::1]:8000")
     if host.replace(".", "").isdigit():
         return _ipv4(host)
     if not _HOST.fullmatch(host):
-        message, hint = f"{host!r} is no host name", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
-        raise UnreadableError(message, hint)
+        raise UnreadableError(f"{host!r} is no host name", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N")
     return host
 
 
@@ -132,5 +133,6 @@ def _ipv4(host: str) -> str:
     try:
         return str(ipaddress.IPv4Address(host))
     except ValueError:
-        message, hint = f"{host!r} is no IPv4 address", "give 127.0.0.1:8000, or 0.0.0.0:8000 for every interface"
-        raise UnreadableError(message, hint) from None
+        raise UnreadableError(
+            f"{host!r} is no IPv4 address", "give 127.0.0.1:8000, or 0.0.0.0:8000 for every interface"
+        ) from None

@@ -217,7 +217,7 @@ class Config:
         default_note="the project's name",
     )
     reload: bool = option(
-        False,  # noqa: FBT003
+        False,
         FLAG,
         "Process",
         "For development: reload when a file of the project changes. Needs watchfiles.",

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import math
 import os
+from enum import Enum
 from pathlib import Path
+
+
+class Version(Enum):
+    """The two generations of control groups, with different files."""
+
+    ONE = 1
+    TWO = 2
+
 
 CGROUP_MOUNT = "sys/fs/cgroup"
 
@@ -29,17 +38,17 @@ def cgroup_quota(root: Path) -> float | None:
     return min(quotas, default=None)
 
 
-def _cgroups(root: Path) -> list[tuple[Path, int]]:
+def _cgroups(root: Path) -> list[tuple[Path, Version]]:
     """Every directory that may hold a quota, nearest first, with the cgroup version."""
-    found: list[tuple[Path, int]] = []
+    found: list[tuple[Path, Version]] = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:
-            found += [(directory, 2) for directory in _upwards(root / CGROUP_MOUNT, path)]
+            found += [(directory, Version.TWO) for directory in _upwards(root / CGROUP_MOUNT, path)]
         elif "cpu" in controllers.split(","):
             # Some systems mount the controller under its own name, some under the joint one.
             for mount in dict.fromkeys((controllers, "cpu")):
-                found += [(directory, 1) for directory in _upwards(root / CGROUP_MOUNT / mount, path)]
+                found += [(directory, Version.ONE) for directory in _upwards(root / CGROUP_MOUNT / mount, path)]
     return found
 
 
@@ -49,16 +58,13 @@ def _upwards(mount: Path, path: str) -> list[Path]:
     return [mount.joinpath(*parts[:count]) for count in range(len(parts), -1, -1)]
 
 
-def _quota(directory: Path, version: int) -> float | None:
+def _quota(directory: Path, version: Version) -> float | None:
     """Read one directory's quota in processors."""
-    if version == 2:
-        words = _read(directory / "cpu.max").split()
-    else:
-        words = [*_read(directory / "cpu.cfs_quota_us").split(), *_read(directory / "cpu.cfs_period_us").split()]
-    if len(words) != 2 or not all(word.isdigit() for word in words):  # "max", "-1" or nothing: no limit here
-        return None
-    quota, period = map(int, words)
-    return quota / period if quota and period else None
+    files = ("cpu.max",) if version is Version.TWO else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    match [word for name in files for word in _read(directory / name).split()]:
+        case [quota, period] if quota.isdigit() and period.isdigit() and int(quota) and int(period):
+            return int(quota) / int(period)
+    return None  # "max", "-1" or nothing: no limit here
 
 
 def _read(path: Path) -> str:

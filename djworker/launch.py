@@ -18,10 +18,10 @@ class Launch:
 
     settings_module: DJANGO_SETTINGS_MODULE. sys_path: the import path of ``manage.py``, in order, all absolute, the
     project's directory first; see ``import_path``. cwd: the directory of the start, to be entered anew for every
-    generation (a deployment may have moved the symbolic link in it). cli: the options of the command line, raw, so that the mold gets the
-    same precedence on a reload. inherited: addresses (``fd://3``) of the sockets that systemd passed. config: the
-    configuration as resolved at the start. proc_name: the project's name, for process titles.
-    python_flags: the interpreter's own options, such as ``-X dev``; give them to every interpreter that is started.
+    generation (a deployment may have moved the symbolic link in it). cli: the options of the command line, raw, so that
+    the mold gets the same precedence on a reload. inherited: addresses (``fd://3``) of the sockets that systemd passed.
+    config: the configuration as resolved at the start. proc_name: the project's name, for process titles. python_flags:
+    the interpreter's own options, such as ``-X dev``; give them to every interpreter that is started.
     """
 
     settings_module: str
@@ -55,13 +55,11 @@ class Launch:
                 data[name] = tuple(data[name])
             return cls(**{**data, "config": Config.from_json(data["config"])})
         except (TypeError, KeyError) as error:
-            message = f"{VARIABLE} is not what runworkers writes: {error}"
-            raise ValueError(message) from error
+            raise ValueError(f"{VARIABLE} is not what runworkers writes: {error}") from error
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the launch of this process. Raises LookupError where runworkers did not start it."""
         if VARIABLE not in environ:
-            message = f"{VARIABLE} is not set: start the server with manage.py runworkers"
-            raise LookupError(message)
+            raise LookupError(f"{VARIABLE} is not set: start the server with manage.py runworkers")
         return cls.from_json(environ[VARIABLE])

@@ -1,7 +1,7 @@
 """The log: lifecycle events on standard error, and the access log.
 
-Built on ``logging``, so that a project can add handlers to the ``djworker`` loggers. Works in the arbiter, where nothing
-is patched, and in the mold and the workers, where gevent has replaced the locks and ``poll``.
+Built on ``logging``, so that a project can add handlers to the ``djworker`` loggers. Works in the arbiter, where
+nothing is patched, and in the mold and the workers, where gevent has replaced the locks and ``poll``.
 
 Event names are an API: supervisors, dashboards and djworker's own tests wait for them.
 """
@@ -16,11 +16,12 @@ from typing import Any, Literal
 from djworker.logformat import EVENT, FIELDS, JSONFormatter, TextFormatter, escape
 from djworker.logsink import FileSink, Sink
 
-__all__ = ["access_line", "configure", "configure_access", "event", "reassert", "reopen"]
+__all__ = ["access_line", "configure", "configure_access", "event", "reassert", "reopen", "wants_fields"]
 
 Format = Literal["text", "json"]
 NAMES = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold", "worker", "http", "access", "db")))
 _LOGGER = logging.getLogger("djworker")
+_ACCESS = logging.getLogger("djworker.access")
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
 
@@ -41,7 +42,8 @@ class SinkHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Filter and write without the lock that the base class would take."""
-        if kept := self.filter(record):
+        kept: object = self.filter(record)  # a bool, or since Python 3.12 another record in place of this one
+        if kept:
             self.emit(kept if isinstance(kept, logging.LogRecord) else record)
         return bool(kept)
 
@@ -151,15 +153,18 @@ def event(logger: logging.Logger, level: int, name: str, message: str, **fields:
         logger.log(level, message, exc_info=exc_info, extra={EVENT: name, FIELDS: fields})
 
 
+def wants_fields() -> bool:
+    """Tell whether anything reads an access line's fields: JSON, or a handler that the project attached."""
+    return not (_state.access is not None and _state.format == "text" and len(_ACCESS.handlers) == 1)
+
+
 def access_line(line: str, **fields: Any) -> None:  # noqa: ANN401
     """Write one request to the access log. line: as the operator's format made it; fields: the same for JSON."""
-    logger = logging.getLogger("djworker.access")
-    ours = _state.access
-    if ours is not None and _state.format == "text" and len(logger.handlers) == 1:
-        ours.sink.write(escape(line))  # the usual case, once for each request: no record, no look at the threads
-    elif logger.handlers:
+    if _state.access is not None and not wants_fields():
+        _state.access.sink.write(escape(line))  # the usual case, for each request: no record, no look at the threads
+    elif _ACCESS.handlers:
         extra = {EVENT: "access", FIELDS: fields}
-        logger.handle(logger.makeRecord(logger.name, logging.INFO, "", 0, line, (), None, extra=extra))
+        _ACCESS.handle(_ACCESS.makeRecord(_ACCESS.name, logging.INFO, "", 0, line, (), None, extra=extra))
 
 
 def reopen() -> None:

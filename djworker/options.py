@@ -62,8 +62,7 @@ class Option:
         value = self.spec.kind.read(raw)
         low, high = self.spec.minimum, self.spec.maximum
         if (low is not None and value < low) or (high is not None and value > high):
-            message = "out of bounds"
-            raise BoundsError(message, f"give {self.bounds}")
+            raise BoundsError("out of bounds", f"give {self.bounds}")
         return value
 
     def show(self, value: Any) -> str:  # noqa: ANN401

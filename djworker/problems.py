@@ -46,6 +46,7 @@ class Problem:
         return f"{self.setting} = {self.value!r}{origin}: {self.message}" if self.setting else self.message
 
     def __str__(self) -> str:
+        """Write the whole line."""
         line = f"djworker.{self.id}: {self.text}"
         return f"{line}: {self.hint}" if self.hint else line
 

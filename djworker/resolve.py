@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,9 +65,7 @@ def resolve(
         problems.append(Problem("E010", "settings.DJWORKER is no dict", "write DJWORKER = {'WORKERS': 4}"))
         settings = {}
     problems += _unknown(cli, environ, settings)
-    given = {
-        option.name: next(_candidates(option, cli, environ, settings, inherited)) for option in OPTIONS.values()
-    }
+    given = {option.name: next(_candidates(option, cli, environ, settings, inherited)) for option in OPTIONS.values()}
     values = _read(given, problems)
     config = Config(**values)
     if config.proc_name is None:
@@ -74,7 +73,8 @@ def resolve(
     problems += _ruled(config, rules.PURE + (rules.MACHINE if machine else ()), values.keys(), given)
     problems += _ignored_sockets(config, inherited)
     if preflight is not None and "bind" in values:
-        problems += [Problem("E011", complaint) for complaint in preflight([Address.parse(text) for text in config.bind])]
+        addresses = [Address.parse(text) for text in config.bind]
+        problems += [Problem("E011", complaint) for complaint in preflight(addresses)]
     if any(problem.level == "error" for problem in problems):
         raise ConfigError(problems)
     return Resolved(config, {name: found.source for name, found in given.items()}, tuple(problems))
@@ -137,9 +137,9 @@ def _unknown(cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mappi
     variables = [option.variable for option in OPTIONS.values()]
     for name in sorted(environ):
         # An environment is shared with others, so only what looks like a slip of the pen is spoken of, as a warning.
-        if name.startswith("DJWORKER_") and name not in variables and not _SERVICE_LINK.fullmatch(name):
-            if hint := did_you_mean(name, variables):
-                yield Problem("W003", f"the environment has an unknown variable {name}", hint, level="warning")
+        ours = name.startswith("DJWORKER_") and not _SERVICE_LINK.fullmatch(name)
+        if ours and name not in variables and (hint := did_you_mean(name, variables)):
+            yield Problem("W003", f"the environment has an unknown variable {name}", hint, level="warning")
 
 
 def unknown_flag(flag: str) -> Problem:
@@ -155,7 +155,7 @@ def did_you_mean(word: str, words: Sequence[str]) -> str:
 
 
 def _ruled(
-    config: Config, asked: Sequence[rules.Rule], readable: Set[str], given: Mapping[str, _Given]
+    config: Config, asked: Sequence[rules.Rule], readable: AbstractSet[str], given: Mapping[str, _Given]
 ) -> Iterator[Problem]:
     for rule in asked:
         if rule.reads <= readable:

@@ -9,20 +9,15 @@ import grp
 import importlib.util
 import os
 import pwd
-import re
 import socket
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from djworker.accesslog import ATOMS, stray_percent, unknown_atoms
 from djworker.address import Address, Family
 from djworker.conf import Config
 from djworker.problems import Level
-
-# gunicorn's, https://docs.gunicorn.org/en/stable/settings.html#access-log-format; also {header}i, {header}o, {variable}e
-ATOMS = frozenset("hlutrmUqHsBbfaTDMLp")
-ATOM = re.compile(r"%\((?P<name>[^()]*)\)s")
-_NAMED_ATOM = re.compile(r"\{[^{}]+\}[ioe]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +49,10 @@ def _jitter(config: Config) -> Iterator[Finding]:
 
 
 def _atoms(config: Config) -> Iterator[Finding]:
-    names = [match["name"] for match in ATOM.finditer(config.access_log_format)]
-    unknown = [name for name in names if name not in ATOMS and not _NAMED_ATOM.fullmatch(name)]
-    if unknown:
-        message = f"unknown atom {', '.join(f'%({name})s' for name in unknown)}"
-        yield Finding("E004", "access_log_format", message, f"give %(X)s with one of {' '.join(sorted(ATOMS))}")
-    elif "%" in ATOM.sub("", config.access_log_format).replace("%%", ""):
+    if unknown := unknown_atoms(config.access_log_format):
+        hint = f"give some of {' '.join(f'%({name})s' for name in ATOMS)}"
+        yield Finding("E004", "access_log_format", f"unknown atom {', '.join(unknown)}", hint)
+    elif stray_percent(config.access_log_format):
         yield Finding("E004", "access_log_format", "a lone per cent sign", "write it as %%")
 
 

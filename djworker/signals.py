@@ -84,8 +84,7 @@ def _refusal(receiver: Receiver) -> Receiver:
 
     @wraps(receiver)
     def refuse(**_arguments: object) -> None:
-        message = "life-cycle signals need plain functions, this is an asynchronous one"
-        raise TypeError(message)
+        raise TypeError("life-cycle signals need plain functions, this is an asynchronous one")
 
     return refuse
 

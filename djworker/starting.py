@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import site
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 
@@ -18,8 +17,8 @@ VAGUE = frozenset({"conf", "config", "core", "django_project", "project", "setti
 def logical_cwd(environ: Mapping[str, str]) -> str:
     """Return the working directory as the shell names it.
 
-    ``os.getcwd()`` follows symbolic links. A deployment that switches ``/srv/current`` to the next release and sends HUP
-    wants the new code, and would get the old for ever.
+    ``os.getcwd()`` follows symbolic links. A deployment that switches ``/srv/current`` to the next release and sends
+    HUP wants the new code, and would get the old for ever.
     """
     here, named = os.getcwd(), environ.get("PWD", "")
     try:
@@ -67,4 +66,4 @@ def search_path(environ: Mapping[str, str]) -> str | None:
 def keep_open(descriptors: Sequence[int]) -> None:
     """Let descriptors survive the ``execve``: Python closes at it what it opened, or was told so about."""
     for fd in descriptors:
-        os.set_inheritable(fd, True)  # noqa: FBT003
+        os.set_inheritable(fd, True)

@@ -47,8 +47,7 @@ def _read_whole(raw: object) -> int:
         return raw
     if isinstance(raw, str) and _WHOLE.fullmatch(raw.strip()):
         return int(raw)
-    message, hint = "not a whole number", "give digits only"
-    raise UnreadableError(message, hint)
+    raise UnreadableError("not a whole number", "give digits only")
 
 
 def _read_seconds(raw: object) -> float:
@@ -60,8 +59,7 @@ def _read_seconds(raw: object) -> float:
 def _read_size(raw: object) -> int:
     size = _read_quantity(raw, _BYTES, "not a size", "give bytes (8190) or 64k, 10M, 1G")
     if size != int(size):
-        message, hint = "not a whole number of bytes", "give bytes (8190) or 64k, 10M, 1G"
-        raise UnreadableError(message, hint)
+        raise UnreadableError("not a whole number of bytes", "give bytes (8190) or 64k, 10M, 1G")
     return int(size)
 
 
@@ -81,15 +79,13 @@ def _read_flag(raw: object) -> bool:
         return raw
     if isinstance(raw, str) and raw.strip().lower() in _FLAGS:
         return _FLAGS[raw.strip().lower()]
-    message, hint = "neither true nor false", "give true, false, yes, no, on, off, 1 or 0"
-    raise UnreadableError(message, hint)
+    raise UnreadableError("neither true nor false", "give true, false, yes, no, on, off, 1 or 0")
 
 
 def _read_text(raw: object) -> str:
     if isinstance(raw, str) and raw and raw.isprintable():
         return raw
-    message, hint = "not a text", "give printable characters"
-    raise UnreadableError(message, hint)
+    raise UnreadableError("not a text", "give printable characters")
 
 
 def _read_optional_text(raw: object) -> str | None:
@@ -101,8 +97,7 @@ def _read_umask(raw: object) -> int:
         return int(match[1], 8)
     if isinstance(raw, int) and not isinstance(raw, bool):
         return raw
-    message, hint = "not an octal number", "give 027 or 0o027"
-    raise UnreadableError(message, hint)
+    raise UnreadableError("not an octal number", "give 027 or 0o027")
 
 
 def _read_list(raw: object) -> list[str]:
@@ -111,8 +106,7 @@ def _read_list(raw: object) -> list[str]:
     found: list[str] = []
     for item in items:
         if not isinstance(item, str):
-            message, hint = "neither a text nor a list of texts", "give 'a,b' or ['a', 'b']"
-            raise UnreadableError(message, hint)
+            raise UnreadableError("neither a text nor a list of texts", "give 'a,b' or ['a', 'b']")
         found += [part.strip() for part in item.split(",") if part.strip()]
     return found
 
@@ -124,15 +118,12 @@ def _read_addresses(raw: object) -> tuple[str, ...]:
         try:
             address = str(Address.parse(text))
         except UnreadableError as error:
-            message = f"{text!r}: {error.message}"
-            raise UnreadableError(message, error.hint) from None
+            raise UnreadableError(f"{text!r}: {error.message}", error.hint) from None
         if address in found and not address.endswith(":0"):  # port 0 is another free port each time
-            message, hint = f"{text!r} is given twice", "give it once"
-            raise UnreadableError(message, hint)
+            raise UnreadableError(f"{text!r} is given twice", "give it once")
         found.append(address)
     if not found:
-        message, hint = "no address", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
-        raise UnreadableError(message, hint)
+        raise UnreadableError("no address", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N")
     return tuple(found)
 
 
@@ -144,8 +135,7 @@ def _read_paths(raw: object) -> tuple[str, ...]:
     paths = tuple(_read_list(raw))
     for path in paths:
         if not path.startswith("/") or not path.isprintable() or " " in path:
-            message, hint = f"{path!r} is no path of a URL", "start it with / and quote spaces as %20"
-            raise UnreadableError(message, hint)
+            raise UnreadableError(f"{path!r} is no path of a URL", "start it with / and quote spaces as %20")
     return paths
 
 
@@ -155,8 +145,7 @@ def choice(*choices: str) -> Kind[str]:
     def read(raw: object) -> str:
         if isinstance(raw, str) and raw.strip().lower() in choices:
             return raw.strip().lower()
-        message, hint = "not known here", f"give {', '.join(choices[:-1])} or {choices[-1]}"
-        raise UnreadableError(message, hint)
+        raise UnreadableError("not known here", f"give {', '.join(choices[:-1])} or {choices[-1]}")
 
     return Kind("choice", read, str, "{" + ",".join(choices) + "}")
 

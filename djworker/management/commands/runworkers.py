@@ -49,7 +49,9 @@ class Command(BaseCommand):
         known, unknown = self.create_parser(argv[0], argv[1]).parse_known_args(argv[2:])
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
         if unknown:
-            problems = [unknown_flag(flag) for flag in flags] or [Problem("E001", f"unknown words {' '.join(unknown)}", "give one ADDR:PORT")]
+            problems = [unknown_flag(flag) for flag in flags] or [
+                Problem("E001", f"unknown words {' '.join(unknown)}", "give one ADDR:PORT")
+            ]
             # A word after an unknown option may be its value, and would be taken for the address.
             given = {**vars(known), cli.POSITIONAL: None} if flags else vars(known)
             self._refuse([*problems, *self._other_problems(given)])
