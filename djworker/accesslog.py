@@ -44,19 +44,6 @@ ATOMS: Mapping[str, str] = {
 _NAMED = re.compile(r"\{([^{}]+)\}([ioe])")
 # strftime would write them in the language of the locale.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    "Jan",
-    "Feb",
-    "Mar",
-    "Apr",
-    "May",
-    "Jun",
-    "Jul",
-    "Aug",
-    "Sep",
-    "Oct",
-    "Nov",
-    "Dec",
-]  # never in the language of the locale
 
 
 class Answered(Protocol):
