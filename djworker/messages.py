@@ -38,7 +38,6 @@ class MoldFailed:
     module: str
     error: str
     traceback: str
-    exit_code: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def become_subreaper() -> bool:
     Returns:
         False where the system has no such thing (macOS): there the arbiter starts one mold per worker.
     """
-    if not LINUX or os.environ.get("DJWORKER_NO_SUBREAPER"):
+    if not LINUX or os.environ.get("_DJWORKER_NO_SUBREAPER"):
         return False
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     return True

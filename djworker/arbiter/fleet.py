@@ -49,6 +49,8 @@ from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, Worke
 PROBATION = 1.0
 #: A worker that dies younger than this counts as one more failure of a crash loop.
 STABLE = 10.0
+#: Exit codes: settings that are wrong, code that never was able to boot.
+EXIT_CONFIG, EXIT_BOOT = 2, 3
 #: Failures in a row after which an older mold takes over again.
 PATIENCE = 3
 BACKOFF_FIRST = 0.2
@@ -105,6 +107,10 @@ class Fleet:
         if self.retry_at > -inf:
             deadlines.append(self.retry_at)
         return min(deadlines, default=inf)
+
+    def expect(self, when: float) -> None:
+        """Have the next event at *when*, as far as suspension goes; a fresh program has slept through nothing."""
+        self._expected = when
 
     # -- what is wanted -----------------------------------------------------------------------------------------------
 
@@ -209,18 +215,18 @@ class Fleet:
         if self.stopping or mold.state is MoldState.RETIRING:
             return
         if mold.state is not MoldState.READY:
-            self._boot_failed(generation, "the mold did not boot", now)
+            self._boot_failed(generation, status, now)
         elif generation == self.current:
             self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)
             self._current_mold_lost(now)
 
-    def _boot_failed(self, generation: int, reason: str, now: float) -> None:
+    def _boot_failed(self, generation: int, status: int, now: float) -> None:
         if not self.ever_ready:
-            self._exit(3)
+            self._exit(status if status == EXIT_CONFIG else EXIT_BOOT)
             return
         if self._needs_mold():  # nothing to fork from: try again, ever more slowly
             self._failed(now)
-        self._reload_failed(generation, reason)
+        self._reload_failed(generation, "the mold did not boot")
 
     def _current_mold_lost(self, now: float) -> None:
         older = self._older_mold()
@@ -310,7 +316,7 @@ class Fleet:
             failures=self.failures,
         )
         if not self.ever_ready and self.failures >= PATIENCE:
-            self._exit(3)
+            self._exit(EXIT_BOOT)
 
     def _stop_mold(self, mold: MoldHandle, now: float) -> None:
         mold.become(MoldState.RETIRING, now + MOLD_GRACE)

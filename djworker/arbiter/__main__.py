@@ -1,0 +1,107 @@
+"""``python -m djworker.arbiter``: what ``manage.py runworkers`` becomes, same pid."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from djworker import log, posix
+from djworker.address import Address
+from djworker.arbiter.children import Children
+from djworker.arbiter.events import Event, Started
+from djworker.arbiter.fleet import EXIT_CONFIG, Fleet
+from djworker.arbiter.listeners import Listener, ListenError, close_all, open_listeners
+from djworker.arbiter.loop import Loop, policy_of
+from djworker.arbiter.pidfile import Pidfile, PidfileError
+from djworker.arbiter.reexec import reexec
+from djworker.arbiter.signals import Signals
+from djworker.arbiter.snapshot import VARIABLE, Snapshot, SnapshotError
+from djworker.arbiter.systemd import Systemd
+from djworker.launch import Launch
+from djworker.scoreboard import Scoreboard
+
+logger = logging.getLogger("djworker.arbiter")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the arbiter; its exit code."""
+    if arguments == ["--rehearse"]:
+        return _rehearse()
+    launch = Launch.from_environ(os.environ)
+    state = os.environ.pop(VARIABLE, None)
+    log.configure(launch.config.log_level, launch.config.log_format, "arbiter")
+    posix.set_title(f"djworker: arbiter [{launch.config.proc_name or launch.proc_name}]")
+    signals = Signals()
+    if state is not None:
+        return _adopt(Snapshot(state), launch, signals)
+    return _start(launch, signals)
+
+
+def _rehearse() -> int:
+    """Whether this program could take over: it starts, and it reads the state."""
+    try:
+        Snapshot(os.environ[VARIABLE])
+        Launch.from_environ(os.environ)
+    except (SnapshotError, LookupError, ValueError) as error:
+        print(f"djworker: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return EXIT_CONFIG
+    return 0
+
+
+def _start(launch: Launch, signals: Signals) -> int:
+    config = launch.config
+    pidfile = Pidfile(config.pid) if config.pid else None
+    listeners: list[Listener] = []
+    try:
+        listeners = open_listeners(_addresses(launch), config.backlog, config.umask)
+        if pidfile is not None:
+            pidfile.create()
+    except (ListenError, PidfileError) as error:
+        close_all(listeners)
+        for line in str(error).splitlines():
+            log.event(logger, logging.CRITICAL, "not_started", line)
+        return EXIT_CONFIG
+    posix.raise_descriptor_limit()
+    log.event(logger, logging.INFO, "arbiter_started", "arbiter started", pid=os.getpid(), workers=config.workers)
+    for listener in listeners:
+        log.event(logger, logging.INFO, "listening", f"listening on {listener}", address=str(listener))
+    children = Children(launch, listeners, Scoreboard.create(), posix.become_subreaper())
+    if config.reload:
+        children.start_reloader()
+    loop = Loop(Fleet(policy_of(config)), children, config, Systemd(os.environ, os.getpid()), signals)
+    return _run(loop, signals, pidfile, Started())
+
+
+def _addresses(launch: Launch) -> list[Address]:
+    if launch.inherited:  # socket activation: systemd's unit says where to listen
+        return [Address.parse(text) for text in launch.inherited]
+    return [Address.parse(text) for text in launch.config.bind]
+
+
+def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:
+    children = snapshot.children(launch, subreaper=posix.become_subreaper())
+    systemd = Systemd(os.environ, os.getpid())
+    systemd.ready = snapshot.systemd_ready
+    loop = Loop(snapshot.fleet, children, snapshot.config, systemd, signals)
+    loop.offered = snapshot.offered
+    log.event(logger, logging.INFO, "arbiter_started", "the new program has taken over", pid=os.getpid())
+    return _run(loop, signals, Pidfile(launch.config.pid) if launch.config.pid else None, None)
+
+
+def _run(loop: Loop, signals: Signals, pidfile: Pidfile | None, first: Event | None) -> int:
+    loop.reexec = reexec
+    signals.install()
+    try:
+        loop.reap()  # those that died while the signals were blocked
+        code = loop.run(first)
+    finally:
+        close_all(loop.children.listeners)
+        if pidfile is not None:
+            pidfile.remove()
+    log.event(logger, logging.INFO, "stopped", f"stopped with exit code {code}", code=code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,187 @@
+"""Listening sockets: opened once by the arbiter, inherited by every mold and worker, outliving all of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from djworker.address import Address, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text names it, the reason and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """[arbiter] One listening socket, and the file to remove when it is a unix socket of our own making."""
+
+    sock: socket.socket
+    address: Address
+    unlink: tuple[str, int] | None = None
+
+    def __str__(self) -> str:
+        return describe(self.sock)
+
+    def close(self) -> None:
+        """Close it; a unix socket's file goes with it, unless somebody has put another in its place."""
+        self.sock.close()
+        if self.unlink is None:
+            return
+        path, inode = self.unlink
+        try:
+            if os.stat(path).st_ino == inode:
+                os.unlink(path)
+        except OSError:
+            return
+
+
+def describe(sock: socket.socket) -> str:
+    """The address as a client would write it, with the port that the kernel chose for port 0."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(name)}"
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return f"http://{host}:{name[1]}"
+
+
+def open_listeners(addresses: Iterable[Address], backlog: int, umask: int | None = None) -> list[Listener]:
+    """Open every address, or none.
+
+    Args:
+        addresses: where to listen.
+        backlog: connections that the kernel queues, ``listen(2)``; capped by ``net.core.somaxconn``.
+        umask: file mode bits to take away from unix sockets.
+
+    Raises:
+        ListenError: with one line for each address that failed.
+    """
+    listeners, problems = _open_what_opens(addresses, backlog, umask)
+    if problems:
+        close_all(listeners)
+        raise ListenError("\n".join(problems))
+    return listeners
+
+
+def preflight(addresses: Iterable[Address], backlog: int = 1) -> list[str]:
+    """Why these addresses could not be listened on, one line each; nothing stays open."""
+    listeners, problems = _open_what_opens([a for a in addresses if a.family is not Family.FD], backlog, None)
+    close_all(listeners)
+    return problems
+
+
+def close_all(listeners: Sequence[Listener]) -> None:
+    """Close them all."""
+    for listener in listeners:
+        listener.close()
+
+
+def _open_what_opens(
+    addresses: Iterable[Address], backlog: int, umask: int | None
+) -> tuple[list[Listener], list[str]]:
+    listeners: list[Listener] = []
+    problems: list[str] = []
+    for address in addresses:
+        try:
+            listeners.append(_open(address, backlog, umask))
+        except (OSError, ValueError) as error:
+            problems.append(_explain(address, error))
+    return listeners, problems
+
+
+def _open(address: Address, backlog: int, umask: int | None) -> Listener:
+    match address.family:
+        case Family.UNIX:
+            return _open_unix(address, backlog, umask)
+        case Family.FD:
+            return Listener(adopt(address.fd), address)
+        case Family.TCP6:
+            return Listener(_open_tcp(socket.AF_INET6, address, backlog), address)
+        case Family.TCP:
+            return Listener(_open_tcp(socket.AF_INET, address, backlog), address)
+
+
+def _open_tcp(family: socket.AddressFamily, address: Address, backlog: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Without it a restart fails for as long as old connections linger in TIME_WAIT. A port that somebody else listens
+        # on is still refused on Linux.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 and [::] can be bound side by side
+        sock.bind((address.host, address.port))
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_unix(address: Address, backlog: int, umask: int | None) -> Listener:
+    _remove_stale(address.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    previous = os.umask(umask) if umask is not None else None
+    try:
+        sock.bind(address.path)
+        sock.listen(backlog)
+        sock.setblocking(False)
+        inode = os.stat(address.path).st_ino
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        if previous is not None:
+            os.umask(previous)
+    return Listener(sock, address, (address.path, inode))
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the file that a killed server left; a living server's is left alone, and so is whatever is no socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, "a file that is not a socket is in the way", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+
+
+def adopt(fd: int) -> socket.socket:
+    """A socket that somebody else opened: systemd's LISTEN_FDS, ``fd://3``, or ourselves before an exec."""
+    sock = socket.socket(fileno=fd)
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()
+        raise OSError(errno.EINVAL, "the descriptor is not a listening socket")
+    sock.setblocking(False)
+    os.set_inheritable(fd, False)
+    return sock
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "another process listens there; stop it or choose another address",
+    errno.EACCES: "not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EBADF: "no such descriptor is open",
+    errno.ENOTSOCK: "the descriptor is not a socket",
+    errno.ENOENT: "the directory does not exist",
+}
+
+
+def _explain(address: Address, error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    reason = _REMEDIES.get(number or 0) or (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return f"cannot listen on {address}: {reason}"

@@ -1,0 +1,348 @@
+"""The selector loop: turns signals, messages, deaths and deadlines into events, and carries out what the fleet commands.
+
+It sleeps exactly until the next deadline, and never blocks on a child.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import signal
+import time
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING
+
+from djworker import conf, log, messages, posix
+from djworker.arbiter import commands, events
+from djworker.arbiter.listeners import close_all
+from djworker.arbiter.roster import Policy
+from djworker.conf import Config
+from djworker.scoreboard import Gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djworker.arbiter.children import Child, Children, Key
+    from djworker.arbiter.commands import Command
+    from djworker.arbiter.events import Event
+    from djworker.arbiter.fleet import Fleet
+    from djworker.arbiter.signals import Signals
+    from djworker.arbiter.systemd import Systemd
+
+logger = logging.getLogger("djworker.arbiter")
+
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+#: A worker writes its stacks down on SIGQUIT by itself; the arbiter gives it this long before SIGKILL.
+_STACKS_GRACE = 0.5
+
+
+def policy_of(config: Config) -> Policy:
+    """What a configuration asks of the fleet."""
+    return Policy(config.workers, config.timeout, config.boot_timeout, config.graceful_timeout)
+
+
+class Loop:
+    """[arbiter] The edge around a ``Fleet``."""
+
+    def __init__(self, fleet: Fleet, children: Children, config: Config, systemd: Systemd, signals: Signals) -> None:
+        self.fleet = fleet
+        self.children = children
+        self.config = config
+        self.systemd = systemd
+        self.signals = signals
+        self.offered: dict[int, Config] = {}
+        self.exit_code: int | None = None
+        self.reexec: Callable[[Loop], None] = lambda _loop: None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(signals, selectors.EVENT_READ)
+        self._kills: deque[tuple[float, Key]] = deque()
+        for child in children.by_key.values():
+            self._watch(child)
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self, first: Event | None) -> int:
+        """Run until nobody is left; the exit code."""
+        if first is not None:
+            self._happen(first)
+        while self.exit_code is None:
+            self._wait()
+            self._serve_signals()
+            self._serve_deadlines()
+            self._report()
+        return self.exit_code
+
+    def _wait(self) -> None:
+        for ready, _mask in self._selector.select(self._time_left()):
+            if ready.fileobj is self.signals:
+                self.signals.clear()
+            elif ready.data in self.children.by_key:  # not forgotten meanwhile
+                self._listen(self.children.by_key[ready.data])
+
+    def _time_left(self) -> float | None:
+        kill_at = self._kills[0][0] if self._kills else inf
+        deadline = min(self.fleet.next_deadline(), self.systemd.next_ping(), kill_at)
+        return None if deadline == inf else max(0.0, deadline - time.monotonic())
+
+    def _happen(self, event: Event) -> None:
+        for command in self.fleet.handle(event, time.monotonic()):
+            self._carry_out(command)
+
+    # -- signals and deaths -------------------------------------------------------------------------------------------
+
+    def _serve_signals(self) -> None:
+        for number in self.signals.take():
+            match number:
+                case signal.SIGTERM:
+                    self._happen(events.Stop(fast=False))
+                case signal.SIGINT | signal.SIGQUIT:
+                    self._happen(events.Stop(fast=True))
+                case signal.SIGHUP:
+                    self._happen(events.Reload())
+                case signal.SIGTTIN | signal.SIGTTOU:
+                    self._happen(events.Scale(+1 if number == signal.SIGTTIN else -1))
+                case signal.SIGUSR1:
+                    self._reopen_logs()
+                case signal.SIGUSR2:
+                    self.reexec(self)
+                case signal.SIGCHLD:
+                    self.reap()
+
+    def _reopen_logs(self) -> None:
+        log.reopen()
+        for child in self.children.workers():
+            if child.channel is not None:
+                child.channel.send(messages.ReopenLogs())
+        log.event(logger, logging.INFO, "logs_reopened", "log files reopened")
+
+    def reap(self) -> None:
+        """Bury every dead child, ours or not."""
+        for pid, status in posix.reap():
+            child = self.children.by_pid(pid)
+            if child is not None:
+                self._bury(child, status)
+            else:
+                self.children.keep_unclaimed(pid, status)
+                log.event(logger, logging.DEBUG, "orphan_reaped", "a process that is not ours ended", pid=pid, status=status)
+
+    def _bury(self, child: Child, status: int) -> None:
+        if child.pid:
+            self._listen(child)  # its last words came before its death
+        self._unwatch(child)
+        self.children.forget(child.key)
+        kind, number = child.key
+        if kind == "mold":
+            self._say("mold_gone", f"mold of generation {number} ended", logging.DEBUG, generation=number, status=status)
+            self._happen(events.MoldGone(number, status))
+        elif kind == "worker":
+            self._say_gone(child, status)
+            self._happen(events.WorkerGone(number, status))
+        else:
+            self._say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
+
+    def _say_gone(self, child: Child, status: int) -> None:
+        handle = self.fleet.roster.workers[child.key[1]]
+        level = logging.INFO if status == 0 else logging.ERROR
+        text = f"worker {handle.slot} of generation {handle.generation} ended: {posix.describe(status)}"
+        self._say("worker_gone", text, level, slot=handle.slot, generation=handle.generation, pid=child.pid, status=status)
+
+    # -- deadlines ----------------------------------------------------------------------------------------------------
+
+    def _serve_deadlines(self) -> None:
+        now = time.monotonic()
+        if now >= self.fleet.next_deadline():
+            for worker in self.fleet.roster.ready():
+                self._happen(events.Heartbeat(worker.worker_id, self.children.beat_of(worker.worker_id)))
+            self._happen(events.Timer())
+        while self._kills and self._kills[0][0] <= now:
+            self.children.kill(self._kills.popleft()[1])
+
+    def _report(self) -> None:
+        fleet = self.fleet
+        ready = fleet.ready_count()
+        if ready and not fleet.stopping:
+            if not self.systemd.ready:
+                self.systemd.tell_ready()
+            self.systemd.keep_alive(time.monotonic())
+        self.systemd.tell_status(f"{ready} of {fleet.target} workers ready, generation {fleet.current}")
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def _watch(self, child: Child) -> None:
+        if child.channel is not None:
+            self._selector.register(child.channel, selectors.EVENT_READ, child.key)
+
+    def _unwatch(self, child: Child) -> None:
+        if child.channel is not None and child.channel.fileno() in self._selector.get_map():
+            self._selector.unregister(child.channel)
+
+    def _listen(self, child: Child) -> None:
+        while child.channel is not None:
+            received = child.channel.receive()
+            for message in received.messages:
+                self._take_in(child, message)
+            if received.eof:
+                self._unwatch(child)
+                if child.key[0] == "worker" and not child.pid:  # the mold died with our request, or before it told us
+                    self._bury_unforked(child)
+                return
+            if not received.messages:
+                return
+
+    def _take_in(self, child: Child, message: messages.Message) -> None:
+        number = child.key[1]
+        match message:
+            case messages.MoldReady(config):
+                self._on_mold_ready(child, Config.from_json(config))
+            case messages.MoldFailed():
+                self._on_mold_failed(number, message)
+            case messages.WorkerForked(worker_id, pid):
+                self._on_forked(worker_id, pid)
+            case messages.ForkFailed(worker_id, error):
+                self._on_fork_failed(worker_id, error)
+            case messages.WorkerReady():
+                self._on_worker_ready(child)
+            case messages.WorkerBootFailed(error, traceback):
+                self._say("worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback)
+            case messages.RecycleWanted(reason):
+                self._happen(events.Recycle(number, reason))
+            case messages.FilesChanged(paths):
+                self._say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
+                self._happen(events.Reload())
+            case _:
+                self._say("unknown_message", "a message of another version", logging.WARNING, text=repr(message)[:200])
+
+    def _on_mold_ready(self, child: Child, config: Config) -> None:
+        generation = child.key[1]
+        self._say("mold_ready", f"generation {generation} is loaded", generation=generation, pid=child.pid)
+        self.offered[generation] = conf.adopt(self.config, config)
+        self._say_what_needs_a_restart(config)
+        self._happen(events.MoldReady(generation, policy_of(config)))
+
+    def _say_what_needs_a_restart(self, config: Config) -> None:
+        _adopted, fixed = conf.changes(self.config, config)
+        if fixed:
+            text = f"changed, but only a restart adopts it: {', '.join(fixed)}"
+            self._say("needs_restart", text, logging.WARNING, options=fixed)
+
+    def _on_mold_failed(self, generation: int, message: messages.MoldFailed) -> None:
+        self._say(
+            "mold_failed",
+            f"generation {generation} does not boot ({message.stage}, {message.module}): {message.error}",
+            logging.ERROR,
+            generation=generation,
+            stage=message.stage,
+            module=message.module,
+            error=message.error,
+            traceback=message.traceback,
+        )
+
+    def _on_forked(self, worker_id: int, pid: int) -> None:
+        key: Key = ("worker", worker_id)
+        status = self.children.claim(key, pid)
+        handle = self.fleet.roster.workers.get(worker_id)
+        if handle is not None:
+            text = f"worker {handle.slot} of generation {handle.generation} forked"
+            self._say("worker_spawned", text, slot=handle.slot, generation=handle.generation, pid=pid)
+        if status is not None:
+            self._bury(self.children.by_key[key], status)
+
+    def _on_fork_failed(self, worker_id: int, error: str) -> None:
+        self._say("fork_failed", f"no worker could be forked: {error}", logging.ERROR, error=error)
+        self._bury_unforked(self.children.by_key["worker", worker_id])
+
+    def _bury_unforked(self, child: Child) -> None:
+        if child.key in self.children.by_key:
+            self._bury(child, 1)
+
+    def _on_worker_ready(self, child: Child) -> None:
+        handle = self.fleet.roster.workers[child.key[1]]
+        text = f"worker {handle.slot} of generation {handle.generation} ready"
+        self._say("worker_ready", text, slot=handle.slot, generation=handle.generation, pid=child.pid)
+        self._happen(events.WorkerReady(child.key[1]))
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case commands.BootMold(generation):
+                child = self.children.boot_mold(generation)
+                self._watch(child)
+                text = f"loading generation {generation}"
+                self._say("mold_booting", text, generation=generation, pid=child.pid)
+            case commands.StopMold(generation):
+                self._hang_up(("mold", generation))
+            case commands.KillMold(generation, reason):
+                self._say("mold_killed", f"killing the mold of generation {generation}: {reason}", reason=reason)
+                self.children.kill(("mold", generation))
+            case commands.SpawnWorker():
+                self._watch(self.children.spawn_worker(command))
+            case commands.RetireWorker():
+                self._retire(command)
+            case commands.KillWorker(worker_id, reason):
+                self._kill_worker(worker_id, reason)
+            case commands.AdoptConfig(generation):
+                self._adopt(generation)
+            case commands.Announce(event, level, message, fields):
+                self._announce(event, level, message, fields)
+            case commands.Exit(code):
+                self.exit_code = code
+
+    def _hang_up(self, key: Key) -> None:
+        child = self.children.by_key.get(key)
+        if child is not None:
+            self._unwatch(child)
+            self.children.hang_up(key)
+
+    def _retire(self, command: commands.RetireWorker) -> None:
+        child = self.children.by_key["worker", command.worker_id]
+        handle = self.fleet.roster.workers[command.worker_id]
+        text = f"worker {handle.slot} of generation {handle.generation} retires"
+        self._say("worker_retired", text, slot=handle.slot, generation=handle.generation, pid=child.pid)
+        if child.channel is not None:
+            child.channel.send(messages.Retire(command.grace, command.empty_backlog))
+
+    def _kill_worker(self, worker_id: int, reason: str) -> None:
+        key: Key = ("worker", worker_id)
+        child = self.children.by_key[key]
+        row = self.children.scoreboard.row(child.slot)
+        text = f"killing worker {child.slot}: {reason}"
+        fields = {"slot": child.slot, "pid": child.pid, "running": row[Gauge.RUNNING]}
+        self._say("worker_killed", text, logging.ERROR, reason=reason, **fields)
+        if not child.pid:  # asked for and never forked: it is the mold that is stuck
+            self.children.kill(("mold", self.fleet.roster.workers[worker_id].generation))
+            self._bury_unforked(child)
+        elif reason == "timeout":
+            posix.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
+            self._kills.append((time.monotonic() + _STACKS_GRACE, key))
+        else:
+            self.children.kill(key)
+
+    def _adopt(self, generation: int) -> None:
+        new = self.offered.get(generation, self.config)
+        adopted, _fixed = conf.changes(self.config, new)
+        self.config = new
+        if adopted:
+            log.configure(new.log_level, new.log_format, "arbiter")
+            values = {name: getattr(new, name) for name in adopted}
+            self._say("config_adopted", f"new settings: {', '.join(adopted)}", options=values)
+
+    def _announce(self, event: str, level: str, message: str, fields: dict[str, object]) -> None:
+        self._say(event, message, _LEVELS[level], **fields)
+        if event == "reload_started":
+            self.systemd.tell_reloading()
+        elif event in ("reload_done", "reload_failed"):
+            self.systemd.tell_ready()
+        elif event == "stopping":
+            self._begin_stop()
+
+    def _begin_stop(self) -> None:
+        """Say so, and let go of the sockets: when the last worker has emptied the backlog, clients are refused at once."""
+        self.systemd.tell_stopping()
+        self._hang_up(("helper", 0))
+        close_all(self.children.listeners)
+        self.children.listeners.clear()
+
+    def _say(self, event: str, message: str, level: int = logging.INFO, **fields: object) -> None:
+        log.event(logger, level, event, message, **fields)

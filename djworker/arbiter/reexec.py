@@ -1,0 +1,75 @@
+"""USR2: the arbiter replaces its own program, after a rehearsal in a child. Nothing else changes hands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from djworker import launch as launching
+from djworker import log
+from djworker.arbiter import snapshot
+from djworker.arbiter.children import spawn
+from djworker.arbiter.signals import HANDLED
+
+if TYPE_CHECKING:
+    from djworker.arbiter.loop import Loop
+
+logger = logging.getLogger("djworker.arbiter")
+
+#: Seconds for a new interpreter to import the arbiter and read the state.
+REHEARSAL_TIMEOUT = 10.0
+
+
+def reexec(loop: Loop) -> None:
+    """Rehearse, then become the program that is on disk now. Returns only when that did not work, or must wait.
+
+    A worker between fork and the mold's word about its pid is known by its channel alone; that is kept too, so a roll-out
+    may be at any point.
+    """
+    if loop.fleet.stopping:
+        return
+    try:
+        _rehearse(loop)
+    except (OSError, subprocess.SubprocessError) as error:
+        text = f"the new program does not work, this one goes on: {error}"
+        log.event(logger, logging.ERROR, "reexec_failed", text, error=str(error))
+        return
+    log.event(logger, logging.INFO, "reexec", "replacing the arbiter's program", pid=os.getpid())
+    _become(loop)
+
+
+def _command(*arguments: str) -> list[str]:
+    flags = launching.Launch.from_environ(os.environ).python_flags
+    return [sys.executable, *flags, "-m", "djworker.arbiter", *arguments]
+
+
+def _rehearse(loop: Loop) -> None:
+    """Whether the program on disk starts and understands our state; the loop stands still for that long."""
+    environ = {**os.environ, snapshot.VARIABLE: snapshot.take(loop)}
+    pid = spawn(_command("--rehearse"), environ, [])
+    deadline = time.monotonic() + REHEARSAL_TIMEOUT
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            if status != 0:
+                raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), "rehearsal")
+            return
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise subprocess.TimeoutExpired("rehearsal", REHEARSAL_TIMEOUT)
+
+
+def _become(loop: Loop) -> None:
+    # A signal between the exec and the new program's handlers would kill us; blocked, it waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    environ = {**os.environ, snapshot.VARIABLE: snapshot.take(loop)}
+    for fd in snapshot.descriptors(loop):
+        os.set_inheritable(fd, True)
+    sys.stderr.flush()
+    os.execve(sys.executable, _command(), environ)

@@ -1,0 +1,137 @@
+"""The arbiter's state as text, so that USR2 can replace its program in place: same pid, same sockets, same children.
+
+``execve`` keeps descriptors and children; everything else crosses as one JSON text in the environment. The new program is
+tried first, as a child that reads the same text (``rehearse``): what cannot be adopted is never executed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from math import inf
+from typing import TYPE_CHECKING, Any, cast
+
+from djworker.address import Address
+from djworker.arbiter.children import Child, Children, Kind
+from djworker.arbiter.fleet import Fleet
+from djworker.arbiter.listeners import Listener, adopt
+from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
+from djworker.channel import Channel
+from djworker.conf import Config
+from djworker.scoreboard import Scoreboard
+
+if TYPE_CHECKING:
+    from djworker.arbiter.loop import Loop
+    from djworker.launch import Launch
+
+VARIABLE = "DJWORKER_ADOPT"
+#: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.
+VERSION = 1
+_PLAIN = ("current", "ever_ready", "stopping", "reload_queued", "reload_begun", "failures", "retry_at", "scaled")
+
+
+class SnapshotError(Exception):
+    """The text is not of this version."""
+
+
+def take(loop: Loop) -> str:
+    """The state of *loop* as text."""
+    children = loop.children
+    state = {
+        "version": VERSION,
+        "fleet": _fleet_to_json(loop.fleet),
+        "listeners": [(item.sock.fileno(), str(item.address), item.unlink) for item in children.listeners],
+        "scoreboard": children.scoreboard.fileno(),
+        "children": [_child_to_json(child) for child in children.by_key.values()],
+        "config": loop.config.to_json(),
+        "offered": {generation: config.to_json() for generation, config in loop.offered.items()},
+        "systemd_ready": loop.systemd.ready,
+    }
+    return json.dumps(state)
+
+
+def descriptors(loop: Loop) -> list[int]:
+    """What must stay open across the exec."""
+    channels = [child.channel.fileno() for child in loop.children.by_key.values() if child.channel is not None]
+    return [loop.children.scoreboard.fileno(), *(item.sock.fileno() for item in loop.children.listeners), *channels]
+
+
+class Snapshot:
+    """[arbiter] What an earlier program of this process has left."""
+
+    def __init__(self, text: str) -> None:
+        """Read the text, touching no descriptor yet.
+
+        Raises:
+            SnapshotError: another version, or no snapshot at all.
+        """
+        try:
+            state = json.loads(text)
+            if state["version"] != VERSION:
+                msg = f"the state is of version {state['version']}, this program reads {VERSION}"
+                raise SnapshotError(msg)
+            self.fleet = _fleet_from_json(state["fleet"])
+            self.config = Config.from_json(state["config"])
+            self.offered = {int(number): Config.from_json(data) for number, data in state["offered"].items()}
+            self.systemd_ready: bool = state["systemd_ready"]
+            self._state: dict[str, Any] = state
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"this is no state of an arbiter: {error!r}"
+            raise SnapshotError(msg) from error
+
+    def children(self, launch: Launch, *, subreaper: bool) -> Children:
+        """Take the sockets, the scoreboard and the children over."""
+        listeners = [
+            Listener(adopt(fd), Address.parse(address), tuple(unlink) if unlink else None)
+            for fd, address, unlink in self._state["listeners"]
+        ]
+        children = Children(launch, listeners, Scoreboard(self._state["scoreboard"]), subreaper)
+        for data in self._state["children"]:
+            child = _child_from_json(data)
+            children.by_key[child.key] = child
+        return children
+
+
+def _child_to_json(child: Child) -> dict[str, Any]:
+    channel = child.channel.fileno() if child.channel is not None else None
+    return {"kind": child.key[0], "number": child.key[1], "pid": child.pid, "channel": channel, "slot": child.slot}
+
+
+def _child_from_json(data: dict[str, Any]) -> Child:
+    channel = Channel.from_fd(data["channel"]) if data["channel"] is not None else None
+    if channel is not None:
+        channel.set_blocking(False)
+    return Child((cast("Kind", data["kind"]), data["number"]), data["pid"], channel, data["slot"])
+
+
+def _fleet_to_json(fleet: Fleet) -> dict[str, Any]:
+    roster = fleet.roster
+    return {
+        "policy": asdict(fleet.policy),
+        "plain": {name: getattr(fleet, name) for name in _PLAIN},
+        "molds": [{**asdict(mold), "state": mold.state.value} for mold in roster.molds.values()],
+        "workers": [{**asdict(worker), "state": worker.state.value} for worker in roster.workers.values()],
+        "last": [roster.last_generation, roster.last_worker, roster.last_failure],
+    }
+
+
+def _fleet_from_json(data: dict[str, Any]) -> Fleet:
+    roster = Roster(
+        molds={mold["generation"]: _mold_from_json(mold) for mold in data["molds"]},
+        workers={worker["worker_id"]: _worker_from_json(worker) for worker in data["workers"]},
+    )
+    roster.last_generation, roster.last_worker, roster.last_failure = data["last"]
+    fleet = Fleet(Policy(**data["policy"]), roster)
+    for name in _PLAIN:
+        setattr(fleet, name, data["plain"][name])
+    fleet.expect(inf)
+    return fleet
+
+
+def _mold_from_json(data: dict[str, Any]) -> MoldHandle:
+    policy = Policy(**data["policy"]) if data["policy"] else None
+    return MoldHandle(**{**data, "state": MoldState(data["state"]), "policy": policy})
+
+
+def _worker_from_json(data: dict[str, Any]) -> WorkerHandle:
+    return WorkerHandle(**{**data, "state": WorkerState(data["state"])})

@@ -1,0 +1,77 @@
+"""The arbiter's word to systemd: READY, RELOADING, STOPPING, WATCHDOG, STATUS (sd_notify(3)), each said only when true."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Ping twice as often as systemd asks, as sd_watchdog_enabled(3) advises.
+_SHARE = 0.5
+_MICROSECOND = 1e-6
+
+
+class Systemd:
+    """[arbiter] The notification socket, or nothing at all when systemd did not start us."""
+
+    def __init__(self, environ: Mapping[str, str], pid: int) -> None:
+        self._path = environ.get("NOTIFY_SOCKET", "")
+        self._interval = _watchdog_interval(environ, pid)
+        self._next_ping = -inf
+        self._status = ""
+        self.ready = False
+
+    def tell_ready(self) -> None:
+        """The first worker accepts, or a reload is over, whether it succeeded or not: the service is what it was."""
+        self.ready = True
+        self._send("READY=1")
+
+    def tell_reloading(self) -> None:
+        """Type=notify-reload needs the time, to tell this reload from an earlier one."""
+        if self.ready:
+            self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def tell_stopping(self) -> None:
+        """No READY will follow."""
+        self.ready = False
+        self._send("STOPPING=1")
+
+    def tell_status(self, text: str) -> None:
+        """One line for ``systemctl status``; sent when it changes."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text}")
+
+    def keep_alive(self, now: float) -> None:
+        """Pet the watchdog, when it is time; the caller vouches that the service works."""
+        if now >= self._next_ping and self._interval < inf:
+            self._next_ping = now + self._interval
+            self._send("WATCHDOG=1")
+
+    def next_ping(self) -> float:
+        """When ``keep_alive`` is due."""
+        return self._next_ping if self._interval < inf else inf
+
+    def _send(self, state: str) -> None:
+        if not self._path:
+            return
+        address = "\0" + self._path[1:] if self._path.startswith("@") else self._path
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0)) as sock:
+                sock.sendto(state.encode(), address)
+        except OSError:
+            return  # a supervisor that does not listen is not our service's failure
+
+
+def _watchdog_interval(environ: Mapping[str, str], pid: int) -> float:
+    if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return inf
+    try:
+        return int(environ["WATCHDOG_USEC"]) * _MICROSECOND * _SHARE
+    except (KeyError, ValueError):
+        return inf

@@ -1,0 +1,113 @@
+"""Accepting: as many connections as there are permits, and not so eagerly that one worker takes them all."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from djworker import log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djworker.http.connection import Site
+
+logger = logging.getLogger("djworker.worker")
+
+#: Connections taken in one turn of the hub. Several workers wait on one socket, and whoever is awake first would take a
+#: whole burst (gunicorn#2266); one at a time lets the others wake up too.
+_SHARED_BURST, _LONE_BURST = 1, 64
+#: Out of descriptors or memory: accepting again at once would only spin (gevent#18).
+_PAUSE = 0.5
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: The client gave up between the handshake and accept(2).
+_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR)
+
+
+class Acceptor:
+    """[worker] The listening sockets, watched while there is a permit for one more connection."""
+
+    def __init__(self, site: Site, sockets: Sequence[_socket.socket], *, alone: bool) -> None:
+        self._site = site
+        self._sockets = list(sockets)
+        self._burst = _LONE_BURST if alone else _SHARED_BURST
+        self._watchers: list[Any] = []
+        self._next_complaint = 0.0
+
+    def start(self) -> None:
+        """Begin to accept."""
+        loop = gevent.get_hub().loop
+        self._watchers = [loop.io(sock.fileno(), 1) for sock in self._sockets]
+        self._site.on_permit_free = self._resume
+        self._resume()
+
+    def close(self) -> None:
+        """Never accept again, and let go of the sockets."""
+        self._site.on_permit_free = None
+        for watcher in self._watchers:
+            watcher.close()
+        self._watchers = []
+        for sock in self._sockets:
+            sock.close()
+        self._sockets = []
+
+    def empty_backlog(self, deadline: float) -> None:
+        """Take everything that the kernel has queued, waiting for permits until *deadline*: nobody else will."""
+        self._pause()
+        for sock in list(self._sockets):
+            while time.monotonic() < deadline:
+                if not self._site.has_permit():
+                    gevent.sleep(0.01)
+                elif not self._accept(sock):
+                    break
+                else:
+                    gevent.sleep(0)  # the greenlet that serves it takes its permit first
+
+    def _resume(self) -> None:
+        for sock, watcher in zip(self._sockets, self._watchers, strict=True):
+            if not watcher.active:
+                watcher.start(self._on_acceptable, sock)
+
+    def _pause(self) -> None:
+        for watcher in self._watchers:
+            watcher.stop()
+
+    def _on_acceptable(self, sock: _socket.socket) -> None:
+        """[hub] Must not wait."""
+        for _ in range(self._burst):
+            if not self._site.has_permit():
+                self._pause()
+                return
+            if not self._accept(sock):
+                return
+
+    def _accept(self, sock: _socket.socket) -> bool:
+        """Accept one connection and serve it; False when there is none."""
+        try:
+            fd, peer = sock._accept()  # noqa: SLF001 - what socket.accept() calls, without the patched socket around it
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._on_error(error)
+            return False
+        client = _socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
+        client.setblocking(False)
+        gevent.spawn(self._site.handle, client, peer)
+        return True
+
+    def _on_error(self, error: OSError) -> None:
+        if error.errno in _GONE:
+            return
+        now = time.monotonic()
+        if now >= self._next_complaint:
+            self._next_complaint = now + 1.0
+            text = f"cannot accept: {error.strerror}; trying again every {_PAUSE} s"
+            log.event(logger, logging.ERROR, "accept_failed", text, error=error.strerror)
+        if error.errno in _EXHAUSTED and self._watchers:
+            self._pause()
+            gevent.spawn_later(_PAUSE, self._resume)

@@ -1,0 +1,83 @@
+"""Who is to blame: the project's own module behind an exception, for a log line that names it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+_LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}", "<frozen")
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_STANDARD = os.path.dirname(os.path.abspath(os.__file__))
+
+
+def is_project(filename: str) -> bool:
+    """Whether a file is the project's, and neither a library's nor ours."""
+    path = os.path.abspath(filename)
+    return not any(part in path for part in _LIBRARIES) and not path.startswith((_STANDARD + os.sep, _OURS + os.sep))
+
+
+def module_of(error: BaseException) -> str:
+    """The module in which *error* arose: the deepest of the project's on the stack, along the chain of causes."""
+    root = _root(error)
+    if isinstance(root, SyntaxError) and root.filename:
+        return _module_name(root.filename)
+    frames = [summary.filename for summary in traceback.extract_tb(root.__traceback__)]
+    own = [filename for filename in frames if is_project(filename)]
+    if own:
+        return _module_name(own[-1])
+    if isinstance(root, ImportError) and root.name:
+        return root.name
+    return _module_name(frames[-1]) if frames else type(root).__module__
+
+
+def sentence(error: BaseException) -> str:
+    """The exception at the root, in one line."""
+    root = _root(error)
+    return "".join(traceback.format_exception_only(root)).strip().splitlines()[-1]
+
+
+def project_place(stack: Sequence[traceback.FrameSummary] | None) -> str:
+    """``file:line in function`` of the innermost frame of the project, or of anybody."""
+    if not stack:
+        return "an unknown place"
+    frame = next((item for item in reversed(stack) if is_project(item.filename)), stack[-1])
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+
+
+def frame_place(frame: FrameType | None) -> str:
+    """The same, of a live frame."""
+    return project_place(traceback.extract_stack(frame)) if frame is not None else "an unknown place"
+
+
+def first_module(found: Sequence[str]) -> str:
+    """The module that the first of these descriptions names."""
+    place = found[0].rpartition(" at ")[2]
+    return _module_name(place.partition(":")[0]) if place else "unknown"
+
+
+def _root(error: BaseException) -> BaseException:
+    seen = {id(error)}
+    while True:
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if cause is None or id(cause) in seen:
+            return error
+        seen.add(id(cause))
+        error = cause
+
+
+def _module_name(filename: str) -> str:
+    for name, module in list(sys.modules.items()):
+        if name != "__main__" and getattr(module, "__file__", None) == filename:
+            return name
+    for entry in sys.path:
+        prefix = os.path.abspath(entry) + os.sep
+        if os.path.abspath(filename).startswith(prefix) and filename.endswith(".py"):
+            dotted = os.path.abspath(filename)[len(prefix) : -3].replace(os.sep, ".")
+            return dotted.removesuffix(".__init__")
+    return filename

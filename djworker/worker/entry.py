@@ -1,0 +1,81 @@
+"""From fork to exit: makes a worker out of a copy of the mold."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+import gevent
+
+from djworker import log, messages, posix
+from djworker.worker.watchdog import Watchdog
+from djworker.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djworker.channel import Channel
+    from djworker.scoreboard import Row
+    from djworker.worker.project import Project
+
+logger = logging.getLogger("djworker.worker")
+
+#: Exit handlers of the project's and its libraries' have this long.
+_EXIT_HANDLERS_LIMIT = 2.0
+_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
+
+
+def run(  # noqa: PLR0913, PLR0917 - everything that a worker is made of
+    project: Project,
+    channel: Channel,
+    row: Row,
+    listeners: Sequence[int],
+    generation: int,
+    slot: int,
+    arbiter: int,
+) -> NoReturn:
+    """[worker] Serve until retired, then leave the process."""
+    code = 1
+    try:
+        posix.die_with(arbiter)
+        gevent.reinit()
+        gc.enable()
+        channel.set_blocking(False)
+        _prepare(project, generation, slot)
+        worker = Worker(project.app, project.config, channel, row, listeners, project.notify, generation, slot)
+        if project.config.timeout:
+            Watchdog(row, project.config.timeout, worker.site.in_flight).start()
+        code = worker.run()
+    except BaseException as error:  # noqa: BLE001 - whatever it was, the arbiter is told and the process ends
+        channel.send(messages.WorkerBootFailed(repr(error), messages.tail(traceback.format_exc())))
+    finally:
+        _leave(code)
+
+
+def _prepare(project: Project, generation: int, slot: int) -> None:
+    posix.set_title(f"djworker: worker {slot} gen {generation} [{project.title}]")
+    log.configure(project.config.log_level, project.config.log_format, "worker")  # type: ignore[arg-type]
+    log.configure_access(project.config.access_log)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    # The arbiter asks with SIGQUIT for the stacks of a worker that it is about to kill (the JVM's custom). faulthandler
+    # answers from the signal handler itself, so that C code which holds the GIL shows too.
+    faulthandler.register(signal.SIGQUIT, all_threads=True, chain=False)
+    faulthandler.enable()
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process for certain: an exit handler that hangs, a thread that is not a daemon, must not keep it."""
+    try:
+        gevent.spawn(atexit._run_exitfuncs).join(timeout=_EXIT_HANDLERS_LIMIT)  # noqa: SLF001 - no public way to run them early
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)

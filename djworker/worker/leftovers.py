@@ -1,0 +1,96 @@
+"""What must not be forked: running threads, pending greenlets, open database connections; each with the name of its owner."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from djworker.worker import blame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Watch:
+    """[mold] Looks on while a project loads."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, str] = {}
+
+    def connections(self) -> None:
+        """Note from now on who opens database connections."""
+        from django.db.backends.signals import connection_created  # noqa: PLC0415 - Django comes after the import path
+
+        connection_created.connect(self._note, weak=False, dispatch_uid="djworker.leftovers")
+
+    def _note(self, connection: Any, **_kwargs: Any) -> None:  # noqa: ANN401
+        self._opened[connection.alias] = blame.project_place(traceback.extract_stack())
+
+    def found(self) -> list[str]:
+        """A description of everything that is left now."""
+        return [*self._open_connections(), *_greenlets(), *_threads()]
+
+    def _open_connections(self) -> Iterator[str]:
+        from django.db import connections  # noqa: PLC0415
+
+        for connection in connections.all(initialized_only=True):
+            if connection.connection is not None:
+                place = self._opened.get(connection.alias, "an unknown place")
+                yield f"a connection to database {connection.alias!r}, opened at {place}"
+
+
+def _greenlets() -> Iterator[str]:
+    from gevent import Greenlet  # noqa: PLC0415
+
+    for thing in gc.get_objects():
+        if isinstance(thing, Greenlet) and not thing.dead and not _is_worker_of_hub(thing):
+            place = blame.project_place(_spawning_stack(thing))
+            yield f"{_name(thing)}, started at {place}"
+
+
+def _is_worker_of_hub(greenlet: Any) -> bool:  # noqa: ANN401
+    return type(greenlet).__module__.startswith("gevent.resolver")
+
+
+def _name(greenlet: Any) -> str:  # noqa: ANN401
+    """A patched thread is a greenlet that runs ``Thread._bootstrap``."""
+    owner = getattr(getattr(greenlet, "_run", None), "__self__", None)
+    if isinstance(owner, threading.Thread):
+        return f"thread {owner.name!r}"
+    return f"greenlet {getattr(greenlet._run, '__qualname__', greenlet)!r}"  # noqa: SLF001
+
+
+def _spawning_stack(greenlet: Any) -> list[traceback.FrameSummary] | None:  # noqa: ANN401
+    frame = getattr(greenlet, "spawning_stack", None)
+    found = []
+    while frame is not None:
+        found.append(traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False))
+        frame = frame.f_back
+    return found[::-1] or None
+
+
+def _threads() -> Iterator[str]:
+    """Native threads that run Python. Those of C libraries (OpenBLAS) guard themselves with pthread_atfork."""
+    frames = sys._current_frames()  # noqa: SLF001
+    main = _native_ident()
+    for ident, frame in frames.items():
+        if ident != main:
+            yield f"native thread {ident}, now at {blame.frame_place(frame)}"
+
+
+def _native_ident() -> int:
+    monkey = sys.modules["gevent.monkey"]
+    ident: int = monkey.get_original("_thread", "get_ident")()
+    return ident
+
+
+def native_thread_count() -> int:
+    """Threads of this process, C libraries' included; 1 where the system does not tell."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1

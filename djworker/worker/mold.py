@@ -1,0 +1,169 @@
+"""The mold: a fresh interpreter that loads one generation of the code, checks and warms it, and then only forks.
+
+It is patched before anything else is imported, so code that was imported too early cannot exist in it. It never runs gevent's
+loop between the fork requests: a hub that runs must not be copied into children.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import argparse  # noqa: E402
+import gc  # noqa: E402
+import logging  # noqa: E402
+import os  # noqa: E402
+import posix as raw  # noqa: E402 - the system calls themselves: gevent replaces those of ``os`` with ones that need the loop
+import signal  # noqa: E402
+import sys  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from typing import TYPE_CHECKING, NoReturn  # noqa: E402
+
+from djworker import log, messages, posix  # noqa: E402
+from djworker.channel import Channel  # noqa: E402
+from djworker.launch import Launch  # noqa: E402
+from djworker.scoreboard import Scoreboard  # noqa: E402
+from djworker.worker import project  # noqa: E402
+from djworker.worker.project import BootError, Project  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger("djworker.mold")
+
+#: The same as ``djworker.arbiter.fleet.EXIT_BOOT``; this tree does not import that one.
+EXIT_BOOT = 3
+#: A terminal sends these to every process of its group; here, only the arbiter says what to do.
+_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
+
+
+@dataclass(slots=True)
+class Mold:
+    """[mold] Forks workers of one generation on request."""
+
+    generation: int
+    arbiter: int
+    channel: Channel
+    scoreboard: Scoreboard
+    listeners: Sequence[int]
+    project: Project = field(default_factory=Project)
+
+    def serve(self) -> NoReturn:
+        """Fork on request, until the channel closes."""
+        self.channel.set_blocking(True)
+        while True:
+            received = self.channel.receive()
+            if received.eof:
+                raw._exit(0)  # noqa: SLF001 - nothing to finish, and no exit handlers of the project's to run
+            fds = list(received.fds)
+            for message in received.messages:
+                if isinstance(message, messages.SpawnWorker) and fds:
+                    self._fork(message, fds.pop(0))
+
+    def _fork(self, request: messages.SpawnWorker, fd: int) -> None:
+        """Fork twice, so that the worker is orphaned at once and becomes the arbiter's own child (its subreaper)."""
+        read, write = raw.pipe()
+        try:
+            middle = raw.fork()
+        except OSError as error:
+            self.channel.send(messages.ForkFailed(request.worker_id, str(error)))
+            middle = -1
+        if middle == 0:
+            self._fork_again(request, fd, write)
+        raw.close(write)
+        raw.close(fd)
+        if middle > 0:
+            self._tell_pid(request, middle, read)
+        raw.close(read)
+
+    def _fork_again(self, request: messages.SpawnWorker, fd: int, write: int) -> NoReturn:
+        """[the middle process] Lives for one more fork."""
+        try:
+            pid = raw.fork()
+        except OSError as error:
+            raw.write(write, f"!{error}".encode())
+            raw._exit(1)  # noqa: SLF001
+        if pid:
+            raw.write(write, str(pid).encode())
+            raw._exit(0)  # noqa: SLF001
+        raw.close(write)
+        self.channel.close()
+        posix.wait_for_parent(self.arbiter)
+        self.become_worker(request.slot, Channel.from_fd(fd))
+
+    def _tell_pid(self, request: messages.SpawnWorker, middle: int, read: int) -> None:
+        answer = raw.read(read, 1024).decode()
+        raw.waitpid(middle, 0)
+        if answer.isdigit():
+            self.channel.send(messages.WorkerForked(request.worker_id, int(answer)))
+        else:
+            error = answer.removeprefix("!") or "the middle process died"
+            self.channel.send(messages.ForkFailed(request.worker_id, error))
+
+    def become_worker(self, slot: int, channel: Channel) -> NoReturn:
+        """[worker] From here on this process is a worker."""
+        from djworker.worker import entry  # noqa: PLC0415 - it starts the hub, which the mold must not have
+
+        entry.run(self.project, channel, self.scoreboard.row(slot), self.listeners, self.generation, slot, self.arbiter)
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Boot, report, fork."""
+    options = _parse(arguments)
+    launch = Launch.from_environ(os.environ)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    log.configure(launch.config.log_level, launch.config.log_format, "mold")
+    if options.check:
+        sys.exit(_check(launch))
+    channel = Channel.from_fd(options.channel)
+    channel.set_blocking(True)
+    mold = Mold(options.generation, options.arbiter, channel, Scoreboard(options.scoreboard), options.listeners)
+    try:
+        posix.drop_privileges(launch.config.user, launch.config.group)
+        posix.die_with(options.arbiter)
+        mold.project = project.load(launch, options.generation)
+    except BootError as error:
+        channel.send(error.as_message())
+        sys.exit(EXIT_BOOT)
+    posix.set_title(f"djworker: mold gen {options.generation} [{mold.project.title}]")
+    if options.slot is not None:  # no subreaper here: this process is the worker's own mold
+        mold.become_worker(options.slot, channel)
+    project.freeze()
+    channel.send(messages.MoldReady(mold.project.config.to_json()))
+    mold.serve()
+
+
+def _check(launch: Launch) -> int:
+    """``runworkers --check``: everything that a mold does before it would fork."""
+    try:
+        loaded = project.load(launch, 0)
+    except BootError as error:
+        text = f"does not boot ({error.stage}, {error.module}): {error.reason}"
+        fields = {"stage": error.stage, "module": error.module, "traceback": error.traceback}
+        log.event(logger, logging.ERROR, "check_failed", text, **fields)
+        return EXIT_BOOT
+    log.event(logger, logging.INFO, "check_passed", f"{loaded.title} is fit to serve")
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m djworker.worker.mold")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--generation", type=int, default=0)
+    parser.add_argument("--slot", type=int)
+    parser.add_argument("--arbiter", type=int, default=0)
+    parser.add_argument("--channel", type=int, default=-1)
+    parser.add_argument("--scoreboard", type=int, default=-1)
+    parser.add_argument("--listeners", type=_numbers, default=())
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+if __name__ == "__main__":
+    gc.disable()  # no collection while modules load: it would only leave holes in pages that are to be shared
+    main(sys.argv[1:])

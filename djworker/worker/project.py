@@ -1,0 +1,177 @@
+"""[mold] Loading a Django project for good: settings, applications, checks, WSGI application, URLconf, templates, warm-up.
+
+Every step that can fail has a name, and a failure says which step, whose module, and why.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from djworker import log, messages
+from djworker.conf import Config
+from djworker.problems import ConfigError
+from djworker.worker import blame, leftovers, warmup
+
+if TYPE_CHECKING:
+    from djworker.launch import Launch
+
+logger = logging.getLogger("djworker.mold")
+
+#: Calls a hook by name; a hook that raises or hangs is logged and holds nobody back.
+Notify = Callable[..., None]
+
+
+class BootError(Exception):
+    """This generation cannot serve."""
+
+    def __init__(self, stage: str, module: str, reason: str, text: str = "") -> None:
+        super().__init__(f"{stage}: {reason}")
+        self.stage = stage
+        self.module = module
+        self.reason = reason
+        self.traceback = text
+
+    def as_message(self) -> messages.MoldFailed:
+        """For the arbiter."""
+        return messages.MoldFailed(self.stage, self.module, self.reason, messages.tail(self.traceback))
+
+
+def _not_loaded(_environ: Any, _start_response: Any) -> Any:  # noqa: ANN401
+    message = "bug: a worker without an application"
+    raise AssertionError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """[mold, worker] One generation of a project, loaded."""
+
+    config: Config = field(default_factory=Config)
+    title: str = "django"
+    app: Callable[..., Any] = _not_loaded
+    notify: Notify = lambda *_args, **_kwargs: None
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    """A failure in here is this stage's."""
+    try:
+        yield
+    except BootError:
+        raise
+    except Exception as error:
+        raise BootError(name, blame.module_of(error), blame.sentence(error), traceback.format_exc()) from error
+    except SystemExit as error:  # a settings module that calls sys.exit()
+        raise BootError(name, blame.module_of(error), f"sys.exit({error.code!r})", traceback.format_exc()) from error
+
+
+def load(launch: Launch, generation: int) -> Project:
+    """Load the project from disk, check it and warm it up.
+
+    Raises:
+        BootError: it is not fit to serve; nothing of it may be forked.
+    """
+    _enter(launch)
+    with _stage("settings"):
+        config = _resolve(launch)
+    log.configure(config.log_level, config.log_format, "mold")  # type: ignore[arg-type]
+    watch = leftovers.Watch()
+    with _stage("setup"):
+        _set_up(watch)
+    log.reassert()  # Django has just applied the project's LOGGING
+    with _stage("checks"):
+        _run_checks()
+    with _stage("application"):
+        app = _wsgi_application()
+    with _stage("urlconf"):
+        warmup.load_urlconf()
+    with _stage("templates"):
+        warmup.load_templates()
+    _refuse(watch.found())
+    with _stage("warm_up"):
+        warmup.request_paths(app, config.warm_up)
+    project = Project(config, config.proc_name or launch.proc_name, app, _notifier())
+    project.notify("mold_ready", generation=generation, pid=os.getpid())
+    _refuse(watch.found())
+    return project
+
+
+def _enter(launch: Launch) -> None:
+    """The directory and the import path that ``manage.py`` had."""
+    os.chdir(launch.cwd)
+    sys.path[:] = [*launch.sys_path, *(entry for entry in sys.path if entry not in launch.sys_path)]
+    os.environ["DJANGO_SETTINGS_MODULE"] = launch.settings_module
+    if importlib.util.find_spec("psycopg2") is not None:
+        from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - psycopg2 is optional
+
+        patch_psycopg()
+
+
+def _resolve(launch: Launch) -> Config:
+    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+
+    from djworker.resolve import resolve  # noqa: PLC0415
+
+    given = getattr(settings, "DJWORKER", {})
+    try:
+        return resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited).config
+    except ConfigError as error:
+        raise BootError("settings", launch.settings_module, str(error)) from error
+
+
+def _set_up(watch: leftovers.Watch) -> None:
+    import django  # noqa: PLC0415
+
+    watch.connections()
+    django.setup()
+
+
+def _run_checks() -> None:
+    from django.core import checks  # noqa: PLC0415
+
+    found = [message for message in checks.run_checks() if not message.is_silenced()]
+    errors = [message for message in found if message.level >= checks.ERROR]
+    for message in found:
+        if message not in errors:
+            log.event(logger, logging.WARNING, "check", str(message))
+    if errors:
+        reason = "; ".join(str(message) for message in errors)
+        raise BootError("checks", "django.core.checks", reason)
+
+
+def _wsgi_application() -> Callable[..., Any]:
+    from django.core.servers.basehttp import get_internal_wsgi_application  # noqa: PLC0415
+
+    app: Callable[..., Any] = get_internal_wsgi_application()
+    return app
+
+
+def _refuse(found: Sequence[str]) -> None:
+    """A copy of a thread does not run, a copy of a connection talks to somebody else's session."""
+    if found:
+        names = "; ".join(found)
+        reason = f"left behind while loading: {names}. Start or open it in a receiver of djworker.signals.worker_ready"
+        raise BootError("leftovers", blame.first_module(found), reason)
+
+
+def _notifier() -> Notify:
+    from djworker import signals  # noqa: PLC0415
+
+    def notify(name: str, **arguments: Any) -> None:  # noqa: ANN401
+        signals.send_guarded(getattr(signals, name), **arguments)
+
+    return notify
+
+
+def freeze() -> None:
+    """Move everything that is loaded out of the collector's sight: a collection would write to every shared page."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,10 @@
+"""Stacks as text: of every greenlet, for an operator who asks what a worker is doing."""
+
+from __future__ import annotations
+
+from gevent.util import format_run_info
+
+
+def all_stacks() -> str:
+    """The stack of every greenlet and thread of this process."""
+    return "\n".join(format_run_info())

@@ -1,0 +1,136 @@
+"""[mold] Doing now what Django would do in the first requests, so that workers share it and nobody waits for it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from djworker import log
+
+logger = logging.getLogger("djworker.mold")
+
+#: Templates of third-party applications are loaded too, but no project is made to wait for thousands of them.
+_MOST_TEMPLATES = 1000
+_SUFFIXES = (".html", ".txt", ".xml", ".svg", ".json", ".js")
+
+
+class WarmUpError(Exception):
+    """A path that was to be warmed up answers with an error."""
+
+
+def load_urlconf() -> None:
+    """Import every URLconf and with it every view."""
+    from django.conf import settings  # noqa: PLC0415
+    from django.urls import get_resolver  # noqa: PLC0415
+
+    if getattr(settings, "ROOT_URLCONF", None):
+        _descend(get_resolver().url_patterns)
+
+
+def _descend(patterns: Sequence[Any]) -> None:
+    for pattern in patterns:
+        if hasattr(pattern, "url_patterns"):
+            _descend(pattern.url_patterns)
+        else:
+            pattern.callback  # noqa: B018 - a string until somebody looks, in old URLconfs
+
+
+def load_templates() -> None:
+    """Compile every template file into the cache of its engine.
+
+    A template that does not compile is logged, not fatal: it may belong to an application's optional feature.
+    """
+    from django.template import TemplateDoesNotExist, TemplateSyntaxError, engines  # noqa: PLC0415
+
+    for engine in engines.all():
+        for name in _template_names(engine.template_dirs):
+            try:
+                engine.get_template(name)
+            except (TemplateDoesNotExist, TemplateSyntaxError, UnicodeDecodeError, ImportError) as error:
+                log.event(logger, logging.DEBUG, "template_skipped", f"{name}: {error}")
+
+
+def _template_names(directories: Sequence[Any]) -> Iterator[str]:
+    left = _MOST_TEMPLATES
+    for directory in directories:
+        for folder, _folders, files in os.walk(directory):
+            for file in sorted(files):
+                if file.endswith(_SUFFIXES):
+                    yield os.path.relpath(os.path.join(folder, file), directory)
+                    left -= 1
+                    if not left:
+                        return
+
+
+def request_paths(app: Callable[..., Any], paths: Sequence[str]) -> None:
+    """Request each path through the whole application, then leave no trace of it.
+
+    Raises:
+        WarmUpError: an answer with a status of 500 and above.
+    """
+    for path in paths:
+        status = _request(app, path)
+        if status.startswith("5"):
+            message = f"{path} answers {status}"
+            raise WarmUpError(message)
+    if paths:
+        _forget_traces()
+
+
+def _request(app: Callable[..., Any], path: str) -> str:
+    statuses: list[str] = []
+
+    def start_response(status: str, _headers: Any, _exc_info: Any = None) -> Callable[[bytes], None]:  # noqa: ANN401
+        statuses.append(status)
+        return lambda _data: None
+
+    body = app(_environ(path), start_response)
+    try:
+        for _chunk in body:
+            pass
+    finally:
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+    return statuses[-1]
+
+
+def _environ(path: str) -> dict[str, Any]:
+    from django.conf import settings  # noqa: PLC0415
+
+    path, _question, query = path.partition("?")
+    hosts = [host.lstrip(".") for host in settings.ALLOWED_HOSTS if host != "*"]
+    return {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": hosts[0] if hosts else "localhost",
+        "HTTP_USER_AGENT": "djworker warm-up",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "https" if settings.SECURE_SSL_REDIRECT else "http",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+
+
+def _forget_traces() -> None:
+    """Close what the requests opened. A database driver or a name look-up has run the hub: it goes too, with its threads."""
+    from django.db import connections  # noqa: PLC0415
+    from gevent._hub_local import get_hub_if_exists  # noqa: PLC0415
+
+    connections.close_all()
+    hub = get_hub_if_exists()
+    if hub is not None:
+        hub.destroy(destroy_loop=True)

@@ -1,0 +1,201 @@
+"""A worker: accepts within its permit, serves each connection in a greenlet, beats, drains, recycles. Knows no Django."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import logging
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import Event
+
+from djworker import log, messages
+from djworker.accesslog import access_logger
+from djworker.http.connection import Site
+from djworker.scoreboard import Gauge, Phase
+from djworker.worker.accept import Acceptor
+from djworker.worker.stacks import all_stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from djworker.channel import Channel
+    from djworker.conf import Config
+    from djworker.scoreboard import Row
+
+logger = logging.getLogger("djworker.worker")
+
+#: How often the hub shows that it turns, and deadlines of connections are looked at, seconds.
+BEAT_INTERVAL = 0.5
+RSS_INTERVAL = 10.0
+#: An arbiter that is gone leaves its workers this long; everything must be gone within 2 s.
+ORPHAN_GRACE = 1.5
+_DRAIN_POLL = 0.02
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Worker:
+    """[worker] One process's service."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root hands everything over at once
+        self,
+        app: Callable[..., Any],
+        config: Config,
+        channel: Channel,
+        row: Row,
+        listeners: Sequence[int],
+        notify: Callable[..., None],
+        generation: int,
+        slot: int,
+    ) -> None:
+        self.config = config
+        self._channel = channel
+        self._row = row
+        self._who = {"slot": slot, "generation": generation, "pid": os.getpid()}
+        self._notify = notify
+        sockets = [_listening_socket(fd) for fd in listeners]
+        address = sockets[0].getsockname() if sockets else ("127.0.0.1", 0)
+        self.site = Site(app, config, server_address=address, access=_access(config))
+        self._acceptor = Acceptor(self.site, sockets, alone=config.workers == 1)
+        self._done = Event()
+        self._retiring = False
+        self._recycle_asked = False
+        self._recycle_after = _recycle_after(config)
+        self._rss_due = 0.0
+
+    def run(self) -> int:
+        """Serve until retired; the exit code."""
+        self._row[Gauge.PID] = os.getpid()
+        self._beat()
+        gevent.spawn(self._keep_house)
+        self._notify("worker_started", **self._who)
+        hub = gevent.get_hub()
+        watcher = hub.loop.io(self._channel.fileno(), 1)
+        watcher.start(self._read_channel)
+        signals = self._install_signals()
+        self._acceptor.start()
+        self._row[Gauge.PHASE] = Phase.READY
+        self._channel.send(messages.WorkerReady())
+        gevent.spawn(self._notify, "worker_ready", **self._who)
+        self._done.wait()
+        self._notify("worker_exiting", limit=ORPHAN_GRACE, **self._who)
+        watcher.close()
+        del signals
+        return 0
+
+    def _install_signals(self) -> list[Any]:
+        grace = self.config.graceful_timeout
+        return [
+            gevent.signal_handler(signal.SIGTERM, self._retire, grace, True),  # noqa: FBT003
+            gevent.signal_handler(signal.SIGUSR1, log.reopen),
+            gevent.signal_handler(signal.SIGUSR2, self._dump_stacks),
+        ]
+
+    # -- house keeping ------------------------------------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
+        while True:
+            gevent.sleep(BEAT_INTERVAL)
+            try:
+                self._beat()
+                self.site.sweep(time.monotonic())
+                self._ask_for_recycling()
+            except Exception:  # noqa: BLE001 - without a beat the worker would be killed for a failed gauge
+                log.event(logger, logging.ERROR, "housekeeping_failed", "a worker's house keeping failed", exc_info=True)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        row, site = self._row, self.site
+        row[Gauge.BEAT] = time.monotonic_ns()
+        row[Gauge.RUNNING] = site.running
+        row[Gauge.REQUESTS] = site.total
+        row[Gauge.OPEN] = site.open
+        row[Gauge.IDLE] = site.idle
+        oldest = site.in_flight()[:1] if site.running else []
+        row[Gauge.OLDEST] = time.monotonic_ns() - int(oldest[0].age * 1e9) if oldest else 0
+        if now >= self._rss_due:
+            self._rss_due = now + RSS_INTERVAL
+            row[Gauge.RSS] = _resident_kib()
+
+    def _ask_for_recycling(self) -> None:
+        if self._recycle_after and self.site.total >= self._recycle_after and not self._recycle_asked:
+            self._recycle_asked = True
+            self._channel.send(messages.RecycleWanted("max_requests"))
+
+    def _dump_stacks(self) -> None:
+        log.event(logger, logging.WARNING, "stacks", "stacks of all greenlets, as asked", **self._who, stack=all_stacks())
+
+    # -- orders -------------------------------------------------------------------------------------------------------
+
+    def _read_channel(self) -> None:
+        """[hub] Must not wait."""
+        received = self._channel.receive()
+        for message in received.messages:
+            match message:
+                case messages.Retire(grace, empty_backlog):
+                    self._retire(grace, empty_backlog)
+                case messages.ReopenLogs():
+                    log.reopen()
+        if received.eof:
+            self._retire(ORPHAN_GRACE, False)  # noqa: FBT003
+            self._stop_listening_to_nobody()
+
+    def _stop_listening_to_nobody(self) -> None:
+        gevent.get_hub().loop.run_callback(self._channel.close)
+
+    def _retire(self, grace: float, empty_backlog: bool) -> None:  # noqa: FBT001
+        gevent.spawn(self._drain, grace, empty_backlog)
+
+    def _drain(self, grace: float, empty_backlog: bool) -> None:  # noqa: FBT001
+        deadline = time.monotonic() + grace
+        if not self._retiring:
+            self._retiring = True
+            self._row[Gauge.PHASE] = Phase.DRAINING
+            gevent.spawn(self._notify, "worker_draining", **self._who)
+            if empty_backlog and grace:
+                self._acceptor.empty_backlog(deadline)
+            self._acceptor.close()
+            self.site.drain()
+        while self.site.open and time.monotonic() < deadline:
+            gevent.sleep(_DRAIN_POLL)
+        self._log_what_is_cut()
+        self._done.set()
+
+    def _log_what_is_cut(self) -> None:
+        for item in self.site.in_flight():
+            if item.url:
+                text = f"cut {item.method} {item.url} after {item.age:.1f} s"
+                fields = {"method": item.method, "url": item.url, "age": round(item.age, 3), "peer": item.peer}
+                log.event(logger, logging.WARNING, "request_cut", text, **fields)
+
+
+def _listening_socket(fd: int) -> _socket.socket:
+    sock = _socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
+def _access(config: Config) -> Callable[[Any], None] | None:
+    return access_logger(config.access_log_format) if config.access_log else None
+
+
+def _recycle_after(config: Config) -> int:
+    """Jitter keeps the workers from reaching their limits all at once."""
+    if not config.max_requests:
+        return 0
+    return config.max_requests + random.randint(0, config.max_requests_jitter)  # noqa: S311
+
+
+def _resident_kib() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE // 1024
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EMFILE, errno.ENFILE):
+            raise
+        return 0
