@@ -24,13 +24,23 @@ NORMAL = {"rounds": 5, "duration": 6.0}
 def parser() -> argparse.ArgumentParser:
     """What can be asked for."""
     names = ", ".join(scenario.name for scenario in SCENARIOS)
-    options = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Compare djworker with other servers, as ratios.")
+    options = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description="Compare djworker with other servers, as ratios."
+    )
     options.add_argument("--rounds", type=int, help=f"how often each row is measured (default {NORMAL['rounds']})")
-    options.add_argument("--duration", type=float, help=f"seconds of load for each measurement (default {NORMAL['duration']:g})")
+    options.add_argument(
+        "--duration", type=float, help=f"seconds of load for each measurement (default {NORMAL['duration']:g})"
+    )
     options.add_argument("--only", action="append", default=[], metavar="SCENARIO", help=f"repeatable; all of: {names}")
-    options.add_argument("--rows", action="append", default=[], metavar="TEXT", help="only rows whose name begins so; repeatable")
-    options.add_argument("--quick", action="store_true", help="one short round, to see that everything runs; its numbers mean little")
-    options.add_argument("--out", type=Path, help="directory for logs, JSON and plot (default: build/benchmarks/ and the time)")
+    options.add_argument(
+        "--rows", action="append", default=[], metavar="TEXT", help="only rows whose name begins so; repeatable"
+    )
+    options.add_argument(
+        "--quick", action="store_true", help="one short round, to see that everything runs; its numbers mean little"
+    )
+    options.add_argument(
+        "--out", type=Path, help="directory for logs, JSON and plot (default: build/benchmarks/ and the time)"
+    )
     options.add_argument("--server-core", type=int, help="core for the server (default: the last one)")
     options.add_argument("--load-core", type=int, help="core for everything else (default: the first one)")
     return options

@@ -52,7 +52,9 @@ class Client:
     canned: dict[str, Any]
     status: str = ""
 
-    def _start_response(self, status: str, _headers: list[tuple[str, str]], _exc_info: object = None) -> Callable[[bytes], None]:
+    def _start_response(
+        self, status: str, _headers: list[tuple[str, str]], _exc_info: object = None
+    ) -> Callable[[bytes], None]:
         self.status = status
         return lambda _data: None
 

@@ -56,7 +56,12 @@ def surroundings(scenario: Scenario, out: Path) -> Iterator[Surroundings]:
 def manage(env: Mapping[str, str], *words: str) -> None:
     """Run a management command of the test project. Raises PreparationError with its output."""
     done = subprocess.run(
-        [sys.executable, "manage.py", *words], cwd=ROOT, env=environment(env), capture_output=True, text=True, check=False
+        [sys.executable, "manage.py", *words],
+        cwd=ROOT,
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise PreparationError(f"manage.py {' '.join(words)} ended with {done.returncode}\n{done.stdout}{done.stderr}")

@@ -88,7 +88,9 @@ def _server(bench: Bench, scenario: Scenario, row: Row, around: Surroundings, lo
         )
 
 
-def _load(bench: Bench, scenario: Scenario, running: RunningServer, around: Surroundings) -> tuple[wrk.Load, float, int | None]:
+def _load(
+    bench: Bench, scenario: Scenario, running: RunningServer, around: Surroundings
+) -> tuple[wrk.Load, float, int | None]:
     """Warm up, then load; what wrk measured, the CPU seconds of the tree meanwhile, and connections to the database."""
     url, watch = f"http://{HOST}:{running.port}{scenario.path}", _Watch(around)
     wrk.run(url, scenario.connections, bench.warm_up)
@@ -101,7 +103,9 @@ def _bare(bench: Bench, scenario: Scenario, row: Row, around: Surroundings, log:
     module = [sys.executable, "-m", "tests.benchmarks.bare", scenario.app, scenario.path, str(bench.duration)]
     command, env = pinned(module, bench.cores.server), _env(scenario, row, around)
     with log.open("wb") as problems:
-        done = subprocess.run(command, cwd=ROOT, env=environment(env), stdout=subprocess.PIPE, stderr=problems, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment(env), stdout=subprocess.PIPE, stderr=problems, check=False
+        )
     if done.returncode:
         raise ServerError(f"the bare handler ended with {done.returncode}\n{log.read_text(errors='replace')[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout)

@@ -107,4 +107,6 @@ def pss(pid: int) -> int:
 
 def snapshot(root: int) -> list[Process]:
     """The tree with CPU time and memory of each process."""
-    return [Process(one.pid, one.parent, command(one.pid), one.ticks / TICKS_PER_SECOND, pss(one.pid)) for one in tree(root)]
+    return [
+        Process(one.pid, one.parent, command(one.pid), one.ticks / TICKS_PER_SECOND, pss(one.pid)) for one in tree(root)
+    ]

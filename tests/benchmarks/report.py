@@ -82,7 +82,10 @@ def table(lines: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell; the first to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
 
@@ -92,7 +95,12 @@ def as_json(results: Iterable[Result], bench: Bench, rounds: int) -> dict[str, A
     return {
         "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "run": {"rounds": rounds, "seconds": bench.duration, "warm_up": bench.warm_up, "cores": dataclasses.asdict(bench.cores)},
+        "run": {
+            "rounds": rounds,
+            "seconds": bench.duration,
+            "warm_up": bench.warm_up,
+            "cores": dataclasses.asdict(bench.cores),
+        },
         "versions": {name: f"{server.distribution} {server.version}" for name, server in SERVERS.items()},
         "scenarios": [_result(result) for result in results],
     }

@@ -28,7 +28,9 @@ class Server:
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
-    def command(self, *, port: int, app: str, workers: int = 1, threads: int = 1, options: Sequence[str] = ()) -> list[str]:
+    def command(
+        self, *, port: int, app: str, workers: int = 1, threads: int = 1, options: Sequence[str] = ()
+    ) -> list[str]:
         """The words of the command line; `options` come last and so win."""
         holes = {"python": sys.executable, "port": port, "app": app, "workers": workers, "threads": threads}
         return [*(word.format_map(holes) for word in self.template), *options]
@@ -40,7 +42,13 @@ class Server:
 
 
 def _gunicorn(*words: str) -> Server:
-    common = ("--bind=" + HOST + ":{port}", "--workers={workers}", "--keep-alive=75", "--log-level=warning", "--no-control-socket")
+    common = (
+        "--bind=" + HOST + ":{port}",
+        "--workers={workers}",
+        "--keep-alive=75",
+        "--log-level=warning",
+        "--no-control-socket",
+    )
     return Server("gunicorn", ("{python}", "-m", "gunicorn", "{app}", *common, *words))
 
 
@@ -56,7 +64,17 @@ SERVERS = {
     "granian": Server(
         "granian",
         (
-            *("{python}", "-m", "granian", "{app}", "--interface=wsgi", f"--host={HOST}", "--port={port}", "--http=1", "--no-ws"),
+            *(
+                "{python}",
+                "-m",
+                "granian",
+                "{app}",
+                "--interface=wsgi",
+                f"--host={HOST}",
+                "--port={port}",
+                "--http=1",
+                "--no-ws",
+            ),
             *("--workers={workers}", "--blocking-threads={threads}", "--runtime-mode=st", "--log-level=warning"),
         ),
     ),

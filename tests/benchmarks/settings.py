@@ -10,13 +10,11 @@ import os
 from typing import Any
 
 from testproject.settings import *  # noqa: F403 - settings are made this way
-from testproject.settings import DATABASES, STORAGES
+from testproject.settings import DATABASES, DJWORKER
 
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1"]
 WSGI_APPLICATION = os.environ.get("BENCH_APPLICATION", "testproject.wsgi.application")
-# Hashed names need a `collectstatic` first, and cost the same everywhere.
-STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -42,9 +40,11 @@ def _connections(kind: str, size: int) -> dict[str, Any]:
 
 _kind = os.environ.get("BENCH_CONNECTIONS", "fresh")
 _size = int(os.environ.get("BENCH_POOL_SIZE", "10"))
-DATABASES = {"default": {**DATABASES["default"], "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False, **_connections(_kind, _size)}}
+DATABASES = {
+    "default": {**DATABASES["default"], "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False, **_connections(_kind, _size)}
+}
 if _kind == "djworker":
-    DJWORKER = {"POOL": {"MAX_SIZE": _size, "LEASE": os.environ.get("BENCH_LEASE", "transaction")}}
+    DJWORKER = {**DJWORKER, "POOL": {"MAX_SIZE": _size, "LEASE": os.environ.get("BENCH_LEASE", "transaction")}}
 
 if os.environ.get("BENCH_MYSQL_DRIVER") == "pymysql":
     import pymysql

@@ -156,7 +156,9 @@ def medians(row: str, rounds: Iterable[Sequence[Sample]]) -> tuple[Sample | None
         requests=sum(sample.requests for sample in samples),
         pss=int(median(sample.pss for sample in samples)),
         workers_pss=tuple(sorted(samples[len(samples) // 2].workers_pss)),
-        db_connections=max((sample.db_connections for sample in samples if sample.db_connections is not None), default=None),
+        db_connections=max(
+            (sample.db_connections for sample in samples if sample.db_connections is not None), default=None
+        ),
     )
     return middle, (max(rates) - min(rates)) / middle.rate if middle.rate else 0.0
 

@@ -32,7 +32,9 @@ def test_rows_have_names_of_their_own_and_known_servers(scenario: Scenario) -> N
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_full_round_gives_every_target_a_value(scenario: Scenario) -> None:
-    full = usable(Sample(row.name, rate=1, cpu=1, pss=row.workers, workers_pss=(1,) * row.workers) for row in scenario.rows)
+    full = usable(
+        Sample(row.name, rate=1, cpu=1, pss=row.workers, workers_pss=(1,) * row.workers) for row in scenario.rows
+    )
     assert all(verdict.value is not None for verdict in judge(scenario.targets, [full]))
 
 
@@ -48,14 +50,18 @@ def test_workers_are_the_children_and_the_mold_is_none() -> None:
     def process(pid: int, parent: int, command: str) -> Process:
         return Process(pid, parent, command, 0.0, 0)
 
-    tree = [process(1, 0, "djworker: arbiter"), process(2, 1, "djworker: mold gen 1"), process(3, 1, "djworker: worker 0 gen 1")]
+    tree = [
+        process(1, 0, "djworker: arbiter"),
+        process(2, 1, "djworker: mold gen 1"),
+        process(3, 1, "djworker: worker 0 gen 1"),
+    ]
     assert [one.pid for one in SERVERS["djworker"].workers(1, tree)] == [3]
     assert [one.pid for one in SERVERS["gunicorn gevent"].workers(1, tree)] == [2, 3]
     assert [one.pid for one in SERVERS["pywsgi"].workers(1, tree[:1])] == [1]
 
 
 @pytest.mark.parametrize(
-    ("available", "wish", "cores"),
+    "available, wish, cores",
     [
         ({0, 1}, (None, None), Cores(1, 0)),
         ({3}, (None, None), Cores(3, 3)),
@@ -63,7 +69,9 @@ def test_workers_are_the_children_and_the_mold_is_none() -> None:
         ({0, 1, 2, 3}, (0, 2), Cores(0, 2)),
     ],
 )
-def test_server_and_load_get_a_core_each(available: set[int], wish: tuple[int | None, int | None], cores: Cores) -> None:
+def test_server_and_load_get_a_core_each(
+    available: set[int], wish: tuple[int | None, int | None], cores: Cores
+) -> None:
     assert choose(available, *wish) == cores
     assert cores.shared == (len(available) == 1)
 
@@ -100,14 +108,16 @@ def test_rows_can_be_chosen_by_their_beginning() -> None:
 
 @pytest.fixture
 def result() -> Result:
-    good = [Sample(row.name, rate=100, cpu=0.001, requests=10, pss=2**20, workers_pss=(2**20,)) for row in HELLO.rows[1:]]
+    good = [
+        Sample(row.name, rate=100, cpu=0.001, requests=10, pss=2**20, workers_pss=(2**20,)) for row in HELLO.rows[1:]
+    ]
     return Result(HELLO, [[Sample("djworker", problem="ended with 3 <&>"), *good]])
 
 
 def test_a_row_that_failed_is_shown_loudly_and_its_targets_have_no_value(result: Result) -> None:
     text = report.text([result])
     assert "! djworker: ended with 3" in text
-    assert text.count("NO VALUE") == len(HELLO.targets)
+    assert text.count("NO VALUE") == sum("djworker" in target.text for target in HELLO.targets)
     assert len({len(line) for line in report.table(report.rows(result)).splitlines()}) == 1
 
 

@@ -33,7 +33,9 @@ def test_a_ratio_is_taken_within_each_round() -> None:
 
 
 def test_a_round_that_lacks_a_row_has_no_say() -> None:
-    assert over_rounds(ratio("rate", "ours", "theirs"), [rates(ours=10), rates(ours=10, theirs=0), rates(ours=3, theirs=2)]) == (1.5,)
+    assert over_rounds(
+        ratio("rate", "ours", "theirs"), [rates(ours=10), rates(ours=10, theirs=0), rates(ours=3, theirs=2)]
+    ) == (1.5,)
 
 
 def test_the_best_of_the_others_is_the_best_that_is_there() -> None:
@@ -43,13 +45,19 @@ def test_the_best_of_the_others_is_the_best_that_is_there() -> None:
 
 
 def test_a_further_worker_costs_what_the_tree_grows_by() -> None:
-    samples = usable([Sample("one", pss=50, workers_pss=(30,)), Sample("four", pss=80, workers_pss=(9, 9, 9, 13)), Sample("alone", pss=40)])
+    samples = usable(
+        [
+            Sample("one", pss=50, workers_pss=(30,)),
+            Sample("four", pss=80, workers_pss=(9, 9, 9, 13)),
+            Sample("alone", pss=40),
+        ]
+    )
     assert further_worker("one", "four", alone="alone")(samples) == 0.25
     assert worker_share("four", alone="alone")(samples) == 0.25
 
 
 @pytest.mark.parametrize(
-    ("target", "values", "word"),
+    "target, values, word",
     [
         ({"at_most": 1.2}, (1.0, 1.2, 9.0), "met"),
         ({"at_most": 1.2}, (1.0, 1.3, 1.4), "not met"),
@@ -66,14 +74,20 @@ def test_the_median_of_the_rounds_decides(target: dict[str, float], values: tupl
 
 
 def test_errors_take_a_sample_out_and_are_told() -> None:
-    rounds = [[Sample("good", rate=1), Sample("wrong", rate=9, requests=7, errors=2)], [Sample("dead", problem="ended with 1")]]
+    rounds = [
+        [Sample("good", rate=1), Sample("wrong", rate=9, requests=7, errors=2)],
+        [Sample("dead", problem="ended with 1")],
+    ]
     assert list(usable(rounds[0])) == ["good"]
     assert problems(rounds) == ["wrong: 2 errors in 7 requests", "dead: ended with 1"]
     assert medians("wrong", rounds) == (None, 0.0)
 
 
 def test_the_median_sample_and_the_spread_of_its_rate() -> None:
-    rounds = [[Sample("a", rate=rate, cpu=cpu, db_connections=seen)] for rate, cpu, seen in ((90, 3, 4), (100, 1, None), (120, 2, 9))]
+    rounds = [
+        [Sample("a", rate=rate, cpu=cpu, db_connections=seen)]
+        for rate, cpu, seen in ((90, 3, 4), (100, 1, None), (120, 2, 9))
+    ]
     middle, spread = medians("a", rounds)
     assert middle is not None
     assert (middle.rate, middle.cpu, middle.db_connections) == (100, 2, 9)
@@ -81,7 +95,12 @@ def test_the_median_sample_and_the_spread_of_its_rate() -> None:
 
 
 def test_each_round_begins_with_another_row() -> None:
-    assert [order("abc", turn) for turn in range(4)] == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
+    assert [order("abc", turn) for turn in range(4)] == [
+        ["a", "b", "c"],
+        ["b", "c", "a"],
+        ["c", "a", "b"],
+        ["a", "b", "c"],
+    ]
     assert order([], 1) == []
 
 

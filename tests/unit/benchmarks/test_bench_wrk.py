@@ -52,7 +52,9 @@ def test_output_that_lacks_a_line_is_refused(missing: str) -> None:
         parse(GOOD.replace(missing, "something else"))
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("15.00us", 15e-6), ("3.50ms", 3.5e-3), ("2.00s", 2.0), ("1.50m", 90.0), ("1.00h", 3600.0)])
+@pytest.mark.parametrize(
+    "text, seconds", [("15.00us", 15e-6), ("3.50ms", 3.5e-3), ("2.00s", 2.0), ("1.50m", 90.0), ("1.00h", 3600.0)]
+)
 def test_times_have_units(text: str, seconds: float) -> None:
     assert duration(text) == pytest.approx(seconds)
 
