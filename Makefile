@@ -1,0 +1,75 @@
+# `make run` needs Python 3.11+ and nothing else; `make test` fetches what it lacks.
+
+# Only what is not there yet is made: the stamps say for which pyproject.toml the environment was filled.
+VENV ?= .venv
+BIN := $(VENV)/bin
+ADDRESS ?= 127.0.0.1:8000
+ARGS ?=
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+REQUIREMENTS := pyproject.toml testproject/requirements.txt
+
+# Many machines have several Pythons, and pyenv's shims exist for versions that do not run: ask each one.
+CANDIDATES := $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11
+FIND_PYTHON = for python in $(CANDIDATES); do \
+	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench tox docs clean packages
+
+help: ## Show what there is to make.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.stamp-run ## Serve the shop at http://127.0.0.1:8000, on SQLite.
+	@$(BIN)/python manage.py migrate --verbosity 0
+	@$(BIN)/python manage.py seed
+	@echo "Open http://$(ADDRESS)/ (Ctrl-C stops)."
+	@exec $(BIN)/python manage.py runworkers $(ADDRESS) $(ARGS)
+
+test: packages $(VENV)/.stamp-dev ## Run every test (ARGS='-k pool' for some of them).
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: packages $(VENV)/.stamp-dev ## Check style, types, import contracts and the documentation.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if [ -f docs/conf.py ]; then set -x; $(BIN)/python -m sphinx --nitpicky --fail-on-warning --quiet docs docs/_build/html; fi
+
+format: $(VENV)/.stamp-dev ## Let ruff lay out the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: packages $(VENV)/.stamp-dev ## Compare with other servers (ARGS=--help for the options).
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+tox: packages $(VENV)/.stamp-dev ## Run the unit and contract tests on each Python and Django that is here.
+	$(BIN)/tox run $(ARGS)
+
+docs: $(VENV)/.stamp-dev ## Build the documentation into docs/_build/html.
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning docs docs/_build/html
+
+packages:
+	@.ci/packages
+
+clean: ## Remove the virtual environment, caches and the shop's database.
+	rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist docs/_build db.sqlite3*
+
+$(BIN)/python:
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+		echo "make: no Python 3.11 or newer with venv here (on Debian: apt install python3-venv;" >&2; \
+		echo "make: or name one: make run PYTHON=/path/to/python3)." >&2; exit 1; \
+	fi; \
+	echo "Creating $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv $(VENV)
+
+# Django's test client of the test run, tox and the linters come with the dev extra, which has all that `run` needs too.
+$(VENV)/.stamp-run: $(REQUIREMENTS) | $(BIN)/python
+	@test -f $(VENV)/.stamp-dev || { echo "Installing djworker and the shop's requirements"; set -e; \
+		$(PIP) install --editable '.[reload]' --requirement testproject/requirements.txt; }
+	@touch $@
+
+$(VENV)/.stamp-dev: $(REQUIREMENTS) | $(BIN)/python packages
+	@echo "Installing the development tools"
+	@$(PIP) install --editable '.[dev]' --requirement testproject/requirements.txt
+	@touch $@ $(VENV)/.stamp-run
