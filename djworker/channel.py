@@ -75,7 +75,9 @@ class Channel:
         """One packet, decoded. On a non-blocking channel with nothing to read: no messages, no EOF."""
         fds = array.array("i")
         try:
-            data, ancillary, _flags, _addr = self._sock.recvmsg(_PACKET, _socket.CMSG_SPACE(_FDS_PER_PACKET * fds.itemsize))
+            data, ancillary, _flags, _addr = self._sock.recvmsg(
+                _PACKET, _socket.CMSG_SPACE(_FDS_PER_PACKET * fds.itemsize)
+            )
         except BlockingIOError:
             return Received([], [], eof=False)
         except OSError:  # ECONNRESET: the peer died with unread data

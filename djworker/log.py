@@ -18,7 +18,6 @@ from djworker.logsink import FileSink, Sink
 
 __all__ = ["access_line", "configure", "configure_access", "event", "reassert", "reopen", "wants_fields"]
 
-Format = Literal["text", "json"]
 NAMES = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold", "worker", "http", "access", "db")))
 _LOGGER = logging.getLogger("djworker")
 _ACCESS = logging.getLogger("djworker.access")
@@ -70,14 +69,14 @@ class _State:
     main: SinkHandler | None = None
     access: SinkHandler | None = None
     level: int = logging.INFO
-    format: Format = "text"
+    format: str = "text"
     role: str = ""
 
 
 _state = _State()
 
 
-def configure(level: str, fmt: Format, role: str) -> None:
+def configure(level: str, fmt: str, role: str) -> None:
     """Send the djworker loggers to standard error. May be called again, after a change of options or of role.
 
     level: debug, info, warning, error or critical. role: arbiter, mold or worker, shown in JSON lines.

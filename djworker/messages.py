@@ -154,7 +154,7 @@ def decode(line: bytes) -> Message:
     name, fields = json.loads(line)
     cls = _KNOWN.get(name)
     try:
-        return cls(**fields) if cls is not None else Unknown(name, fields)  # type: ignore[no-any-return]
+        return cls(**fields) if cls is not None else Unknown(name, fields)
     except TypeError:  # same name, other fields: a version between
         return Unknown(name, fields)
 

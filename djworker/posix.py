@@ -64,7 +64,7 @@ def wait_for_parent(parent: int, limit: float = 5.0) -> None:
 
 def reap() -> list[tuple[int, int]]:
     """Every child that is dead by now, as (pid, exit code or minus the signal). We may be PID 1, so none is left."""
-    dead = []
+    dead: list[tuple[int, int]] = []
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

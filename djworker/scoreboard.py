@@ -84,7 +84,7 @@ class Scoreboard:
             fd = os.memfd_create("djworker-scoreboard", os.MFD_CLOEXEC)
         else:
             fd, path = tempfile.mkstemp(prefix="djworker-")
-            os.unlink(path)  # noqa: PTH108 - the arbiter avoids pathlib's import cost
+            os.unlink(path)
         os.ftruncate(fd, SLOTS * _WORDS_PER_SLOT * _WORD)
         return cls(fd)
 

@@ -10,7 +10,7 @@ from djworker import log, posix
 from djworker.address import Address
 from djworker.arbiter.children import Children
 from djworker.arbiter.events import Event, Started
-from djworker.arbiter.fleet import EXIT_CONFIG, Fleet
+from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.listeners import Listener, ListenError, close_all, open_listeners
 from djworker.arbiter.loop import Loop, policy_of
 from djworker.arbiter.pidfile import Pidfile, PidfileError
@@ -18,6 +18,7 @@ from djworker.arbiter.reexec import reexec
 from djworker.arbiter.signals import Signals
 from djworker.arbiter.snapshot import VARIABLE, Snapshot, SnapshotError
 from djworker.arbiter.systemd import Systemd
+from djworker.arbiter.timing import EXIT_CONFIG
 from djworker.launch import Launch
 from djworker.scoreboard import Scoreboard
 

@@ -181,7 +181,7 @@ class Children:
         return self.scoreboard.row(child.slot)[Gauge.BEAT] / _NANOSECONDS
 
 
-def spawn(command: Sequence[str], environ: dict[str, str], inherited: Sequence[int]) -> int:
+def spawn(command: list[str], environ: dict[str, str], inherited: Sequence[int]) -> int:
     """Start a process that inherits these descriptors and no others. Single-threaded, so nobody else can fork meanwhile."""
     for fd in inherited:
         os.set_inheritable(fd, True)

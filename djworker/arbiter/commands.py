@@ -78,6 +78,4 @@ class Exit:
     code: int
 
 
-Command = (
-    BootMold | StopMold | KillMold | SpawnWorker | RetireWorker | KillWorker | AdoptConfig | Announce | Exit
-)
+Command = BootMold | StopMold | KillMold | SpawnWorker | RetireWorker | KillWorker | AdoptConfig | Announce | Exit

@@ -85,6 +85,4 @@ class WorkerGone:
     status: int
 
 
-Event = (
-    Started | Reload | Stop | Scale | Timer | MoldReady | MoldGone | WorkerReady | Heartbeat | Recycle | WorkerGone
-)
+Event = Started | Reload | Stop | Scale | Timer | MoldReady | MoldGone | WorkerReady | Heartbeat | Recycle | WorkerGone

@@ -43,30 +43,21 @@ from djworker.arbiter.events import (
     WorkerReady,
 )
 from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
-
-#: Seconds that a worker must live after it was ready before an older one is retired for it. Code that dies 0.3 s after it
-#: is ready (a background greenlet that raises) passes every readiness check there is.
-PROBATION = 1.0
-#: A worker that dies younger than this counts as one more failure of a crash loop.
-STABLE = 10.0
-#: Exit codes: settings that are wrong, code that never was able to boot.
-EXIT_CONFIG, EXIT_BOOT = 2, 3
-#: Failures in a row after which an older mold takes over again.
-PATIENCE = 3
-BACKOFF_FIRST = 0.2
-BACKOFF_MOST = 30.0
-#: More workers than wanted while replacing.
-SURGE = 1
-#: A mold that was told to stop has this long; it runs nothing.
-MOLD_GRACE = 5.0
-#: What the worker's own watchdog needs, after ``timeout``, to write the stack down before it is killed.
-WATCHDOG_MARGIN = 1.0
-#: A worker cuts its last requests itself at the end of its grace; this much later it is killed.
-GRACE_MARGIN = 2.0
-#: A process that does not even die from SIGKILL (disk sleep) is killed again after this time.
-KILL_AGAIN = 5.0
-#: Waking up later than this means that the machine, or we, were suspended.
-OVERSLEPT = 2.0
+from djworker.arbiter.timing import (
+    BACKOFF_FIRST,
+    BACKOFF_MOST,
+    EXIT_BOOT,
+    EXIT_CONFIG,
+    GRACE_MARGIN,
+    KILL_AGAIN,
+    MOLD_GRACE,
+    OVERSLEPT,
+    PATIENCE,
+    PROBATION,
+    STABLE,
+    SURGE,
+    WATCHDOG_MARGIN,
+)
 
 
 @dataclass(slots=True)
@@ -143,7 +134,7 @@ class Fleet:
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def _take_in(self, event: Event, now: float) -> None:
+    def _take_in(self, event: Event, now: float) -> None:  # noqa: C901 - one line for each event
         match event:
             case Started():
                 self._boot_mold(now)
@@ -166,8 +157,8 @@ class Fleet:
                 self._on_heartbeat(worker_id, beat)
             case Recycle(worker_id, _):
                 self._on_recycle(worker_id)
-            case WorkerGone(worker_id, status):
-                self._on_worker_gone(worker_id, status, now)
+            case WorkerGone(worker_id, _):
+                self._on_worker_gone(worker_id, now)
 
     def _on_reload(self, now: float) -> None:
         if self.stopping:
@@ -253,7 +244,7 @@ class Fleet:
         if worker is not None:
             worker.recycle = True
 
-    def _on_worker_gone(self, worker_id: int, status: int, now: float) -> None:
+    def _on_worker_gone(self, worker_id: int, now: float) -> None:
         worker = self.roster.workers.pop(worker_id)
         if self.stopping or worker.state is WorkerState.DRAINING or worker.generation != self.current:
             return

@@ -83,9 +83,7 @@ def close_all(listeners: Sequence[Listener]) -> None:
         listener.close()
 
 
-def _open_what_opens(
-    addresses: Iterable[Address], backlog: int, umask: int | None
-) -> tuple[list[Listener], list[str]]:
+def _open_what_opens(addresses: Iterable[Address], backlog: int, umask: int | None) -> tuple[list[Listener], list[str]]:
     listeners: list[Listener] = []
     problems: list[str] = []
     for address in addresses:

@@ -124,7 +124,9 @@ class Loop:
                 self._bury(child, status)
             else:
                 self.children.keep_unclaimed(pid, status)
-                log.event(logger, logging.DEBUG, "orphan_reaped", "a process that is not ours ended", pid=pid, status=status)
+                log.event(
+                    logger, logging.DEBUG, "orphan_reaped", "a process that is not ours ended", pid=pid, status=status
+                )
 
     def _bury(self, child: Child, status: int) -> None:
         if child.pid:
@@ -133,7 +135,9 @@ class Loop:
         self.children.forget(child.key)
         kind, number = child.key
         if kind == "mold":
-            self._say("mold_gone", f"mold of generation {number} ended", logging.DEBUG, generation=number, status=status)
+            self._say(
+                "mold_gone", f"mold of generation {number} ended", logging.DEBUG, generation=number, status=status
+            )
             self._happen(events.MoldGone(number, status))
         elif kind == "worker":
             self._say_gone(child, status)
@@ -145,7 +149,9 @@ class Loop:
         handle = self.fleet.roster.workers[child.key[1]]
         level = logging.INFO if status == 0 else logging.ERROR
         text = f"worker {handle.slot} of generation {handle.generation} ended: {posix.describe(status)}"
-        self._say("worker_gone", text, level, slot=handle.slot, generation=handle.generation, pid=child.pid, status=status)
+        self._say(
+            "worker_gone", text, level, slot=handle.slot, generation=handle.generation, pid=child.pid, status=status
+        )
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
 

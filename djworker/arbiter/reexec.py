@@ -72,4 +72,4 @@ def _become(loop: Loop) -> None:
     for fd in snapshot.descriptors(loop):
         os.set_inheritable(fd, True)
     sys.stderr.flush()
-    os.execve(sys.executable, _command(), environ)
+    os.execve(sys.executable, _command(), environ)  # noqa: S606

@@ -89,7 +89,7 @@ class Acceptor:
     def _accept(self, sock: _socket.socket) -> bool:
         """Accept one connection and serve it; False when there is none."""
         try:
-            fd, peer = sock._accept()  # noqa: SLF001 - what socket.accept() calls, without the patched socket around it
+            fd, peer = sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - what socket.accept() calls, without the patched socket around it
         except BlockingIOError:
             return False
         except OSError as error:

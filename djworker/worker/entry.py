@@ -32,7 +32,7 @@ _EXIT_HANDLERS_LIMIT = 2.0
 _IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
 
 
-def run(  # noqa: PLR0913, PLR0917 - everything that a worker is made of
+def run(
     project: Project,
     channel: Channel,
     row: Row,
@@ -61,7 +61,7 @@ def run(  # noqa: PLR0913, PLR0917 - everything that a worker is made of
 
 def _prepare(project: Project, generation: int, slot: int) -> None:
     posix.set_title(f"djworker: worker {slot} gen {generation} [{project.title}]")
-    log.configure(project.config.log_level, project.config.log_format, "worker")  # type: ignore[arg-type]
+    log.configure(project.config.log_level, project.config.log_format, "worker")
     log.configure_access(project.config.access_log)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)

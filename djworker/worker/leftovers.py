@@ -68,7 +68,9 @@ def _spawning_stack(greenlet: Any) -> list[traceback.FrameSummary] | None:  # no
     frame = getattr(greenlet, "spawning_stack", None)
     found = []
     while frame is not None:
-        found.append(traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False))
+        found.append(
+            traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False)
+        )
         frame = frame.f_back
     return found[::-1] or None
 

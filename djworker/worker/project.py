@@ -31,7 +31,7 @@ Notify = Callable[..., None]
 
 
 class BootError(Exception):
-    """This generation cannot serve."""
+    """A generation that cannot serve."""
 
     def __init__(self, stage: str, module: str, reason: str, text: str = "") -> None:
         super().__init__(f"{stage}: {reason}")
@@ -82,7 +82,7 @@ def load(launch: Launch, generation: int) -> Project:
     _enter(launch)
     with _stage("settings"):
         config = _resolve(launch)
-    log.configure(config.log_level, config.log_format, "mold")  # type: ignore[arg-type]
+    log.configure(config.log_level, config.log_format, "mold")
     watch = leftovers.Watch()
     with _stage("setup"):
         _set_up(watch)

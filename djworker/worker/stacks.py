@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from gevent.util import format_run_info
 
 
 def all_stacks() -> str:
     """The stack of every greenlet and thread of this process."""
-    return "\n".join(format_run_info())
+    lines = cast("list[str]", format_run_info())
+    return "\n".join(lines)

@@ -64,7 +64,9 @@ class Watchdog:
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(gone)"
         running = [_describe(item) for item in self._in_flight()[:_IN_FLIGHT_SHOWN]]
         text = f"the hub has not turned for {silent:.1f} s"
-        log.event(logger, logging.CRITICAL, "hub_blocked", text, silent=round(silent, 3), in_flight=running, stack=stack)
+        log.event(
+            logger, logging.CRITICAL, "hub_blocked", text, silent=round(silent, 3), in_flight=running, stack=stack
+        )
 
 
 def _describe(item: InFlight) -> str:

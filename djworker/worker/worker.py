@@ -91,7 +91,7 @@ class Worker:
     def _install_signals(self) -> list[Any]:
         grace = self.config.graceful_timeout
         return [
-            gevent.signal_handler(signal.SIGTERM, self._retire, grace, True),  # noqa: FBT003
+            gevent.signal_handler(signal.SIGTERM, self._retire, grace, True),
             gevent.signal_handler(signal.SIGUSR1, log.reopen),
             gevent.signal_handler(signal.SIGUSR2, self._dump_stacks),
         ]
@@ -106,7 +106,9 @@ class Worker:
                 self.site.sweep(time.monotonic())
                 self._ask_for_recycling()
             except Exception:  # noqa: BLE001 - without a beat the worker would be killed for a failed gauge
-                log.event(logger, logging.ERROR, "housekeeping_failed", "a worker's house keeping failed", exc_info=True)
+                log.event(
+                    logger, logging.ERROR, "housekeeping_failed", "a worker's house keeping failed", exc_info=True
+                )
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -128,7 +130,9 @@ class Worker:
             self._channel.send(messages.RecycleWanted("max_requests"))
 
     def _dump_stacks(self) -> None:
-        log.event(logger, logging.WARNING, "stacks", "stacks of all greenlets, as asked", **self._who, stack=all_stacks())
+        log.event(
+            logger, logging.WARNING, "stacks", "stacks of all greenlets, as asked", **self._who, stack=all_stacks()
+        )
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
@@ -142,7 +146,7 @@ class Worker:
                 case messages.ReopenLogs():
                     log.reopen()
         if received.eof:
-            self._retire(ORPHAN_GRACE, False)  # noqa: FBT003
+            self._retire(ORPHAN_GRACE, False)
             self._stop_listening_to_nobody()
 
     def _stop_listening_to_nobody(self) -> None:

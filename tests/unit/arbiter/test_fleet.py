@@ -32,8 +32,9 @@ from djworker.arbiter.events import (
     WorkerGone,
     WorkerReady,
 )
-from djworker.arbiter.fleet import BACKOFF_FIRST, BACKOFF_MOST, PATIENCE, PROBATION, STABLE, Fleet
+from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.roster import Policy, WorkerState
+from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, PATIENCE, PROBATION, STABLE
 
 POLICY = Policy(workers=2, timeout=30, boot_timeout=60, graceful_timeout=30)
 

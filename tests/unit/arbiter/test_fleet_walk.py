@@ -32,8 +32,9 @@ from djworker.arbiter.events import (
     WorkerGone,
     WorkerReady,
 )
-from djworker.arbiter.fleet import PROBATION, SURGE, Fleet
+from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.roster import Policy, WorkerState
+from djworker.arbiter.timing import PROBATION, SURGE
 
 WORKERS = 3
 POLICY = Policy(WORKERS, timeout=30, boot_timeout=60, graceful_timeout=30)

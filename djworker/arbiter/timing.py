@@ -1,0 +1,27 @@
+"""The fleet's constants: times in seconds, and how often."""
+
+from __future__ import annotations
+
+#: Seconds that a worker must live after it was ready before an older one is retired for it. Code that dies 0.3 s after it
+#: is ready (a background greenlet that raises) passes every readiness check there is.
+PROBATION = 1.0
+#: A worker that dies younger than this counts as one more failure of a crash loop.
+STABLE = 10.0
+#: Exit codes: settings that are wrong, code that never was able to boot.
+EXIT_CONFIG, EXIT_BOOT = 2, 3
+#: Failures in a row after which an older mold takes over again.
+PATIENCE = 3
+BACKOFF_FIRST = 0.2
+BACKOFF_MOST = 30.0
+#: More workers than wanted while replacing.
+SURGE = 1
+#: A mold that was told to stop has this long; it runs nothing.
+MOLD_GRACE = 5.0
+#: What the worker's own watchdog needs, after ``timeout``, to write the stack down before it is killed.
+WATCHDOG_MARGIN = 1.0
+#: A worker cuts its last requests itself at the end of its grace; this much later it is killed.
+GRACE_MARGIN = 2.0
+#: A process that does not even die from SIGKILL (disk sleep) is killed again after this time.
+KILL_AGAIN = 5.0
+#: Waking up later than this means that the machine, or we, were suspended.
+OVERSLEPT = 2.0
