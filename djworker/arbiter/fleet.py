@@ -16,18 +16,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from djworker.arbiter.commands import (
-    AdoptConfig,
-    Announce,
-    BootMold,
-    Command,
-    Exit,
-    KillMold,
-    KillWorker,
-    RetireWorker,
-    SpawnWorker,
-    StopMold,
-)
+from djworker.arbiter import commands as do
 from djworker.arbiter.events import (
     Event,
     Heartbeat,
@@ -75,13 +64,13 @@ class Fleet:
     failures: int = 0
     retry_at: float = -inf
     scaled: int | None = None
-    _out: list[Command] = field(default_factory=list)
+    _out: list[do.Command] = field(default_factory=list)
     _expected: float = inf
     _exit_code: int = 0
 
     # -- the two calls of the loop ------------------------------------------------------------------------------------
 
-    def handle(self, event: Event, now: float) -> list[Command]:
+    def handle(self, event: Event, now: float) -> list[do.Command]:
         """Take in what happened; say what to do about it."""
         self._out = []
         self._forgive_suspension(now)
@@ -113,24 +102,15 @@ class Fleet:
     @property
     def rolling(self) -> bool:
         """Whether a new generation is being brought in."""
-        return bool(self.roster.booting_molds()) or self._older_mold() is not None
+        return bool(self.roster.booting_molds()) or self.roster.older_mold(self.current) is not None
 
     def ready_count(self) -> int:
         """Workers that accept."""
         return len(self.roster.ready())
 
-    def _older_mold(self) -> MoldHandle | None:
-        ready = [m for m in self.roster.molds.values() if m.state is MoldState.READY and m.generation < self.current]
-        return max(ready, key=lambda m: m.generation, default=None)
-
     def _redeemers(self) -> list[WorkerHandle]:
         """Workers that end a crash loop by staying alive."""
-        if not self.failures:
-            return []
-        return [w for w in self.roster.ready(self.current) if w.ready_at > self.roster.last_failure]
-
-    def _outdated(self) -> list[WorkerHandle]:
-        return [w for w in self.roster.alive() if w.generation != self.current or w.recycle]
+        return self.roster.ready_since_failure(self.current) if self.failures else []
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -220,7 +200,7 @@ class Fleet:
         self._reload_failed(generation, "the mold did not boot")
 
     def _current_mold_lost(self, now: float) -> None:
-        older = self._older_mold()
+        older = self.roster.older_mold(self.current)
         if older is not None:
             self._roll_back(older, now)
         elif not self.roster.booting_molds():
@@ -256,17 +236,17 @@ class Fleet:
     def _boot_mold(self, now: float) -> None:
         generation = self.roster.next_generation()
         self.roster.molds[generation] = MoldHandle(generation, MoldState.BOOTING, now + self.policy.boot_timeout)
-        self._out.append(BootMold(generation))
+        self._out.append(do.BootMold(generation))
         if self.ever_ready:
             self.reload_begun = True
-            self._announce("reload_started", f"loading generation {generation}", generation=generation)
+            self._announce("reload_started", f"reload begins with generation {generation}", generation=generation)
 
     def _switch_to(self, mold: MoldHandle) -> None:
         """New workers come from *mold* from now on."""
         self.current, self.scaled = mold.generation, None
         self.failures, self.retry_at = 0, -inf
         self.policy = mold.policy or self.policy
-        self._out.append(AdoptConfig(mold.generation))
+        self._out.append(do.AdoptConfig(mold.generation))
 
     def _roll_back(self, older: MoldHandle, now: float) -> None:
         failed = self.current
@@ -311,23 +291,23 @@ class Fleet:
 
     def _stop_mold(self, mold: MoldHandle, now: float) -> None:
         mold.become(MoldState.RETIRING, now + MOLD_GRACE)
-        self._out.append(StopMold(mold.generation))
+        self._out.append(do.StopMold(mold.generation))
 
     def _kill_mold(self, mold: MoldHandle, now: float, reason: str) -> None:
         state = MoldState.RETIRING if mold.state is MoldState.RETIRING else MoldState.KILLED
         mold.become(state, now + KILL_AGAIN)
-        self._out.append(KillMold(mold.generation, reason))
+        self._out.append(do.KillMold(mold.generation, reason))
 
     def _retire(self, worker: WorkerHandle, now: float, *, grace: float) -> None:
         worker.become(WorkerState.DRAINING, min(worker.drain_deadline(), now + grace + GRACE_MARGIN))
-        self._out.append(RetireWorker(worker.worker_id, grace, empty_backlog=self.stopping))
+        self._out.append(do.RetireWorker(worker.worker_id, grace, empty_backlog=self.stopping))
 
     def _kill_worker(self, worker: WorkerHandle, now: float, reason: str) -> None:
         worker.become(worker.state_once_killed(), now + KILL_AGAIN)
-        self._out.append(KillWorker(worker.worker_id, reason))
+        self._out.append(do.KillWorker(worker.worker_id, reason))
 
     def _announce(self, name: str, message: str, level: str = "info", **fields: Any) -> None:  # noqa: ANN401 - goes to a log
-        self._out.append(Announce(name, level, message, fields))
+        self._out.append(do.Announce(name, level, message, fields))
 
     def _exit(self, code: int) -> None:
         self.stopping = True
@@ -361,7 +341,7 @@ class Fleet:
             self._boot_mold(now)
 
     def _bring_back_old_code(self, now: float) -> None:
-        older = self._older_mold()
+        older = self.roster.older_mold(self.current)
         if self.failures >= PATIENCE and older is not None:
             self._roll_back(older, now)
         for worker in self.roster.starting():
@@ -375,11 +355,11 @@ class Fleet:
             return
         while self._may_spawn():
             worker = self.roster.new_worker(self.current, now + self.policy.boot_timeout)
-            self._out.append(SpawnWorker(worker.worker_id, worker.slot, worker.generation))
+            self._out.append(do.SpawnWorker(worker.worker_id, worker.slot, worker.generation))
 
     def _may_spawn(self) -> bool:
         alive = self.roster.alive()
-        outdated = self._outdated()
+        outdated = self.roster.outdated(self.current)
         fresh = len(alive) - len(outdated)
         if self.failures and self.roster.starting():  # in a crash loop, one at a time
             return False
@@ -392,7 +372,7 @@ class Fleet:
         surplus = sum(worker.proven for worker in self.roster.ready()) - self.target
         if surplus <= 0 or not any(worker.proven for worker in self.roster.ready(self.current)):
             return  # code that has proved nothing retires nobody, even where it wants fewer workers
-        outdated = [w for w in self._outdated() if w.state is WorkerState.READY]
+        outdated = [w for w in self.roster.outdated(self.current) if w.state is WorkerState.READY]
         outdated.sort(key=lambda w: (w.generation == self.current, w.worker_id))
         others = sorted((w for w in self.roster.ready() if w not in outdated), key=lambda w: -w.slot)
         for worker in (outdated + others)[:surplus]:
@@ -419,4 +399,4 @@ class Fleet:
             elif mold.state is MoldState.READY:
                 self._stop_mold(mold, now)
         if not self.roster.workers and not self.roster.molds:
-            self._out.append(Exit(self._exit_code))
+            self._out.append(do.Exit(self._exit_code))

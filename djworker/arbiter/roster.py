@@ -146,6 +146,11 @@ class Roster:
         """Molds that load code now."""
         return [m for m in self.molds.values() if m.state is MoldState.BOOTING]
 
+    def older_mold(self, generation: int) -> MoldHandle | None:
+        """The youngest warm mold from before *generation*: what there is to roll back to."""
+        warm = [m for m in self.molds.values() if m.state is MoldState.READY and m.generation < generation]
+        return max(warm, key=lambda m: m.generation, default=None)
+
     def _in(self, *states: WorkerState) -> list[WorkerHandle]:
         return [w for w in self.workers.values() if w.state in states]
 
@@ -164,3 +169,11 @@ class Roster:
     def ready(self, generation: int | None = None) -> list[WorkerHandle]:
         """Workers that accept, of one generation or of all."""
         return [w for w in self._in(WorkerState.READY) if generation in (None, w.generation)]
+
+    def ready_since_failure(self, generation: int) -> list[WorkerHandle]:
+        """Workers of *generation* that became ready after the last failure."""
+        return [worker for worker in self.ready(generation) if worker.ready_at > self.last_failure]
+
+    def outdated(self, generation: int) -> list[WorkerHandle]:
+        """Workers that are to be replaced: of another generation than *generation*, or by their own wish."""
+        return [worker for worker in self.alive() if worker.generation != generation or worker.recycle]

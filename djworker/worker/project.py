@@ -87,12 +87,12 @@ def load(launch: Launch, generation: int) -> Project:
     with _stage("setup"):
         _set_up(watch)
     log.reassert()  # Django has just applied the project's LOGGING
+    with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
+        warmup.load_urlconf()
     with _stage("checks"):
         _run_checks()
     with _stage("application"):
         app = _wsgi_application()
-    with _stage("urlconf"):
-        warmup.load_urlconf()
     with _stage("templates"):
         warmup.load_templates()
     _refuse(watch.found())
