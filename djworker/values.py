@@ -89,7 +89,7 @@ def _read_text(raw: object) -> str:
 
 
 def _read_optional_text(raw: object) -> str | None:
-    return None if raw in {None, ""} else _read_text(os.fspath(raw) if isinstance(raw, os.PathLike) else raw)
+    return None if raw is None or raw == "" else _read_text(os.fspath(raw) if isinstance(raw, os.PathLike) else raw)
 
 
 def _read_umask(raw: object) -> int:

@@ -1,0 +1,239 @@
+"""Layers and their precedence, and problems: all of them at once, each with its origin and its remedy."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from djworker.address import Address
+from djworker.conf import OPTIONS, Config
+from djworker.problems import ConfigError, Problem
+from djworker.resolve import Resolved, passed_sockets, resolve
+
+
+def resolved(
+    cli: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    settings: object = None,
+    **more: Any,
+) -> Resolved:
+    return resolve(cli or {}, environ or {}, {} if settings is None else settings, "shop", **more)
+
+
+def problems(*layers: Any, **more: Any) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        resolved(*layers, **more)
+    return list(caught.value.problems)
+
+
+def test_without_anything_there_are_the_defaults() -> None:
+    found = resolved()
+    assert found.config == Config(proc_name="shop")
+    assert set(found.sources.values()) == {"default"}
+    assert found.sources.keys() == OPTIONS.keys()
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "cli, environ, settings, workers, source",
+    [
+        ({"workers": "1"}, {"DJWORKER_WORKERS": "2"}, {"WORKERS": 4}, 1, "command line --workers"),
+        ({}, {"DJWORKER_WORKERS": "2", "WEB_CONCURRENCY": "3"}, {"WORKERS": 4}, 2, "environment DJWORKER_WORKERS"),
+        ({}, {"WEB_CONCURRENCY": "3"}, {"WORKERS": 4}, 3, "environment WEB_CONCURRENCY"),
+        ({}, {"WEB_CONCURRENCY": ""}, {"WORKERS": 4}, 4, "settings.DJWORKER['WORKERS']"),
+        ({"workers": None}, {}, {"WORKERS": "5"}, 5, "settings.DJWORKER['WORKERS']"),
+    ],
+)
+def test_precedence(
+    cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mapping[str, Any], workers: int, source: str
+) -> None:
+    found = resolved(cli, environ, settings)
+    assert found.config.workers == workers
+    assert found.sources["workers"] == source
+
+
+def test_none_in_the_settings_means_not_set() -> None:
+    assert resolved(settings={"TIMEOUT": None}).sources["timeout"] == "default"
+
+
+@pytest.mark.parametrize(
+    "cli, environ, inherited, bind",
+    [
+        ({}, {"PORT": "9000"}, (), ("0.0.0.0:9000",)),
+        ({}, {"PORT": "9000", "DJWORKER_BIND": "8000"}, (), ("127.0.0.1:8000",)),
+        ({}, {"PORT": "9000", "DJWORKER_BIND": "8000"}, ("fd://3", "fd://4"), ("fd://3", "fd://4")),
+        ({"bind": ["fd://3", "8000"]}, {"PORT": "9000"}, ("fd://3",), ("fd://3", "127.0.0.1:8000")),
+    ],
+)
+def test_where_to_listen(
+    cli: Mapping[str, Any], environ: Mapping[str, str], inherited: tuple[str, ...], bind: tuple[str, ...]
+) -> None:
+    found = resolved(cli, environ, {"BIND": ["unix:/run/x"]}, inherited=inherited)
+    assert found.config.bind == bind
+    assert found.warnings == ()
+
+
+def test_sockets_of_systemd_that_nobody_would_serve_are_spoken_of() -> None:
+    (warning,) = resolved({"bind": ["8000"]}, inherited=("fd://3",)).warnings
+    assert warning.id == "W004"
+    assert "fd://3" in warning.message
+
+
+@pytest.mark.parametrize(
+    "environ, expected",
+    [
+        ({}, ()),
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "2"}, ("fd://3", "fd://4")),
+        ({"LISTEN_PID": "8", "LISTEN_FDS": "2"}, ()),
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "0"}, ()),
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "-1"}, ()),
+        ({"LISTEN_FDS": "2"}, ()),
+    ],
+)
+def test_passed_sockets(environ: Mapping[str, str], expected: tuple[str, ...]) -> None:
+    assert passed_sockets(environ, pid=7) == expected
+
+
+def test_all_problems_are_told_at_once_with_origin_and_remedy() -> None:
+    found = problems(
+        {"workers": "many", "wokers": "3", "bind": ["::1:8000"]},
+        {"DJWORKER_TIMEOUT": "-1", "PORT": "9000"},
+        {"LOG_LEVEL": "loud", "bind": "8000", "BACKLOGS": 4, "ACCESS_LOG_FORMAT": "%(x)s"},
+    )
+    lines = [str(problem) for problem in found]
+    assert sorted(lines) == sorted(
+        [
+            "djworker.E001: unknown option --wokers: did you mean --workers?",
+            "djworker.E001: settings.DJWORKER has an unknown key 'bind': did you mean BIND?",
+            "djworker.E001: settings.DJWORKER has an unknown key 'BACKLOGS': did you mean BACKLOG?",
+            "djworker.E002: workers = 'many' (from command line --workers): not a whole number: give digits only",
+            (
+                "djworker.E002: bind = '::1:8000' (from command line --bind): '::1:8000': an IPv6 address needs brackets: "
+                "give [::1]:8000"
+            ),
+            "djworker.E003: timeout = '-1' (from environment DJWORKER_TIMEOUT): out of bounds: give 0 to 86400",
+            (
+                "djworker.E002: log_level = 'loud' (from settings.DJWORKER['LOG_LEVEL']): not known here: give debug, info, "
+                "warning, error or critical"
+            ),
+            next(line for line in lines if line.startswith("djworker.E004: access_log_format = '%(x)s'")),
+        ]
+    )
+
+
+@pytest.mark.parametrize("settings", [[], "workers", 3])
+def test_settings_must_be_a_dict(settings: object) -> None:
+    (problem,) = problems({}, {}, settings)
+    assert problem.id == "E010"
+
+
+def test_keys_of_the_settings_may_be_anything() -> None:
+    (problem,) = problems({}, {}, {3: 4})
+    assert problem.id == "E001"
+
+
+def test_a_slip_in_the_environment_is_a_warning_and_others_variables_are_none_of_our_business() -> None:
+    environ = {
+        "DJWORKER_WORKER": "3",
+        "DJWORKER_PORT": "tcp://10.0.0.1:80",
+        "DJWORKER_PORT_80_TCP_ADDR": "10.0.0.1",
+        "DJWORKER_SERVICE_HOST": "10.0.0.1",
+        "DJWORKER_LAUNCH": "{}",
+        "DJWORKER_IMAGE_TAG": "7",
+    }
+    (warning,) = resolved({}, environ).warnings
+    assert str(warning) == (
+        "djworker.W003: the environment has an unknown variable DJWORKER_WORKER: did you mean DJWORKER_WORKERS?"
+    )
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({"MAX_REQUESTS_JITTER": 5}, ["W001"]),
+        ({"MAX_REQUESTS_JITTER": 5, "MAX_REQUESTS": 3}, ["W002"]),
+        ({"MAX_REQUESTS_JITTER": 5, "MAX_REQUESTS": 50}, []),
+    ],
+)
+def test_odd_but_usable(settings: Mapping[str, int], expected: list[str]) -> None:
+    assert [warning.id for warning in resolved(settings=settings).warnings] == expected
+
+
+@pytest.mark.parametrize("template", ["%(h)s 100%", "%(nope)s", "%(h)d"])
+def test_a_bad_access_log_format(template: str) -> None:
+    (problem,) = problems(settings={"ACCESS_LOG_FORMAT": template})
+    assert problem.id == "E004"
+
+
+def test_a_rule_is_silent_about_values_that_cannot_be_read() -> None:
+    found = problems(settings={"MAX_REQUESTS_JITTER": 5, "MAX_REQUESTS": "x"})
+    assert [problem.id for problem in found] == ["E002"]
+
+
+def test_this_machine_is_asked_only_where_the_server_starts(tmp_path: Path) -> None:
+    settings = {
+        "USER": "no-such-user",
+        "GROUP": "no-such-group",
+        "BIND": ["fd://999"],
+        "PID": str(tmp_path / "no-such-directory" / "pid"),
+        "ACCESS_LOG": str(tmp_path),
+    }
+    assert resolved(settings=settings).warnings == ()
+    found = problems(settings=settings, machine=True)
+    assert sorted((problem.id, problem.setting) for problem in found) == [
+        ("E005", "group"),
+        ("E005", "user"),
+        ("E007", "bind"),
+        ("E008", "access_log"),
+        ("E008", "pid"),
+    ]
+
+
+def test_ones_own_user_and_an_existing_file_are_fine(tmp_path: Path) -> None:
+    settings = {"USER": str(os.geteuid()), "GROUP": str(os.getegid()), "PID": tmp_path / "pid", "ACCESS_LOG": "-"}
+    assert resolved(settings=settings, machine=True).config.pid == str(tmp_path / "pid")
+
+
+def test_only_a_listening_socket_will_do() -> None:
+    with socket.socket() as deaf, socket.create_server(("127.0.0.1", 0)) as listening:
+        assert resolved({"bind": f"fd://{listening.fileno()}"}, machine=True).config.bind
+        (problem,) = problems({"bind": f"fd://{deaf.fileno()}"}, machine=True)
+        assert "does not listen" in str(problem)
+    (problem,) = problems({"bind": "fd://0"}, machine=True)
+    assert "no socket" in str(problem) or "not open" in str(problem)
+
+
+def test_addresses_that_cannot_be_had_are_told_with_the_rest() -> None:
+    asked: list[Address] = []
+
+    def preflight(addresses: Any) -> list[str]:
+        asked.extend(addresses)
+        return ["127.0.0.1:8000: address already in use"]
+
+    found = problems({"workers": "x", "bind": ["8000", "8001"]}, preflight=preflight)
+    assert [problem.id for problem in found] == ["E002", "E011"]
+    assert [address.port for address in asked] == [8000, 8001]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([option.key for option in OPTIONS.values()]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()) | st.binary(),
+    )
+)
+def test_no_settings_break_the_resolver(settings: Mapping[str, object]) -> None:
+    found: tuple[Problem, ...] = ()
+    try:
+        config = resolved(settings=settings).config
+    except ConfigError as error:
+        found = error.problems
+    else:
+        assert Config.from_json(config.to_json()) == config
+    assert all("\n" not in str(problem) for problem in found)
