@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from djworker.db.limits import Limits
     from djworker.db.terms import Terms
 
+_IDLE = SlotState.IDLE
 # A waiter may hope to be served by these without one more connection.
 _ON_ITS_WAY = (SlotState.CONNECTING, SlotState.CHECKING, SlotState.RESETTING)
 # These may come back.
@@ -55,7 +56,9 @@ class Dispatch(Generic[C]):
         self.queue: WaitQueue[C] = WaitQueue()
         self.hub: Hub | None = None  # bound at the first use: a pool may be made long before its loop runs
         self.closed = False
-        self._idle = self.ledger.lists[SlotState.IDLE]
+        self._idle = self.ledger.lists[_IDLE]
+        self._check_after = limits.check_after
+        self._idle_life = limits.idle_life
         self._waits = Alarm(sweep, terms.clock, keeps_alive=True)
         self._upkeep = Alarm(sweep, terms.clock, keeps_alive=False)
 
@@ -134,11 +137,12 @@ class Dispatch(Generic[C]):
         elif self.queue.waiting:
             self._offer(slot)
         else:
-            limits = self.stock.limits
             slot.idle_since = now
-            slot.fresh_until = min(slot.expires, now + limits.check_after)
-            self.ledger.move(slot, SlotState.IDLE)
-            self.remind(min(slot.expires, limits.idle_until(now)))
+            fresh_until, due = now + self._check_after, now + self._idle_life
+            slot.fresh_until = fresh_until if fresh_until < slot.expires else slot.expires
+            self.ledger.move(slot, _IDLE)
+            if due < self._upkeep.at or slot.expires < self._upkeep.at:
+                self.remind(min(due, slot.expires))
 
     def connect_failed(self, now: float) -> None:
         """In an outage, those who wait are told at once, not each at the end of its own time."""
@@ -276,6 +280,8 @@ class Dispatch(Generic[C]):
 
     def sweep(self, now: float) -> None:
         """Do all that is due, then set the alarms for what is next."""
+        self._waits.cancel()
+        self._upkeep.cancel()
         self.stock.crew.kill_overdue(now)
         self._reap(now)
         self.serve(now)
@@ -289,13 +295,12 @@ class Dispatch(Generic[C]):
             self.stock.expire(slot, now)
         while self._idle and ledger.live > limits.min_size:
             oldest = next(iter(self._idle))
-            if now < limits.idle_until(oldest.idle_since):
+            if now < oldest.idle_since + self._idle_life:
                 return
             self._tally.connections_reaped += 1
             self.stock.close(oldest, now)
 
     def _set_alarms(self) -> None:
-        self._rest()
         deadline = self.queue.next_deadline()
         if deadline is not None and self.hub is not None:
             self._waits.no_later_than(self.hub, deadline)
@@ -305,7 +310,7 @@ class Dispatch(Generic[C]):
         if self._idle:
             self.remind(min(slot.expires for slot in self._idle))
         if self._idle and self.ledger.live > self.stock.limits.min_size:
-            self.remind(self.stock.limits.idle_until(next(iter(self._idle)).idle_since))
+            self.remind(next(iter(self._idle)).idle_since + self._idle_life)
 
     def forget(self) -> list[C]:
         """After a fork: none of this is ours. Returns the parent's connections."""

@@ -39,9 +39,10 @@ class Limits:
         if problems:
             raise ValueError("; ".join(problems))
 
-    def idle_until(self, idle_since: float) -> float:
-        """When an idle connection has been idle for too long."""
-        return idle_since + (self.max_idle or math.inf)
+    @property
+    def idle_life(self) -> float:
+        """How long a connection may be idle."""
+        return self.max_idle or math.inf
 
     def expires(self, born: float, luck: float) -> float:
         """End of a connection's life; `luck` in 0..1 takes up to a tenth off.

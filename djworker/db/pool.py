@@ -153,18 +153,14 @@ class Pool(Generic[C]):
         """
         slot = self._held(conn, ticket)
         if slot is not None:
-            now = self._clock()
-            self._untie(slot, now)
-            self._take_back(slot, now, reset=reset)
+            self._take_back(slot, self._clock(), reset=reset)
 
     def discard(self, conn: C, *, ticket: int | None = None) -> None:
         """Give a connection back that nobody shall use again. Otherwise as `release`."""
         slot = self._held(conn, ticket)
         if slot is not None:
-            now = self._clock()
             slot.expires = -math.inf
-            self._untie(slot, now)
-            self._take_back(slot, now, reset=False)
+            self._take_back(slot, self._clock(), reset=False)
 
     def orphan(self, conn: C, ticket: int) -> None:
         """Give back from a finalizer: in any greenlet or thread, at any time. Takes effect when the hub runs next."""
@@ -177,7 +173,7 @@ class Pool(Generic[C]):
         """The calling greenlet takes a lease over: from now on it is its death that ends it."""
         slot = self._held(conn, ticket)
         if slot is not None:
-            self._cut(slot)
+            self._untie(slot)
             self._tie(slot, getcurrent())
 
     # -- the pool as a whole --------------------------------------------------------------------------------------------------
@@ -286,12 +282,18 @@ class Pool(Generic[C]):
         raise PoolBug(msg)
 
     def _take_back(self, slot: Slot[C], now: float, *, reset: bool) -> None:
-        stock, conn = self._stock, slot.conn
+        """The one way out of LEASED. What state the connection is in decides where to."""
+        self._untie(slot)
+        slot.ticket = 0
+        slot.label = None
+        tally, stock, conn = self._tally, self._stock, slot.conn
+        tally.usage_ms += (now - slot.leased_at) * 1000
+        tally.returns_num += 1
         if self._driver.busy(conn):
-            self._tally.returns_bad += 1
+            tally.returns_bad += 1
             stock.cancel(slot, now)
         elif self._driver.is_broken(conn):
-            self._tally.returns_bad += 1
+            tally.returns_bad += 1
             stock.suspect_idle()
             stock.close(slot, now)
         else:
@@ -312,25 +314,18 @@ class Pool(Generic[C]):
         else:  # the main greenlet, or one that is not gevent's: only its collection can be noticed
             slot.owner = weakref.ref(owner, partial(self._raw_owner_gone, slot, slot.ticket))
 
-    def _cut(self, slot: Slot[C]) -> None:
+    def _untie(self, slot: Slot[C]) -> None:
         owner = slot.owner() if slot.owner is not None else None
         if isinstance(owner, Greenlet):
             owner.unlink(slot)
         slot.owner = None
 
-    def _untie(self, slot: Slot[C], now: float) -> None:
-        self._cut(slot)
-        slot.ticket = 0
-        slot.label = None
-        self._tally.usage_ms += (now - slot.leased_at) * 1000
-        self._tally.returns_num += 1
-
     def _reclaim(self, slot: Slot[C]) -> None:
         """Its owner is dead, whatever the reason: the connection is wiped and used again. Never switches."""
-        holder = Holder.of(slot, self._clock())
+        now = self._clock()
+        holder = Holder.of(slot, now)
         self._tally.connections_reclaimed += 1
-        self._untie(slot, self._clock())
-        self._take_back(slot, self._clock(), reset=True)
+        self._take_back(slot, now, reset=True)
         self._terms.tell("pool_reclaimed", f"taken back, its greenlet is gone: {holder}", label=holder.label, age=holder.age)
 
     def _orphaned(self, conn: C, ticket: int) -> None:

@@ -33,6 +33,7 @@ class SlotState(enum.IntEnum):
     GONE = 8
 
 
+_GONE = SlotState.GONE
 _S = SlotState
 _NEXT: dict[SlotState, frozenset[SlotState]] = {
     _S.CONNECTING: frozenset({_S.OFFERED, _S.IDLE, _S.CLOSING, _S.GONE}),
@@ -60,11 +61,13 @@ class Slot(Generic[C]):
         "leased_at",
         "next",
         "owner",
+        "shelf",
         "state",
         "task",
         "ticket",
     )
 
+    shelf: dict[Slot[C], None]  # the list of its state
     conn: C  # set once the connect has succeeded: to read it earlier is a bug, and says so
 
     def __init__(self, on_owner_death: Callable[[Slot[C]], None]) -> None:
@@ -123,7 +126,8 @@ class Ledger(Generic[C]):
 
     def add(self, slot: Slot[C]) -> None:
         """Reserve: a new slot starts in CONNECTING."""
-        self.lists[slot.state][slot] = None
+        slot.shelf = self.lists[slot.state]
+        slot.shelf[slot] = None
 
     def settle(self, slot: Slot[C], conn: C) -> None:
         """The slot's connect succeeded."""
@@ -138,15 +142,15 @@ class Ledger(Generic[C]):
         if state not in slot.next:
             msg = f"bug: a slot cannot go from {slot.state.name} to {state.name}"
             raise PoolBug(msg)
-        lists = self.lists
-        del lists[slot.state][slot]
+        del slot.shelf[slot]
         slot.state = state
         slot.next = _NEXT[state]
-        if state is SlotState.GONE:
+        if state is _GONE:
             if hasattr(slot, "conn"):
                 del self.by_conn[slot.conn]
         else:
-            lists[state][slot] = None
+            slot.shelf = shelf = self.lists[state]
+            shelf[slot] = None
 
     def abandon(self) -> list[C]:
         """After a fork: forget all slots, and return the connections that are the parent's."""

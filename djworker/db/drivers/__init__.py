@@ -1,0 +1,1 @@
+"""Green database drivers: the client libraries of Django's databases, made to wait in gevent's hub."""

@@ -1,0 +1,100 @@
+"""What a driver is: the verbs of one client library that the pool and the lease need, in one shape for all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, TypeVar
+
+C = TypeVar("C")
+
+# Seconds. libpq's and Connector/C's default is to wait for ever, psycopg's 130, PyMySQL's 10.
+CONNECT_TIMEOUT = 10
+# For the server to stop an abandoned query. The pool has a budget of its own around it.
+CANCEL_TIMEOUT = 5.0
+
+Params = dict[str, Any]
+
+
+class Driver(ABC, Generic[C]):
+    """[worker] One client library, made to wait in gevent's hub. Stateless: one instance serves any number of pools.
+
+    `connect` takes the keyword arguments of the library's own `connect`, as Django's `get_connection_params()` returns
+    them. `is_broken`, `busy`, `in_transaction`, `autocommit` and `forget` never switch greenlets and never raise.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def error(self) -> type[Exception]:
+        """The library's DB-API `Error`."""
+
+    def blocks_hub(self) -> str:
+        """Why this process cannot use the driver without blocking its hub; empty when all is well."""
+        return ""
+
+    # -- for the pool ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def connect(self, params: Params) -> C:
+        """Open a connection. Raises the library's errors; leaves nothing open when anything is raised."""
+
+    @abstractmethod
+    def close(self, conn: C) -> None:
+        """Say good-bye, close, and return when the server has let go (or after CLOSE_TIMEOUT). Broken ones too."""
+
+    @abstractmethod
+    def check(self, conn: C) -> None:
+        """One round trip. Raises the library's error if the connection is of no use."""
+
+    @abstractmethod
+    def is_broken(self, conn: C) -> bool:
+        """Whether the connection is known to be lost: the library saw it, or it is idle and the server hung up.
+
+        A server that goes away says so on its idle connections; a look at the socket finds it without a round trip.
+        """
+
+    @abstractmethod
+    def busy(self, conn: C) -> bool:
+        """Whether an answer is under way or was abandoned half-read."""
+
+    @abstractmethod
+    def cancel(self, conn: C) -> None:
+        """Make the server stop the abandoned query and return when it did, or after CANCEL_TIMEOUT.
+
+        Close the connection afterwards. Raises the library's errors when the server cannot be told.
+        """
+
+    @abstractmethod
+    def reset(self, conn: C) -> None:
+        """Roll back and forget all session state. Afterwards the session is as it was after `connect`."""
+
+    @abstractmethod
+    def forget(self, conn: C) -> None:
+        """Let go without a word to the server, who goes on talking with the parent process."""
+
+    # -- for the lease --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def in_transaction(self, conn: C) -> bool | None:
+        """Whether the server is in a transaction, a failed one included; None if the library does not tell."""
+
+    @abstractmethod
+    def autocommit(self, conn: C) -> bool:
+        """The mode, from the client's knowledge."""
+
+    @abstractmethod
+    def set_autocommit(self, conn: C, value: bool) -> None:  # noqa: FBT001  # the shape of every library's own setter
+        """Change the mode; no round trip if it is that already."""
+
+    @abstractmethod
+    def backend_id(self, conn: C) -> int:
+        """The server's number for the session: PostgreSQL's backend PID, MySQL's thread id."""
+
+    def command_tags(self, cursor: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """PostgreSQL's command tags of what the cursor executed last, one per statement that is still known."""
+        return ()
+
+    def session_state_changed(self, conn: C, cursor: Any) -> bool | None:  # noqa: ARG002
+        """Whether the server said that the statement changed session state; None if it does not say."""
+        return None

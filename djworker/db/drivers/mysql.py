@@ -1,0 +1,80 @@
+"""What both MySQL drivers share: killing an abandoned query, and reading the server's status word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from djworker.db.drivers.base import CANCEL_TIMEOUT, Params
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Bits of the server's status word, which comes with every reply (MySQL internals, "Status Flags").
+IN_TRANSACTION = 0x0001
+SESSION_STATE_CHANGED = 0x4000
+
+COM_RESET_CONNECTION = 0x1F
+CLIENT_SESSION_TRACK = 1 << 23
+
+# Makes the server raise SESSION_STATE_CHANGED. Part of the session, so it is said again after a reset.
+TRACK_SESSION = "SET SESSION session_track_state_change = 1"
+
+ER_NO_SUCH_THREAD = 1094
+ER_CON_COUNT_ERROR = 1040
+ER_UNKNOWN_SYSTEM_VARIABLE = 1193
+COMMANDS_OUT_OF_SYNC = 2014
+SERVER_LOST = 2013
+
+# The session is over, whatever the library thinks: killed (MariaDB), shut down, idle for too long (MySQL 8).
+FATAL_SERVER_ERRORS = frozenset({1053, 1927, 3169, 4031})
+
+_POLL = 0.005  # seconds between two looks at the server's list of sessions
+_RETRY = 0.05
+
+
+def is_fatal(code: object) -> bool:
+    """Whether an error with this number ends the session: the client's own errors 2000-2999 do, and a few of the server's."""
+    return isinstance(code, int) and (2000 <= code < 3000 or code in FATAL_SERVER_ERRORS)  # noqa: PLR2004
+
+
+def killer_params(params: Params) -> Params:
+    """Parameters for the short connection that kills: the same server and user; no database, no set-up."""
+    unwanted = {"init_command", "sql_mode", "database", "db", "cursorclass", "autocommit", "conv"}
+    return {name: value for name, value in params.items() if name not in unwanted}
+
+
+def kill_session(connect: Callable[[], Any], thread_id: int, error: type[Exception]) -> None:
+    """KILL the session on a connection of its own; return when it has left the server's list, or after CANCEL_TIMEOUT.
+
+    MySQL has no cancel outside of a session, so for a moment there is one more than the pool's bound. It is KILL
+    CONNECTION, because a KILL QUERY that comes too late would hit the next statement.
+    """
+    with gevent.Timeout(CANCEL_TIMEOUT, False):  # noqa: FBT003  # gevent's way to say "silently"
+        killer = _connect_patiently(connect, error)
+        try:
+            _kill(killer.cursor(), thread_id, error)
+        finally:
+            killer.close()
+
+
+def _connect_patiently(connect: Callable[[], Any], error: type[Exception]) -> Any:
+    # At the server's limit there is no room for the killer either, until somebody leaves.
+    while True:
+        try:
+            return connect()
+        except error as refusal:
+            if refusal.args[:1] != (ER_CON_COUNT_ERROR,):
+                raise
+        gevent.sleep(_RETRY)
+
+
+def _kill(cursor: Any, thread_id: int, error: type[Exception]) -> None:
+    try:
+        cursor.execute(f"KILL CONNECTION {thread_id:d}")
+    except error as gone:
+        if gone.args[:1] != (ER_NO_SUCH_THREAD,):
+            raise
+    while cursor.execute(f"SELECT 1 FROM information_schema.processlist WHERE id = {thread_id:d}"):
+        gevent.sleep(_POLL)

@@ -1,0 +1,98 @@
+"""Result sets of mysqlclient that are too large, or too slow, to be handled in one go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from djworker.db.drivers import offload
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Reader(Protocol):
+        """The connection that the rows come from."""
+
+        def fetch_in_thread(self, function: Any, *args: Any) -> Any:
+            """Read more rows."""
+
+        def rows_are_read(self) -> None:
+            """There are no more."""
+
+
+# Rows that are made into Python objects in one go; above, the hub gets a turn in between. 1000 rows take about 1 ms.
+ROWS_AT_ONCE = 1000
+# Rows of an SSCursor that are read in one visit to a native thread, which costs as much as making 30 of them.
+ROWS_AHEAD = 100
+EVERYTHING = 0  # mysqlclient's way to ask for all rows
+
+
+class Rows:
+    """[worker] A stored result whose rows become Python objects in portions, with a turn of the hub in between."""
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._result, name)
+
+    def fetch_row(self, maxrows: int = 1, how: int = 0) -> tuple[Any, ...]:
+        """As mysqlclient's: up to `maxrows` rows, or all for 0."""
+        if maxrows != EVERYTHING:
+            rows: tuple[Any, ...] = self._result.fetch_row(maxrows, how)
+            return rows
+        found: list[Any] = []
+        while portion := self._result.fetch_row(ROWS_AT_ONCE, how):
+            found.extend(portion)
+            if len(portion) < ROWS_AT_ONCE:
+                break
+            gevent.sleep(0)
+        return tuple(found)
+
+
+class UnreadRows:
+    """[worker] An unbuffered result (SSCursor), read ahead in a native thread.
+
+    Whether the next row has arrived cannot be known: it may be in the C library's buffer, where no descriptor shows it.
+    """
+
+    def __init__(self, result: Any, reader: Reader) -> None:
+        self._result = result
+        self._reader = reader
+        self._ahead: tuple[Any, ...] = ()
+        self._at = 0
+        self._ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._result, name)
+
+    def fetch_row(self, maxrows: int = 1, how: int = 0) -> tuple[Any, ...]:
+        """As mysqlclient's: up to `maxrows` rows, or all for 0."""
+        rows: list[Any] = []
+        while maxrows == EVERYTHING or len(rows) < maxrows:
+            if self._at == len(self._ahead) and not self._read_on(how):
+                break
+            wanted = None if maxrows == EVERYTHING else self._at + maxrows - len(rows)
+            portion = self._ahead[self._at : wanted]
+            self._at += len(portion)
+            rows.extend(portion)
+        return tuple(rows)
+
+    def _read_on(self, how: int) -> bool:
+        if self._ended:
+            return False
+        self._ahead, self._at = self._reader.fetch_in_thread(self._result.fetch_row, ROWS_AHEAD, how), 0
+        if len(self._ahead) < ROWS_AHEAD:
+            self._finish()
+        return bool(self._ahead)
+
+    def discard(self) -> None:
+        """Read the rest and throw it away."""
+        if not self._ended:
+            self._reader.fetch_in_thread(self._result.discard)
+            self._finish()
+
+    def _finish(self) -> None:
+        self._ended = True
+        self._reader.rows_are_read()

@@ -1,0 +1,344 @@
+"""mysqlclient made green: send, wait in the hub, and read where reading cannot block; the rest in native threads."""
+
+from __future__ import annotations
+
+import _socket
+import socket
+from contextlib import suppress
+from typing import Any
+
+import MySQLdb
+from MySQLdb.connections import Connection
+
+from djworker.db.drivers import mysql, offload
+from djworker.db.drivers.base import CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.mysql_native import Handle
+from djworker.db.drivers.mysql_replies import is_whole
+from djworker.db.drivers.mysql_results import Rows, UnreadRows
+from djworker.db.drivers.sockets import cut_loose, until_gone
+from djworker.db.drivers.watch import READ, Watch
+
+# A statement up to here fits into any socket's send buffer, so that sending it cannot block.
+SEND_INLINE = 16 * 1024
+# Answers up to here are looked at before they are read; larger ones are still under way when their first byte comes.
+LOOK_AT = 64 * 1024
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+
+
+class GreenConnection(Connection):
+    """[worker] A mysqlclient connection that waits in the hub.
+
+    mysqlclient has `send_query` and `read_query_result` apart, and between them the answer can be awaited. Every other
+    method that talks with the server is sent as a statement instead, or goes to a native thread.
+    `awaiting` is true from the first byte of a command to the last of its answer; a killed greenlet leaves it true.
+    """
+
+    awaiting = False
+    lost = False
+    tracks_session = False
+    params: Params
+    _green = False  # not before the login is done, which happens in a native thread
+    _whole = True  # the answer that is being read was in the receive buffer as a whole
+
+    def become_green(self) -> None:
+        """From here on the connection belongs to the hub."""
+        fd = self.fileno()
+        self.watch = Watch(fd)
+        self.handle = Handle(self)
+        self._line = _socket.socket(fileno=fd)  # for looking only: it must never close the descriptor
+        self._buffer = memoryview(bytearray(LOOK_AT))
+        self._compressed = bool(self.params.get("compress"))
+        self._thread: offload.Job[Any] | None = None
+        self._unread: UnreadRows | None = None
+        self._green = True
+
+    # -- one command ----------------------------------------------------------------------------------------------
+
+    def query(self, query: bytes | bytearray | str) -> None:
+        """Send the statement and read the head of its answer."""
+        if not self._green:
+            super().query(query)
+            return
+        data = query.encode(self.encoding) if isinstance(query, str) else bytes(query)
+        self._begin()
+        try:
+            if len(data) <= SEND_INLINE:
+                self.send_query(data)
+            else:
+                self._in_thread(self.send_query, data)
+            self.watch.wait(READ)
+            self._whole = not self._compressed and self._answer_is_here()
+            self._read(super().read_query_result)
+        except MySQLdb.Error as error:
+            self._failed(error)
+            raise
+        self.awaiting = False
+
+    def _begin(self) -> None:
+        if self.awaiting or self.lost:
+            why = "the connection was lost" if self.lost else "another command waits for its answer on this connection"
+            raise MySQLdb.OperationalError(mysql.SERVER_LOST if self.lost else mysql.COMMANDS_OUT_OF_SYNC, why)
+        self.awaiting = True
+
+    def _answer_is_here(self) -> bool:
+        size = self._line.recv_into(self._buffer, LOOK_AT, _PEEK)
+        return size < LOOK_AT and is_whole(self._buffer[:size])
+
+    def _read(self, function: Any, *args: Any) -> Any:
+        return function(*args) if self._whole else self._in_thread(function, *args)
+
+    def _in_thread(self, function: Any, *args: Any) -> Any:
+        # Remembered, because the C structure must not be freed under a thread that a killed greenlet left behind.
+        self._thread = offload.Job(function, *args)
+        result = self._thread.get()
+        self._thread = None
+        return result
+
+    def _failed(self, error: MySQLdb.Error) -> None:
+        self.awaiting = False
+        self.lost = self.lost or mysql.is_fatal(error.args[0] if error.args else None)
+
+    def _exchange(self, function: Any, *args: Any) -> Any:
+        """A call of the C library that sends and reads: in a native thread."""
+        if not self._green:
+            return function(*args)
+        self._begin()
+        try:
+            result = self._in_thread(function, *args)
+        except MySQLdb.Error as error:
+            self._failed(error)
+            raise
+        self.awaiting = False
+        return result
+
+    def _run(self, sql: bytes) -> None:
+        self.query(sql)
+        super().store_result()  # an OK packet: nothing to read
+
+    # -- its answer -----------------------------------------------------------------------------------------------
+
+    def store_result(self) -> Any:
+        """All rows of the answer, or None."""
+        if not self._green:
+            return super().store_result()
+        if self._whole:
+            return super().store_result()
+        self.awaiting = True
+        try:
+            result = self._in_thread(super().store_result)
+        except MySQLdb.Error as error:
+            self._failed(error)
+            raise
+        self.awaiting = False
+        return None if result is None else Rows(result)
+
+    def use_result(self) -> Any:
+        """Rows as they come (SSCursor). The connection is busy until the last is fetched."""
+        result = super().use_result()
+        if result is None or not self._green:
+            return result
+        self.awaiting = True
+        # Kept until it is read or the connection closed: its finalizer would read the rest with the hub stopped.
+        self._unread = UnreadRows(result, self)
+        return self._unread
+
+    def fetch_in_thread(self, function: Any, *args: Any) -> Any:
+        """Read rows of an SSCursor."""
+        try:
+            return self._in_thread(function, *args)
+        except MySQLdb.Error as error:
+            self._failed(error)
+            raise
+
+    def rows_are_read(self) -> None:
+        """The last row of an SSCursor was fetched."""
+        self.awaiting = False
+        self._unread = None
+
+    def next_result(self) -> int:
+        """Go to the next answer of a procedure or of several statements; 0, or -1 if there is none."""
+        if not self._green:
+            return int(super().next_result())
+        if not self.more_results():
+            return -1
+        self._whole = False  # it may be in the library's buffer already: the socket does not tell
+        return int(self._exchange(super().next_result))
+
+    def discard_result(self) -> None:
+        """Read an answer and throw it away."""
+        self._exchange(super().discard_result)
+
+    # -- everything else that talks with the server ---------------------------------------------------------------
+
+    def commit(self) -> None:
+        """COMMIT."""
+        self._run(b"COMMIT") if self._green else super().commit()
+
+    def rollback(self) -> None:
+        """ROLLBACK."""
+        self._run(b"ROLLBACK") if self._green else super().rollback()
+
+    def autocommit(self, on: bool) -> None:  # noqa: FBT001  # mysqlclient's signature
+        """Set the mode, if it is a change."""
+        if not self._green:
+            super().autocommit(on)
+        elif bool(self.get_autocommit()) != bool(on):
+            self._run(b"SET autocommit = %d" % bool(on))
+
+    def select_db(self, db: str) -> None:
+        """USE."""
+        self._run(b"USE `%s`" % db.encode(self.encoding).replace(b"`", b"``"))
+
+    def ping(self, *_: object) -> None:
+        """One round trip. Never reconnects: a session cannot be replaced behind its owner's back."""
+        self._run(b"DO 0") if self._green else super().ping()
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """SET NAMES, which the library must see too: its escaping depends on it."""
+        self._exchange(super().set_character_set, charset, None)
+        if collation:
+            self._run(f"SET NAMES {charset} COLLATE {collation}".encode())
+
+    def change_user(self, *args: Any) -> None:
+        """Log in anew; forgets the whole session."""
+        self._exchange(super().change_user, *args)
+
+    def set_server_option(self, option: int) -> int:
+        """Turn multi-statements on or off."""
+        return int(self._exchange(super().set_server_option, option))
+
+    def kill(self, pid: int) -> None:
+        """KILL a session."""
+        self._run(b"KILL %d" % pid)
+
+    def stat(self) -> str:
+        """The server's status line."""
+        return str(self._exchange(super().stat))
+
+    def reset_session(self) -> bool:
+        """COM_RESET_CONNECTION; False where the client library has none."""
+        return bool(self._exchange(self.handle.reset))
+
+    # -- its end --------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close. With an answer under way the socket is shut first, so that nothing waits for the rest of it."""
+        if self._green and self.open:
+            self.watch.close(MySQLdb.OperationalError(mysql.SERVER_LOST, "closed by another greenlet"))
+            if self.awaiting:
+                with suppress(OSError):
+                    self._line.shutdown(socket.SHUT_RDWR)
+            if self._thread is not None:
+                self._thread.wait()
+            self._line.detach()
+        super().close()
+
+    def __del__(self) -> None:
+        """The socket is the library's to close."""
+        if self._green:
+            self._line.detach()
+
+
+def _connect(params: Params) -> GreenConnection:
+    """[a native thread] Connect, log in and set up, blocking."""
+    conn = GreenConnection(**params)
+    with suppress(MySQLdb.Error):
+        conn.query(mysql.TRACK_SESSION)
+        conn.store_result()
+        conn.tracks_session = True
+    return conn
+
+
+class MySQLClientDriver(Driver[GreenConnection]):
+    """[worker] See `Driver`."""
+
+    name = "mysqlclient"
+    error = MySQLdb.MySQLError
+
+    def connect(self, params: Params) -> GreenConnection:
+        """Connect in a native thread, name resolution and login included, within `connect_timeout` (default 10 s)."""
+        job = offload.Job(_connect, {"connect_timeout": CONNECT_TIMEOUT, **params})
+        try:
+            conn = job.get()
+        except BaseException:
+            job.whenever_done(GreenConnection.close)
+            raise
+        conn.params = params
+        conn.become_green()
+        return conn
+
+    def close(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        if not conn.open:
+            return
+        if conn.awaiting or conn.lost:
+            conn.close()
+            return
+        with until_gone(conn.watch.fd):
+            conn.close()
+
+    def check(self, conn: GreenConnection) -> None:
+        """`DO 0`."""
+        conn.ping()
+
+    def is_broken(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return not conn.open or conn.lost or (not conn.awaiting and conn.watch.readable())
+
+    def busy(self, conn: GreenConnection) -> bool:
+        """See `Driver`. Rows of an SSCursor that were not fetched count too."""
+        return conn.awaiting and bool(conn.open)
+
+    def cancel(self, conn: GreenConnection) -> None:
+        """KILL the session, then wait for a thread that was reading from it."""
+        params = {"connect_timeout": CONNECT_TIMEOUT, **mysql.killer_params(conn.params)}
+        mysql.kill_session(lambda: self.connect(params), conn.thread_id(), self.error)
+
+    def reset(self, conn: GreenConnection) -> None:
+        """COM_RESET_CONNECTION, or a new login where the library has none; then what `connect` had asked for."""
+        params = conn.params
+        if not conn.reset_session():
+            conn.change_user(conn.user, params.get("password", params.get("passwd", "")), conn.database or None)
+        if charset := params.get("charset"):
+            conn.set_character_set(charset, params.get("collation"))
+        if (autocommit := params.get("autocommit", False)) is not None:
+            conn.autocommit(autocommit)
+        with conn.cursor() as cursor:
+            for statement in self._set_up(conn):
+                cursor.execute(statement)
+
+    @staticmethod
+    def _set_up(conn: GreenConnection) -> list[str]:
+        sql_mode, init_command = conn.params.get("sql_mode"), conn.params.get("init_command")
+        wanted = [f"SET SESSION sql_mode = '{sql_mode}'" if sql_mode else None, init_command]
+        return [statement for statement in [*wanted, mysql.TRACK_SESSION if conn.tracks_session else None] if statement]
+
+    def forget(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        with suppress(Exception):
+            if conn.open:
+                cut_loose(conn.watch.fd)
+
+    def in_transaction(self, conn: GreenConnection) -> bool | None:
+        """See `Driver`. Oracle's client library does not tell."""
+        status = conn.handle.server_status()
+        return None if status is None else bool(status & mysql.IN_TRANSACTION)
+
+    def autocommit(self, conn: GreenConnection) -> bool:
+        """See `Driver`. From the status word of the last reply."""
+        return bool(conn.get_autocommit())
+
+    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+        """One round trip, if it is a change."""
+        conn.autocommit(value)
+
+    def backend_id(self, conn: GreenConnection) -> int:
+        """See `Driver`."""
+        return int(conn.thread_id())
+
+    def session_state_changed(self, conn: GreenConnection, cursor: Any) -> bool | None:
+        """See `Driver`. Known for statements without rows."""
+        if not conn.tracks_session or cursor.description is not None:
+            return None
+        status = conn.handle.server_status()
+        return None if status is None else bool(status & mysql.SESSION_STATE_CHANGED)

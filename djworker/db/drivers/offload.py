@@ -1,0 +1,71 @@
+"""Native threads for the few calls of client libraries that cannot be made to wait in the hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from gevent import get_hub
+from gevent.threadpool import ThreadPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gevent.hub import Hub
+
+# Our own pool: connects to a dead server would otherwise fill the hub's, and with it everybody's DNS look-ups.
+THREADS = 16
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_pools: dict[int, tuple[Hub, ThreadPool]] = {}
+
+
+def _pool() -> ThreadPool:
+    hub = get_hub()
+    known = _pools.get(id(hub))
+    if known is None or known[0] is not hub:
+        known = _pools[id(hub)] = (hub, ThreadPool(THREADS, hub=hub))
+    return known[1]
+
+
+class Job(Generic[R]):
+    """[worker] A call in a native thread. It outlives the greenlet that asked for it."""
+
+    def __init__(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> None:
+        # gevent prints the traceback of a task that raises: the outcome is carried past it.
+        self._outcome = _pool().spawn(_outcome, function, args, kwargs)
+
+    def get(self) -> R:
+        """Wait in the hub; the result, or what the call raised."""
+        value, error = self._outcome.get()
+        if error is not None:
+            raise error
+        result: R = value
+        return result
+
+    def wait(self) -> None:
+        """Wait in the hub for the end, whatever it is."""
+        self._outcome.wait()
+
+    def whenever_done(self, consume: Callable[[R], object]) -> None:
+        """When the call has succeeded, now or later, do this with its result, in a native thread too."""
+
+        def dispose(outcome: Any) -> None:
+            value, error = outcome.value
+            if error is None:
+                Job(consume, value)
+
+        self._outcome.rawlink(dispose)
+
+
+def _outcome(function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[R | None, Any]:
+    try:
+        return function(*args, **kwargs), None
+    except BaseException as error:  # noqa: BLE001  # raised again in the greenlet that waits for it
+        return None, error
+
+
+def apply(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run in a native thread and wait in the hub. A greenlet that is killed meanwhile leaves the thread running."""
+    return Job(function, *args, **kwargs).get()

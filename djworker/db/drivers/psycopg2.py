@@ -1,0 +1,240 @@
+"""psycopg2, made green by psycogreen, with a connect time-out and a server-side cancel beside it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import ipaddress
+import os
+from contextlib import suppress
+from typing import Any
+
+import gevent
+import psycopg2
+from gevent import socket
+from psycogreen.gevent import gevent_wait_callback, patch_psycopg
+from psycopg2 import extensions
+
+from djworker.db.drivers import offload
+from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.sockets import cut_loose, read_to_end, until_gone
+from djworker.db.drivers.watch import Watch
+
+ACTIVE = extensions.TRANSACTION_STATUS_ACTIVE
+_ERROR_LENGTH = 256  # what libpq asks for in PQcancel's buffer
+
+
+def install() -> None:
+    """Make psycopg2 green: psycogreen's patch, then our guard around its callback."""
+    patch_psycopg()
+    extensions.set_wait_callback(wait_callback)
+
+
+def wait_callback(conn: extensions.connection) -> None:
+    """psycogreen's wait, which leaves us the means to stop the query when the greenlet is killed in it.
+
+    psycopg2 closes the connection when its callback raises. The server does not notice while it works, and the key to
+    stop it would be gone.
+    """
+    try:
+        gevent_wait_callback(conn)
+    except BaseException:
+        if isinstance(conn, GreenConnection):
+            conn.abandon()
+        raise
+
+
+class Abandoned:
+    """[worker] What is left of a connection that was closed in mid-query: the key to cancel it, and a line to hear its end."""
+
+    def __init__(self, conn: extensions.connection) -> None:
+        self._key = _libpq().PQgetCancel(conn.pgconn_ptr)
+        self.line = socket.socket(fileno=os.dup(conn.fileno()))
+
+    def cancel(self) -> None:
+        """Tell the server. Blocks: for a native thread. ctypes lets go of the GIL, psycopg2's own `cancel()` does not."""
+        message = ctypes.create_string_buffer(_ERROR_LENGTH)
+        if self._key and not _libpq().PQcancel(self._key, message, _ERROR_LENGTH):
+            raise psycopg2.OperationalError(message.value.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Free both."""
+        key, self._key = self._key, None
+        if key:
+            _libpq().PQfreeCancel(key)
+        self.line.close()
+
+
+class GreenConnection(extensions.connection):
+    """[worker] A psycopg2 connection that remembers how it was abandoned."""
+
+    abandoned: Abandoned | None = None
+    _watch: Watch | None = None
+
+    @property
+    def watch(self) -> Watch:
+        """A look at the connection's socket; the waiting is psycogreen's."""
+        if self._watch is None:
+            self._watch = Watch(self.fileno())
+        return self._watch
+
+    def abandon(self) -> None:
+        """Keep the key of the running query. Must not raise: an exception is under way."""
+        with suppress(Exception):
+            if self.abandoned is None and self.get_transaction_status() == ACTIVE:
+                self.abandoned = Abandoned(self)
+
+
+class Psycopg2Driver(Driver[GreenConnection]):
+    """[worker] See `Driver`. Without COPY and large objects: psycopg2 refuses them under any green library."""
+
+    name = "psycopg2"
+    error = psycopg2.Error
+
+    def connect(self, params: Params) -> GreenConnection:
+        """Connect within `connect_timeout` seconds, all addresses together. libpq's own is void in green mode."""
+        install()
+        # In the start-up packet, so that DISCARD ALL comes back to it.
+        wanted = {"client_encoding": "UTF8", **params, "connection_factory": _factory(params.get("connection_factory"))}
+        seconds = float(wanted.get("connect_timeout") or CONNECT_TIMEOUT)
+        limit = gevent.Timeout(seconds)
+        try:
+            with limit:
+                conn: GreenConnection = psycopg2.connect(**_resolved(wanted))
+        except gevent.Timeout as overrun:
+            if overrun is not limit:
+                raise
+            raise psycopg2.OperationalError(f"connection timeout expired: no answer in {seconds:g} s") from None
+        return conn
+
+    def close(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        self._let_go(conn)
+        if conn.closed:
+            return
+        with until_gone(conn.fileno()):
+            conn.close()
+
+    @staticmethod
+    def _let_go(conn: GreenConnection) -> None:
+        abandoned, conn.abandoned = conn.abandoned, None
+        if abandoned is not None:
+            abandoned.close()
+
+    def check(self, conn: GreenConnection) -> None:
+        """One trivial query; an empty one is an error to psycopg2."""
+        with conn.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        if not conn.autocommit:
+            conn.rollback()
+
+    def is_broken(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        if conn.closed:
+            return True
+        status = conn.get_transaction_status()
+        unknown: int = extensions.TRANSACTION_STATUS_UNKNOWN
+        return status == unknown or (status != ACTIVE and conn.watch.readable())
+
+    def busy(self, conn: GreenConnection) -> bool:
+        """See `Driver`. A killed query leaves a closed connection, and its backend at work."""
+        if conn.closed:
+            return conn.abandoned is not None
+        return conn.get_transaction_status() == ACTIVE
+
+    def cancel(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        if conn.abandoned is None and not conn.closed:
+            conn.abandon()
+        abandoned = conn.abandoned
+        if abandoned is not None:
+            with gevent.Timeout(CANCEL_TIMEOUT, False):  # noqa: FBT003
+                offload.apply(abandoned.cancel)
+            # With our good-bye already sent, the backend ends when it has stopped the query.
+            if conn.closed:
+                read_to_end(abandoned.line, CANCEL_TIMEOUT)
+
+    def reset(self, conn: GreenConnection) -> None:
+        """`DISCARD ALL`, and psycopg2's own needs again where the server's defaults do not meet them."""
+        conn.rollback()
+        conn.autocommit = True
+        with conn.cursor() as cursor:
+            cursor.execute("DISCARD ALL")
+        if not (conn.get_parameter_status("DateStyle") or "").startswith("ISO"):
+            conn.reset()
+
+    def forget(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        with suppress(Exception):
+            if not conn.closed:
+                cut_loose(conn.fileno())
+                conn.close()
+        with suppress(Exception):
+            self._let_go(conn)
+
+    def in_transaction(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        if conn.closed:
+            return False
+        status = conn.get_transaction_status()
+        return status in (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
+
+    def autocommit(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return conn.autocommit
+
+    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+        """Never a round trip: psycopg2 only remembers whether to send BEGIN."""
+        if conn.autocommit is not value:
+            conn.autocommit = value
+
+    def backend_id(self, conn: GreenConnection) -> int:
+        """See `Driver`."""
+        return conn.info.backend_pid
+
+    def command_tags(self, cursor: Any) -> tuple[str, ...]:
+        """The last statement's tag: psycopg2 keeps no other."""
+        tag = cursor.statusmessage
+        return (tag,) if tag else ()
+
+
+@functools.cache
+def _factory(wanted: type[extensions.connection] | None) -> type[GreenConnection]:
+    """The class for connections when the settings ask for one of their own."""
+    if wanted is None or issubclass(GreenConnection, wanted):
+        return GreenConnection
+    return type(f"Green{wanted.__name__}", (GreenConnection, wanted), {})
+
+
+@functools.cache
+def _libpq() -> Any:
+    """The libpq that psycopg2 is linked with; `dlsym` finds it through the extension module."""
+    library = ctypes.CDLL(psycopg2._psycopg.__file__)  # noqa: SLF001  # the only name of the shared library
+    library.PQgetCancel.argtypes = [ctypes.c_void_p]
+    library.PQgetCancel.restype = ctypes.c_void_p
+    library.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+    library.PQfreeCancel.argtypes = [ctypes.c_void_p]
+    library.PQfreeCancel.restype = None
+    return library
+
+
+def _resolved(params: Params) -> Params:
+    """The parameters with the addresses of each host beside its name: libpq would look them up with the hub stopped."""
+    hosts = [host for host in str(params.get("host") or "").split(",") if host]
+    if params.get("hostaddr") or not hosts or any(host.startswith(("/", "@")) for host in hosts):
+        return params
+    ports = str(params.get("port") or 5432).split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    found = [(host, port, address) for host, port in zip(hosts, ports, strict=True) for address in _addresses(host)]
+    host, port, address = (",".join(column) for column in zip(*found, strict=True))
+    return {**params, "host": host, "port": port, "hostaddr": address}
+
+
+def _addresses(host: str) -> list[str]:
+    with suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
+    try:
+        answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise psycopg2.OperationalError(f"could not translate host name {host!r} to address: {error}") from error
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

@@ -1,0 +1,210 @@
+"""PyMySQL: green by gevent's sockets; a shared TLS context, a deadline for the handshake, and an end for killed queries."""
+
+from __future__ import annotations
+
+import functools
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import pymysql
+from pymysql.connections import Connection
+
+from djworker.db.drivers import mysql
+from djworker.db.drivers.base import CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.sockets import cut_loose, until_gone
+from djworker.db.drivers.watch import Watch
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+ER_CANNOT_CONNECT = 2003
+
+
+def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Note while a command waits for its answer. A greenlet that is killed then leaves the note standing."""
+
+    @functools.wraps(method)
+    def call(self: GreenConnection, *args: Any, **kwargs: Any) -> Any:
+        self.awaiting = True
+        try:
+            result = method(self, *args, **kwargs)
+        except Exception:
+            self.awaiting = False
+            raise
+        self.awaiting = False
+        return result
+
+    return call
+
+
+class GreenConnection(Connection):  # type: ignore[type-arg]  # generic in the stubs only
+    """[worker] A PyMySQL connection that connects in time and knows when it was abandoned."""
+
+    awaiting = False
+    tracks_session = False
+    params: Params
+    _watch: Watch | None = None
+
+    query = _answered(Connection.query)
+    next_result = _answered(Connection.next_result)
+    begin = _answered(Connection.begin)
+    commit = _answered(Connection.commit)
+    rollback = _answered(Connection.rollback)
+    ping = _answered(Connection.ping)
+    select_db = _answered(Connection.select_db)
+    set_character_set = _answered(Connection.set_character_set)
+    show_warnings = _answered(Connection.show_warnings)
+
+    def connect(self, sock: Any = None) -> None:
+        """Connect, shake hands and log in, all within `connect_timeout`. PyMySQL's own ends with the TCP connect."""
+        limit = gevent.Timeout(self.connect_timeout)
+        try:
+            with limit:
+                super().connect(sock)
+        except gevent.Timeout as overrun:
+            if overrun is not limit:
+                raise
+            message = f"Can't connect to MySQL server on {self.host!r} (no answer in {self.connect_timeout:g} s)"
+            raise pymysql.OperationalError(ER_CANNOT_CONNECT, message) from None
+
+    def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
+        """One context for all connections with the same settings.
+
+        PyMySQL makes one per connection, and with it loads the system's CA bundle: 45 ms of CPU with the hub stopped.
+        """
+        if not isinstance(sslp, dict):
+            return super()._create_ssl_ctx(sslp)  # type: ignore[misc, no-any-return]  # not in the stubs
+        files = tuple(os.stat(str(path)).st_mtime_ns for path in sslp.values() if _is_file(path))
+        key = (tuple(sorted((name, repr(value)) for name, value in sslp.items())), files)
+        context = _contexts.get(key)
+        if context is None:
+            context = _contexts[key] = super()._create_ssl_ctx(sslp)  # type: ignore[misc]  # not in the stubs
+        return context
+
+    def _read_query_result(self, unbuffered: bool = False) -> Any:  # noqa: FBT001, FBT002  # PyMySQL's signature
+        result = super()._read_query_result(unbuffered)  # type: ignore[misc]  # not in the stubs
+        # PyMySQL drops the status word at the end of rows. Without autocommit, rows mean that a transaction is open.
+        if self._result.server_status is None and not self.get_autocommit():
+            self.server_status |= mysql.IN_TRANSACTION
+        return result
+
+    def reset_session(self) -> None:
+        """COM_RESET_CONNECTION: one round trip, no new login."""
+        self._execute_command(mysql.COM_RESET_CONNECTION, b"")
+        self._read_ok_packet()
+
+    reset_session = _answered(reset_session)  # type: ignore[assignment]
+
+    def track_session(self) -> None:
+        """Ask the server to say which statements change session state."""
+        with suppress(pymysql.MySQLError), self.cursor() as cursor:
+            cursor.execute(mysql.TRACK_SESSION)
+            self.tracks_session = True
+
+    @property
+    def watch(self) -> Watch:
+        """A look at the socket; the waiting is gevent's."""
+        if self._watch is None:
+            self._watch = Watch(self._sock.fileno())
+        return self._watch
+
+
+_contexts: dict[Any, ssl.SSLContext] = {}
+
+
+def _is_file(value: object) -> bool:
+    return isinstance(value, str) and os.path.isfile(value)
+
+
+class PyMySQLDriver(Driver[GreenConnection]):
+    """[worker] See `Driver`."""
+
+    name = "pymysql"
+    error = pymysql.MySQLError
+
+    def connect(self, params: Params) -> GreenConnection:
+        """Connect within `connect_timeout` seconds (default 10), login included."""
+        flags = params.get("client_flag", 0) | mysql.CLIENT_SESSION_TRACK
+        conn = GreenConnection(**{"connect_timeout": CONNECT_TIMEOUT, **params, "client_flag": flags})
+        conn.params = params
+        try:
+            conn.track_session()
+        except BaseException:
+            self._drop(conn)
+            raise
+        return conn
+
+    @staticmethod
+    def _drop(conn: GreenConnection) -> None:
+        conn._force_close()  # type: ignore[attr-defined]  # noqa: SLF001  # close() would still say good-bye
+
+    def close(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        if self.busy(conn) or not conn.open:
+            self._drop(conn)
+            return
+        with until_gone(conn._sock.fileno()):  # noqa: SLF001
+            conn.close()
+
+    def check(self, conn: GreenConnection) -> None:
+        """COM_PING."""
+        conn.ping(reconnect=False)
+
+    def is_broken(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return not conn.open or (not self.busy(conn) and conn.watch.readable())
+
+    def busy(self, conn: GreenConnection) -> bool:
+        """See `Driver`. Rows of an SSCursor that were not fetched count too."""
+        result = conn._result  # noqa: SLF001
+        return conn.awaiting or (result is not None and bool(result.unbuffered_active))
+
+    def cancel(self, conn: GreenConnection) -> None:
+        """KILL the session: an abandoned PyMySQL connection has already closed its socket."""
+        self._drop(conn)
+        params = mysql.killer_params(conn.params)
+        mysql.kill_session(lambda: GreenConnection(**params), conn.thread_id(), self.error)
+
+    def reset(self, conn: GreenConnection) -> None:
+        """COM_RESET_CONNECTION, then what `connect` had asked for."""
+        conn.reset_session()
+        conn.set_character_set(conn.charset, conn.collation)
+        with conn.cursor() as cursor:
+            if conn.sql_mode is not None:
+                cursor.execute("SET sql_mode = %s", (conn.sql_mode,))
+            if conn.init_command is not None:
+                cursor.execute(conn.init_command)
+        if conn.autocommit_mode is not None:
+            conn.autocommit(conn.params.get("autocommit", False))
+        conn.track_session()
+
+    def forget(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        with suppress(Exception):
+            if conn._sock is not None:  # noqa: SLF001
+                cut_loose(conn._sock.fileno())  # noqa: SLF001
+
+    def in_transaction(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return bool(conn.server_status & mysql.IN_TRANSACTION)
+
+    def autocommit(self, conn: GreenConnection) -> bool:
+        """See `Driver`. From the status word of the last reply."""
+        return conn.get_autocommit()
+
+    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+        """One round trip, if it is a change."""
+        conn.autocommit(value)
+
+    def backend_id(self, conn: GreenConnection) -> int:
+        """See `Driver`."""
+        return conn.thread_id()
+
+    def session_state_changed(self, conn: GreenConnection, cursor: Any) -> bool | None:
+        """See `Driver`. Known for statements without rows: PyMySQL drops the status word at the end of rows."""
+        if not conn.tracks_session or cursor.description is not None:
+            return None
+        return bool(conn.server_status & mysql.SESSION_STATE_CHANGED)

@@ -1,0 +1,58 @@
+"""What is done to a connection's socket beside its client library."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import gevent
+from gevent import get_hub, socket
+from gevent.monkey import get_original
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# gevent's `os.close` waits for a turn of the hub, which a fresh child has not got.
+_close_now: Callable[[int], None] = get_original("os", "close")
+
+CLOSE_TIMEOUT = 2.0  # seconds for the server to let go of a connection that said good-bye; PostgreSQL needs 1-5 ms
+
+
+def cut_loose(fd: int) -> None:
+    """Put a dead end in the descriptor's place: whatever the client library still writes to it reaches nobody.
+
+    After a fork the socket is shared with the parent, and a good-bye from the child would end the parent's session.
+    Closing the number instead would let a late finalizer write into whatever has taken it since.
+    """
+    with suppress(OSError):
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.dup2(null, fd, inheritable=False)
+        finally:
+            _close_now(null)
+
+
+def read_to_end(line: socket.socket, seconds: float) -> None:
+    """Throw away what comes until the other side closes, or the time is up."""
+    with suppress(OSError), gevent.Timeout(seconds, False):  # noqa: FBT003  # gevent's way to say "silently"
+        while line.recv(4096):
+            pass
+
+
+@contextmanager
+def until_gone(fd: int, seconds: float = CLOSE_TIMEOUT) -> Iterator[None]:
+    """Close the connection inside; on the way out, wait until the server has closed its end too.
+
+    Client libraries close at once, and the server counts the session until its process or thread has noticed. A pool
+    that opens the next connection in between is above its bound as the server sees it.
+    """
+    if gevent.getcurrent() is get_hub():
+        yield
+        return
+    line = socket.socket(fileno=os.dup(fd))
+    try:
+        yield
+        read_to_end(line, seconds)
+    finally:
+        line.close()
