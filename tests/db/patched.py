@@ -1,0 +1,162 @@
+"""Run test functions in an interpreter that gevent patched before anything else, as a worker is.
+
+pytest itself stays unpatched. A conftest says for its directory:
+
+    from tests.db.patched import pytest_pyfunc_call  # noqa: F401
+
+Then each test *module* has an interpreter of its own; its tests run there one after the other, each in a new greenlet.
+Fixtures are made in pytest's process and pickled: server and proxy handles work on the other side.
+A failure comes back as the traceback; so does an exception that only a finalizer saw.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import atexit
+import faulthandler
+import gc
+import importlib
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+SECONDS = 60  # for one test, then all stacks are shown and the interpreter ends
+_LENGTH = struct.Struct("!Q")
+
+
+def write(stream: IO[bytes], thing: object) -> None:
+    """Send one pickled object."""
+    data = pickle.dumps(thing)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def read(stream: IO[bytes]) -> Any:
+    """Receive one. Raises EOFError when the other side is gone."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    return pickle.loads(stream.read(*_LENGTH.unpack(head)))
+
+
+class PatchedInterpreter:
+    """pytest's side."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-W", "error", "-m", "tests.db.patched"]
+        root = Path(__file__).parents[2]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
+
+    def call(self, module: str, function: str, arguments: dict[str, Any]) -> str:
+        """Run the function there; empty, or what went wrong."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            write(self._process.stdin, (module, function, arguments))
+            trouble: str = read(self._process.stdout)
+        except (EOFError, BrokenPipeError):
+            return f"the patched interpreter died: status {self._process.wait()}"
+        return trouble
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can run another test."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End it."""
+        with self._process:
+            self._process.kill()
+
+
+_interpreters: dict[str, PatchedInterpreter] = {}
+
+
+def interpreter(module: str) -> PatchedInterpreter:
+    """The interpreter of this test module."""
+    known = _interpreters.get(module)
+    if known is None or not known.alive:
+        known = _interpreters[module] = PatchedInterpreter()
+        atexit.register(known.close)
+    return known
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    """Run the test there instead of here."""
+    import pytest
+
+    wanted = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001  # pytest's own hook does the same
+    arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
+    module = pyfuncitem.module.__name__
+    trouble = interpreter(module).call(module, pyfuncitem.originalname, arguments)
+    if trouble:
+        pytest.fail(trouble, pytrace=False)
+    return True
+
+
+class Runner:
+    """The patched side."""
+
+    def __init__(self, commands: IO[bytes], answers: IO[bytes]) -> None:
+        self.commands, self.answers = commands, answers
+        self.unseen: list[str] = []
+
+    def run(self, module: str, function: str, arguments: dict[str, Any]) -> str:
+        """One test; empty, or what went wrong."""
+        import gevent
+
+        self.unseen.clear()
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        outcome = gevent.spawn(self.attempt, module, function, arguments).get()
+        gc.collect()
+        faulthandler.cancel_dump_traceback_later()
+        return "\n".join(filter(None, [outcome, *self.unseen]))
+
+    @staticmethod
+    def attempt(module: str, function: str, arguments: dict[str, Any]) -> str:
+        """Call it; the traceback as text."""
+        try:
+            getattr(importlib.import_module(module), function)(**arguments)
+        except BaseException:  # a gevent.Timeout is none of Exception's
+            return traceback.format_exc()
+        return ""
+
+    def unraisable(self, event: Any) -> None:
+        """An exception in a finalizer is a failure too, a ResourceWarning among them."""
+        lines = traceback.format_exception(event.exc_type, event.exc_value, event.exc_traceback)
+        self.unseen.append(f"ignored in {event.object!r}: {''.join(lines)}")
+
+    def serve(self) -> None:
+        """Until pytest closes the pipe."""
+        sys.unraisablehook = self.unraisable
+        while True:
+            try:
+                command = read(self.commands)
+            except EOFError:
+                return
+            write(self.answers, self.run(*command))
+
+
+def main() -> None:
+    """Keep the pipes for ourselves: what a test prints goes to stderr."""
+    warnings.simplefilter("error")
+    commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    Runner(commands, answers).serve()
+
+
+if __name__ == "__main__":
+    main()
