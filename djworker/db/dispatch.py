@@ -139,7 +139,8 @@ class Dispatch(Generic[C]):
         else:
             slot.idle_since = now
             fresh_until, due = now + self._check_after, now + self._idle_life
-            slot.fresh_until = fresh_until if fresh_until < slot.expires else slot.expires
+            # Once per release, and min() is five times slower.
+            slot.fresh_until = fresh_until if fresh_until < slot.expires else slot.expires  # noqa: FURB136
             self.ledger.move(slot, _IDLE)
             if due < self._upkeep.at or slot.expires < self._upkeep.at:
                 self.remind(min(due, slot.expires))
@@ -261,7 +262,9 @@ class Dispatch(Generic[C]):
     def _timed_out(self, waiter: Waiter[C]) -> Exception:
         self._tally.requests_errors += 1
         self._tally.requests_timeouts += 1
-        error = self._terms.refusals.timeout(f"no connection within {waiter.timeout:g} s; {self.situation(self._clock())}")
+        error = self._terms.refusals.timeout(
+            f"no connection within {waiter.timeout:g} s; {self.situation(self._clock())}"
+        )
         error.__cause__ = self.stock.circuit.cause
         return error
 
@@ -319,6 +322,8 @@ class Dispatch(Generic[C]):
                 alarm.cancel()
         while self.queue.waiting:
             with contextlib.suppress(Exception):
-                self.queue.pop().fail(self._terms.refusals.closed(f"pool {self._terms.name!r} was left behind by a fork"))
+                self.queue.pop().fail(
+                    self._terms.refusals.closed(f"pool {self._terms.name!r} was left behind by a fork")
+                )
         self.hub = None
         return self.stock.abandon()

@@ -34,7 +34,9 @@ class Limits:
         if self.min_size > self.max_size:
             problems.append(f"min_size={self.min_size!r} is above max_size={self.max_size!r}")
         problems += [
-            f"{name}=0: nothing could ever finish in time" for name in ("connect_timeout", "io_timeout") if not getattr(self, name)
+            f"{name}=0: nothing could ever finish in time"
+            for name in ("connect_timeout", "io_timeout")
+            if not getattr(self, name)
         ]
         if problems:
             raise ValueError("; ".join(problems))

@@ -48,13 +48,14 @@ class Pool(Generic[C]):
 
     Sizes are counts, times are seconds. `max_waiting`, `max_lifetime` and `max_idle` are off when 0. `timeout` is the
     longest wait in `acquire`; `check_after` the quiet time after which a connection is checked before it is lent;
-    `connect_timeout` and `io_timeout` end a connect and any other round trip of the pool's own. `rotate` lends the
+    `connect_timeout` ends a connect, `io_timeout` any other round trip of the pool's own (cancel and close get twice as
+    long). `rotate` lends the
     least recently used connection and ignores `prefer`, to bring hidden dependence on a session to light.
     `refusals` are the classes that it raises. `notify(event, message, **fields)` is told of outages and reclaims.
     Raises ValueError that lists all that is wrong with the numbers.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- keywords, and each is an option of its own
         self,
         driver: Driver[C],
         *,
@@ -86,9 +87,7 @@ class Pool(Generic[C]):
             io_timeout=io_timeout,
         )
         rng = rng or random.Random()  # noqa: S311 -- jitter, not a secret
-        self._terms: Terms[C] = Terms(
-            name=name, driver=driver, refusals=refusals, notify=notify, clock=clock, rng=rng
-        )
+        self._terms: Terms[C] = Terms(name=name, driver=driver, refusals=refusals, notify=notify, clock=clock, rng=rng)
         self._clock = clock
         self._driver = driver
         self._rotate = rotate
@@ -326,7 +325,9 @@ class Pool(Generic[C]):
         holder = Holder.of(slot, now)
         self._tally.connections_reclaimed += 1
         self._take_back(slot, now, reset=True)
-        self._terms.tell("pool_reclaimed", f"taken back, its greenlet is gone: {holder}", label=holder.label, age=holder.age)
+        self._terms.tell(
+            "pool_reclaimed", f"taken back, its greenlet is gone: {holder}", label=holder.label, age=holder.age
+        )
 
     def _orphaned(self, conn: C, ticket: int) -> None:
         slot = self._ledger.by_conn.get(conn)

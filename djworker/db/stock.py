@@ -89,12 +89,12 @@ class Stock(Generic[C]):
         """Stop the abandoned query in the server, then close; the slot stays taken meanwhile."""
         self._tally.connections_cancelled += 1
         self.ledger.move(slot, SlotState.CANCELLING)
-        self._start(slot, partial(self._driver.cancel, slot.conn), partial(self._cancelled, slot), now)
+        self._start(slot, partial(self._driver.cancel, slot.conn), partial(self._cancelled, slot), now, self._parting)
 
     def close(self, slot: Slot[C], now: float) -> None:
         """Close; the slot is free when it is closed, for the server counts until then too."""
         self.ledger.move(slot, SlotState.CLOSING)
-        self._start(slot, partial(self._driver.close, slot.conn), partial(self._closed, slot), now)
+        self._start(slot, partial(self._driver.close, slot.conn), partial(self._closed, slot), now, self._parting)
 
     def suspect_idle(self) -> None:
         """One connection was found dead: the others may be. Each is asked before it is lent again; none is closed for it."""
@@ -105,6 +105,11 @@ class Stock(Generic[C]):
         """Its life is over."""
         self._tally.connections_expired += 1
         self.close(slot, now)
+
+    @property
+    def _parting(self) -> float:
+        """Seconds for a cancel or a close: nobody waits for them, and a driver that limits them itself knows better how."""
+        return 2 * self.limits.io_timeout
 
     @property
     def excess(self) -> int:

@@ -70,7 +70,9 @@ def holders(ledger: Ledger[Any], now: float) -> list[Holder]:
 
 def gauges(ledger: Ledger[Any], waiting: int, limits: Limits, circuit: Circuit) -> dict[str, float]:
     """How things stand: lengths of lists."""
-    states = {f"pool_{state.name.lower()}": float(len(list_)) for state, list_ in zip(SlotState, ledger.lists, strict=False)}
+    states = {
+        f"pool_{state.name.lower()}": float(len(list_)) for state, list_ in zip(SlotState, ledger.lists, strict=False)
+    }
     return {
         "pool_min": limits.min_size,
         "pool_max": limits.max_size,

@@ -32,7 +32,7 @@ def test_three_failures_in_a_row_are_an_outage_and_one_success_ends_it() -> None
     assert circuit.since == 10
     assert circuit.cause is CAUSE
     circuit.started(14)
-    assert circuit.state is CircuitState.HALF_OPEN
+    assert circuit.state.value == "half-open"
     assert circuit.succeeded()
     assert circuit.state is CircuitState.CLOSED
     assert circuit.cause is None

@@ -12,7 +12,7 @@ import pytest
 from djworker.db import pool_errors
 from djworker.db.pool import Pool
 from djworker.db.slot import SlotState
-from tests.unit.db.world import FakeServer, World
+from tests.unit.db.world import Conn, FakeServer, User, World
 
 
 def test_the_bound_holds_while_connects_are_under_way() -> None:
@@ -47,11 +47,16 @@ def test_who_comes_later_cannot_overtake_a_waiter_at_the_moment_of_release() -> 
     holder = world.user_with_conn()
     waiter = world.user()
     world.run()
-    holder.let_go(lambda conn: (world.pool.release(conn), late.append(world.user())))  # type: ignore[arg-type, return-value]
-    late: list[object] = []
+    late: list[User] = []
+
+    def release_and_come_back(conn: Conn) -> None:
+        world.pool.release(conn)
+        late.append(world.user())
+
+    holder.let_go(release_and_come_back)
     world.run()
     assert waiter.conn is not None
-    assert late[0].conn is None  # type: ignore[attr-defined]
+    assert late[0].conn is None
 
 
 def test_a_waiter_that_is_killed_between_hand_off_and_waking_passes_the_connection_on() -> None:
@@ -61,9 +66,9 @@ def test_a_waiter_that_is_killed_between_hand_off_and_waking_passes_the_connecti
     victim, next_ = world.user(), world.user()
     world.run()
 
-    def release_and_kill(conn: object) -> None:
+    def release_and_kill(conn: Conn) -> None:
         victim.greenlet.kill(block=False)  # is thrown first, for it was asked for first ...
-        world.pool.release(conn)  # type: ignore[arg-type]
+        world.pool.release(conn)
         assert world.gauge(SlotState.OFFERED) == 1  # ... but the connection is the victim's by now
 
     holder.let_go(release_and_kill)
@@ -79,7 +84,7 @@ def test_a_waiter_may_give_up_by_its_own_timeout() -> None:
     world.user_with_conn()
 
     def impatient() -> str:
-        with gevent.Timeout(0.001, False):
+        with gevent.Timeout(0.001, False):  # type: ignore[arg-type]
             world.pool.acquire()
         return "gave up"
 
@@ -325,9 +330,9 @@ def test_a_job_that_never_ends_is_ended() -> None:
     user.conn.busy = True
     user.let_go()
     world.run()
-    world.pass_time(5)
+    world.pass_time(10)
     assert world.gauge(SlotState.CLOSING) == 1
-    world.pass_time(5)
+    world.pass_time(10)
     assert world.server.forgotten == [user.conn]
     assert world.pool.stats()["connections_forgotten"] == 1
     world.check_at_rest()
@@ -385,7 +390,7 @@ def test_a_connection_comes_back_when_its_greenlet_ends(end: str) -> None:
 def test_a_raw_greenlet_that_ends_is_noticed_when_someone_waits() -> None:
     """It has no links; it is looked at before anybody queues up."""
     world = World(max_size=1)
-    raw = greenlet.greenlet(lambda: world.pool.acquire(), parent=gevent.get_hub())
+    raw = greenlet.greenlet(world.pool.acquire, parent=gevent.get_hub())
     gevent.get_hub().loop.run_callback(raw.switch)
     world.run()
     assert raw.dead
@@ -396,7 +401,7 @@ def test_a_raw_greenlet_that_ends_is_noticed_when_someone_waits() -> None:
 def test_a_raw_greenlet_that_is_collected_gives_back() -> None:
     """By the weak reference to it."""
     world = World(max_size=1)
-    raw = greenlet.greenlet(lambda: world.pool.acquire() and None, parent=gevent.get_hub())
+    raw = greenlet.greenlet(lambda: str(world.pool.acquire()), parent=gevent.get_hub())
     gevent.get_hub().loop.run_callback(raw.switch)
     world.run()
     del raw
@@ -572,7 +577,9 @@ def test_a_connection_that_a_caller_makes_itself() -> None:
 
 def test_all_numbers_that_are_wrong_are_listed_at_once() -> None:
     """Refused, never repaired."""
-    with pytest.raises(ValueError, match=r"timeout=-1 is negative; max_size=0: .*; min_size=2 is above max_size=0; io_timeout=0"):
+    with pytest.raises(
+        ValueError, match=r"timeout=-1 is negative; max_size=0: .*; min_size=2 is above max_size=0; io_timeout=0"
+    ):
         Pool(FakeServer(), min_size=2, max_size=0, timeout=-1, io_timeout=0)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CHILD = '''
+CHILD = """
 import json, os, sys
 import gevent
 if {patched}:
@@ -47,13 +47,18 @@ before = world.server.calls["connect"]
 world.pool.release(mine); held.let_go(); world.run()
 parent = dict(stats=world.pool.stats(), late=late.conn is not None, connects=world.server.calls["connect"] - before)
 print(json.dumps([parent, child]))
-'''
+"""
 
 
 def forked(*, patched: bool) -> tuple[dict[str, object], dict[str, object]]:
     root = Path(__file__).parents[3]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD.format(patched=patched)], cwd=root, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", CHILD.format(patched=patched)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     parent, child = json.loads(done.stdout)
     return parent, child
@@ -84,7 +89,9 @@ def test_an_idle_pool_keeps_no_process_alive() -> None:
         "print(gevent.get_hub().join(), pool.stats()['pool_available'])\n"
     )
     root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=20, check=True
+    )
     assert done.stdout.split() == ["True", "1.0"]
 
 
@@ -98,5 +105,7 @@ def test_the_alarm_rings_by_itself() -> None:
         "except Exception as error: print(error)\n"
     )
     root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=20, check=True
+    )
     assert "no connection within 0.02 s" in done.stdout

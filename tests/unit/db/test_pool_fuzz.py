@@ -97,7 +97,13 @@ def test_random_kills_and_faults(seed: int) -> None:
         world.check()
     stats = world.pool.stats()
     assert served > 1000
-    for name in ("requests_abandoned", "connections_cancelled", "connections_reclaimed", "connections_lost", "returns_bad"):
+    for name in (
+        "requests_abandoned",
+        "connections_cancelled",
+        "connections_reclaimed",
+        "connections_lost",
+        "returns_bad",
+    ):
         assert stats[name] > 10, f"the fuzz does not reach {name}"
     come_to_rest(world)
 
@@ -110,8 +116,8 @@ def scenario(check: bool, out: bool) -> tuple[World, list[User]]:  # noqa: FBT00
         world.pool.release,
         lambda conn: world.pool.release(conn, reset=True),
         world.pool.discard,
-        lambda conn: (setattr(conn, "busy", True), world.pool.release(conn)) and None,
-        lambda conn: (setattr(conn, "broken", True), world.pool.release(conn)) and None,
+        lambda conn: world.give_back(conn, busy=True),
+        lambda conn: world.give_back(conn, broken=True),
     ]
     if out:
         world.server.up = False

@@ -60,8 +60,7 @@ class FakeServer:
         try:
             self._visit("connect")
             if not self.up:
-                msg = "connection refused"
-                raise DriverError(msg)
+                raise DriverError("connection refused")  # noqa: TRY301 -- as a real one does, half-way
         except BaseException:
             self.sessions.discard(conn)
             raise
@@ -200,6 +199,11 @@ class World:
         assert user.conn is not None
         return user
 
+    def give_back(self, conn: Conn, *, busy: bool = False, broken: bool = False) -> None:
+        """Release a connection on which something happened."""
+        conn.busy, conn.broken = busy, broken
+        self.pool.release(conn)
+
     def run(self, turns: int = 60) -> None:
         """Let the hub run until everything has happened that can happen by itself."""
         for _ in range(turns):
@@ -231,7 +235,7 @@ class World:
 
     def check(self) -> None:
         """What holds at every moment."""
-        pool, ledger, server = self.pool, self.pool._ledger, self.server
+        ledger, server = self.pool._ledger, self.server
         assert not self.wrongs, self.wrongs
         assert not server.violations, server.violations
         for state, slots in zip(SlotState, ledger.lists, strict=False):
