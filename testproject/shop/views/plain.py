@@ -1,7 +1,11 @@
 """Pages without a database."""
 
-from django.http import HttpResponse
+import time
+
+from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
+
+from testproject.shop.views.numbers import number
 
 
 def raw(_request):
@@ -10,3 +14,16 @@ def raw(_request):
 
 def hello(request):
     return render(request, "shop/hello.html", {"name": request.GET.get("name", "World"), "items": range(20)})
+
+
+def stream(request):
+    """`chunks` lines, `ms` milliseconds apart."""
+    chunks, pause = number(request, "chunks", 10), number(request, "ms", 100) / 1000
+    return StreamingHttpResponse(_lines(int(chunks), pause), content_type="text/plain")
+
+
+def _lines(chunks, pause):
+    for index in range(chunks):
+        if index:
+            time.sleep(pause)
+        yield f"chunk {index}\n"
