@@ -27,6 +27,11 @@ def logical_cwd(environ: Mapping[str, str]) -> str:
         return here
 
 
+def import_path(entries: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return ``sys.path`` for the next interpreter: absolute, in order, each entry once."""
+    return tuple(dict.fromkeys(logical_path(entry, environ) for entry in entries))
+
+
 def logical_path(entry: str, environ: Mapping[str, str]) -> str:
     """Return an entry of ``sys.path`` as an absolute path, below the working directory in the shell's spelling."""
     if entry and not os.path.exists(entry):

@@ -46,6 +46,7 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Tell of unknown options together with every other problem, not by themselves."""
+        self._called_from_command_line = True  # or argparse's complaints would come as tracebacks
         known, unknown = self.create_parser(argv[0], argv[1]).parse_known_args(argv[2:])
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
         if unknown:
@@ -80,7 +81,7 @@ class Command(BaseCommand):
         _become(module, _launch(resolved, cli.overrides(options)))
 
     def _resolve(self, arguments: Mapping[str, Any], *, starting: bool) -> Resolved:
-        if ENVIRONMENT_VARIABLE not in os.environ:
+        if not os.environ.get(ENVIRONMENT_VARIABLE):
             hint = "name the settings module with it or with --settings: each new generation loads it anew"
             raise ConfigError([Problem("E012", f"{ENVIRONMENT_VARIABLE} is not set", hint)])
         return resolve(
@@ -122,7 +123,7 @@ def _warn(resolved: Resolved) -> None:
 def _launch(resolved: Resolved, overrides: Mapping[str, Any]) -> Launch:
     return Launch(
         settings_module=os.environ[ENVIRONMENT_VARIABLE],
-        sys_path=tuple(starting.logical_path(entry, os.environ) for entry in sys.path),
+        sys_path=starting.import_path(sys.path, os.environ),
         cwd=starting.logical_cwd(os.environ),
         cli=overrides,
         inherited=passed_sockets(os.environ, os.getpid()),

@@ -1,0 +1,338 @@
+"""``manage.py runworkers`` up to the moment when it becomes something else, on the real test project."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from djworker import starting
+from djworker.conf import OPTIONS
+from djworker.launch import Launch
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# Stands where the interpreter stands, so that the real execve can be watched from the other side.
+SUCCESSOR = """#!{python}
+import json, os, sys
+descriptors = {{}}
+for fd in range(3, 64):
+    try:
+        descriptors[fd] = os.fstat(fd).st_mode
+    except OSError:
+        pass
+print(json.dumps({{
+    "argv": sys.argv[1:], "pid": os.getpid(), "environ": dict(os.environ), "cwd": os.getcwd(), "fds": list(descriptors)
+}}))
+"""
+# What systemd does for a socket unit.
+PASS = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+# What manage.py is, with another interpreter to become.
+MANAGE = """
+import os, sys
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
+sys.executable = os.environ["SUCCESSOR"]
+sys.stdout.write("said before ")
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+
+
+@dataclass
+class Outcome:
+    """How the command ended."""
+
+    code: int
+    stdout: str
+    lines: list[str]
+
+
+def run(
+    *arguments: str, environ: Mapping[str, str] | None = None, program: Path = ROOT / "manage.py", **more: Any
+) -> Outcome:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DJWORKER", "LISTEN_", "PORT"))}
+    done = subprocess.run(
+        [sys.executable, str(program), "runworkers", *arguments],
+        env={**kept, **(environ or {})},
+        cwd=more.pop("cwd", ROOT),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **more,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr.splitlines())
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory with a manage.py whose interpreter is the successor."""
+    (tmp_path / "successor").write_text(SUCCESSOR.format(python=sys.executable))
+    (tmp_path / "successor").chmod(0o755)
+    (tmp_path / "manage.py").write_text(MANAGE)
+    return tmp_path
+
+
+def become(project: Path, *arguments: str, environ: Mapping[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    found = run(
+        *arguments,
+        environ={"SUCCESSOR": str(project / "successor"), "PYTHONPATH": str(ROOT), **(environ or {})},
+        program=project / "manage.py",
+        **more,
+    )
+    assert found.code == 0, found.lines
+    said, _, successor = found.stdout.partition("{")
+    assert said == "said before "  # what was written before is not lost
+    return {"stderr": found.lines, **json.loads("{" + successor)}
+
+
+# -- print and refuse
+
+
+def test_the_configuration_is_printed_with_its_sources() -> None:
+    found = run("[::1]:8001", "--workers", "3", "--print-config", environ={"DJWORKER_KEEP_ALIVE": "5m"})
+    assert found.code == 0
+    rows = [line.split() for line in found.stdout.splitlines()]
+    assert [row[0] for row in rows] == list(OPTIONS)
+    assert ["bind", "=", "[::1]:8001", "#", "command", "line", "--bind"] in rows
+    assert ["keep_alive", "=", "300", "#", "environment", "DJWORKER_KEEP_ALIVE"] in rows
+    assert ["timeout", "=", "30", "#", "default"] in rows
+
+
+def test_the_configuration_is_printed_as_json() -> None:
+    found = run("--print-config", "--format", "json", "-b", "8001", "-b", "8002", environ={"WEB_CONCURRENCY": "5"})
+    printed = json.loads(found.stdout)
+    assert printed.keys() == OPTIONS.keys()
+    assert printed["bind"]["value"] == ["127.0.0.1:8001", "127.0.0.1:8002"]
+    assert printed["workers"] == {
+        "value": 5,
+        "unit": None,
+        "source": "environment WEB_CONCURRENCY",
+        "reloadable": True,
+    }
+    assert printed["timeout"]["unit"] == "seconds"
+    assert printed["proc_name"]["value"] == "testproject"
+
+
+def test_printing_asks_nothing_of_this_machine() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found = run(f"127.0.0.1:{taken.getsockname()[1]}", "--user", "no-such-user", "--print-config")
+    assert found.code == 0
+
+
+def test_every_problem_has_one_line_and_nothing_is_started() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = run(
+            *(
+                "--wrokers",
+                "3",
+                "--bind",
+                f"127.0.0.1:{port}",
+                "--timeout",
+                "soon",
+                "--user",
+                "no-such-user",
+                "--foo=1",
+            ),
+            environ={"DJWORKER_BACKLOG": "0"},
+        )
+    assert found.code == 2
+    assert found.stdout == ""
+    assert [line.split(":")[0] for line in found.lines] == [
+        "djworker.E001",
+        "djworker.E001",
+        "djworker.E003",
+        "djworker.E002",
+        "djworker.E005",
+        "djworker.E011",
+    ]
+    assert "did you mean --workers?" in found.lines[0]
+    assert str(port) in found.lines[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments,part",
+    [
+        (["--workers"], "expected one argument"),
+        (["--work", "3"], "unknown option --work"),
+        (["8000", "8001"], "unknown words 8001"),
+        (["--format", "xml"], "invalid choice"),
+        (["nonsense"], "no port"),
+        (["--pid", "/no/such/directory/pid", "127.0.0.1:0"], "there is no directory /no/such/directory"),
+    ],
+)
+def test_slips_on_the_command_line(arguments: list[str], part: str) -> None:
+    found = run(*arguments)
+    assert found.code == 2
+    assert part in found.lines[-1]
+    assert not any("Traceback" in line for line in found.lines)
+
+
+def test_help_tells_of_every_option() -> None:
+    found = run("--help")
+    assert found.code == 0
+    for option in OPTIONS.values():
+        assert f"{option.flag}" in found.stdout
+        assert option.variable in found.stdout
+
+
+# -- become the arbiter
+
+
+def test_it_becomes_the_arbiter_in_the_same_process(project: Path) -> None:
+    found = become(project, "0", "-w", "3", "--graceful-timeout", "5m")
+    launch = Launch.from_environ(found["environ"])
+    assert found["argv"] == [*launch.python_flags, "-m", "djworker.arbiter"]
+    assert launch.settings_module == "testproject.settings"
+    assert launch.cli == {"bind": ["0"], "workers": "3", "graceful_timeout": "5m"}
+    assert launch.config.bind == ("127.0.0.1:0",)
+    assert launch.config.graceful_timeout == 300
+    assert launch.sys_path[0] == str(project)
+    assert all(Path(entry).is_absolute() for entry in launch.sys_path)
+    assert launch.proc_name == "testproject"
+    assert launch.inherited == ()
+    assert found["fds"] == []  # nothing of Django's lives on
+    assert found["stderr"] == []
+
+
+def test_the_process_id_stays(project: Path) -> None:
+    environ = {**os.environ, "SUCCESSOR": str(project / "successor"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(project / "manage.py"), "runworkers", "0"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        out, _ = process.communicate(timeout=60)
+    assert json.loads(out[out.index("{") :])["pid"] == process.pid
+
+
+def test_check_becomes_a_mold_that_only_checks(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # the server may be running meanwhile
+        found = become(project, f"127.0.0.1:{taken.getsockname()[1]}", "--check", "--user", "no-such-user")
+    assert found["argv"][-3:] == ["-m", "djworker.worker.mold", "--check"]
+    assert Launch.from_environ(found["environ"]).config.user == "no-such-user"
+
+
+def test_options_of_django_and_of_the_interpreter_are_kept(project: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "extra"
+    extra.mkdir()
+    (extra / "other.py").write_text("from testproject.settings import *\nDJWORKER = {'WORKERS': 7}\n")
+    program = project / "manage.py"
+    kept = {**os.environ, "SUCCESSOR": str(project / "successor"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-X", "utf8", "-W", "error", str(program)),
+            *("runworkers", "0", "--settings", "other", "--pythonpath", "extra"),
+        ],
+        env=kept,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    launch = Launch.from_environ(found["environ"])
+    assert launch.settings_module == "other"
+    assert launch.config.workers == 7
+    assert launch.sys_path[:2] == (str(extra), str(project))
+    assert {"-X", "utf8", "-Werror"} <= set(launch.python_flags)
+    assert found["argv"][:-2] == list(launch.python_flags)
+
+
+def test_sockets_of_systemd_survive(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        environ = {**os.environ, "SUCCESSOR": str(project / "successor"), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                PASS,
+                str(passed.fileno()),
+                sys.executable,
+                str(project / "manage.py"),
+                "runworkers",
+            ],
+            env=environ,
+            pass_fds=[passed.fileno()],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    launch = Launch.from_environ(found["environ"])
+    assert launch.config.bind == launch.inherited == ("fd://3",)
+    assert 3 in found["fds"]
+    assert found["environ"]["LISTEN_PID"] == str(found["pid"])
+
+
+def test_a_deployment_through_a_symbolic_link_is_followed(project: Path, tmp_path: Path) -> None:
+    current = tmp_path / "current"
+    current.symlink_to(project, target_is_directory=True)
+    environ = {"PWD": str(current), "SUCCESSOR": str(project / "successor"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "runworkers", "0"],
+        env={**os.environ, **environ},
+        cwd=current,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    launch = Launch.from_environ(json.loads(done.stdout[done.stdout.index("{") :])["environ"])
+    assert launch.cwd == str(current)
+    assert launch.sys_path[0] == str(current)
+
+
+def test_what_is_odd_is_logged_in_the_form_of_the_log(project: Path) -> None:
+    found = become(project, "0", "--max-requests-jitter", "5", "--log-format", "json")
+    (entry,) = map(json.loads, found["stderr"])
+    assert (entry["event"], entry["id"], entry["setting"]) == ("config_warning", "W001", "max_requests_jitter")
+
+
+def test_settings_without_a_module_cannot_be_loaded_again(project: Path) -> None:
+    program = project / "single.py"
+    program.write_text(
+        "import sys\nfrom django.conf import settings\nfrom django.core.management import execute_from_command_line\n"
+        "settings.configure(INSTALLED_APPS=['djworker'])\nexecute_from_command_line(sys.argv)\n"
+    )
+    found = run("0", environ={"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": ""}, program=program)
+    assert found.code == 2
+    assert found.lines[0].startswith("djworker.E012: DJANGO_SETTINGS_MODULE is not set")
+
+
+# -- its parts
+
+
+@pytest.mark.parametrize(
+    "module,directory,name",
+    [
+        ("shop.settings", "/srv/x", "shop"),
+        ("config.settings.production", "/srv/shop", "shop"),
+        ("config.settings", "/", "config"),
+        ("", "/srv/shop", ""),
+    ],
+)
+def test_the_name_of_the_project(module: str, directory: str, name: str) -> None:
+    assert starting.project_name(module, directory) == name
+
+
+def test_a_package_that_is_not_installed_is_found_by_the_next_interpreter() -> None:
+    assert starting.search_path({}) == str(ROOT)
+    assert starting.search_path({"PYTHONPATH": "/x"}) == f"{ROOT}:/x"
+    assert starting.search_path({"PYTHONPATH": f"/x:{ROOT}"}) is None
+
+
+def test_names_in_the_import_path_that_are_no_directories_stay() -> None:
+    name = "__editable__.shop-1.0.finder.__path_hook__"
+    assert starting.logical_path(name, {}) == name
+    assert starting.logical_path("", {}) == str(Path.cwd())
