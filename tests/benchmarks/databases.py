@@ -41,7 +41,7 @@ def surroundings(scenario: Scenario, out: Path) -> Iterator[Surroundings]:
     """Start what the scenario needs, and stop it at the end. Runs on the core of the load, as it inherits ours."""
     with contextlib.ExitStack() as stack:
         server = None
-        env = {"DATABASE_URL": f"sqlite:///{out / 'bench.sqlite3'}"}
+        env = {"DATABASE_URL": f"sqlite:///{out / 'bench.sqlite3'}", "MEDIA_ROOT": str(out / "media")}
         if scenario.database:
             server = stack.enter_context(SERVERS[scenario.database](max_connections=MAX_CONNECTIONS))
             server.create_database(DATABASE)

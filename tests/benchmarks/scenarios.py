@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.benchmarks.summary import Round, Target, best_ratio, further_worker, ratio, worker_share
+from tests.benchmarks.summary import Target, best_ratio, further_worker, ratio, worker_share
 
 RAW = "tests.benchmarks.rawapp:application"
 DJANGO = "testproject.wsgi:application"
@@ -86,6 +86,7 @@ HELLO = Scenario(
     title="Django page with middleware and template, no database",
     app=DJANGO,
     path="/hello",
+    expect="Hello, World!",
     rows=(*PLAIN, _row(BARE)),
     compare=(("cpu", "granian"), ("cpu", "gunicorn gevent"), ("rate", BARE)),
     targets=(
@@ -106,6 +107,7 @@ MEMORY = Scenario(
     title=f"Memory (PSS) after load: {FOUR} workers and one",
     app=DJANGO,
     path="/hello",
+    expect="Hello, World!",
     rows=(*_four("djworker"), *_four("gunicorn gevent"), Row("pywsgi, alone", "pywsgi")),
     connections=100,
     compare=(("pss", "pywsgi, alone"),),
@@ -135,31 +137,32 @@ POSTGRESQL = (
     _row("gunicorn gevent", "geventpool", name="gunicorn gevent + django-db-geventpool"),
     _row("granian", "django", name="granian + Django's pool", threads=16),
 )
-# Django has no pool for MySQL. What bounds the connections there is the number of threads, each with a persistent one,
-# or of greenlets, each with a fresh one (gevent closes it with the request).
+# Django has no pool for MySQL. Where threads serve, their number bounds the persistent connections. Under gevent nothing does
+# (gunicorn's --worker-connections counts idle sockets too, so a bound of 10 would let 90 clients starve): these rows open one
+# connection for each request that runs, so they are shown, but are not what a bounded pool is judged by.
 MARIADB = (
     _row("djworker", "djworker"),
     _row("gunicorn gthread", "persistent", name="gunicorn gthread, persistent connections", threads=POOL),
-    _row("gunicorn gevent", "fresh", name="gunicorn gevent, mysqlclient", options=(f"--worker-connections={POOL}",)),
-    _row(
-        "gunicorn gevent",
-        "fresh",
-        name="gunicorn gevent, PyMySQL",
-        driver="pymysql",
-        options=(f"--worker-connections={POOL}",),
-    ),
     _row("granian", "persistent", name="granian, persistent connections", threads=POOL),
+    _row("gunicorn gevent", "fresh", name="gunicorn gevent, mysqlclient, no bound"),
+    _row("gunicorn gevent", "fresh", name="gunicorn gevent, PyMySQL, no bound", driver="pymysql"),
 )
 PERSISTENT = _row(BARE, "persistent")
 
 
-def _others(rows: tuple[Row, ...]) -> tuple[str, ...]:
-    return tuple(row.name for row in rows if row.server not in {"djworker", BARE})
+def _others(rows: tuple[Row, ...], *, bounded: bool) -> tuple[str, ...]:
+    others = (row.name for row in rows if row.server not in {"djworker", BARE})
+    return tuple(name for name in others if bounded != name.endswith("no bound"))
 
 
-def _best(rows: tuple[Row, ...], at_least: float) -> Target:
-    value: Callable[[Round], float] = best_ratio("rate", "djworker", _others(rows))
-    return Target("requests per second, djworker ÷ the best of the others", value, at_least=at_least)
+def _best(rows: tuple[Row, ...], at_least: float) -> tuple[Target, ...]:
+    value = best_ratio("rate", "djworker", _others(rows, bounded=True))
+    target = Target("requests per second, djworker ÷ the best of the others", value, at_least=at_least)
+    unbounded = _others(rows, bounded=False)
+    if not unbounded:
+        return (target,)
+    text = "for comparison: the same ÷ the best of those that keep no bound"
+    return target, Target(text, best_ratio("rate", "djworker", unbounded))
 
 
 def _db(database: str, rows: tuple[Row, ...]) -> Scenario:
@@ -169,11 +172,12 @@ def _db(database: str, rows: tuple[Row, ...]) -> Scenario:
         title=f"One ORM query on {database}, at most {POOL} connections",
         app=DJANGO,
         path="/db",
+        expect='"stock"',
         rows=(*rows, PERSISTENT),
         connections=100,
         database=database,
         compare=(("rate", BARE), ("cpu", BARE)),
-        targets=(_best(rows, 1.3), bare),
+        targets=(*_best(rows, 1.3), bare),
     )
 
 
@@ -183,12 +187,13 @@ def _wait(database: str, rows: tuple[Row, ...]) -> Scenario:
         title=f"Query, 100 ms of another service, query on {database}, at most {POOL} connections",
         app=DJANGO,
         path="/wait?ms=100",
+        expect='"delivery"',
         rows=rows,
         connections=100,
         database=database,
         slow_service=True,
-        compare=(("rate", _others(rows)[0]),),
-        targets=(_best(rows, 5.0),),
+        compare=(("rate", _others(rows, bounded=True)[0]),),
+        targets=_best(rows, 5.0),
     )
 
 

@@ -1,4 +1,4 @@
-"""The test project's settings for all servers alike: no debug, no logging, and a database as the row of the scenario wants it.
+"""The test project's settings for all servers alike: no debug, no log but of errors, and a database as the row wants it.
 
 The environment says what differs: BENCH_APPLICATION (what djworker serves), BENCH_CONNECTIONS (`fresh`, `persistent`, `django`
 for Django's own pool, `geventpool`, `djworker`), BENCH_POOL_SIZE, BENCH_LEASE and BENCH_MYSQL_DRIVER (`mysqlclient`, `pymysql`).
@@ -18,8 +18,9 @@ WSGI_APPLICATION = os.environ.get("BENCH_APPLICATION", "testproject.wsgi.applica
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "handlers": {"nowhere": {"class": "logging.NullHandler"}},
-    "loggers": {"django": {"handlers": ["nowhere"], "level": "CRITICAL", "propagate": False}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+    # An error makes the sample invalid anyway, and its traceback says why.
+    "loggers": {"django": {"handlers": ["stderr"], "level": "ERROR", "propagate": False}},
 }
 
 
