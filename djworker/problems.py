@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["error", "warning"]
+
+
+# What each id means; ids are never given to something else, because people silence checks by them.
+CATALOGUE: Mapping[str, str] = {
+    "E001": "An option that does not exist.",
+    "E002": "A value that cannot be read.",
+    "E003": "A value outside its bounds.",
+    "E004": "An access log format with an unknown atom or a lone per cent sign.",
+    "E005": "A user or a group that does not exist on this machine.",
+    "E006": "A change of user or group without being root.",
+    "E007": "A descriptor in bind that is not a listening socket.",
+    "E008": "A file that cannot be written.",
+    "E009": "An option that needs a package which is not installed.",
+    "E010": "settings.DJWORKER is not a dict.",
+    "E011": "An address that cannot be listened on, such as a port in use.",
+    "E012": "DJANGO_SETTINGS_MODULE is not set.",
+    "W001": "max_requests_jitter without max_requests.",
+    "W002": "max_requests_jitter above max_requests.",
+    "W003": "An environment variable that looks like a misspelt option.",
+    "W004": "Sockets passed by systemd that bind does not name.",
+}
 
 
 class UnreadableError(ValueError):

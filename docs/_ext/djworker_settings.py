@@ -1,0 +1,109 @@
+# ruff: noqa: INP001 - Sphinx finds extensions by folder
+"""Sphinx directives that write the reference from the tables in the code, so that it cannot be out of date.
+
+``djworker-settings`` lists every option by group, ``djworker-problems`` every problem id, ``djworker-atoms`` the atoms of
+the access log. Options can be referred to as ``:confval:`WORKERS```.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from sphinx.util.docutils import SphinxDirective
+
+from djworker import accesslog, cli, conf, problems
+from djworker.values import FLAG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docutils import nodes
+    from sphinx.application import Sphinx
+
+    from djworker.options import Option
+
+
+class _Generated(SphinxDirective):
+    """Parses the reStructuredText that ``lines`` makes."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the nodes; the page is made anew when a table changes."""
+        for module in (accesslog, cli, conf, problems):
+            self.env.note_dependency(str(module.__file__))
+        return self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
+
+    def lines(self) -> Iterator[str]:
+        """Return the text to parse."""
+        raise NotImplementedError
+
+
+class Settings(_Generated):
+    """Every option, by group."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a section for each group."""
+        for group, options in groupby(conf.OPTIONS.values(), key=lambda option: option.spec.group):
+            yield from (group, "-" * len(group), "")
+            for option in options:
+                yield from _option(option)
+
+
+def _option(option: Option) -> Iterator[str]:
+    yield f".. confval:: {option.key}"
+    yield f"   :type: {option.spec.kind.name}"
+    yield f"   :default: {option.spec.default_note or _literal(cli.default_text(option))}"
+    yield from ("", f"   {_escape(option.spec.help)}", "")
+    yield from (f"   :Command line: {_flags(option)}", f"   :Environment: {_variables(option)}")
+    if option.bounds:
+        yield f"   :Bounds: {option.bounds}{' ' + option.spec.kind.unit if option.spec.kind.unit else ''}"
+    yield f"   :On a reload: {'adopted' if option.spec.reloadable else 'needs a restart'}"
+    yield ""
+
+
+def _flags(option: Option) -> str:
+    names = [*option.flags, f"--no-{option.flag.removeprefix('--')}"] if option.spec.kind is FLAG else option.flags
+    metavar = f" {option.spec.kind.metavar}" if option.spec.kind.metavar else ""
+    repeatable = ", repeatable" if option.spec.kind.repeatable else ""
+    return ", ".join(f"``{name}{metavar}``" for name in names) + repeatable
+
+
+def _variables(option: Option) -> str:
+    common = ["PORT"] if option.name == "bind" else []
+    return ", ".join(f"``{name}``" for name in (option.variable, *option.spec.environment, *common))
+
+
+class Problems(_Generated):
+    """Every problem id."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a definition list."""
+        for number, meaning in problems.CATALOGUE.items():
+            yield from (f"``djworker.{number}``", f"   {_escape(meaning)}", "")
+
+
+class Atoms(_Generated):
+    """Every atom of the access log's format."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a definition list."""
+        for name, meaning in accesslog.ATOMS.items():
+            yield from (f"``%({name})s``", f"   {_escape(meaning)}", "")
+
+
+def _literal(text: str) -> str:
+    return f"``{text}``"
+
+
+def _escape(text: str) -> str:
+    for character in "\\*`|_":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives."""
+    app.add_directive("djworker-settings", Settings)
+    app.add_directive("djworker-problems", Problems)
+    app.add_directive("djworker-atoms", Atoms)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
