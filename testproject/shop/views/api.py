@@ -2,7 +2,9 @@
 
 import json
 
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.core.validators import validate_email
 from django.http import JsonResponse
 from django.shortcuts import get_object_or_404
 from django.views.decorators.csrf import csrf_exempt
@@ -47,9 +49,10 @@ def order(request):
     """Order with `{"email": …, "lines": [{"product": 1, "quantity": 2}, …]}`."""
     try:
         data = json.loads(request.body)
-        email = str(data["email"])
+        email = data["email"]
+        validate_email(email)
         wanted = {int(line["product"]): int(line["quantity"]) for line in data["lines"]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, ValidationError):
         return JsonResponse({"error": "This is not an order."}, status=400)
     try:
         placed = place_order(email, wanted)

@@ -14,7 +14,9 @@ PAGE = 12
 
 
 def catalogue(request):
-    products = Product.objects.listed().rated().select_related("category").search(request.GET.get("q", "").strip())
+    words = request.GET.get("q", "").strip()
+    found = Product.objects.listed().search(words).rated().select_related("category")
+    products = found.order_by("category__name", "name", "pk")
     chosen = request.GET.get("category")
     if chosen:
         products = products.filter(category__slug=chosen)

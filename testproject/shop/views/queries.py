@@ -5,7 +5,7 @@ from django.http import JsonResponse
 from django.shortcuts import render
 
 from testproject.shop.models import Category, Order, OrderLine, Product, Review
-from testproject.shop.supplier import delivery
+from testproject.shop.supplier import SupplierError, delivery
 from testproject.shop.views.numbers import number
 
 
@@ -21,8 +21,8 @@ def wait(request):
         return JsonResponse({"error": "The shop is empty: manage.py seed fills it."}, status=503)
     try:
         answer = delivery(product, ms)
-    except OSError as error:
-        return JsonResponse({"error": f"The supplier does not answer: {error}"}, status=502)
+    except SupplierError as error:
+        return JsonResponse({"error": str(error)}, status=502)
     stock = Product.objects.values_list("stock", flat=True).get(pk=product.pk)
     return JsonResponse({"product": product.name, "stock": [product.stock, stock], "delivery": answer})
 

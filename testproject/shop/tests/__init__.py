@@ -1,0 +1,1 @@
+"""The shop's own tests, run by `manage.py test`."""
