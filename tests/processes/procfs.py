@@ -1,0 +1,87 @@
+"""What Linux tells of other processes: who is here, in which state, with which descriptors. See proc(5)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def pids() -> Iterator[int]:
+    """Every process of this machine."""
+    return (int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal())
+
+
+def status(pid: int) -> dict[str, str]:
+    """The lines of /proc/PID/status; empty when it is gone."""
+    try:
+        text = (PROC / str(pid) / "status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def state(pid: int) -> str:
+    """R, S, T (stopped), Z (zombie) and so on; empty when it is gone."""
+    return status(pid).get("State", "")[:1]
+
+
+def alive(pid: int) -> bool:
+    """Whether it is there and no zombie."""
+    return state(pid) not in ("", "Z")
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent this is."""
+    return [other for other in pids() if status(other).get("PPid") == str(pid)]
+
+
+def title(pid: int) -> str:
+    """What ``ps`` shows."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """Open descriptors and what they are."""
+    found = {}
+    try:
+        for entry in (PROC / str(pid) / "fd").iterdir():
+            try:
+                found[int(entry.name)] = str(entry.readlink())
+            except FileNotFoundError:
+                continue
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return found
+
+
+def belongs_to(pid: int, folder: Path, pipe: str) -> bool:
+    """Whether a process runs in *folder* or holds *pipe* (as /proc names it)."""
+    try:
+        where = (PROC / str(pid) / "cwd").readlink()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    return where == folder or folder in where.parents or pipe in descriptors(pid).values()
+
+
+def tree(folder: Path, pipe: str) -> list[int]:
+    """Everybody who belongs there, but for ourselves."""
+    return [pid for pid in pids() if pid != os.getpid() and belongs_to(pid, folder, pipe) and alive(pid)]
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there any more."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,98 @@
+"""A copy of the shop in a folder of its own, to be edited, broken and mended while a server runs on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VIEWS = "testproject/drills.py"
+URLS = "testproject/urls.py"
+SETTINGS = "testproject/settings.py"
+
+_clock = count(1)
+
+
+class Project:
+    """Files that a test may change; ``restore`` brings everything back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._originals: dict[Path, str | None] = {}
+
+    def path(self, name: str) -> Path:
+        """A file of the project."""
+        return self.folder / name
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file, or make one."""
+        path = self.path(name)
+        self._originals.setdefault(path, path.read_text() if path.exists() else None)
+        path.write_text(text)
+        _touch(path)
+
+    def append(self, name: str, text: str) -> None:
+        """Add lines to a file."""
+        self.write(name, f"{self.path(name).read_text()}\n{text}\n")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace one piece of a file's text, which must be there."""
+        text = self.path(name).read_text()
+        assert old in text, f"{old!r} is not in {name}"
+        self.write(name, text.replace(old, new))
+
+    def settings(self, **options: object) -> None:
+        """Set keys of ``settings.DJWORKER``."""
+        self.append(SETTINGS, f"DJWORKER = {options!r}")
+
+    def set_version(self, number: int) -> None:
+        """New code: the version that every drill answers with."""
+        self.write("testproject/version.py", f"VERSION = {number}\n")
+
+    def break_syntax(self, name: str = VIEWS) -> None:
+        """Make a module that does not compile."""
+        self.append(name, "def broken(:")
+
+    def restore(self) -> None:
+        """Bring every changed file back."""
+        for path, text in self._originals.items():
+            if text is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_text(text)
+                _touch(path)
+        self._originals.clear()
+
+
+def _touch(path: Path) -> None:
+    """Give it a time that it never had: a compiled file is known by seconds and size, and tests are quicker than that."""
+    seconds = path.stat().st_mtime + 10 * next(_clock)
+    os.utime(path, (seconds, seconds))
+
+
+def make_template(folder: Path) -> None:
+    """Copy the shop, add the drills, and make its database: once for all tests."""
+    ignored = shutil.ignore_patterns("staticfiles", "media", "*.sqlite3*")
+    shutil.copytree(ROOT / "testproject", folder / "testproject", ignore=ignored)
+    (folder / "testproject" / "staticfiles").mkdir()
+    shutil.copy2(ROOT / "manage.py", folder)
+    shutil.copy2(Path(__file__).with_name("drills.py"), folder / "testproject")
+    (folder / "testproject" / "version.py").write_text("VERSION = 1\n")
+    with (folder / URLS).open("a") as urls:
+        urls.write('\nurlpatterns += [path("drill/", include("testproject.drills"))]\n')
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("DJWORKER_")}
+    environ.pop("DATABASE_URL", None)
+    migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(migrate, cwd=folder, env=environ, check=True, timeout=120)
+
+
+def copy_template(template: Path, folder: Path, *, own_djworker: bool = False) -> Project:
+    """A project for one test; with a djworker of its own where that is to be broken."""
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    if own_djworker:
+        shutil.copytree(ROOT / "djworker", folder / "djworker")
+    return Project(folder)

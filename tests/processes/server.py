@@ -1,0 +1,333 @@
+"""A real process tree, and the verbs with which a test treats it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tests.processes import procfs
+from tests.processes.events import PATIENCE, Event, EventLog, eventually
+from tests.processes.http import Address, Answer, Background, Load, Raw, request
+from tests.processes.project import Project
+
+#: Not DJWORKER_...: the configuration refuses what looks like a slip of the pen.
+MARKER = "SHOP_TEST_ID"
+#: Nothing of the desk's or the build server's environment may decide a test.
+_FOREIGN = ("PORT", "WEB_CONCURRENCY", "DATABASE_URL", "NOTIFY_SOCKET", "PWD", "COV_CORE_SOURCE")
+_FOREIGN_PREFIXES = ("DJWORKER_", "_DJWORKER_", "LISTEN_", "WATCHDOG_", "PYTEST_", "GEVENT_")
+#: Short, so that tests are; long enough for a machine that does something else too.
+OPTIONS = {
+    "workers": 2,
+    "timeout": 10,
+    "boot_timeout": 30,
+    "graceful_timeout": 8,
+    "log_format": "json",
+}
+#: Said when something went wrong inside the server, whatever the test is about.
+_BUGS = ("unknown_message", "housekeeping_failed", "connection_failed", "fork_failed", "hook_failed", "worker_boot_failed")
+_LISTEN_START = 3  # sd_listen_fds(3)
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """What a server of a test inherits."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
+    }
+    # A compiled file would be taken for the edited one's, when both were written within a second.
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", MARKER: uuid4().hex, **extra}
+
+
+def command(options: Mapping[str, Any], *words: str) -> list[str]:
+    """``manage.py runworkers`` with these options; None leaves one out, a list repeats it."""
+    flags = []
+    for name, value in {**OPTIONS, **options}.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            flags.append(flag)
+        elif value is not None:
+            for item in value if isinstance(value, list | tuple) else [value]:
+                flags += [flag, str(item)]
+    return [sys.executable, "-X", "faulthandler", "manage.py", "runworkers", *flags, *words]
+
+
+class Server:
+    """An arbiter and everything below it."""
+
+    def __init__(self, project: Project, scratch: Path) -> None:
+        self.project = project
+        self.scratch = scratch
+        self.transcript = scratch / "stderr.log"
+        self.output = scratch / "stdout.log"
+        #: Events that this test provokes, and that are a bug elsewhere.
+        self.expected: set[str] = set()
+        self.tracebacks_expected = False
+        #: Files that a server removes at its end, unless it was killed.
+        self.leaves_nothing_at: list[Path] = []
+        self._killed = False
+        self._folder = project.folder.resolve()
+
+    # -- starting -----------------------------------------------------------------------------------------------------
+
+    def launch(
+        self,
+        *words: str,
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        inherit: Sequence[socket.socket] = (),
+        **options: Any,
+    ) -> None:
+        """Start it, and wait for nothing. Sockets to *inherit* get the descriptors 3, 4 and so on."""
+        if "bind" not in options and not inherit:
+            options["bind"] = "127.0.0.1:0"
+        read, write = os.pipe()
+        self._pipe = os.readlink(f"/proc/self/fd/{write}")
+        try:
+            with self.output.open("ab") as output:
+                self.process = subprocess.Popen(
+                    [*prefix, *self._passing(inherit), *command(options, *words)],
+                    cwd=self.project.folder,
+                    env=environment(environ or {}),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=write,
+                    start_new_session=True,
+                    pass_fds=[sock.fileno() for sock in inherit],
+                )
+        finally:
+            os.close(write)
+        self.pid = self.process.pid
+        self.log = EventLog(read, self.transcript)
+
+    @staticmethod
+    def _passing(inherit: Sequence[socket.socket]) -> list[str]:
+        """What systemd does: descriptors from 3 on, and the pid of who is to have them; ``exec`` keeps the pid."""
+        if not inherit:
+            return []
+        moves = "; ".join(
+            f"os.dup2({sock.fileno()}, {_LISTEN_START + number}, True)" for number, sock in enumerate(inherit)
+        )
+        code = f"import os, sys; {moves}; os.environ.update(LISTEN_PID=str(os.getpid())); os.execv(sys.argv[1], sys.argv[1:])"
+        return [sys.executable, "-c", code]
+
+    def start(self, *words: str, **kwargs: Any) -> Server:
+        """Start it, and wait until every worker is ready."""
+        self.launch(*words, **kwargs)
+        workers = kwargs.get("workers", OPTIONS["workers"])
+        if workers:
+            self.wait_for("worker_ready", count=workers)
+        return self
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def wait_for(self, name: str, **kwargs: Any) -> Event:
+        """See ``EventLog.wait_for``."""
+        return self.log.wait_for(name, **kwargs)
+
+    def events(self, name: str, since: int = 0, **fields: Any) -> list[Event]:
+        """Such events so far."""
+        return self.log.find(name, since, **fields)
+
+    @property
+    def address(self) -> Address:
+        """Where it listens (the first address)."""
+        return Address(self.wait_for("listening")["address"])
+
+    @property
+    def url(self) -> str:
+        """The same, for other programs."""
+        return self.address.text
+
+    def ready(self) -> list[int]:
+        """Pids of the workers that are ready now, as far as the log tells."""
+        return list(ready_after(self.log.all()))
+
+    def worker(self, slot: int = 0) -> int:
+        """The pid of the latest worker of a slot that was ready."""
+        return int(self.events("worker_ready", slot=slot)[-1]["pid"])
+
+    def mold(self) -> int:
+        """The pid of the latest mold that was ready."""
+        return int(self.events("mold_ready")[-1]["pid"])
+
+    def tree(self) -> list[int]:
+        """Every living process of it, the arbiter included."""
+        return procfs.tree(self._folder, self._pipe)
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def get(self, path: str, **kwargs: Any) -> Answer:
+        """One request."""
+        return request(self.address, path, **kwargs)
+
+    def in_background(self, path: str, **kwargs: Any) -> Background:
+        """One request, while the test goes on."""
+        return Background(self.address, path, **kwargs)
+
+    def raw(self) -> Raw:
+        """A connection."""
+        return Raw(self.address)
+
+    def load(self, **kwargs: Any) -> Load:
+        """Clients that ask all the time."""
+        return Load(self.address, **kwargs)
+
+    def version(self) -> int:
+        """Which code answers."""
+        return int(self.get("/drill/pid").json()["version"])
+
+    # -- telling ------------------------------------------------------------------------------------------------------
+
+    def send(self, number: signal.Signals, times: int = 1) -> int:
+        """Send the arbiter a signal; the mark from which on to look for its effect."""
+        mark = self.log.mark()
+        for _ in range(times):
+            os.kill(self.pid, number)
+        return mark
+
+    def hup(self) -> int:
+        """Ask for a reload."""
+        return self.send(signal.SIGHUP)
+
+    def reload(self, **kwargs: Any) -> int:
+        """Reload and wait until that is done; the mark before."""
+        mark = self.hup()
+        self.wait_for("reload_done", since=mark, **kwargs)
+        return mark
+
+    def term(self) -> int:
+        """Ask for a graceful stop."""
+        return self.send(signal.SIGTERM)
+
+    def interrupt(self) -> int:
+        """Ask for a fast stop."""
+        return self.send(signal.SIGINT)
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a process of the tree a signal; the mark before."""
+        mark = self.log.mark()
+        os.kill(pid, number)
+        return mark
+
+    def kill_arbiter(self) -> None:
+        """What no program can prepare for."""
+        self._killed = True
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Wait for the arbiter's end; its exit code, minus the signal where one ended it."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the arbiter still runs after {timeout:g} s; it said\n{self.log.text()}") from None
+
+    def stop(self) -> int:
+        """Stop it gracefully; its exit code."""
+        self.term()
+        return self.wait()
+
+    # -- promises -----------------------------------------------------------------------------------------------------
+
+    def fewest_ready(self, since: int) -> int:
+        """The smallest number of ready workers from then on."""
+        counts = ready_counts(self.log.all(), since)
+        return min(counts)
+
+    @contextmanager
+    def same_descriptors(self) -> Iterator[None]:
+        """The arbiter has as many descriptors afterwards as before, once things have settled."""
+        before = procfs.descriptors(self.pid)
+        yield
+
+        def settled() -> bool:
+            return len(procfs.descriptors(self.pid)) == len(before)
+
+        eventually(settled, f"descriptors of the arbiter: {before} before, {procfs.descriptors(self.pid)} now")
+
+    def close(self) -> None:
+        """End it and check what every server promises, whatever became of it."""
+        if not hasattr(self, "process"):
+            return
+        addresses = [Address(event["address"]) for event in self.events("listening")]
+        try:
+            self._end()
+            self._check_nobody_is_left()
+            self._check_nothing_is_left(addresses)
+            self._check_the_log()
+        finally:
+            self._end_by_force()
+
+    def _end(self) -> None:
+        if self.process.poll() is None:
+            code = self.stop()
+            assert code == 0, f"exit code {code}; it said\n{self.log.text()}"
+
+    def _check_nobody_is_left(self) -> None:
+        gone = self.log.wait_for_end()
+        left = {pid: procfs.title(pid) for pid in self.tree()}
+        assert gone, f"somebody still holds standard error: {left}\n{self.log.text()}"
+        assert not left, f"still there: {left}"
+
+    def _check_nothing_is_left(self, addresses: Sequence[Address]) -> None:
+        for address in addresses:
+            if not address.is_unix:
+                assert procfs.port_is_free(address.host, address.port), f"{address.text} is still in use"
+            elif not self._killed:
+                assert not Path(address.path).exists(), f"{address.path} was left behind"
+        for path in self.leaves_nothing_at:
+            assert self._killed or not path.exists(), f"{path} was left behind"
+
+    def _check_the_log(self) -> None:
+        found = [event for event in self.log.all() if event["event"] in _BUGS and event["event"] not in self.expected]
+        assert not found, found
+        if not self.tracebacks_expected:
+            raw = [event["text"] for event in self.events("raw")]
+            assert not any("Traceback (most recent call last)" in line for line in raw), "\n".join(raw)
+
+    def _end_by_force(self) -> None:
+        """After a failed check: nothing of this test may disturb the next one."""
+        deadline = time.monotonic() + 10
+        while (left := self.tree()) and time.monotonic() < deadline:
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+
+def ready_after(events: Sequence[Event]) -> dict[int, int]:
+    """Workers that are ready after these events: pid to slot."""
+    ready: dict[int, int] = {}
+    for event in events:
+        _count(ready, event)
+    return ready
+
+
+def ready_counts(events: Sequence[Event], since: int) -> list[int]:
+    """How many workers were ready at event *since* and after each later one."""
+    ready = ready_after(events[:since])
+    counts = [len(ready)]
+    for event in events[since:]:
+        _count(ready, event)
+        counts.append(len(ready))
+    return counts
+
+
+def _count(ready: dict[int, int], event: Event) -> None:
+    if event["event"] == "worker_ready":
+        ready[event["pid"]] = event["slot"]
+    elif event["event"] in ("worker_retired", "worker_gone", "worker_killed"):
+        ready.pop(event["pid"], None)
