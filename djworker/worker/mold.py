@@ -121,6 +121,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     channel.set_blocking(True)
     mold = Mold(options.generation, options.arbiter, channel, Scoreboard(options.scoreboard), options.listeners)
     try:
+        os.umask(launch.config.umask)
         posix.drop_privileges(launch.config.user, launch.config.group)
         posix.die_with(options.arbiter)
         mold.project = project.load(launch, options.generation)
