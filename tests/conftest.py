@@ -1,0 +1,11 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import os
+
+# A developer's own settings must not reach the servers that tests start: each of these changes what djworker does.
+for _name in [name for name in os.environ if name.startswith("DJWORKER_")]:
+    del os.environ[_name]
+for _name in ("DATABASE_URL", "DEBUG", "NOTIFY_SOCKET", "PORT", "SHOP_DEBUG_VIEWS", "WEB_CONCURRENCY"):
+    os.environ.pop(_name, None)
