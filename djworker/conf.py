@@ -139,7 +139,7 @@ class Config:
         30.0,
         SECONDS,
         "Deadlines",
-        "Time between two pieces of a request's body.",
+        "Time between two pieces of a request's body; a body must also bring 500 bytes a second on average.",
         minimum=0.1,
         maximum=DAY,
     )
