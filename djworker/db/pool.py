@@ -100,6 +100,7 @@ class Pool(Generic[C]):
         self._waiting = self._dispatch.queue.waiting
         self._tickets = count(1)
         self._thread = 0
+        self._raw: dict[Slot[C], None] = {}  # leased by greenlets that are not gevent's
         self._inherited: set[C] = set()  # the parent's connections, after a fork
         _pools.add(self)
 
@@ -126,7 +127,7 @@ class Pool(Generic[C]):
         now = self._clock()
         self._tally.requests_num += 1
         slot = None
-        if not self._waiting and self._thread == _thread_id():
+        if self._thread == _thread_id():
             slot = self._pick(prefer, now)
         if slot is None:
             slot = self._queue_up(timeout, connect, now)
@@ -231,12 +232,16 @@ class Pool(Generic[C]):
     def forget(self) -> None:
         """After a fork, in the child: all that we have is the parent's. Says no word to the server."""
         self._inherited.update(self._dispatch.forget())
+        self._raw.clear()
         self._thread = 0
 
     # -- taking ---------------------------------------------------------------------------------------------------------------
 
     def _pick(self, prefer: C | None, now: float) -> Slot[C] | None:
-        """An idle connection that may be lent as it is. Affinity first, then the warmest."""
+        """An idle connection that may be lent as it is. Affinity first, then the warmest.
+
+        Nobody is overtaken: while anyone waits, a connection that is fresh is never idle.
+        """
         idle = self._idle
         if not idle:
             return None
@@ -285,13 +290,17 @@ class Pool(Generic[C]):
         self._untie(slot)
         slot.ticket = 0
         slot.label = None
-        tally, stock, conn = self._tally, self._stock, slot.conn
+        tally, stock, driver, conn = self._tally, self._stock, self._driver, slot.conn
         tally.usage_ms += (now - slot.leased_at) * 1000
         tally.returns_num += 1
-        if self._driver.busy(conn):
+        try:
+            busy, broken = driver.busy(conn), driver.is_broken(conn)
+        except Exception:  # noqa: BLE001 -- it must not; but a slot that is lost is lost for ever
+            busy, broken = False, True
+        if busy:
             tally.returns_bad += 1
             stock.cancel(slot, now)
-        elif self._driver.is_broken(conn):
+        elif broken:
             tally.returns_bad += 1
             stock.suspect_idle()
             stock.close(slot, now)
@@ -310,13 +319,16 @@ class Pool(Generic[C]):
         if isinstance(owner, Greenlet):
             slot.owner = weakref.ref(owner)
             owner.rawlink(slot)
-        else:  # the main greenlet, or one that is not gevent's: only its collection can be noticed
+        else:  # the main greenlet, or one that is not gevent's: it has no links, only its collection is noticed
             slot.owner = weakref.ref(owner, partial(self._raw_owner_gone, slot, slot.ticket))
+            self._raw[slot] = None
 
     def _untie(self, slot: Slot[C]) -> None:
         owner = slot.owner() if slot.owner is not None else None
         if isinstance(owner, Greenlet):
             owner.unlink(slot)
+        else:
+            self._raw.pop(slot, None)
         slot.owner = None
 
     def _reclaim(self, slot: Slot[C]) -> None:
@@ -340,7 +352,7 @@ class Pool(Generic[C]):
 
     def _reclaim_dead(self) -> None:
         """A greenlet that is not gevent's tells nobody when it has finished: look."""
-        for slot in list(self._ledger.lists[_LEASED]):
+        for slot in list(self._raw):
             owner = slot.owner() if slot.owner is not None else None
             if owner is None or owner.dead:
                 self._reclaim(slot)

@@ -27,14 +27,15 @@ def test_a_healthy_circuit_asks_for_no_patience() -> None:
 
 def test_three_failures_in_a_row_are_an_outage_and_one_success_ends_it() -> None:
     circuit = Circuit(random.Random(0))
+    states = [circuit.state]
     assert [fail(circuit, 10), fail(circuit, 11), fail(circuit, 12), fail(circuit, 13)] == [False, False, True, False]
-    assert circuit.state is CircuitState.OPEN
-    assert circuit.since == 10
-    assert circuit.cause is CAUSE
+    assert (circuit.since, circuit.cause) == (10, CAUSE)
+    states.append(circuit.state)
     circuit.started(14)
-    assert circuit.state.value == "half-open"
+    states.append(circuit.state)
     assert circuit.succeeded()
-    assert circuit.state is CircuitState.CLOSED
+    states.append(circuit.state)
+    assert states == [CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.CLOSED]
     assert circuit.cause is None
     circuit.started(15)
     assert not circuit.succeeded()

@@ -8,8 +8,9 @@ import threading
 import gevent
 import greenlet
 import pytest
+from django.db import OperationalError
 
-from djworker.db import pool_errors
+from djworker.db import errors, pool_errors
 from djworker.db.pool import Pool
 from djworker.db.slot import SlotState
 from tests.unit.db.world import Conn, FakeServer, User, World
@@ -461,6 +462,52 @@ def test_a_lease_can_be_taken_over() -> None:
     assert world.gauge(SlotState.IDLE) == 1
 
 
+def test_a_lease_leaves_no_trace_on_its_greenlet() -> None:
+    """A greenlet that lives as long as a keep-alive connection leases thousands of times."""
+    world = World()
+
+    def lease_often() -> bool:
+        for _ in range(3):
+            world.pool.release(world.pool.acquire())
+        return gevent.getcurrent().has_links()  # type: ignore[attr-defined, no-any-return]
+
+    user = gevent.spawn(lease_often)
+    world.run()
+    assert user.value is False
+
+
+def test_a_driver_that_breaks_its_word_costs_its_connection_only() -> None:
+    """`is_broken` must not raise. If it does, the slot must not be lost for it."""
+    world = World(max_size=1)
+    user = world.user_with_conn()
+    del user.conn.broken  # type: ignore[union-attr]
+    user.let_go()
+    world.run()
+    world.check_at_rest()
+    assert world.user_with_conn().conn is not user.conn
+
+
+def test_orphans_after_the_end_are_of_no_interest() -> None:
+    """A finalizer may run when there is no event loop any more, or in the child of a fork."""
+    world = World()
+    conn = world.pool.acquire()
+    ticket = world.pool.ticket(conn)
+    world.pool.forget()
+    world.pool.orphan(conn, ticket)
+    world.pool.adopt(conn, ticket)
+    assert world.pool.ticket(conn) == 0
+
+
+def test_the_refusals_are_operational_errors_for_django() -> None:
+    """So that `except OperationalError` catches them; and the pool's own names do too."""
+    world = World(max_size=1, refusals=errors.DJANGO)
+    world.user_with_conn()
+    with pytest.raises(OperationalError, match="no connection within 0 s") as caught:
+        world.pool.acquire(timeout=0)
+    assert isinstance(caught.value, pool_errors.PoolTimeout)
+    assert caught.type is errors.PoolTimeout
+
+
 def test_misuse_is_called_a_bug() -> None:
     """Impossible states are not repaired quietly."""
     world = World()
@@ -481,18 +528,18 @@ def test_another_thread_is_turned_away() -> None:
     """Its greenlets could not be woken from here."""
     world = World()
     world.pool.release(world.pool.acquire())
-    errors: list[BaseException] = []
+    caught: list[BaseException] = []
 
     def intrude() -> None:
         try:
             world.pool.acquire()
         except pool_errors.PoolBug as error:
-            errors.append(error)
+            caught.append(error)
 
     thread = threading.Thread(target=intrude)
     thread.start()
     thread.join()
-    assert "belongs to another thread" in str(errors[0])
+    assert "belongs to another thread" in str(caught[0])
 
 
 def test_resize() -> None:

@@ -72,7 +72,7 @@ def test_random_kills_and_faults(seed: int) -> None:
     world.server.fails = lambda _: luck.random() < fault[0]
     live: list[User] = []
     served = 0
-    for step in range(2500):
+    for step in range(1500):
         fault[0] = 0.9 if step % 500 > 430 else 0.05  # now and then nearly everything fails
         live = [user for user in live if not user.greenlet.dead]
         if len(live) < 25:
@@ -96,7 +96,7 @@ def test_random_kills_and_faults(seed: int) -> None:
         gevent.sleep(0)
         world.check()
     stats = world.pool.stats()
-    assert served > 1000
+    assert served > 500
     for name in (
         "requests_abandoned",
         "connections_cancelled",
@@ -104,7 +104,7 @@ def test_random_kills_and_faults(seed: int) -> None:
         "connections_lost",
         "returns_bad",
     ):
-        assert stats[name] > 10, f"the fuzz does not reach {name}"
+        assert stats[name] > 5, f"the fuzz does not reach {name}"
     come_to_rest(world)
 
 
@@ -132,7 +132,7 @@ def scenario(check: bool, out: bool) -> tuple[World, list[User]]:  # noqa: FBT00
 @pytest.mark.parametrize("victim", range(5))
 def test_a_kill_at_every_single_turn_of_the_hub(victim: int, check: bool, out: bool) -> None:  # noqa: FBT001
     """Not at random: each user, at each turn, in turn."""
-    for turn in range(60):
+    for turn in range(36):
         world, users = scenario(check, out)
         for now in range(60):
             if now == turn:
@@ -150,7 +150,7 @@ def test_a_kill_at_every_single_turn_of_the_hub(victim: int, check: bool, out: b
 @pytest.mark.parametrize("job", range(8))
 def test_a_kill_of_each_of_the_pools_own_greenlets_at_every_turn(job: int) -> None:
     """Even before it has begun: then its function never runs, but its consequence must."""
-    for turn in range(30):
+    for turn in range(24):
         world, users = scenario(check=True, out=False)
         for now in range(60):
             jobs = list(world.pool._stock.crew._jobs)
@@ -257,5 +257,5 @@ class PoolMachine(RuleBasedStateMachine):
         assert not self.world.server.sessions
 
 
-PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
 TestPoolMachine = PoolMachine.TestCase
