@@ -90,7 +90,7 @@ def drop_privileges(user: str | None, group: str | None) -> None:
         KeyError: no such user or group.
         PermissionError: this process may not.
     """
-    entry = _user(user) if user is not None else None
+    entry = _account(user) if user is not None else None
     gid = _group(group) if group is not None else (entry.pw_gid if entry else None)
     if gid is not None and (gid, gid) != (os.getgid(), os.getegid()):
         if entry is not None:
@@ -98,13 +98,21 @@ def drop_privileges(user: str | None, group: str | None) -> None:
         else:
             os.setgroups([gid])
         os.setgid(gid)
-    if entry is not None and entry.pw_uid != os.getuid():
-        os.setuid(entry.pw_uid)
+    uid = entry.pw_uid if entry is not None else int(user) if user is not None else os.getuid()
+    if uid != os.getuid():
+        os.setuid(uid)
+    if entry is not None:
         os.environ.update(HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name)
 
 
-def _user(user: str) -> pwd.struct_passwd:
-    return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+def _account(user: str) -> pwd.struct_passwd | None:
+    """None for a number without an account, which containers like to run as."""
+    if not user.isdigit():
+        return pwd.getpwnam(user)
+    try:
+        return pwd.getpwuid(int(user))
+    except KeyError:
+        return None
 
 
 def _group(group: str) -> int:

@@ -55,7 +55,8 @@ def _start(launch: Launch, signals: Signals) -> int:
     pidfile = Pidfile(config.pid) if config.pid else None
     listeners: list[Listener] = []
     try:
-        listeners = open_listeners(_addresses(launch), config.backlog, config.umask)
+        addresses = [Address.parse(text) for text in config.bind]  # the sockets that systemd passed are among them
+        listeners = open_listeners(addresses, config.backlog, config.umask)
         if pidfile is not None:
             pidfile.create()
     except (ListenError, PidfileError) as error:
@@ -72,12 +73,6 @@ def _start(launch: Launch, signals: Signals) -> int:
         children.start_reloader()
     loop = Loop(Fleet(policy_of(config)), children, config, Systemd(os.environ, os.getpid()), signals)
     return _run(loop, signals, pidfile, Started())
-
-
-def _addresses(launch: Launch) -> list[Address]:
-    if launch.inherited:  # socket activation: systemd's unit says where to listen
-        return [Address.parse(text) for text in launch.inherited]
-    return [Address.parse(text) for text in launch.config.bind]
 
 
 def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:

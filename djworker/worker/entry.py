@@ -62,13 +62,22 @@ def run(
 def _prepare(project: Project, generation: int, slot: int) -> None:
     posix.set_title(f"djworker: worker {slot} gen {generation} [{project.title}]")
     log.configure(project.config.log_level, project.config.log_format, "worker")
-    log.configure_access(project.config.access_log)
+    _open_access_log(project.config.access_log)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     # The arbiter asks with SIGQUIT for the stacks of a worker that it is about to kill (the JVM's custom). faulthandler
     # answers from the signal handler itself, so that C code which holds the GIL shows too.
     faulthandler.register(signal.SIGQUIT, all_threads=True, chain=False)
     faulthandler.enable()
+
+
+def _open_access_log(path: str | None) -> None:
+    """A service without an access log is better than none."""
+    try:
+        log.configure_access(path)
+    except OSError as error:
+        text = f"the access log {path} cannot be opened: {error.strerror}"
+        log.event(logger, logging.ERROR, "access_log_lost", text, error=error.strerror)
 
 
 def _leave(code: int) -> NoReturn:

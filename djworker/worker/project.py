@@ -122,9 +122,12 @@ def _resolve(launch: Launch) -> Config:
 
     given = getattr(settings, "DJWORKER", {})
     try:
-        return resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited).config
+        resolved = resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited)
     except ConfigError as error:
         raise BootError("settings", launch.settings_module, str(error)) from error
+    for problem in resolved.warnings:
+        log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
+    return resolved.config
 
 
 def _set_up(watch: leftovers.Watch) -> None:

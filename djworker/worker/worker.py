@@ -185,7 +185,9 @@ def _listening_socket(fd: int) -> _socket.socket:
 
 
 def _access(config: Config) -> Callable[[Any], None] | None:
-    return access_logger(config.access_log_format) if config.access_log else None
+    """Nothing where nobody reads it: neither our file, nor a handler that the project has put on the logger."""
+    wanted = config.access_log or logging.getLogger("djworker.access").handlers
+    return access_logger(config.access_log_format) if wanted else None
 
 
 def _recycle_after(config: Config) -> int:
