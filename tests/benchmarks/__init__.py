@@ -13,6 +13,6 @@ database. Behind it come the targets, each with its measured ratio and "met" or 
 Modules, from the data down to the system:
 
 * `scenarios` says what is measured, `servers` how each server is started, `settings`, `rawapp` and `pywsgi` what they serve;
-* `session` runs the rounds; `launch`, `wrk`, `bare`, `databases` and `proc` do the work for one measurement;
+* `session` runs the rounds, `measure` takes one measurement with `launch`, `wrk`, `bare`, `databases`, `proc` and `cores`;
 * `summary` computes medians and ratios; `report` and `plot` show them.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ def _with_rows(scenario: Scenario, beginnings: Sequence[str]) -> Scenario:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write; 1 when a measurement is not valid."""
     options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the servers are stopped too
     scenarios = chosen(options.only, options.rows)
     usual = QUICK if options.quick else NORMAL
     rounds = options.rounds or int(usual["rounds"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,11 @@ from tests.db.servers import DatabaseServer, MariaDBServer, PostgresServer
 DATABASE = "shop"
 MAX_CONNECTIONS = 300  # above what the pools without a bound open, so that they are slow here but do not fail
 SERVICE_DEADLINE = 30.0
-SERVERS: Mapping[str, type[DatabaseServer]] = {"postgresql": PostgresServer, "mariadb": MariaDBServer}
+# Without TLS on both, so that no row pays for it.
+SERVERS: Mapping[str, Callable[[], DatabaseServer]] = {
+    "postgresql": lambda: PostgresServer(max_connections=MAX_CONNECTIONS),
+    "mariadb": lambda: MariaDBServer(max_connections=MAX_CONNECTIONS, skip_ssl=""),
+}
 
 
 class PreparationError(RuntimeError):
@@ -43,7 +47,7 @@ def surroundings(scenario: Scenario, out: Path) -> Iterator[Surroundings]:
         server = None
         env = {"DATABASE_URL": f"sqlite:///{out / 'bench.sqlite3'}", "MEDIA_ROOT": str(out / "media")}
         if scenario.database:
-            server = stack.enter_context(SERVERS[scenario.database](max_connections=MAX_CONNECTIONS))
+            server = stack.enter_context(SERVERS[scenario.database]())
             server.create_database(DATABASE)
             env["DATABASE_URL"] = server.url(DATABASE)
             manage(env, "migrate", "--verbosity=0")

@@ -47,7 +47,7 @@ def _env(scenario: Scenario, row: Row, around: Surroundings) -> dict[str, str]:
 
 
 class _Watch:
-    """The most connections that the database counted while the load ran."""
+    """The most connections that the database counted while load ran, warm-up included."""
 
     INTERVAL = 1.0  # seconds; each question is a connection of its own, on the core of the load
 
@@ -93,7 +93,7 @@ def _load(
 ) -> tuple[wrk.Load, float, int | None]:
     """Warm up, then load; what wrk measured, the CPU seconds of the tree meanwhile, and connections to the database."""
     url, watch = f"http://{HOST}:{running.port}{scenario.path}", _Watch(around)
-    wrk.run(url, scenario.connections, bench.warm_up)
+    wrk.run(url, scenario.connections, bench.warm_up, watch)
     # What the warm-up left in the server's queue has no reader any more, but must not be paid for by the load phase.
     running.check(scenario.path, scenario.expect)
     before = proc.cpu_seconds(proc.tree(running.pid))
