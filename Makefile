@@ -52,7 +52,7 @@ packages:
 	@.ci/packages
 
 clean: ## Remove the virtual environment, caches and the shop's database.
-	rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist docs/_build db.sqlite3*
+	rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist docs/_build db.sqlite3*
 
 $(BIN)/python:
 	@python=$$($(FIND_PYTHON)); \

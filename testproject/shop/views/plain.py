@@ -13,7 +13,7 @@ def raw(_request):
 
 
 def hello(request):
-    return render(request, "shop/hello.html", {"name": request.GET.get("name", "World"), "items": range(20)})
+    return render(request, "shop/hello.html", {"name": request.GET.get("name", "World")})
 
 
 def stream(request):
