@@ -116,9 +116,7 @@ class Dispatch(Generic[C]):
             raise self._closed()
         if self._is_out(now) and not self._idle and not stock.circuit.due(now):
             raise self._unavailable(now)
-        backlog = len(self.queue) - self.ledger.count(*_ON_ITS_WAY)
-        may_grow = self.ledger.size < limits.max_size and not stock.circuit.failing
-        if limits.max_waiting and backlog >= limits.max_waiting and not may_grow:
+        if limits.max_waiting and self._lacking() >= limits.max_waiting:  # a pool that still grows has no backlog
             self._tally.requests_errors += 1
             self._tally.requests_refused += 1
             msg = f"{limits.max_waiting} are waiting already; {self.situation(now)}"

@@ -144,6 +144,28 @@ def test_after_a_crash_the_idle_connections_are_asked_before_they_are_lent() -> 
     world.check()
 
 
+def test_a_last_hope_that_turns_out_to_be_dead_is_answered_at_once() -> None:
+    """Not only when the next probe has failed too."""
+    world = World(max_size=3, check_after=0, timeout=100)
+    aware, unaware = world.user_with_conn(), world.user_with_conn()
+    world.server.crash()
+    assert unaware.conn is not None
+    unaware.conn.broken = False
+    lost = world.user()
+    world.run()
+    for _ in range(12):
+        world.pass_time(0.2)
+    assert isinstance(lost.error, pool_errors.ServerUnavailable)
+    aware.let_go()
+    unaware.let_go()
+    world.run()
+    world.pool._stock.circuit.retry_at = world.clock.now + 1
+    user = world.user()
+    world.run()
+    assert world.server.calls["check"] == 1
+    assert isinstance(user.error, pool_errors.ServerUnavailable)
+
+
 def test_a_time_out_during_trouble_names_the_trouble() -> None:
     world = World(timeout=0.01)
     world.server.up = False

@@ -153,9 +153,11 @@ def test_timeout_zero_does_not_wait() -> None:
     """A connection at once, or the refusal at once."""
     world = World(max_size=1)
     holder = world.user_with_conn()
-    refused = world.user(timeout=0)
-    world.run()
-    assert isinstance(refused.error, pool_errors.PoolTimeout)
+    turns: list[int] = []
+    gevent.spawn(turns.append, 1)
+    with pytest.raises(pool_errors.PoolTimeout):
+        world.pool.acquire(timeout=0)
+    assert not turns, "it let others run"
     holder.let_go()
     world.run()
     world.user_with_conn(timeout=0)
@@ -462,6 +464,22 @@ def test_a_lease_can_be_taken_over() -> None:
     assert world.gauge(SlotState.IDLE) == 1
 
 
+def test_the_death_of_a_stranger_takes_nothing_back() -> None:
+    """A link that is late must not end the lease of somebody else."""
+    world = World()
+    user = world.user_with_conn()
+    stranger = gevent.spawn(lambda: None)
+    stranger.join()
+    for slot in world.pool._ledger:
+        slot(stranger)
+    assert world.gauge(SlotState.LEASED) == 1
+    user.let_go()
+    world.run()
+    for slot in world.pool._ledger:
+        slot(user.greenlet)
+    world.check_at_rest()
+
+
 def test_a_lease_leaves_no_trace_on_its_greenlet() -> None:
     """A greenlet that lives as long as a keep-alive connection leases thousands of times."""
     world = World()
@@ -577,6 +595,7 @@ def test_drain_replaces_all_connections() -> None:
     gate.set()
     world.run()
     old = {held.conn, idle.conn}
+    assert world.server.calls["connect"] == 2 + 1 + 1  # the one under way was made before the drain: it does not count
     assert all(user.conn is not None for user in late)
     for user in late:
         user.let_go()

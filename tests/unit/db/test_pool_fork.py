@@ -20,6 +20,8 @@ mine = world.pool.acquire()
 ticket = world.pool.ticket(mine)
 late = world.user(); world.run()
 gate = world.server.hold("close")
+connecting = World(); connecting.server.hold("connect")
+hopeful = connecting.user(); connecting.run()
 read, write = os.pipe()
 pid = gevent.os.fork() if {patched} else os.fork()
 if pid == 0:
@@ -36,6 +38,8 @@ if pid == 0:
         report["new"] = user.conn not in (held.conn, mine)
         user.let_go(); world.run()
         report["idle"] = world.pool.stats()["pool_available"]
+        connecting.server.gates["connect"].set(); connecting.run()
+        report["connecting"] = [connecting.pool.stats()["pool_size"], hopeful.conn is None]
         report["closed"] = world.server.calls["close"]
     except BaseException as error:
         report["error"] = repr(error)
@@ -45,7 +49,10 @@ os.waitpid(pid, 0)
 child = json.loads(os.read(read, 4096))
 before = world.server.calls["connect"]
 world.pool.release(mine); held.let_go(); world.run()
-parent = dict(stats=world.pool.stats(), late=late.conn is not None, connects=world.server.calls["connect"] - before)
+connecting.server.gates["connect"].set(); connecting.run()
+parent = dict(
+    hopeful=hopeful.conn is not None, stats=world.pool.stats(), late=late.conn is not None,
+    connects=world.server.calls["connect"] - before)
 print(json.dumps([parent, child]))
 """
 
@@ -60,6 +67,7 @@ def forked(*, patched: bool) -> tuple[dict[str, object], dict[str, object]]:
         timeout=60,
         check=True,
     )
+    assert not done.stderr  # what goes wrong in the hub is only printed
     parent, child = json.loads(done.stdout)
     return parent, child
 
@@ -73,9 +81,11 @@ def test_a_forked_child_forgets_everything_and_the_parent_nothing() -> None:
             "late": "PoolClosed",
             "new": True,
             "idle": 1,
+            "connecting": [0, True],
             "closed": 0,
         }
         assert parent["late"]
+        assert parent["hopeful"]
         assert parent["connects"] == 0
         assert parent["stats"]["pool_leased"] == 1  # type: ignore[index]
 
@@ -83,7 +93,7 @@ def test_a_forked_child_forgets_everything_and_the_parent_nothing() -> None:
 def test_an_idle_pool_keeps_no_process_alive() -> None:
     code = (
         "import gevent; from djworker.db.pool import Pool; from tests.unit.db.world import FakeServer\n"
-        "pool = Pool(FakeServer(), max_size=1)\n"
+        "pool = Pool(FakeServer(), max_size=1, timeout=300, connect_timeout=300)\n"
         "def use(): pool.release(pool.acquire())\n"
         "for _ in range(5): gevent.spawn(use)\n"
         "print(gevent.get_hub().join(), pool.stats()['pool_available'])\n"
