@@ -167,7 +167,7 @@ class Load:
     """Clients in a closed loop: half of them keep their connection, half make a new one for each request."""
 
     address: Address
-    path: str = "/drill/pid"
+    path: str = "/debug/pid"
     clients: int = 4
     #: Seconds that a client thinks between two requests: load, not a benchmark; the machine is needed by the server.
     pause: float = 0.01

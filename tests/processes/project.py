@@ -10,7 +10,8 @@ from itertools import count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-VIEWS = "testproject/drills.py"
+VIEWS = "testproject/shop/views/plain.py"
+SHOP = "testproject/shop/__init__.py"
 URLS = "testproject/urls.py"
 SETTINGS = "testproject/settings.py"
 
@@ -50,8 +51,8 @@ class Project:
         self.append(SETTINGS, f"DJWORKER = {options!r}")
 
     def set_version(self, number: int) -> None:
-        """New code: the version that every drill answers with."""
-        self.write("testproject/version.py", f"VERSION = {number}\n")
+        """New code: what /debug/pid answers with."""
+        self.append(SHOP, f"VERSION = {number}")
 
     def break_syntax(self, name: str = VIEWS) -> None:
         """Make a module that does not compile."""
@@ -81,7 +82,6 @@ def make_template(folder: Path) -> None:
     (folder / "testproject" / "staticfiles").mkdir()
     shutil.copy2(ROOT / "manage.py", folder)
     shutil.copy2(Path(__file__).with_name("drills.py"), folder / "testproject")
-    (folder / "testproject" / "version.py").write_text("VERSION = 1\n")
     with (folder / URLS).open("a") as urls:
         urls.write('\nurlpatterns += [path("drill/", include("testproject.drills"))]\n')
     environ = {name: value for name, value in os.environ.items() if not name.startswith("DJWORKER_")}

@@ -45,7 +45,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
         if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
     }
     # A compiled file would be taken for the edited one's, when both were written within a second.
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", MARKER: uuid4().hex, **extra}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "SHOP_DEBUG_VIEWS": "1", MARKER: uuid4().hex, **extra}
 
 
 def command(options: Mapping[str, Any], *words: str) -> list[str]:
@@ -184,7 +184,7 @@ class Server:
 
     def version(self) -> int:
         """Which code answers."""
-        return int(self.get("/drill/pid").json()["version"])
+        return int(self.get("/debug/pid").json()["version"])
 
     # -- telling ------------------------------------------------------------------------------------------------------
 

@@ -2,35 +2,269 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.processes import procfs
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server, command, environment
+
+HANG = "import time; time.sleep(3600)"
+
+
+def refuse(project: Project, **options: object) -> list[str]:
+    """Run ``runworkers`` where it must not start; what it complains about, line by line."""
+    done = subprocess.run(
+        command(options), cwd=project.folder, env=environment({}), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2, done
+    return done.stderr.splitlines()
 
 
 def test_one_command_serves_a_real_project(server: Server) -> None:
     server.start()
+    assert server.get("/").status == 200
     assert server.get("/hello").status == 200
-    assert server.get("/drill/query").json()["count"] > 0
+    assert server.get("/db").status == 200
     assert server.get("/nothing/here").status == 404
     assert server.stop() == 0
     assert server.events("stopped", code=0)
 
 
-def test_application_that_raises_on_import(server: Server, scratch: object) -> None:
-    pidfile = server.scratch / "pid"
-    server.leaves_nothing_at.append(pidfile)
-    server.project.append(VIEWS, 'raise RuntimeError("the drill is broken")')
-    server.launch(pid=pidfile, bind=[f"unix:{server.scratch}/sock", "127.0.0.1:0"])
+@pytest.mark.parametrize(
+    "name, code, stage, module, says",
+    [
+        (VIEWS, 'raise RuntimeError("no such luck")', "checks", "testproject.shop.views.plain", "no such luck"),
+        (VIEWS, "def broken(:", "checks", "testproject.shop.views.plain", "SyntaxError"),
+        ("testproject/wsgi.py", 'raise RuntimeError("no wsgi")', "application", "testproject.wsgi", "no wsgi"),
+        ("testproject/shop/models.py", "import no_such_thing", "setup", "testproject.shop.models", "no_such_thing"),
+        (URLS, "import sys; sys.exit(4)", "checks", "testproject.urls", "sys.exit(4)"),
+    ],
+)
+def test_application_that_raises_on_import(
+    server: Server, name: str, code: str, stage: str, module: str, says: str
+) -> None:
+    server.leaves_nothing_at.append(server.scratch / "pid")
+    server.project.append(name, code)
+    if stage == "setup":  # models are imported by manage.py itself: only what comes after the start can reach the mold
+        server.project.edit(name, code, f"import os\nif os.environ.get('DJWORKER_LAUNCH'): {code}")
+    server.launch(pid=server.scratch / "pid", bind=[f"unix:{server.scratch}/sock", "127.0.0.1:0"])
     assert server.wait() == 3
     failed = server.wait_for("mold_failed")
-    assert failed["module"] == "testproject.drills"
-    assert "the drill is broken" in failed["error"]
+    assert (failed["stage"], failed["module"]) == (stage, module)
+    assert says in failed["error"]
     assert "Traceback" in failed["traceback"]
     assert not server.events("worker_spawned")
-    assert server.wait_for("stopped")["code"] == 3
+    assert server.events("stopped", code=3)
+
+
+def test_first_mold_that_hangs(server: Server) -> None:
+    server.project.append(VIEWS, HANG)
+    server.launch(boot_timeout=3)
+    assert server.wait() == 3
+    assert server.wait_for("mold_killed")["reason"] == "boot_timeout"
+
+
+def test_first_mold_that_is_killed(server: Server) -> None:
+    server.project.append(VIEWS, HANG)
+    server.launch()
+    server.kill(server.wait_for("mold_booting")["pid"])
+    assert server.wait() == 3
+
+
+def test_workers_that_never_boot_end_the_first_start(server: Server) -> None:
+    server.expected.add("worker_boot_failed")
+    server.project.append(URLS, "import os; os.register_at_fork(after_in_child=lambda: os._exit(7))")
+    server.launch()
+    assert server.wait() == 3
+    assert server.events("backoff")
+
+
+def test_a_worker_whose_boot_hangs(server: Server) -> None:
+    server.project.append(
+        URLS, "import os; from gevent.monkey import get_original; os.register_at_fork("
+        "after_in_child=lambda: open('hang').close() is None and get_original('time', 'sleep')(3600))"
+    )  # fmt: skip
+    server.launch(boot_timeout=3)
+    server.wait_for("worker_spawned", count=2)
+    server.project.write("hang", "")
+
+
+def test_all_problems_at_once(project: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        project.settings(WORKRES=3)
+        lines = refuse(project, bind=f"127.0.0.1:{port}", user="nobody-of-that-name", timeout="soon", frobnicate="yes")
+    assert len(lines) == 5, lines
+    for part in (f"127.0.0.1:{port}", "nobody-of-that-name", "'soon'", "--frobnicate", "did you mean WORKERS"):
+        assert sum(part in line for line in lines) == 1, (part, lines)
+
+
+def test_a_second_start_on_the_same_port(server: Server) -> None:
+    server.start()
+    lines = refuse(server.project, bind=f"127.0.0.1:{server.address.port}")
+    assert len(lines) == 1
+    assert "another process listens there" in lines[0]
+    assert server.get("/raw").status == 200
+
+
+def test_a_second_start_with_the_same_pidfile(server: Server, make_server: Callable[[], Server]) -> None:
+    pidfile = server.scratch / "pid"
+    server.leaves_nothing_at.append(pidfile)
+    server.start(pid=pidfile)
+    assert pidfile.read_text() == f"{server.pid}\n"
+    second = make_server()
+    second.launch(pid=pidfile)
+    assert second.wait() == 2
+    assert str(server.pid) in second.wait_for("not_started")["message"]
+    assert not second.events("mold_booting")
+    assert pidfile.read_text() == f"{server.pid}\n"
+    assert server.get("/raw").status == 200
+
+
+def test_a_second_start_on_the_same_unix_socket(server: Server) -> None:
+    server.start(bind=f"unix:{server.scratch}/sock")
+    lines = refuse(server.project, bind=f"unix:{server.scratch}/sock")
+    assert len(lines) == 1
+    assert "another process listens there" in lines[0]
+    assert server.get("/raw").status == 200
+
+
+def test_what_a_killed_server_left_is_no_obstacle(make_server: Callable[[], Server], scratch: Path) -> None:
+    options = {"bind": f"unix:{scratch}/sock", "pid": scratch / "pid"}
+    first = make_server().start(**options)
+    first.kill_arbiter()
+    first.log.wait_for_end()
+    assert (scratch / "sock").exists()
+    second = make_server()
+    second.leaves_nothing_at.append(scratch / "pid")
+    second.start(**options)
+    assert second.get("/raw").status == 200
+
+
+def run_check(project: Project) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command({}, "--check"),
+        cwd=project.folder,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_check(project: Project) -> None:
+    fit = run_check(project)
+    assert fit.returncode == 0, fit
+    assert json.loads(fit.stderr.splitlines()[-1])["event"] == "check_passed"
+    project.break_syntax()
+    unfit = run_check(project)
+    assert unfit.returncode == 3, unfit
+    failed = json.loads(unfit.stderr.splitlines()[-1])
+    assert (failed["event"], failed["module"]) == ("check_failed", "testproject.shop.views.plain")
+    project.restore()
+    project.settings(WORKERS="many")
+    assert run_check(project).returncode == 2
+
+
+def test_print_config(project: Project) -> None:
+    done = subprocess.run(
+        command({"bind": "127.0.0.1:0", "log_format": None}, "--print-config", "--format", "json"),
+        cwd=project.folder,
+        env=environment({"WEB_CONCURRENCY": "7"}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    shown = json.loads(done.stdout)
+    assert shown["workers"]["value"] == 2
+    assert shown["workers"]["source"] == "command line --workers"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_stop_while_the_first_mold_boots(server: Server, number: signal.Signals) -> None:
+    server.project.append(VIEWS, HANG)
+    server.launch()
+    server.wait_for("mold_booting")
+    server.send(number)
+    assert server.wait() == 0
+
+
+def test_titles(server: Server) -> None:
+    server.start(proc_name="emporium")
+    assert procfs.title(server.pid) == "djworker: arbiter [emporium]"
+    assert procfs.title(server.mold()) == "djworker: mold gen 1 [emporium]"
+    assert [procfs.title(server.worker(slot)) for slot in (0, 1)] == [
+        "djworker: worker 0 gen 1 [emporium]",
+        "djworker: worker 1 gen 1 [emporium]",
+    ]
+
+
+def test_the_tree(server: Server) -> None:
+    """The workers are the arbiter's own children, and share the mold's memory."""
+    server.start()
+    assert sorted(procfs.children(server.pid)) == sorted([server.mold(), server.worker(0), server.worker(1)])
+    assert set(server.tree()) == {server.pid, server.mold(), server.worker(0), server.worker(1)}
+
+
+def test_nothing_can_be_imported_before_the_patch(server: Server) -> None:
+    """The drills import it all on their first lines, and psycopg even chooses its wait function then."""
+    server.start()
+    found = server.get("/drill/patched").json()
+    saved = set(found.pop("saved"))
+    assert saved >= {"socket", "ssl", "threading", "_thread", "select", "subprocess", "time", "os", "queue"}
+    assert found == {
+        "socket": "gevent._socket3",
+        "ssl": "gevent.ssl",
+        "lock": "gevent.thread",
+        "local": "gevent._gevent_clocal",
+        "sleep": "gevent.hub",
+        "select": "gevent.select",
+        "popen": "gevent.subprocess",
+        "psycopg": "wait_selector",
+        "psycopg2": "psycogreen.gevent",
+    }
+
+
+def test_the_arbiter_knows_nothing_of_the_project(server: Server) -> None:
+    server.start()
+    maps = (procfs.PROC / str(server.pid) / "maps").read_text()
+    assert "gevent" not in maps
+    assert "greenlet" not in maps
+    assert "psycopg" not in maps
+    assert procfs.status(server.pid)["Threads"] == "1"
+
+
+def test_settings_and_environment_and_command_line(server: Server) -> None:
+    server.project.settings(WORKERS=3, GRACEFUL_TIMEOUT=5, TIMEOUT=7)
+    server.launch(
+        workers=None, timeout=None, graceful_timeout=4, environ={"DJWORKER_TIMEOUT": "8", "WEB_CONCURRENCY": "1"}
+    )
+    server.wait_for("worker_ready")
+    assert server.wait_for("arbiter_started")["workers"] == 1
+    assert len(server.ready()) == 1
+
+
+def test_warm_up(server: Server) -> None:
+    server.project.edit(SETTINGS, '"GRACEFUL_TIMEOUT": 30', '"WARM_UP": ["/", "/db", "/hello?x=1"]')
+    server.start()
+    assert server.get("/db").status == 200
+
+
+def test_warm_up_that_fails(server: Server) -> None:
+    server.project.append(VIEWS, "def hello(request): raise RuntimeError('cold')")
+    server.project.settings(WARM_UP=["/hello"])
+    server.launch()
+    assert server.wait() == 3
+    failed = server.wait_for("mold_failed")
+    assert failed["stage"] == "warm_up"
+    assert "/hello answers 500" in failed["error"]
+    server.tracebacks_expected = True

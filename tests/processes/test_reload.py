@@ -1,0 +1,316 @@
+"""HUP: new code under load without a lost request; broken code never takes the site down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.benchmarks import wrk
+from tests.processes import procfs
+from tests.processes.events import eventually
+from tests.processes.project import SETTINGS, URLS, VIEWS, Project
+from tests.processes.server import Server
+
+HANG = "import time; time.sleep(3600)"
+#: A greenlet that ends the worker soon after it is ready. The mold may not start it, so a hook does.
+DIES = """
+from djworker.signals import worker_ready
+def die(**kwargs):
+    import gevent, os
+    gevent.spawn_later(0.3, os._exit, 5)
+worker_ready.connect(die, weak=False)
+"""
+
+
+def test_good_code_under_wrk(server: Server) -> None:
+    server.start()
+    load = subprocess.Popen(
+        ["wrk", "-t1", "-c8", "-d60s", "--timeout=20s", "--latency", f"{server.url}/debug/pid"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    server.project.set_version(2)
+    mark = server.reload()
+    load.send_signal(signal.SIGINT)
+    output, _ = load.communicate(timeout=60)
+    result = wrk.parse(output)
+    assert result.errors == 0, output
+    assert result.requests > 0
+    assert server.fewest_ready(mark) == 2
+    assert server.version() == 2
+
+
+def test_good_code_under_load(server: Server) -> None:
+    server.start()
+    with server.load() as load:
+        load.wait_for_answers()
+        server.project.set_version(2)
+        mark = server.reload()
+        load.wait_for_version(2)
+        load.wait_for_answers()
+    load.assert_nothing_lost()
+    assert server.fewest_ready(mark) == 2
+    assert set(load.versions) == {1, 2}
+    assert len(server.ready()) == 2
+
+
+def test_requests_that_run_are_finished_by_old_code(server: Server) -> None:
+    server.start()
+    slow = [server.in_background("/debug/sleep?s=4") for _ in range(6)]
+    eventually(lambda: running(server) == 6, "six requests run")
+    server.project.set_version(2)
+    server.reload()
+    assert [request.answer().json()["version"] for request in slow] == [1] * 6
+    assert server.version() == 2
+
+
+def running(server: Server) -> int:
+    """Established connections of the workers."""
+    return sum(
+        sum(name.startswith("socket:") for name in procfs.descriptors(pid).values()) for pid in server.ready()
+    ) - sum(idle_sockets(server))
+
+
+def idle_sockets(server: Server) -> list[int]:
+    return getattr(server, "_idle_sockets", [])
+
+
+def _syntax(project: Project) -> None:
+    project.break_syntax()
+
+
+def _import_hangs(project: Project) -> None:
+    project.append(VIEWS, HANG)
+
+
+def _settings_fail(project: Project) -> None:
+    project.append(SETTINGS, 'raise RuntimeError("no settings today")')
+
+
+def _bad_option(project: Project) -> None:
+    project.settings(WORKERS="a lot")
+
+
+def _checks_fail(project: Project) -> None:
+    project.append(SETTINGS, 'TEMPLATES[0]["OPTIONS"]["context_processors"].clear()')
+
+
+def _exits(project: Project) -> None:
+    project.append(URLS, "import os; os._exit(9)")
+
+
+def _thread(project: Project) -> None:
+    project.append(URLS, "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), name='worm').start()")
+
+
+@pytest.mark.parametrize(
+    "spoil, says",
+    [
+        (_syntax, {"event": "mold_failed", "module": "testproject.shop.views.plain"}),
+        (_import_hangs, {"event": "mold_killed", "reason": "boot_timeout"}),
+        (_settings_fail, {"event": "mold_failed", "stage": "settings", "module": "testproject.settings"}),
+        (_bad_option, {"event": "mold_failed", "stage": "settings", "module": "testproject.settings"}),
+        (_checks_fail, {"event": "mold_failed", "stage": "checks"}),
+        (_exits, {"event": "reload_failed"}),
+        (_thread, {"event": "mold_failed", "stage": "leftovers", "module": "testproject.urls"}),
+    ],
+)
+def test_code_that_does_not_boot(server: Server, spoil: Callable[[Project], None], says: dict[str, str]) -> None:
+    server.start(boot_timeout=6)
+    with server.load(clients=2) as load, server.same_descriptors():
+        spoil(server.project)
+        mark = server.hup()
+        server.wait_for("reload_failed", since=mark)
+        said = dict(says)
+        server.wait_for(said.pop("event"), since=mark, **said)
+        load.wait_for_answers()
+        assert server.fewest_ready(mark) == 2
+        assert not server.events("worker_spawned", since=mark)
+        server.project.restore()
+        server.project.set_version(3)
+        server.reload()
+        load.wait_for_version(3)
+    load.assert_nothing_lost()
+    assert set(load.versions) == {1, 3}
+
+
+def test_a_mold_that_is_killed_while_it_loads(server: Server) -> None:
+    server.start()
+    server.project.append(VIEWS, HANG)
+    mark = server.hup()
+    server.kill(server.wait_for("mold_booting", since=mark)["pid"])
+    server.wait_for("reload_failed", since=mark)
+    assert server.fewest_ready(mark) == 2
+    server.project.restore()
+    server.project.set_version(2)
+    server.reload()
+    assert server.version() == 2
+
+
+def test_workers_that_die_after_boot_bring_the_old_code_back(server: Server) -> None:
+    server.start()
+    with server.load(clients=2) as load:
+        server.project.append(URLS, DIES)
+        server.project.set_version(2)
+        mark = server.hup()
+        assert server.wait_for("rollback", since=mark)["to"] == 1
+        server.wait_for("reload_failed", since=mark)
+        assert server.fewest_ready(mark) >= 2
+        gone = server.log.mark()
+        server.wait_for("mold_gone", since=mark, timeout=10) if False else None
+        load.wait_for_answers()
+        assert server.version() == 1
+        server.project.restore()
+        server.project.set_version(3)
+        server.reload()
+    del gone
+    # Requests on the workers that died are lost with them; those that other workers had are not.
+    assert len(load.lost) <= 2 * len(server.events("worker_gone", status=5)), load.lost
+    assert len(server.ready()) == 2
+
+
+def test_a_mold_that_is_killed_during_its_rollout(server: Server) -> None:
+    """The new workers have no mold any more; the old mold is still warm, so the old code comes back."""
+    server.start()
+    server.project.set_version(2)
+    mark = server.hup()
+    server.wait_for("worker_ready", since=mark)
+    server.kill(server.mold())
+    server.wait_for("reload_failed", since=mark)
+    server.wait_for("rollback", since=mark)
+    server.log.wait_until(lambda _: len(server.ready()) == 2)
+    assert server.fewest_ready(mark) == 2
+    eventually(lambda: server.version() == 1, "old code answers")
+    server.reload()
+    assert server.version() == 2
+
+
+def test_the_mold_is_killed_in_peace(server: Server) -> None:
+    """Without a mold nobody could be forked: another is loaded at once."""
+    server.start()
+    mark = server.kill(server.mold())
+    server.wait_for("mold_lost", since=mark)
+    server.wait_for("mold_ready", since=mark)
+    mark = server.kill(server.worker(0))
+    server.wait_for("worker_ready", since=mark)
+    assert server.get("/raw").status == 200
+
+
+def test_ten_in_a_row(server: Server) -> None:
+    server.start()
+    server.reload()
+    with server.load(clients=2) as load, server.same_descriptors():
+        mark = server.log.mark()
+        for version in range(2, 12):
+            server.project.set_version(version)
+            server.reload()
+        load.wait_for_version(11)
+    load.assert_nothing_lost()
+    assert server.fewest_ready(mark) == 2
+    assert len(server.ready()) == 2
+    assert len(server.tree()) == 4
+
+
+def test_reload_during_a_reload(server: Server) -> None:
+    """It is remembered once, whatever the number, and the last code on disk is what serves in the end."""
+    server.start()
+    with server.load(clients=2) as load:
+        server.project.set_version(2)
+        mark = server.hup()
+        server.wait_for("mold_booting", since=mark)
+        for version in (3, 4, 5):
+            server.project.set_version(version)
+            queued = server.hup()
+            server.wait_for("reload_queued", since=queued)
+        server.wait_for("reload_done", since=mark, count=2)
+    load.assert_nothing_lost()
+    assert server.fewest_ready(mark) == 2
+    assert server.version() == 5
+    assert len(server.events("mold_booting", since=mark)) == 2
+
+
+def test_new_settings_are_adopted(server: Server) -> None:
+    server.project.settings(WORKERS=1, TIMEOUT=9)
+    server.launch(workers=None, timeout=None)
+    server.wait_for("worker_ready")
+    server.project.settings(WORKERS=3, TIMEOUT=2, BIND=["127.0.0.1:1"], KEEP_ALIVE=3)
+    mark = server.reload()
+    assert server.wait_for("config_adopted", since=mark)["options"] == {"workers": 3, "timeout": 2.0, "keep_alive": 3.0}
+    server.log.wait_until(lambda _: len(server.ready()) == 3)
+    # The command line's bind wins over the settings', so a change there is not seen; the next line is what is.
+    assert not server.events("needs_restart", since=mark)
+    mark = server.log.mark()
+    blocked = server.in_background("/debug/spin?s=60")
+    assert server.wait_for("worker_killed", since=mark)["reason"] == "timeout"
+    assert isinstance(blocked.result(), Exception)
+    server.project.settings(WORKERS=1)
+    mark = server.reload()
+    assert len(server.ready()) == 1
+    assert server.fewest_ready(mark) == 1
+
+
+def test_what_needs_a_restart_is_said(server: Server) -> None:
+    server.start(bind=None, environ={"PORT": "0"})
+    address = server.address
+    server.project.settings(BACKLOG=77, UMASK="027", KEEP_ALIVE=5)
+    mark = server.reload()
+    assert server.wait_for("needs_restart", since=mark)["options"] == ["backlog", "umask"]
+    assert server.wait_for("config_adopted", since=mark)["options"] == {"keep_alive": 5.0}
+    assert server.address == address
+    mark = server.reload()
+    assert not server.events("config_adopted", since=mark)
+
+
+def test_descriptors_of_workers_do_not_grow(server: Server) -> None:
+    """The tenth generation has as many as the first, and none of them is another child's."""
+    server.start()
+
+    def kinds(pid: int) -> list[str]:
+        return sorted(name.split(":")[0].split("/")[-1] for name in procfs.descriptors(pid).values())
+
+    first = {role: kinds(pid) for role, pid in (("mold", server.mold()), ("worker", server.worker(0)))}
+    for _ in range(3):
+        server.reload()
+    last_worker = server.events("worker_ready")[-1]["pid"]
+    assert {"mold": kinds(server.mold()), "worker": kinds(last_worker)} == first
+
+
+def test_a_deployment_that_moves_a_symbolic_link(server: Server, scratch: os.PathLike[str]) -> None:
+    """``current`` points to the next release; HUP is enough."""
+    import shutil
+
+    releases = server.project.folder.parent
+    second = releases / "second"
+    shutil.copytree(server.project.folder, second)
+    Project(second).set_version(2)
+    current = releases / "current"
+    current.symlink_to(server.project.folder)
+    server.project.folder = current
+    server.start(environ={"PWD": str(current)})
+    assert server.version() == 1
+    current.unlink()
+    current.symlink_to(second)
+    server.reload()
+    assert server.version() == 2
+    del scratch
+
+
+def test_development_reloads_when_a_file_changes(server: Server) -> None:
+    server.start(reload=True, workers=1)
+    eventually(lambda: any("reloader" in procfs.title(pid) for pid in server.tree()), "a reloader")
+
+    def changed() -> bool:  # the watch may not stand yet when the first worker is ready
+        server.project.set_version(2)
+        try:
+            server.wait_for("files_changed", timeout=3)
+        except AssertionError:
+            return False
+        return True
+
+    eventually(changed, "the change is seen")
+    server.wait_for("reload_done")
+    eventually(lambda: server.version() == 2, "new code answers")
