@@ -1,0 +1,202 @@
+"""The mixin that puts a lease where Django has a connection.
+
+Where gevent has not patched the process (`migrate`, `shell`, `runserver`, `test`) it does nothing at all: these engines are
+Django's own there, with one connection per thread.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from gevent import monkey
+
+from djworker.db import settings as pool_settings
+from djworker.db.cursor import LeasedCursor
+from djworker.db.home import Home, home_for
+from djworker.db.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class LeasingMixin(BaseDatabaseWrapper):  # type: ignore[misc]  # Django publishes no types for all of it
+    """[worker] A Django connection that holds a physical one only while it needs it.
+
+    A *bare* wrapper is Django's own: the pool uses one to set up a physical connection, and so does everybody where
+    nothing is green.
+    """
+
+    bare = False
+    _home: Home | None = None
+    _home_key: Any = None
+    facts: dict[str, Any]
+
+    def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
+        super().__init__(settings_dict, alias)
+        self.facts = {}
+        if alias == NO_DB_ALIAS or not monkey.is_module_patched("socket"):
+            self._strip()
+
+    def _strip(self) -> None:
+        """Be Django's own. Its pool would be one more, with threads of its own."""
+        self.bare = True
+        if "pool" in self.settings_dict["OPTIONS"]:
+            options = {name: value for name, value in self.settings_dict["OPTIONS"].items() if name != "pool"}
+            self.settings_dict = {**self.settings_dict, "OPTIONS": options}
+
+    def green_driver(self) -> Any:
+        """The driver for this engine's client library."""
+        raise NotImplementedError
+
+    # -- the pool -----------------------------------------------------------------------------------------------------
+
+    @property
+    def home(self) -> Home:
+        """Our pool: that of our alias and parameters, as they are now (a test run changes the name of the database)."""
+        known = self.settings_dict
+        key = (
+            self.alias,
+            known["NAME"],
+            known["HOST"],
+            known["PORT"],
+            known["USER"],
+            known["PASSWORD"],
+            str(known["OPTIONS"]) if known["OPTIONS"] else "",
+            type(self),
+        )
+        if key != self._home_key or self._home is None:
+            self._home = home_for(key, self._make_home)
+            self._home_key = key
+            self.facts = self._home.facts
+        return self._home
+
+    def _make_home(self) -> Home:
+        given = getattr(settings, "DJWORKER", {})
+        options = pool_settings.resolve(self.alias, given, self.settings_dict["OPTIONS"].get("pool"))
+        cls, alias = type(self), self.alias
+        plain = {name: value for name, value in self.settings_dict["OPTIONS"].items() if name != "pool"}
+        settings_dict = {**self.settings_dict, "OPTIONS": plain, "AUTOCOMMIT": True, "CONN_MAX_AGE": None}
+        home: list[Home] = []
+
+        def make() -> Any:
+            wrapper = cls(settings_dict, alias)
+            wrapper.bare = True
+            wrapper.facts = home[0].facts
+            return wrapper
+
+        home.append(Home(alias, options, self.green_driver(), make))
+        return home[0]
+
+    def close_pool(self) -> None:
+        """Replace all connections: Django asks for it when test databases go away and when the time zone changes."""
+        if self._home is not None:
+            self._home.refresh()
+
+    # -- connecting -----------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """A lease costs nothing. The first one of a pool opens a connection, so that wrong settings show here."""
+        if self.bare:
+            super().connect()
+            return
+        self.check_settings()
+        self.in_atomic_block = False
+        self.savepoint_ids = []
+        self.atomic_blocks = []
+        self.needs_rollback = False
+        self.health_check_enabled = False
+        self.health_check_done = True
+        self.close_at = None
+        self.closed_in_transaction = False
+        self.errors_occurred = False
+        home = self.home
+        lease = Lease(home)
+        if not home.proved:  # nothing has ever connected, or nothing does now
+            lease.take()
+            lease.settle()
+        lease.autocommit_mode = self.autocommit = self.settings_dict["AUTOCOMMIT"]
+        self.connection = lease
+        self.run_on_commit = []
+        if self.sticky_depth:
+            for _ in range(self.sticky_depth):
+                lease.hold()
+
+    sticky_depth = 0
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        """A cursor that takes a connection when it executes."""
+        lease = self.connection
+        if isinstance(lease, Lease):
+            return LeasedCursor(self, lease, name)
+        return self.bare_cursor(name)
+
+    def bare_cursor(self, name: str | None = None) -> Any:
+        """Django's own cursor, on the physical connection that stands in `self.connection`."""
+        return super().create_cursor(name) if name else super().create_cursor()
+
+    def raw_cursor(self, conn: Any, name: str | None) -> Any:
+        """Django's own cursor on this physical connection. Does not switch greenlets, so nobody sees the exchange."""
+        lease, self.connection = self.connection, conn
+        try:
+            return self.bare_cursor(name)
+        finally:
+            self.connection = lease
+
+    @contextmanager
+    def physical(self) -> Iterator[None]:
+        """A physical connection stands in `self.connection`, to be looked at. No statements, no switching."""
+        lease = self.connection
+        if lease is None:
+            self.ensure_connection()
+            lease = self.connection
+        if not isinstance(lease, Lease):
+            yield
+            return
+        self.connection = lease.borrowed()
+        try:
+            yield
+        finally:
+            self.connection = lease
+
+    # -- transactions -----------------------------------------------------------------------------------------------------
+
+    def _set_autocommit(self, autocommit: bool) -> None:  # noqa: FBT001
+        lease = self.connection
+        if isinstance(lease, Lease):
+            with self.wrap_database_errors:
+                lease.set_autocommit(autocommit)
+        else:
+            super()._set_autocommit(autocommit)
+
+    # -- the end of a request ---------------------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        lease = self.connection
+        if isinstance(lease, Lease):
+            lease.close()
+        else:
+            super()._close()
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """The end of a request: `CONN_MAX_AGE` is the pool's business."""
+        if self.bare:
+            super().close_if_unusable_or_obsolete()
+        elif self.connection is not None:
+            self.close()
+
+    def is_usable(self) -> bool:
+        """Honest: TestCase asks in an aborted transaction."""
+        lease = self.connection
+        if isinstance(lease, Lease):
+            return lease.alive()
+        return bool(super().is_usable())
+
+
+def home_of(alias: str) -> Home | None:
+    """The pool of an alias; None if its engine has none, or nothing is green here."""
+    wrapper = connections[alias]
+    return None if getattr(wrapper, "bare", True) else wrapper.home

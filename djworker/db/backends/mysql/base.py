@@ -1,0 +1,49 @@
+"""Django's MySQL and MariaDB backend on a green pool: mysqlclient, or PyMySQL in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.mysql import base
+from django.utils.functional import cached_property
+
+from djworker.db.backends.leasing import LeasingMixin
+
+
+def driver() -> Any:
+    """The library that goes by the name of MySQLdb: `pymysql.install_as_MySQLdb()` is PyMySQL's documented way."""
+    if base.Database.__name__ == "pymysql":
+        from djworker.db.drivers.pymysql import PyMySQLDriver  # noqa: PLC0415 -- one of the two is not installed
+
+        return PyMySQLDriver()
+    from djworker.db.drivers.mysqlclient import MySQLClientDriver  # noqa: PLC0415
+
+    return MySQLClientDriver()
+
+
+class DatabaseWrapper(LeasingMixin, base.DatabaseWrapper):
+    """[worker] Django's, leasing."""
+
+    def green_driver(self) -> Any:
+        """See `driver`."""
+        return driver()
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Django's, with a green `connect`."""
+        from gevent import monkey  # noqa: PLC0415
+
+        if not monkey.is_module_patched("socket"):
+            return super().get_new_connection(conn_params)
+        connection = self.green_driver().connect(conn_params)
+        if connection.encoders.get(bytes) is bytes:  # mysqlclient < 2.1, as in Django's
+            connection.encoders.pop(bytes)
+        return connection
+
+    @cached_property
+    def mysql_server_data(self) -> dict[str, Any]:
+        """Django's, asked once per pool and not once per request."""
+        if not self.bare:
+            self.facts = self.home.facts
+        if "server_data" not in self.facts:
+            self.facts["server_data"] = super().mysql_server_data
+        return dict(self.facts["server_data"])

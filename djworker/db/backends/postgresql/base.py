@@ -1,0 +1,106 @@
+"""Django's PostgreSQL backend on a green pool: psycopg 3, or psycopg2 through psycogreen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.postgresql import base
+from django.db.backends.postgresql.operations import DatabaseOperations as StockOperations
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+from djworker.db.backends.leasing import LeasingMixin
+from djworker.db.lease import Lease
+
+
+class Library:
+    """[worker] The client library's module, but that `connect` is green."""
+
+    def __init__(self, module: Any, driver: Any) -> None:
+        self._module = module
+        self._driver = driver
+
+    def connect(self, **params: Any) -> Any:
+        """As the library's."""
+        return self._driver.connect(params)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._module, name)
+        setattr(self, name, value)
+        return value
+
+
+def driver() -> Any:
+    """psycopg 3 where it is installed, as Django chooses."""
+    if is_psycopg3:
+        from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415 -- one of the two is not installed
+
+        return Psycopg3Driver()
+    from djworker.db.drivers.psycopg2 import Psycopg2Driver  # noqa: PLC0415
+
+    return Psycopg2Driver()
+
+
+class ComposesSQL(StockOperations):  # type: ignore[misc]
+    """[worker] `compose_sql` hands the connection to the library, which wants its own."""
+
+    def compose_sql(self, sql: Any, params: Any) -> Any:
+        """As Django's."""
+        with self.connection.physical():
+            return super().compose_sql(sql, params)
+
+
+class PostgresMixin(LeasingMixin):
+    """[worker] What PostgreSQL and PostGIS share."""
+
+    _libraries: dict[str, Library] = {}
+
+    def green_driver(self) -> Any:
+        """See `driver`."""
+        return driver()
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Django's own, with a green `connect`."""
+        from gevent import monkey  # noqa: PLC0415
+
+        if monkey.is_module_patched("socket") and not isinstance(self.Database, Library):
+            self.Database = Library(self.Database, self.green_driver())
+        return super().get_new_connection(conn_params)
+
+    @property
+    def pool(self) -> Any:
+        """Django's own pool: there is none."""
+        return None
+
+    def ensure_timezone(self) -> bool:
+        """Django calls it after a change of TIME_ZONE."""
+        if self.bare:
+            return bool(super().ensure_timezone())
+        self.close_pool()
+        return False
+
+    @property
+    def pg_version(self) -> int:
+        """Asked once per pool."""
+        if "version" not in self.facts:
+            if self.bare:
+                with self.temporary_connection():
+                    self.facts["version"] = self.connection.info.server_version
+            else:
+                home = self.home
+                self.ensure_connection()
+                self.facts = home.facts
+                self.facts["version"] = self.connection.borrowed().info.server_version
+        return int(self.facts["version"])
+
+
+class DatabaseOperations(ComposesSQL):
+    """[worker] Django's."""
+
+
+class DatabaseWrapper(PostgresMixin, base.DatabaseWrapper):
+    """[worker] Django's, leasing."""
+
+    ops_class = DatabaseOperations
+
+
+__all__ = ["DatabaseWrapper", "Lease"]

@@ -1,0 +1,283 @@
+"""The cursor that Django gets: its real cursor is made when it executes, on the connection that the lease takes then."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from djworker.db.lease_errors import LeaseClosed
+from djworker.db.pins import PLAIN, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from djworker.db.lease import Lease
+
+_UNUSED: Any = object()
+
+
+class LeasedCursor:
+    """[worker] A DB-API cursor. The rows of a client-side cursor outlive the connection's return."""
+
+    __slots__ = ("__weakref__", "_holding", "_lease", "_name", "_raw", "_wanted", "_wrapper", "closed")
+
+    def __init__(self, wrapper: Any, lease: Lease, name: str | None) -> None:
+        self._wrapper = wrapper
+        self._lease = lease
+        self._name = name
+        self._raw: Any = None
+        self._holding = False
+        self._wanted: dict[str, Any] | None = None  # attributes that were set before there was a real cursor
+        self.closed = False
+
+    # -- executing --------------------------------------------------------------------------------------------------
+
+    def execute(self, sql: Any, params: Any = None, **more: Any) -> Any:
+        """As the driver's."""
+        if more:
+            return self._run("execute", sql, (params,), more)
+        lease = self._lease
+        contract = lease.home.contract
+        verdict = contract.known(sql) if type(sql) is str else None
+        if verdict is None:
+            return self._run("execute", sql, (params,), more)
+        with lease.turn:
+            raw = self._real(verdict)
+            try:
+                result = raw.execute(sql, params)
+            except BaseException:
+                lease.failed(verdict)
+                raise
+            if contract.volatile:
+                verdict = contract.confirm(verdict, lease.driver, lease.conn, raw, sql)
+            self._finish(raw, verdict, sql, params)
+        return self if result is raw else result
+
+    def executemany(self, sql: Any, params: Any, **more: Any) -> Any:
+        """As the driver's."""
+        return self._run("executemany", sql, (params,), more)
+
+    def callproc(self, name: str, *args: Any, **more: Any) -> Any:
+        """As the driver's. A procedure may leave more than one result."""
+        return self._run("callproc", name, args, more)
+
+    def _run(self, method: str, sql: Any, args: tuple[Any, ...], more: dict[str, Any]) -> Any:
+        """The long way: the text was not seen before, or it is something rare."""
+        lease = self._lease
+        text = self._text(sql) if method != "callproc" else f"CALL {sql}"
+        verdict = lease.home.contract.judge(text)
+        with lease.turn:
+            raw = self._real(verdict)
+            try:
+                result = getattr(raw, method)(sql, *args, **more)
+                verdict = lease.home.contract.confirm(verdict, lease.driver, lease.conn, raw, text)
+            except BaseException:
+                lease.failed(verdict)
+                raise
+            self._finish(raw, verdict, text, args[0] if args and method == "execute" else ())
+        return self if result is raw else result
+
+    def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:
+        lease = self._lease
+        detach = lease.home.detach
+        if detach is not None and not self._holding:
+            kept = detach(lease.conn, raw)
+            if kept is None:
+                self._hold()
+            else:
+                self._raw = kept
+        lease.done(verdict, sql, params)
+
+    def _text(self, sql: Any) -> str:
+        if isinstance(sql, str):
+            return sql
+        if isinstance(sql, bytes):
+            return sql.decode(errors="replace")
+        with self._wrapper.physical():
+            return str(sql.as_string(self._wrapper.connection))
+
+    def _real(self, verdict: Verdict = PLAIN) -> Any:
+        """A new real cursor, on the connection that this statement runs on."""
+        if self.closed:
+            raise LeaseClosed("the cursor is closed")
+        if self._holding:
+            self._release()
+        raw = self._raw = self._wrapper.raw_cursor(self._lease.take(verdict), self._name)
+        if self._name:
+            self._hold()
+        if self._wanted:
+            for name, value in self._wanted.items():
+                setattr(raw, name, value)
+        return raw
+
+    # -- holding ----------------------------------------------------------------------------------------------------
+
+    def _hold(self) -> None:
+        if not self._holding:
+            self._holding = True
+            self._lease.hold()
+
+    def _release(self) -> None:
+        if self._holding:
+            self._holding = False
+            self._lease.unhold()
+
+    @contextmanager
+    def copy(self, *args: Any, **more: Any) -> Iterator[Any]:
+        """psycopg 3's COPY: the connection is held until its end."""
+        lease = self._lease
+        with lease.turn:
+            raw = self._real()
+            self._hold()
+            try:
+                with raw.copy(*args, **more) as copy:
+                    yield copy
+            except BaseException:
+                lease.failed()
+                raise
+            finally:
+                self._release()
+
+    def stream(self, *args: Any, **more: Any) -> Iterator[Any]:
+        """psycopg 3's rows one by one: the connection is held until the last."""
+        lease = self._lease
+        with lease.turn:
+            raw = self._real()
+            self._hold()
+            try:
+                yield from raw.stream(*args, **more)
+            except BaseException:
+                lease.failed()
+                raise
+            finally:
+                self._release()
+
+    def nextset(self) -> Any:
+        """The next result, if there is one; the connection goes back after the last."""
+        raw = self._need()
+        try:
+            found = raw.nextset()
+        except BaseException:
+            self._release()
+            self._lease.failed()
+            raise
+        detach = self._lease.home.detach
+        if self._holding and not self._name and detach is not None and (kept := detach(self._lease.conn, raw)) is not None:
+            self._raw = kept
+            self._release()
+        return found
+
+    # -- rows -------------------------------------------------------------------------------------------------------
+
+    def _need(self) -> Any:
+        if self.closed:
+            raise LeaseClosed("the cursor is closed")
+        if self._raw is None:
+            raise LeaseClosed("nothing was executed on this cursor")
+        return self._raw
+
+    def fetchone(self) -> Any:
+        """As the driver's."""
+        raw = self._raw
+        if raw is None or self.closed or self._holding:
+            return self._fetch("fetchone")
+        return raw.fetchone()
+
+    def fetchmany(self, *args: Any, **more: Any) -> Any:
+        """As the driver's."""
+        raw = self._raw
+        if raw is None or self.closed or self._holding:
+            return self._fetch("fetchmany", *args, **more)
+        return raw.fetchmany(*args, **more)
+
+    def fetchall(self) -> Any:
+        """As the driver's."""
+        raw = self._raw
+        if raw is None or self.closed or self._holding:
+            return self._fetch("fetchall")
+        return raw.fetchall()
+
+    def _fetch(self, method: str, *args: Any, **more: Any) -> Any:
+        """Rows that come from the server: a greenlet that is killed here leaves the connection unusable."""
+        raw = self._need()
+        try:
+            return getattr(raw, method)(*args, **more)
+        except BaseException:
+            self._lease.failed()
+            raise
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._need())
+
+    # -- its end ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close; a server-side cursor gives its connection back."""
+        if self.closed:
+            return
+        self.closed = True
+        raw = self._raw
+        if raw is None:
+            return
+        if not self._holding:
+            raw.close()
+            return
+        try:
+            if self._lease.conn is not None:
+                raw.close()
+        except BaseException:
+            self._lease.failed()
+            raise
+        finally:
+            self._release()
+
+    def __del__(self) -> None:
+        """Dropped while it is open in the server: no I/O here, so the session is wiped at the end of the request."""
+        if self._holding and not self.closed and not self._lease.closed:
+            self._lease.pin("a server-side cursor that was never closed")
+
+    def __enter__(self) -> LeasedCursor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- everything else --------------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        """`description`, `rowcount`, `lastrowid`, `statusmessage`… of the real cursor."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if self._raw is None:
+            if name == "description":
+                return None
+            if name in ("rowcount", "lastrowid"):
+                return -1 if name == "rowcount" else None
+            with self._wrapper.physical():
+                cursor = self._wrapper.create_cursor()
+            value = getattr(cursor, name)
+            if callable(value) and name not in ("mogrify", "literal"):
+                self._lease.pin(f"raw cursor.{name}()")
+                self._raw = self._wrapper.raw_cursor(self._lease.take(), self._name)
+                value = getattr(self._raw, name)
+            return value
+        return getattr(self._raw, name)
+
+
+def _forwarded(name: str) -> property:
+    def read(self: LeasedCursor) -> Any:
+        raw = self._raw
+        if raw is None:
+            return (self._wanted or {}).get(name, 1 if name == "arraysize" else None)
+        return getattr(raw, name)
+
+    def write(self: LeasedCursor, value: Any) -> None:
+        self._wanted = {**(self._wanted or {}), name: value}
+        if self._raw is not None:
+            setattr(self._raw, name, value)
+
+    return property(read, write)
+
+
+for _name in ("arraysize", "itersize", "row_factory", "tzinfo_factory"):
+    setattr(LeasedCursor, _name, _forwarded(_name))

@@ -1,0 +1,104 @@
+"""One pool with all that its leases share, and the register of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from djworker import log
+from djworker.db.dialects import DIALECTS
+from djworker.db.errors import DJANGO
+from djworker.db.lease_tally import LeaseTally
+from djworker.db.physical import Physical
+from djworker.db.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from djworker.db.profile import Setting
+    from djworker.db.settings import PoolOptions
+
+logger = logging.getLogger("djworker.db")
+_LEVELS = {"pool_outage": logging.ERROR, "pool_recovered": logging.WARNING, "pool_reclaimed": logging.WARNING}
+
+
+class Home:
+    """[worker] The pool of one alias with one set of connection parameters."""
+
+    def __init__(self, alias: str, options: PoolOptions, green: Any, make: Callable[[], Any]) -> None:
+        """green: the client library's driver; make: a bare Django wrapper, see `Physical`."""
+        self.alias = alias
+        self.options = options
+        self.driver = green
+        self.dialect = DIALECTS[green.name]()
+        self.contract = self.dialect.contract(options.pin_sql)
+        self.detach = self.dialect.detach
+        self.keeps_all = options.lease == "request"
+        self.strict = options.strict
+        self.tally = LeaseTally()
+        self.facts: dict[str, Any] = {}  # what is asked of the server once, for all wrappers
+        self.base: dict[str, str] = {}
+        self._base_known = False
+        self.pool: Pool[Any] = Pool(
+            Physical(make, alias, green, self._set_up),
+            **options.for_pool(),
+            rotate=options.strict,
+            name=alias,
+            refusals=DJANGO,
+            notify=_notify,
+        )
+
+    def _set_up(self, conn: Any) -> None:
+        if not self._base_known:
+            self.base = self.dialect.base(conn)
+            self._base_known = True
+
+    @property
+    def proved(self) -> bool:
+        """Whether a connection has been made, so that settings and server are known to be good."""
+        return self._base_known
+
+    def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
+        """Make these settings, in one round trip."""
+        self.dialect.replay(conn, settings)
+
+    def refresh(self) -> None:
+        """The set-up has changed (Django's time zone): all connections are replaced, and what was known of them is not."""
+        self.facts.clear()
+        self._base_known = False
+        self.pool.drain()
+
+    def stats(self) -> dict[str, float]:
+        """The pool's numbers and the leases'."""
+        return self.pool.stats() | self.tally.as_dict()
+
+
+def _notify(event: str, message: str, **fields: Any) -> None:
+    log.event(logger, _LEVELS.get(event, logging.INFO), event, message, **fields)
+
+
+_homes: dict[Any, Home] = {}
+
+
+def home_for(key: Any, make: Callable[[], Home]) -> Home:
+    """The home with this key: alias and parameters of the connection."""
+    home = _homes.get(key)
+    if home is None:
+        home = _homes[key] = make()
+    return home
+
+
+def homes() -> Iterator[Home]:
+    """All homes of this process."""
+    return iter(list(_homes.values()))
+
+
+def stats() -> dict[str, dict[str, float]]:
+    """Numbers by alias; of several homes with one alias (test databases) the last one counts."""
+    return {home.alias: home.stats() for home in homes()}
+
+
+def close_all(timeout: float = 2.0) -> None:
+    """Close what is idle in every pool, and wait for it: before a fork, and at a worker's end. Pools stay usable."""
+    for home in homes():
+        home.pool.drain(timeout)

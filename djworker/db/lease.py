@@ -1,0 +1,366 @@
+"""The lease: what Django sees as `connection.connection`. It decides for how long a physical connection is held.
+
+A statement takes a connection when it runs. In autocommit mode the connection goes back at once, inside `atomic()` when
+the transaction has ended, with session state on it at the end of the request. BEGIN is lazy: without a statement there is
+no round trip. Both Django's mode and the wire decide, for MySQL's DDL commits on its own, and anybody may send a raw BEGIN.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gevent import getcurrent
+from gevent.lock import BoundedSemaphore
+
+from djworker.db.labels import label_of
+from djworker.db.lease_errors import ConnectionLost, LeaseClosed, ReadBackLost
+from djworker.db.pins import PLAIN, Verdict
+from djworker.db.profile import EMPTY, Profile, Setting, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djworker.db.home import Home
+
+# To be read without a pin: they say something about the server, or never change.
+READABLE = frozenset({"info", "adapters", "encoding", "server_version", "isolation_level", "thread_id", "get_server_info", "encoders"})
+
+
+class Lease:
+    """[worker] One request's right to connections of one pool.
+
+    Not bound to a greenlet but to its Django connection; `turn` keeps two greenlets that share that from using it at once.
+    """
+
+    conn: Any = None  # the physical connection, while we hold one
+    closed = False
+    lost = ""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.pool = home.pool
+        self.driver = home.driver
+        self.turn = BoundedSemaphore(1)
+        self.autocommit_mode = True
+        self.pins: dict[str, None] = {}
+        self.holds = 0  # open server-side cursors, COPYs, results with more to come, and sticky blocks
+        self.dirty = False  # to be reset when it goes back
+        self.profile: Profile = EMPTY
+        self.label = label_of(getcurrent())
+        self._keeps_all = home.keeps_all
+        self._strict = home.strict
+        self._last: Any = None  # the connection that we used last, and whether anybody used it since
+        self._last_turn = 0
+        self._wrote: Any = None  # likewise for the last statement that may have left something to read back
+        self._wrote_turn = 0
+        self._ticket = 0
+        self._owner: Any = None
+        self._by_hand = False  # a transaction that the wire shows and Django does not know
+        self._pending: list[Setting] = []  # made in the open transaction
+
+    # -- a statement ------------------------------------------------------------------------------------------------
+
+    def take(self, verdict: Verdict = PLAIN) -> Any:
+        """The physical connection for one statement, in the state that the lease has promised."""
+        conn = self.conn
+        if conn is None:
+            conn = self._acquire(verdict)
+        elif self._owner.dead:
+            self._owner_died()
+            raise ConnectionLost(f"the connection was lost {self.lost}")
+        if self.driver.autocommit(conn) is not self.autocommit_mode:
+            self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
+        return conn
+
+    def done(self, verdict: Verdict, sql: Any, params: Any) -> None:
+        """The statement succeeded: note what it left behind, and give the connection back if nothing ties us to it."""
+        if verdict is not PLAIN:
+            self._note(verdict, sql, params)
+        if self.autocommit_mode and not self.pins and not self.holds and not self._keeps_all:
+            self.settle()
+
+    def failed(self, verdict: Verdict = PLAIN) -> None:
+        """A statement raised, or its greenlet was killed in it. A connection that is not at rest is never used again."""
+        conn = self.conn
+        if conn is None:
+            return
+        if self.driver.busy(conn) or self.driver.is_broken(conn):
+            self._lose()
+            return
+        if verdict.pin:
+            self.pin(verdict.pin)
+        self.settle()
+
+    def settle(self) -> None:
+        """Give the connection back unless something ties us to it."""
+        conn = self.conn
+        if conn is None or self.holds or self.pins or self._keeps_all or not self.autocommit_mode:
+            return
+        if self.driver.in_transaction(conn) or self.driver.busy(conn):
+            self._by_hand = True
+            return
+        if self._by_hand:
+            self._by_hand = False
+            self._ended(committed=None)
+            if self.pins:
+                return
+        if not self.driver.autocommit(conn):
+            self._guarded(self.driver.set_autocommit, conn, True)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        conn, self.conn = self.conn, None
+        reset = self.dirty or self._strict
+        self.dirty = False
+        if reset:
+            conn.lease_profile = EMPTY
+            conn.lease_turn += 1
+        self.pool.release(conn, reset=reset, ticket=self._ticket)
+
+    # -- taking -----------------------------------------------------------------------------------------------------
+
+    def _acquire(self, verdict: Verdict) -> Any:
+        if self.lost:
+            raise ConnectionLost(f"the connection was lost {self.lost}; nothing runs until that is over (roll back, or close)")
+        if self.closed:
+            raise LeaseClosed("the connection is closed")
+        if verdict.reads:
+            return self._acquire_same(verdict)
+        pool, is_broken = self.pool, self.driver.is_broken
+        conn = pool.acquire(prefer=self._last, label=self.label)
+        while is_broken(conn):  # it died while it was idle; the pool looks at it after a longer quiet time only
+            pool.discard(conn)
+            conn = pool.acquire(label=self.label)
+        self._took(conn)
+        return conn
+
+    def _took(self, conn: Any) -> None:
+        self.conn = conn
+        self._ticket = self.pool.ticket(conn)
+        self._owner = getcurrent()
+        turn = conn.lease_turn
+        if conn is self._wrote:
+            if turn == self._wrote_turn:
+                self._wrote_turn = turn + 1
+            else:
+                self._wrote = None
+        conn.lease_turn = self._last_turn = turn + 1
+        self._last = conn
+        if conn.lease_profile is not self.profile and conn.lease_profile != self.profile:
+            self._guarded(self._replay, conn)
+
+    def _acquire_same(self, verdict: Verdict) -> Any:
+        """For a read-back: the session that the earlier statement ran in, or nobody's."""
+        wanted, turn = (self._wrote, self._wrote_turn) if verdict.of_write else (self._last, self._last_turn)
+        if wanted is not None and wanted.lease_turn == turn:
+            conn = self.pool.acquire(prefer=wanted, label=self.label)
+            if conn is wanted and conn.lease_turn == turn and not self.driver.is_broken(conn):
+                self._took(conn)
+                return conn
+            self.pool.release(conn)
+        self.home.tally.read_backs_lost += 1
+        raise ReadBackLost(
+            f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
+            " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
+        )
+
+    def _replay(self, conn: Any) -> None:
+        home = self.home
+        changes = list(self.profile.changes_from(conn.lease_profile, home.base))
+        if changes:
+            home.tally.replays += 1
+            home.replay(conn, changes)
+        conn.lease_profile = self.profile
+
+    def _guarded(self, work: Any, *args: Any) -> None:
+        """A round trip of our own. Whatever happens in it, the connection is not used in a state between two."""
+        try:
+            work(*args)
+        except BaseException:
+            conn = self.conn
+            if self.driver.busy(conn) or self.driver.is_broken(conn):
+                self._lose()
+            elif self.autocommit_mode or not self.driver.in_transaction(conn):
+                self.dirty = True
+                self._give_back()
+            raise
+
+    def _held(self) -> Any:
+        """The connection that we hold, if we still do: another greenlet may have taken it, and ended."""
+        if self.conn is not None and self._owner.dead:
+            self._owner_died()
+        return self.conn
+
+    def _owner_died(self) -> None:
+        """The greenlet that took it has ended, and the pool has taken it back."""
+        self.conn = None
+        self._pending = []
+        self.lost = "with the greenlet that used it"
+
+    # -- what a statement leaves ------------------------------------------------------------------------------------
+
+    def _note(self, verdict: Verdict, sql: Any, params: Any) -> None:
+        if verdict.writes:
+            self._wrote, self._wrote_turn = self.conn, self._last_turn
+        if verdict.pin:
+            self.pin(verdict.pin)
+        elif verdict.settings:
+            self._set(read_settings(sql, params))
+        if verdict.begins and self.driver.in_transaction(self.conn) is None:
+            self.pin("BEGIN by hand, and a driver that does not tell")
+        if verdict.reverts and self._pending:
+            self.pin("ROLLBACK TO SAVEPOINT after SET")
+
+    def _set(self, settings: Sequence[Setting] | None) -> None:
+        if settings is None:
+            self.pin("SET")
+        elif self.driver.in_transaction(self.conn):
+            self._pending += settings
+        elif settings:
+            self._adopt(settings)
+
+    def _adopt(self, settings: Sequence[Setting]) -> None:
+        self.profile = self.profile.with_settings(settings, self.home.base)
+        self.conn.lease_profile = self.profile
+
+    def _ended(self, *, committed: bool | None) -> None:
+        """A transaction is over: its settings hold, or they are gone; None if we cannot know."""
+        pending, self._pending = self._pending, []
+        if pending and self.conn is not None:
+            if committed is None:
+                self.pin("SET in a transaction by hand")
+            elif committed:
+                self._adopt(pending)
+
+    def pin(self, reason: str) -> None:
+        """Keep the connection to the end of the request, and reset it then."""
+        if reason not in self.pins:
+            self.pins[reason] = None
+            self.home.tally.pinned(reason, self.label)
+
+    def hold(self) -> None:
+        """Keep the connection until `unhold`. It is not reset for this."""
+        self.holds += 1
+
+    def unhold(self) -> None:
+        """End of one `hold`."""
+        self.holds -= 1
+        if not self.holds and self._held() is not None:
+            self.settle()
+
+    # -- a transaction ----------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """End the transaction, if there is one."""
+        if self.lost:
+            raise ConnectionLost(f"the connection was lost {self.lost}: there is nothing to commit")
+        self._end("commit")
+
+    def rollback(self) -> None:
+        """End the transaction, if there is one."""
+        self._end("rollback")
+        if not self.pins:
+            self.lost = ""
+
+    def _end(self, verb: str) -> None:
+        conn = self._held()
+        if conn is None:
+            return
+        try:
+            getattr(conn, verb)()
+        except BaseException:
+            self._pending = []
+            self.failed()
+            raise
+        self._by_hand = False
+        self._ended(committed=verb == "commit")
+        self.settle()
+
+    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
+        """Off: said to the server with the next statement. On: said now, and the connection goes back."""
+        conn = self._held()
+        if value and conn is not None and not self.driver.autocommit(conn):
+            try:
+                self.driver.set_autocommit(conn, True)
+            except BaseException:
+                self.failed()
+                raise
+        self.autocommit_mode = value
+        if value:
+            if not self.pins:
+                self.lost = ""
+            self.settle()
+
+    # -- its end ----------------------------------------------------------------------------------------------------
+
+    def _lose(self) -> None:
+        conn, self.conn = self.conn, None
+        if not self.autocommit_mode or self._by_hand:
+            self.lost = "inside this transaction"
+        elif self.pins or self.holds:
+            self.lost = "with session state on it (" + (", ".join(self.pins) or "an open cursor or sticky block") + ")"
+        self._pending = []
+        self._by_hand = False
+        self.home.tally.lost += 1
+        self.pool.discard(conn, ticket=self._ticket)
+
+    def close(self) -> None:
+        """End of the request: the connection goes back, wiped if there is anything on it."""
+        self.closed = True
+        conn = self._held()
+        if conn is None:
+            return
+        driver = self.driver
+        if driver.busy(conn) or driver.is_broken(conn):
+            self._lose()
+            return
+        if self.pins or self.holds or self._pending or driver.in_transaction(conn) or not driver.autocommit(conn):
+            self.dirty = True
+        self.pins.clear()
+        self._give_back()
+
+    def __del__(self) -> None:
+        """Dropped without an end. No I/O in a finalizer: the pool does it in the hub."""
+        if self.conn is not None:
+            self.pool.orphan(self.conn, self._ticket)
+
+    # -- for code that wants the physical connection -----------------------------------------------------------------
+
+    def alive(self) -> bool:
+        """Ask the server on the connection that is held, or on another one. Never raises an Exception."""
+        if self.lost:
+            return False
+        try:
+            conn = self.take()
+            cursor = conn.cursor()
+            try:
+                cursor.execute("SELECT 1")
+                cursor.fetchall()
+            finally:
+                cursor.close()
+        except Exception:  # noqa: BLE001 -- the question was whether it works
+            self.failed()
+            return False
+        except BaseException:
+            self.failed()
+            raise
+        self.settle()
+        return True
+
+    def borrowed(self) -> Any:
+        """A physical connection to look at, not to talk with: the one held, or the last."""
+        if self.conn is not None:
+            return self.conn
+        if self._last is not None and not getattr(self._last, "closed", False):
+            return self._last
+        conn = self.take()
+        self.settle()
+        return conn
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in READABLE:
+            return getattr(self.borrowed(), name)
+        self.pin(f"raw connection.connection.{name}")
+        return getattr(self.take(), name)

@@ -1,0 +1,24 @@
+"""How a lease says no: refusals rather than an answer from the wrong session."""
+
+from __future__ import annotations
+
+from django.db import InterfaceError, OperationalError
+
+
+class ConnectionLost(OperationalError):
+    """The connection was lost inside a transaction or with session state on it.
+
+    To go on with another one would run the rest as if nothing had happened. Remedy: leave the `atomic()` block (or roll
+    back, or `connection.close()`), and begin again.
+    """
+
+
+class ReadBackLost(OperationalError):
+    """What an earlier statement left in its session is asked for, and that session is no longer ours alone.
+
+    Remedy: `RETURNING`, `cursor.lastrowid`; or both statements in `atomic()` or in `djworker.db.sticky()`.
+    """
+
+
+class LeaseClosed(InterfaceError):
+    """A connection or cursor is used after its end: Django's `connection.close()`, or the end of the request."""

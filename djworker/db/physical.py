@@ -1,0 +1,79 @@
+"""The pool's driver: physical connections, made and set up by Django's own code, once each."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+from django.db.backends.signals import connection_created
+
+from djworker.db.profile import EMPTY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+class Physical:
+    """[worker] See `djworker.db.driver.Driver`.
+
+    The pool connects and resets in greenlets of its own, perhaps after the request that wanted it is gone. So a request's
+    Django wrapper is never used for it (nor kept by the pool): a new, bare one of the same class does it, and for that
+    moment it *is* `connections[alias]`, so that receivers of `connection_created` cannot ask the pool for a second one.
+    """
+
+    def __init__(self, make: Callable[[], Any], alias: str, green: Any, settle: Callable[[Any], None]) -> None:
+        """make: a bare wrapper; green: the library's `Driver`; settle: told of each connection that has been set up."""
+        self._make = make
+        self._alias = alias
+        self._settle = settle
+        self.green = green
+        self.close = green.close
+        self.check = green.check
+        self.is_broken = green.is_broken
+        self.busy = green.busy
+        self.cancel = green.cancel
+        self.forget = green.forget
+
+    def connect(self) -> Any:
+        """Open, set up, `connection_created`."""
+        wrapper = self._make()
+        with self._as_current(wrapper):
+            try:
+                wrapper.ensure_connection()
+                conn = wrapper.connection
+                conn.lease_turn = 0
+                conn.lease_profile = EMPTY
+                with wrapper.wrap_database_errors:
+                    self._settle(conn)
+            except BaseException:
+                if wrapper.connection is not None:
+                    self.green.forget(wrapper.connection)
+                raise
+        wrapper.connection = None
+        return conn
+
+    def reset(self, conn: Any) -> None:
+        """Forget the session, then Django's set-up again."""
+        self.green.reset(conn)
+        wrapper = self._make()
+        wrapper.connection = conn
+        try:
+            with self._as_current(wrapper), wrapper.wrap_database_errors:
+                wrapper.set_autocommit(True)
+                wrapper.init_connection_state()
+                connection_created.send(sender=type(wrapper), connection=wrapper)
+        finally:
+            wrapper.connection = None
+
+    @contextmanager
+    def _as_current(self, wrapper: Any) -> Iterator[None]:
+        known: Mapping[str, Any] = connections.settings
+        if self._alias not in known:
+            yield
+            return
+        connections[self._alias] = wrapper
+        try:
+            yield
+        finally:
+            del connections[self._alias]

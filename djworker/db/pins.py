@@ -1,0 +1,193 @@
+"""The pinning contract, what a text can tell: which statements leave something behind in their session, or ask for it.
+
+PostgreSQL's command tags and MySQL's session tracking come from the server, so comments, CTEs and case cannot fool them.
+What they do not show is looked for in the text. To see too much only costs a pin; to see too little gives a stranger
+somebody's state. A text is judged once: verdicts are kept by SQL string.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from djworker.db.profile import Setting, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KEPT = 2048  # verdicts in each of two generations; an ORM application has some hundreds of texts
+LONGEST = 8192  # characters: longer texts (bulk inserts) never come twice, and would fill the memory
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one statement does to its session.
+
+    pin: why its connection must be kept to the end of the request; empty if it need not. reads: the function by which it
+    reads back what an earlier statement of its session has left. of_write: that is the last *writing* statement, not the
+    last one. writes: it may leave something to read back. settings: it sets parameters that can be set again elsewhere.
+    reverts: it takes back a part of a transaction. begins: it opens a transaction by hand. called: the answer of the
+    server differs from run to run, because code runs there that we do not see.
+    """
+
+    pin: str = ""
+    reads: str = ""
+    of_write: bool = False
+    writes: bool = False
+    settings: bool = False
+    reverts: bool = False
+    begins: bool = False
+    called: bool = False
+
+
+PLAIN = Verdict()
+WRITE = Verdict(writes=True)
+_SINGLES = {verdict: verdict for verdict in (PLAIN, WRITE)}  # so that `is PLAIN` is the fast path
+
+Pattern = tuple[str, re.Pattern[str]]
+
+
+def _words(**patterns: str) -> tuple[Pattern, ...]:
+    return tuple((name.replace("_", " "), re.compile(text, re.IGNORECASE)) for name, text in patterns.items())
+
+
+class Contract(ABC):
+    """[worker] The contract with one kind of server."""
+
+    volatile = False  # whether the server must be asked again each time a known text has run
+
+    _pins: tuple[Pattern, ...]
+    _reads_write: re.Pattern[str]
+    _reads_statement: re.Pattern[str] | None = None
+    _leaves = re.compile(r"^\s*(?:insert|replace|merge|call|with|do)\b|\bnextval\s*\(|\bsetval\s*\(|\breturning\b", re.IGNORECASE)
+    _reverts = re.compile(r"^\s*rollback\s+(?:work\s+)?to\b", re.IGNORECASE)
+    _begins = re.compile(r"(?:^|;)\s*(?:begin|start\s+transaction)\b", re.IGNORECASE)
+    _calls = re.compile(r"^\s*(?:call|execute)\b", re.IGNORECASE)
+
+    def __init__(self, pin_sql: Sequence[str] = ()) -> None:
+        """pin_sql: further regular expressions; a statement in which one is found pins."""
+        own = tuple((f"pin_sql {text!r}", re.compile(text, re.IGNORECASE)) for text in pin_sql)
+        self._patterns = own + self._pins
+        self._young: dict[str, Verdict] = {}
+        self._old: dict[str, Verdict] = {}
+
+    def known(self, sql: str) -> Verdict | None:
+        """The final verdict, if the text has run before."""
+        verdict = self._young.get(sql)
+        if verdict is None and (verdict := self._old.get(sql)) is not None:
+            self._young[sql] = verdict
+        return verdict
+
+    def judge(self, sql: str) -> Verdict:
+        """From the text alone: for a statement that has not run yet."""
+        of_write = self._reads_write.search(sql)
+        found = of_write or (self._reads_statement and self._reads_statement.search(sql))
+        verdict = Verdict(
+            pin=next((reason for reason, pattern in self._patterns if pattern.search(sql)), ""),
+            reads=found.group(0).strip().lower() if found else "",
+            of_write=of_write is not None,
+            writes=self._leaves.search(sql) is not None,
+            reverts=self._reverts.search(sql) is not None,
+            begins=self._begins.search(sql) is not None,
+            called=self._calls.search(sql) is not None,
+        )
+        return self._special(sql, verdict)
+
+    def _special(self, sql: str, verdict: Verdict) -> Verdict:  # noqa: ARG002
+        return verdict
+
+    @abstractmethod
+    def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
+        """The final verdict, now that the server has answered."""
+
+    def keep(self, sql: str, verdict: Verdict) -> Verdict:
+        """Remember a final verdict."""
+        verdict = _SINGLES.get(verdict, verdict)
+        if len(sql) <= LONGEST and not verdict.called:
+            if len(self._young) >= KEPT:
+                self._old, self._young = self._young, {}
+            self._young[sql] = verdict
+        return verdict
+
+
+class PostgresContract(Contract):
+    """[worker] See `Contract`. Tags first."""
+
+    _pins = _words(
+        advisory_lock=r"\bpg_(?:try_)?advisory_lock(?:_shared)?\s*\(",
+        temporary_table=r"\b(?:create\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?|into\s+(?:local\s+)?)temp(?:orary)?\s|\bpg_temp\b",
+        cursor_with_hold=r"\bwith\s+hold\b",
+        dblink=r"\bdblink_connect",
+        setseed=r"\bsetseed\s*\(",
+        pg_prepared_transaction=r"^\s*prepare\s+transaction\b",
+    )
+    _reads_write = re.compile(r"\b(?:lastval|currval)\s*\(", re.IGNORECASE)
+    _local_config = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)", re.IGNORECASE)
+    _config = re.compile(r"\bset_config\s*\(", re.IGNORECASE)
+    # They end with their transaction.
+    _transient = re.compile(
+        r"^\s*set\s+(?:local\b|constraints\b|transaction\b|(?:session\s+)?transaction_(?:isolation|read_only|deferrable)\b)",
+        re.IGNORECASE,
+    )
+    # What is left of these when the statement has run: state of the session.
+    _tags = frozenset({"SET", "RESET", "LISTEN", "PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "LOAD", "DO"})
+    _tags |= {"DISCARD ALL", "DISCARD TEMP", "DISCARD SEQUENCES", "DISCARD PLANS"}
+
+    def _special(self, sql: str, verdict: Verdict) -> Verdict:
+        if not self._config.search(sql) or verdict.pin:
+            return verdict
+        if read_settings(sql, None) is not None:
+            return replace(verdict, settings=True)
+        rest = self._local_config.sub("", sql)
+        return replace(verdict, pin="set_config()") if self._config.search(rest) else verdict
+
+    def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:  # noqa: ARG002
+        """Look at the command tags."""
+        tags = driver.command_tags(cursor)
+        state = [tag for tag in tags if tag in self._tags]
+        if state and not verdict.pin and not verdict.settings:
+            if len(tags) == 1 and self._transient.match(sql):
+                state = []
+            elif len(tags) == 1 and read_settings(sql, None) is not None:
+                verdict = replace(verdict, settings=True)
+            else:
+                verdict = replace(verdict, pin=state[0])
+        return self.keep(sql, verdict)
+
+
+class MySQLContract(Contract):
+    """[worker] See `Contract`. MariaDB and MySQL say of statements without rows whether they changed the session."""
+
+    volatile = True
+    _pins = _words(
+        named_lock=r"\bget_lock\s*\(",
+        LOCK_TABLES=r"^\s*lock\s+tables?\b|^\s*flush\s+tables\b.*\bwith\s+read\s+lock\b|^\s*flush\s+tables\b.*\bfor\s+export\b",
+        temporary_table=r"^\s*create\s+(?:or\s+replace\s+)?temporary\b",
+        user_variable=r"@[\w.$`'\"]+\s*:=|\binto\s+@",
+        SET=r"(?:^|;)\s*set\b",
+        USE=r"(?:^|;)\s*use\b",
+        PREPARE=r"(?:^|;)\s*(?:prepare|deallocate|execute)\b",
+        HANDLER=r"^\s*handler\b",
+        XA=r"^\s*xa\b",
+        last_insert_id_of_a_value=r"\blast_insert_id\s*\(\s*[^)\s]",
+    )
+    _reads_write = re.compile(r"\blast_insert_id\s*\(\s*\)|@@(?:session\.)?(?:identity|last_insert_id|insert_id)\b", re.IGNORECASE)
+    _reads_statement = re.compile(
+        r"\b(?:found_rows|row_count)\s*\(|^\s*show\s+(?:count\s*\(\s*\*\s*\)\s*)?(?:warnings|errors)\b|^\s*get\s+(?:current\s+)?diagnostics\b"
+        r"|@@(?:session\.)?(?:warning_count|error_count)\b",
+        re.IGNORECASE,
+    )
+    # Transactions are flagged too, as a change of state, but leave nothing behind.
+    _transactions = re.compile(r"^\s*(?:begin|start|commit|rollback|savepoint|release)\b", re.IGNORECASE)
+
+    def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
+        """Look at the session-state flag. Never final: a trigger or a procedure may change the session or not."""
+        changed = driver.session_state_changed(conn, cursor)
+        if changed and not verdict.pin and not self._transactions.match(sql):
+            return replace(verdict, pin="session state changed")
+        return verdict if sql in self._young else self.keep(sql, verdict)
+
+
+__all__ = ["PLAIN", "WRITE", "Contract", "MySQLContract", "PostgresContract", "Setting", "Verdict"]

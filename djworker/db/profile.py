@@ -1,0 +1,132 @@
+"""The settings of a lease: parameters of the session that can be set again, on whichever connection it gets next.
+
+So that `SET search_path`, `SET ROLE` and `set_config('app.tenant', …)` of multi-tenant applications need not hold a
+connection: each connection remembers which profile it has (its fingerprint), each lease which one it wants, and the
+difference is sent in one round trip before the next statement. PgBouncer, Odyssey and MaxScale do the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_NAME = r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)*"
+_SET = re.compile(
+    rf"^\s*SET\s+(?:SESSION\s+(?!AUTHORIZATION\b|CHARACTERISTICS\b))?"
+    rf"(?:(?P<special>TIME\s+ZONE|ROLE|SCHEMA)\s+|(?P<name>{_NAME})\s*(?:=|\bTO\b)\s*)(?P<value>.+?)\s*;?\s*$",
+    re.IGNORECASE | re.DOTALL,
+)
+_RESET = re.compile(rf"^\s*RESET\s+(?P<name>{_NAME}|TIME\s+ZONE)\s*;?\s*$", re.IGNORECASE)
+_TEXT = r"'(?:[^'\\%]|'')*'"
+_CALL = rf"(?:pg_catalog\.)?set_config\s*\(\s*({_TEXT}|%s)\s*,\s*({_TEXT}|%s)\s*,\s*(false|true|%s)\s*\)(?:\s+as\s+\w+)?"
+_ONE_CALL = re.compile(_CALL, re.IGNORECASE)
+_CALLS = re.compile(rf"^\s*SELECT\s+{_CALL}(?:\s*,\s*{_CALL})*\s*;?\s*$", re.IGNORECASE)
+# Said by other means in SQL, or known to the driver too: these pin.
+_NOT_REPLAYED = frozenset({"local", "constraints", "transaction", "names", "client_encoding", "all", "session_authorization"})
+_SPECIAL = {"time zone": "timezone", "schema": "search_path"}
+_TRANSIENT = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
+
+SET_CONFIG = "SELECT pg_catalog.set_config(%s, %s, false)"
+
+
+class Setting(NamedTuple):
+    """One parameter, and the statement that sets it."""
+
+    name: str
+    sql: str
+    params: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """[worker] Settings by name, in the order in which they were made. Immutable: connections and leases share it."""
+
+    settings: Mapping[str, Setting]
+
+    def with_settings(self, settings: Sequence[Setting], base: Mapping[str, str]) -> Profile:
+        """The profile after these statements; `base`: what a connection's set-up sets, so that RESET is a change."""
+        result = dict(self.settings)
+        for setting in settings:
+            result.pop(setting.name, None)
+            if not (_RESET.match(setting.sql) and setting.name not in base):
+                result[setting.name] = setting
+        return Profile(result) if result else EMPTY
+
+    def changes_from(self, other: Profile, base: Mapping[str, str]) -> Iterator[Setting]:
+        """What to send to a connection that has the profile `other`."""
+        for name in other.settings.keys() - self.settings.keys():
+            yield restore(name, base)
+        for name, setting in self.settings.items():
+            if other.settings.get(name) != setting:
+                yield setting
+
+
+EMPTY = Profile({})
+
+
+def restore(name: str, base: Mapping[str, str]) -> Setting:
+    """Back to what it was when the connection had been set up."""
+    if name in base:
+        return Setting(name, SET_CONFIG, (name, base[name]))
+    return Setting(name, f"RESET {name}", None)
+
+
+def read_settings(sql: str, params: Any) -> list[Setting] | None:
+    """The settings that this statement makes; None if they cannot be told for sure.
+
+    Without `params` the form is looked at only, and what they would be filled with is left open.
+    """
+    if "--" in sql or "/*" in sql:
+        return None
+    if match := _CALLS.match(sql):
+        del match
+        return _calls(sql, params)
+    return _one_set(sql, params)
+
+
+def _one_set(sql: str, params: Any) -> list[Setting] | None:
+    if match := _RESET.match(sql):
+        name = _name(match["name"])
+        return None if name in _NOT_REPLAYED else [Setting(name, f"RESET {name}", None)]
+    match = _SET.match(sql)
+    if match is None or ";" in match["value"]:
+        return None
+    name = _name(match["special"] or match["name"])
+    if name in _NOT_REPLAYED:
+        return None
+    if name in _TRANSIENT:
+        return []
+    if match["value"].upper() == "DEFAULT":
+        return [Setting(name, f"RESET {name}", None)]
+    if params is not None and not isinstance(params, list | tuple):
+        return None
+    return [Setting(name, sql, tuple(params) if params else None)]
+
+
+def _name(text: str) -> str:
+    name = re.sub(r"\s+", " ", text).lower()
+    return _SPECIAL.get(name, name)
+
+
+def _calls(sql: str, params: Any) -> list[Setting] | None:
+    if params is not None and not isinstance(params, list | tuple):
+        return None
+    rest = iter(params or ())
+    found = []
+    for match in _ONE_CALL.finditer(sql):
+        name, value, local = (_filled(text, rest) for text in match.groups())
+        if local is not True and local not in (1, "true", "on"):
+            found.append(Setting(str(name).lower(), SET_CONFIG, (name, value)))
+    return found
+
+
+def _filled(text: str, params: Iterator[Any]) -> Any:
+    if text == "%s":
+        return next(params, None)
+    if text.startswith("'"):
+        return text[1:-1].replace("''", "'")
+    return text.lower() == "true"

@@ -1,0 +1,152 @@
+"""The options of pools, declared once: `DJWORKER["POOL"]`, Django's `OPTIONS["pool"]`, `DJWORKER["POOLS"][alias]`, in this order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from djworker.problems import ConfigError, Problem
+from djworker.resolve import did_you_mean
+
+# psycopg_pool's, which make no sense here: it is asked for functions, or has threads of its own.
+_PSYCOPG_POOL = frozenset(
+    {"check", "close_returns", "configure", "connection_class", "kwargs", "name", "num_workers", "open", "reconnect_failed"}
+    | {"reconnect_timeout", "reset"}
+)
+
+
+def _option(default: Any, kind: type, text: str, *, least: float = 0.0) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": text, "least": least})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """[worker] How the connections of one alias are pooled and leased. Times in seconds; sizes per worker process."""
+
+    lease: str = field(
+        default="transaction",
+        metadata={
+            "kind": str,
+            "choices": ("transaction", "request"),
+            "help": "For how long a request holds a connection: for a statement or transaction, or to its end.",
+        },
+    )
+    min_size: int = _option(0, int, "Connections that are kept open though idle.")
+    max_size: int = _option(10, int, "Connections of this worker, at most.", least=1)
+    timeout: float = _option(30.0, float, "Longest wait for a connection.")
+    max_waiting: int = _option(0, int, "Requests that may wait for a connection; above, they are refused. 0: any number.")
+    max_lifetime: float = _option(3600.0, float, "Age at which a connection is replaced, minus up to a tenth. 0: never.")
+    max_idle: float = _option(600.0, float, "Time after which an idle connection above min_size is closed. 0: never.")
+    check_after: float = _option(30.0, float, "Quiet time after which a connection is checked before it is used.")
+    strict: bool = field(
+        default=False,
+        metadata={
+            "kind": bool,
+            "help": "For development and CI: another connection for every statement, wiped on each return, so that hidden"
+            " dependence on a session fails here and not in production.",
+        },
+    )
+    pin_sql: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "kind": tuple,
+            "help": "Regular expressions; a statement in which one is found keeps its connection to the end of the request.",
+        },
+    )
+
+    def for_pool(self) -> dict[str, Any]:
+        """What `Pool` takes."""
+        names = ("min_size", "max_size", "timeout", "max_waiting", "max_lifetime", "max_idle", "check_after")
+        return {name: getattr(self, name) for name in names}
+
+
+_FIELDS = {item.name: item for item in fields(PoolOptions)}
+
+
+def resolve(alias: str, djworker: object, pool_option: object) -> PoolOptions:
+    """The options of one alias. djworker: `settings.DJWORKER`; pool_option: `OPTIONS["pool"]` of the alias.
+
+    Raises ConfigError that lists everything that is wrong.
+    """
+    problems: list[Problem] = []
+    given: dict[str, Any] = {}
+    for where, values in _layers(alias, djworker, pool_option):
+        if not isinstance(values, Mapping):
+            problems.append(Problem("E020", f"{where} is no dict", "write {'max_size': 10}"))
+            continue
+        given |= _read(where, values, problems)
+    if given.get("min_size", 0) > given.get("max_size", PoolOptions.__dataclass_fields__["max_size"].default):
+        text = f"the pool of {alias!r} has min_size={given['min_size']} above max_size"
+        problems.append(Problem("E023", text, "raise max_size or lower min_size"))
+    if any(problem.level == "error" for problem in problems):
+        raise ConfigError(problems)
+    return PoolOptions(**given)
+
+
+def _layers(alias: str, djworker: object, pool_option: object) -> Iterator[tuple[str, object]]:
+    ours: Mapping[str, Any] = djworker if isinstance(djworker, Mapping) else {}
+    if ours.get("POOL") is not None:
+        yield "settings.DJWORKER['POOL']", ours["POOL"]
+    if pool_option and pool_option is not True:
+        yield f"settings.DATABASES[{alias!r}]['OPTIONS']['pool']", pool_option
+    pools = ours.get("POOLS")
+    if pools is None:
+        return
+    if not isinstance(pools, Mapping):
+        yield "settings.DJWORKER['POOLS']", pools
+    elif alias in pools:
+        yield f"settings.DJWORKER['POOLS'][{alias!r}]", pools[alias]
+
+
+def _read(where: str, values: Mapping[Any, Any], problems: list[Problem]) -> dict[str, Any]:
+    found = {}
+    for key, value in values.items():
+        name = str(key).lower()
+        if name not in _FIELDS:
+            if name not in _PSYCOPG_POOL:
+                hint = did_you_mean(name, list(_FIELDS)) or f"known are {', '.join(_FIELDS)}"
+                problems.append(Problem("E021", f"{where} has an unknown key {key!r}", hint))
+        elif value is None:  # psycopg_pool's way to say "the default", or "as min_size"
+            continue
+        elif complaint := _complaint(name, value):
+            problems.append(Problem("E022", f"{where}[{key!r}] = {value!r}: {complaint[0]}", complaint[1]))
+        else:
+            found[name] = _value(name, value)
+    return found
+
+
+def _complaint(name: str, value: Any) -> tuple[str, str] | None:
+    metadata = _FIELDS[name].metadata
+    kind = metadata["kind"]
+    if kind is str:
+        return None if value in metadata["choices"] else ("not known", f"one of {', '.join(metadata['choices'])}")
+    if kind is bool:
+        return None if isinstance(value, bool) else ("neither True nor False", "write True or False")
+    if kind is tuple:
+        return _bad_pattern(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
+        return f"no {'whole ' if kind is int else ''}number", f"for example {_FIELDS[name].default}"
+    if not value >= metadata["least"]:
+        return f"below {metadata['least']:g}", f"at least {metadata['least']:g}; the default is {_FIELDS[name].default}"
+    return None
+
+
+def _bad_pattern(value: Any) -> tuple[str, str] | None:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        return "no list", "write ['my_function']"
+    for pattern in value:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            return f"{pattern!r} is no regular expression ({error})", "see the documentation of Python's re"
+    return None
+
+
+def _value(name: str, value: Any) -> Any:
+    kind = _FIELDS[name].metadata["kind"]
+    return tuple(value) if kind is tuple else kind(value)
+
+
+assert all(item.default is not MISSING for item in _FIELDS.values())
