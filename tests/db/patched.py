@@ -98,7 +98,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
     """Run the test there instead of here."""
     import pytest
 
-    wanted = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001  # pytest's own hook does the same
+    wanted = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
     module = pyfuncitem.module.__name__
     trouble = interpreter(module).call(module, pyfuncitem.originalname, arguments)
@@ -130,7 +130,7 @@ class Runner:
         """Call it; the traceback as text."""
         try:
             getattr(importlib.import_module(module), function)(**arguments)
-        except BaseException:  # a gevent.Timeout is none of Exception's
+        except BaseException:  # noqa: BLE001  # a gevent.Timeout is none of Exception's
             return traceback.format_exc()
         return ""
 

@@ -105,7 +105,7 @@ class Pipe:
             await self.proxy.hearing.wait()
             there, back = await asyncio.open_connection(*self.proxy.target)
             self.writers.append(back)
-            ways = [self.forward(reader, back, True), self.forward(there, writer, False)]
+            ways = [self.forward(reader, back, from_client=True), self.forward(there, writer, from_client=False)]
             await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
         except OSError:
             pass  # the server is down: the client sees its connection end, as through any proxy
@@ -114,7 +114,7 @@ class Pipe:
                 end.close()
             self.proxy.pipes.discard(self)
 
-    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, from_client: bool) -> None:
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool) -> None:
         """One direction. Latency keeps the order, and the bytes of one chunk together."""
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):

@@ -1,5 +1,7 @@
 """What both MySQL drivers share: killing an abandoned query, and reading the server's status word."""
 
+# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from djworker.db.drivers.base import CANCEL_TIMEOUT, Params
+from djworker.db.drivers.turns import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +39,7 @@ _RETRY = 0.05
 
 def is_fatal(code: object) -> bool:
     """Whether an error with this number ends the session: the client's own errors 2000-2999 do, and a few of the server's."""
-    return isinstance(code, int) and (2000 <= code < 3000 or code in FATAL_SERVER_ERRORS)  # noqa: PLR2004
+    return isinstance(code, int) and (2000 <= code < 3000 or code in FATAL_SERVER_ERRORS)
 
 
 def killer_params(params: Params) -> Params:
@@ -51,7 +54,7 @@ def kill_session(connect: Callable[[], Any], thread_id: int, error: type[Excepti
     MySQL has no cancel outside of a session, so for a moment there is one more than the pool's bound. It is KILL
     CONNECTION, because a KILL QUERY that comes too late would hit the next statement.
     """
-    with gevent.Timeout(CANCEL_TIMEOUT, False):  # noqa: FBT003  # gevent's way to say "silently"
+    with at_most(CANCEL_TIMEOUT):
         killer = _connect_patiently(connect, error)
         try:
             _kill(killer.cursor(), thread_id, error)
@@ -76,5 +79,5 @@ def _kill(cursor: Any, thread_id: int, error: type[Exception]) -> None:
     except error as gone:
         if gone.args[:1] != (ER_NO_SUCH_THREAD,):
             raise
-    while cursor.execute(f"SELECT 1 FROM information_schema.processlist WHERE id = {thread_id:d}"):
+    while cursor.execute(f"SELECT 1 FROM information_schema.processlist WHERE id = {thread_id:d}"):  # noqa: S608  # a number
         gevent.sleep(_POLL)

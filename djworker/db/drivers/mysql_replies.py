@@ -20,7 +20,7 @@ TLS_FULL_RECORD = 1 << 14  # RFC 8446, section 5.1: plaintext of a record
 
 def is_whole(view: memoryview) -> bool:
     """Whether `view`, what can be read without waiting, holds a command's complete answer."""
-    if view[:2] == TLS_APPLICATION_DATA:
+    if bytes(view[:2]) == TLS_APPLICATION_DATA:
         return _is_whole_tls(view)
     if len(view) <= HEADER:
         return False
@@ -32,11 +32,11 @@ def is_whole(view: memoryview) -> bool:
 
 def _ends_rows(view: memoryview, columns: int) -> bool:
     size = len(view)
-    tail = view[-EOF_PACKET:]
+    tail = bytes(view[-EOF_PACKET:])
     if size >= EOF_PACKET and tail[:3] == b"\x05\0\0" and tail[HEADER] == EOF:
         # The packet after the column definitions looks the same, but for its number: 1 is the count, then the columns.
         return tail[3] != (columns + 2) & 0xFF
-    tail = view[-END_PACKET:]
+    tail = bytes(view[-END_PACKET:])
     return size >= END_PACKET and tail[:3] == b"\x07\0\0" and tail[HEADER] == EOF
 
 

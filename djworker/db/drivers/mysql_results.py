@@ -1,12 +1,12 @@
 """Result sets of mysqlclient that are too large, or too slow, to be handled in one go."""
 
+# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import gevent
-
-from djworker.db.drivers import offload
+from djworker.db.drivers.turns import give_way
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -47,7 +47,7 @@ class Rows:
             found.extend(portion)
             if len(portion) < ROWS_AT_ONCE:
                 break
-            gevent.sleep(0)
+            give_way()
         return tuple(found)
 
 

@@ -1,5 +1,7 @@
 """mysqlclient made green: send, wait in the hub, and read where reading cannot block; the rest in native threads."""
 
+# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
+
 from __future__ import annotations
 
 import _socket
@@ -25,7 +27,7 @@ LOOK_AT = 64 * 1024
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
-class GreenConnection(Connection):
+class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
     """[worker] A mysqlclient connection that waits in the hub.
 
     mysqlclient has `send_query` and `read_query_result` apart, and between them the answer can be awaited. Every other

@@ -1,8 +1,10 @@
 """Native threads for the few calls of client libraries that cannot be made to wait in the hub."""
 
+# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from gevent import get_hub
 from gevent.threadpool import ThreadPool
@@ -38,11 +40,10 @@ class Job(Generic[R]):
 
     def get(self) -> R:
         """Wait in the hub; the result, or what the call raised."""
-        value, error = self._outcome.get()
-        if error is not None:
-            raise error
-        result: R = value
-        return result
+        outcome = cast("_Outcome[R]", self._outcome.get())
+        if outcome.error is not None:
+            raise outcome.error
+        return cast("R", outcome.value)
 
     def wait(self) -> None:
         """Wait in the hub for the end, whatever it is."""
@@ -52,18 +53,22 @@ class Job(Generic[R]):
         """When the call has succeeded, now or later, do this with its result, in a native thread too."""
 
         def dispose(outcome: Any) -> None:
-            value, error = outcome.value
-            if error is None:
-                Job(consume, value)
+            if outcome.value.error is None:
+                Job(consume, outcome.value.value)
 
         self._outcome.rawlink(dispose)
 
 
-def _outcome(function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[R | None, Any]:
+class _Outcome(NamedTuple, Generic[R]):
+    value: R | None
+    error: BaseException | None
+
+
+def _outcome(function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outcome[R]:
     try:
-        return function(*args, **kwargs), None
+        return _Outcome(function(*args, **kwargs), None)
     except BaseException as error:  # noqa: BLE001  # raised again in the greenlet that waits for it
-        return None, error
+        return _Outcome(None, error)
 
 
 def apply(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

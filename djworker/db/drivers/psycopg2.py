@@ -1,5 +1,7 @@
 """psycopg2, made green by psycogreen, with a connect time-out and a server-side cancel beside it."""
 
+# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
+
 from __future__ import annotations
 
 import ctypes
@@ -18,6 +20,7 @@ from psycopg2 import extensions
 from djworker.db.drivers import offload
 from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
 from djworker.db.drivers.sockets import cut_loose, read_to_end, until_gone
+from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import Watch
 
 ACTIVE = extensions.TRANSACTION_STATUS_ACTIVE
@@ -31,7 +34,7 @@ def install() -> None:
 
 
 def wait_callback(conn: extensions.connection) -> None:
-    """psycogreen's wait, which leaves us the means to stop the query when the greenlet is killed in it.
+    """Psycogreen's wait, which leaves us the means to stop the query when the greenlet is killed in it.
 
     psycopg2 closes the connection when its callback raises. The server does not notice while it works, and the key to
     stop it would be gone.
@@ -103,8 +106,10 @@ class Psycopg2Driver(Driver[GreenConnection]):
                 conn: GreenConnection = psycopg2.connect(**_resolved(wanted))
         except gevent.Timeout as overrun:
             if overrun is not limit:
-                raise
+                raise overrun.with_traceback(None)  # noqa: B904  # its frames would keep the half-made connection open
             raise psycopg2.OperationalError(f"connection timeout expired: no answer in {seconds:g} s") from None
+        except BaseException as error:  # noqa: BLE001  # raised again at once
+            raise error.with_traceback(None)  # noqa: B904  # likewise
         return conn
 
     def close(self, conn: GreenConnection) -> None:
@@ -148,7 +153,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
             conn.abandon()
         abandoned = conn.abandoned
         if abandoned is not None:
-            with gevent.Timeout(CANCEL_TIMEOUT, False):  # noqa: FBT003
+            with at_most(CANCEL_TIMEOUT):
                 offload.apply(abandoned.cancel)
             # With our good-bye already sent, the backend ends when it has stopped the query.
             if conn.closed:
@@ -159,6 +164,8 @@ class Psycopg2Driver(Driver[GreenConnection]):
         conn.rollback()
         conn.autocommit = True
         with conn.cursor() as cursor:
+            if self.in_transaction(conn):  # by a BEGIN of the application's, which psycopg2 does not know of
+                cursor.execute("ROLLBACK")
             cursor.execute("DISCARD ALL")
         if not (conn.get_parameter_status("DateStyle") or "").startswith("ISO"):
             conn.reset()

@@ -1,11 +1,12 @@
 """psycopg 3, waiting in gevent's hub on a watcher that belongs to the connection."""
 
+# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
+
 from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import gevent
 import psycopg
 from psycopg import capabilities, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
@@ -13,6 +14,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from djworker.db.drivers import offload
 from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
 from djworker.db.drivers.sockets import cut_loose, until_gone
+from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import READ, Watch
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class GreenConnection(psycopg.Connection[Any]):
         try:
             events: Any = next(gen)
             while True:
-                events = gen.send(wait(events))  # type: ignore[arg-type]  # the same bits
+                events = gen.send(wait(events))
         except StopIteration as done:
             return done.value
 
@@ -65,14 +67,19 @@ class Psycopg3Driver(Driver[GreenConnection]):
     error = psycopg.Error
 
     def blocks_hub(self) -> str:
-        """psycopg chooses its wait functions when it is imported."""
-        if waiting.wait is getattr(waiting, "wait_c", None) or "gevent" not in waiting.DefaultSelector.__module__:
+        """Psycopg chooses its wait functions when it is imported."""
+        selector = waiting.DefaultSelector  # type: ignore[attr-defined]  # imported there, and not exported
+        if waiting.wait is getattr(waiting, "wait_c", None) or "gevent" not in selector.__module__:
             return "psycopg was imported before gevent patched the standard library"
         return ""
 
     def connect(self, params: Params) -> GreenConnection:
         """Names are resolved and every address is tried in the hub, each within `connect_timeout` (default 10 s)."""
-        return GreenConnection.connect(**{"connect_timeout": CONNECT_TIMEOUT, **params})
+        try:
+            return GreenConnection.connect(**{"connect_timeout": CONNECT_TIMEOUT, **params})
+        except BaseException as error:  # noqa: BLE001  # raised again at once
+            # A killed greenlet is often kept with its exception, whose frames would keep the half-made connection open.
+            raise error.with_traceback(None)  # noqa: B904
 
     def close(self, conn: GreenConnection) -> None:
         """See `Driver`."""
@@ -100,7 +107,7 @@ class Psycopg3Driver(Driver[GreenConnection]):
 
     def cancel(self, conn: GreenConnection) -> None:
         """Ask on a second line, as PostgreSQL wants it, then read what was left unread."""
-        with suppress(psycopg.errors.CancellationTimeout), gevent.Timeout(CANCEL_TIMEOUT, False):  # noqa: FBT003
+        with suppress(psycopg.errors.CancellationTimeout), at_most(CANCEL_TIMEOUT):
             if capabilities.has_cancel_safe():
                 conn.cancel_safe(timeout=CANCEL_TIMEOUT)
             else:

@@ -10,6 +10,8 @@ import gevent
 from gevent import get_hub, socket
 from gevent.monkey import get_original
 
+from djworker.db.drivers.turns import at_most
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -35,7 +37,7 @@ def cut_loose(fd: int) -> None:
 
 def read_to_end(line: socket.socket, seconds: float) -> None:
     """Throw away what comes until the other side closes, or the time is up."""
-    with suppress(OSError), gevent.Timeout(seconds, False):  # noqa: FBT003  # gevent's way to say "silently"
+    with suppress(OSError), at_most(seconds):
         while line.recv(4096):
             pass
 

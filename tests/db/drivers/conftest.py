@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -23,32 +23,32 @@ def _target(request: pytest.FixtureRequest, name: str) -> Target:
 
 
 @pytest.fixture(params=list(DRIVERS))
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+def target(request: pytest.FixtureRequest) -> Target:
     """Every driver that talks with a server."""
-    yield _target(request, request.param)
+    return _target(request, request.param)
 
 
 @pytest.fixture(params=[name for name in DRIVERS if DRIVERS[name].dialect == "postgres"])
-def postgres_target(request: pytest.FixtureRequest) -> Iterator[Target]:
+def postgres_target(request: pytest.FixtureRequest) -> Target:
     """Both PostgreSQL drivers."""
-    yield _target(request, request.param)
+    return _target(request, request.param)
 
 
 @pytest.fixture(params=[name for name in DRIVERS if DRIVERS[name].dialect == "mysql"])
-def mysql_target(request: pytest.FixtureRequest) -> Iterator[Target]:
+def mysql_target(request: pytest.FixtureRequest) -> Target:
     """Both MySQL drivers."""
-    yield _target(request, request.param)
+    return _target(request, request.param)
 
 
 @pytest.fixture
 def psycopg3(request: pytest.FixtureRequest) -> Target:
-    """psycopg 3 alone."""
+    """Only psycopg 3."""
     return _target(request, "psycopg3")
 
 
 @pytest.fixture
 def mysqlclient(request: pytest.FixtureRequest) -> Target:
-    """mysqlclient alone."""
+    """Only mysqlclient."""
     return _target(request, "mysqlclient")
 
 

@@ -40,7 +40,7 @@ class Target:
 
     @property
     def dialect(self) -> str:
-        """postgres or mysql."""
+        """What it speaks: postgres or mysql."""
         return DRIVERS[self.name].dialect
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -97,10 +98,8 @@ def test_cancel_without_a_network_ends(target: Target) -> None:
     conn = killed_in_query(target, target.sleep_sql(3))
     target.proxy.stop()
     with gevent.Timeout(15):
-        try:
+        with suppress(driver.error):
             driver.cancel(conn)
-        except driver.error:
-            pass
         driver.close(conn)
     assert driver.is_broken(conn)
 
@@ -199,7 +198,9 @@ def test_reset_forgets_the_session(target: Target) -> None:
     if target.dialect == "postgres":
         run(conn, "SET application_name = 'mine'")
         run(conn, "SELECT pg_advisory_lock(7)")
-        state = "SELECT current_setting('application_name'), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')"
+        state = (
+            "SELECT current_setting('application_name'), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')"
+        )
         clean = ("", 0)
     else:
         run(conn, "SET @mine = 1")

@@ -57,7 +57,8 @@ def account(*names: str) -> str:
 class DatabaseServer(ABC):
     """One server of our own. A context manager: `with PostgresServer() as server: server.url("shop")`.
 
-    Two users exist: `app` (password `secret`, may create databases, no superuser, so limits bind it) and an administrator that only this class uses.
+    Two users exist: `app` (password `secret`, may create databases, no superuser, so limits bind it), and an
+    administrator that only this class uses.
     """
 
     scheme: str
@@ -171,7 +172,7 @@ class DatabaseServer(ABC):
             raise ServerUnavailable(f"{command[0]} failed ({status}):\n{log.read_text(errors='replace')[-4000:]}")
 
     def answers(self) -> bool:
-        """Does the administrator get in?"""
+        """Whether the administrator gets in."""
         with contextlib.suppress(Exception):
             self.execute("SELECT 1")
             return True
@@ -218,7 +219,9 @@ class DatabaseServer(ABC):
         self.terminate_backends(name)
         self.execute(f"DROP DATABASE IF EXISTS {name}")
 
-    def url(self, dbname: str, *, host: str = "", port: int = 0, user: str = "", password: str = "", **query: str) -> str:
+    def url(
+        self, dbname: str, *, host: str = "", port: int = 0, user: str = "", password: str = "", **query: str
+    ) -> str:
         """A DATABASE_URL; `host` and `port` lead through a proxy, `query` becomes Django's OPTIONS."""
         name, secret = user or self.user, quote(password or self.password, safe="")
         options = f"?{urlencode(query)}" if query else ""

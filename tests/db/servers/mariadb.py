@@ -73,7 +73,10 @@ class MariaDBServer(DatabaseServer):
             "character_set_server": "utf8mb4",
             **self.settings,
         }
-        flags = [f"--{name.replace('_', '-')}={value}" if value else f"--{name.replace('_', '-')}" for name, value in settings.items()]
+        flags = [
+            f"--{name.replace('_', '-')}={value}" if value else f"--{name.replace('_', '-')}"
+            for name, value in settings.items()
+        ]
         return [program("mariadbd", "mysqld"), "--no-defaults", *flags]
 
     def _prepare(self) -> None:
@@ -107,7 +110,10 @@ class MariaDBServer(DatabaseServer):
         return len(self._clients(dbname))
 
     def activity(self, dbname: str = "") -> list[tuple[int, str, str]]:
-        return [(thread, "idle" if command == "Sleep" else "active", info or "") for thread, command, info in self._clients(dbname)]
+        return [
+            (thread, "idle" if command == "Sleep" else "active", info or "")
+            for thread, command, info in self._clients(dbname)
+        ]
 
     def terminate_backends(self, dbname: str = "") -> int:
         import pymysql

@@ -17,7 +17,13 @@ local all postgres trust
 host all all 127.0.0.1/32 scram-sha-256
 """
 # Durability is not what these tests are about, and fsync is what makes them slow.
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "32MB"}
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "32MB",
+}
 
 
 @functools.cache

@@ -1,0 +1,296 @@
+"""SQLite in a worker: WAL, and writers that queue in the hub instead of stopping it on the busy time-out."""
+
+from __future__ import annotations
+
+# ruff: noqa: ANN401  # cursors take whatever SQLite takes
+import functools
+import os
+import re
+import sqlite3
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent import get_hub
+
+from djworker.db.drivers.base import Driver, Params
+from djworker.db.drivers.sqlite_queue import WriteQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BUSY_TIMEOUT = 5.0  # seconds; the default of Python's sqlite3
+BUSY = 5  # primary result code SQLITE_BUSY
+BUSY_SNAPSHOT = 517  # the transaction has read what another has changed since: no wait helps, only a rollback
+_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05)  # seconds between attempts while another process writes
+
+_LEAD = re.compile(r"(?:\s+|--[^\n]*|/\*.*?\*/|\()*(\w+)(?:\s+(IMMEDIATE|EXCLUSIVE))?", re.IGNORECASE | re.DOTALL)
+_READING = frozenset(
+    {"SELECT", "VALUES", "EXPLAIN", "PRAGMA", "COMMIT", "END", "ROLLBACK", "RELEASE", "SAVEPOINT", "ATTACH", "DETACH"}
+)
+_WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
+_RETURNING = re.compile(r"\bRETURNING\b", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=2048)
+def writes(sql: str) -> bool:
+    """Whether the statement wants the write lock. In doubt it does: that costs a place in the queue, nothing more."""
+    found = _LEAD.match(sql)
+    word = found[1].upper() if found else ""
+    if word == "BEGIN":
+        return bool(found and found[2])
+    if word == "WITH":
+        return bool(_WRITING.search(sql))
+    return word not in _READING
+
+
+@functools.lru_cache(maxsize=2048)
+def returns_rows(sql: str) -> bool:
+    """Whether a writing statement has rows: until they are read it is not finished, and holds its lock."""
+    return writes(sql) and bool(_RETURNING.search(sql))
+
+
+class GreenCursor(sqlite3.Cursor):
+    """[worker] A cursor whose writing statements wait for their turn."""
+
+    connection: GreenConnection
+    _rows: Iterator[Any] | None = None
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        """As sqlite3's."""
+        self._rows = None
+        result = self.connection.take_turn(sql, super().execute, sql, *args)
+        if returns_rows(sql) and self.connection.isolation_level is None:
+            self._rows = iter(super().fetchall())
+            self.connection.settle()
+        return result
+
+    def executemany(self, sql: str, *args: Any) -> Any:
+        """As sqlite3's, but all or nothing: half a batch cannot be tried again."""
+        self._rows = None
+        if self.connection.in_transaction:
+            return self.connection.take_turn(sql, super().executemany, sql, *args)
+        with self.connection.batch():
+            return super().executemany(sql, *args)
+
+    def executescript(self, sql_script: str) -> Any:
+        """As sqlite3's, in one turn."""
+        return self.connection.take_turn("SCRIPT", super().executescript, sql_script)
+
+    def fetchone(self) -> Any:
+        """As sqlite3's."""
+        return super().fetchone() if self._rows is None else next(self._rows, None)
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        """As sqlite3's."""
+        if self._rows is None:
+            return super().fetchmany(self.arraysize if size is None else size)
+        return [row for _, row in zip(range(self.arraysize if size is None else size), self._rows, strict=False)]
+
+    def fetchall(self) -> Any:
+        """As sqlite3's."""
+        return super().fetchall() if self._rows is None else list(self._rows)
+
+    def __next__(self) -> Any:
+        return super().__next__() if self._rows is None else next(self._rows)
+
+
+@functools.cache
+def green(factory: type[sqlite3.Cursor]) -> type[GreenCursor]:
+    """Django's cursor class, or another's, with our turn-taking around it."""
+    if issubclass(factory, GreenCursor):
+        return factory
+    if factory is sqlite3.Cursor:
+        return GreenCursor
+    return type(f"Green{factory.__name__}", (GreenCursor, factory), {})
+
+
+class GreenConnection(sqlite3.Connection):
+    """[worker] A SQLite connection that has a place in its file's write queue.
+
+    The lock is taken before a statement that may write, and given back when no transaction is open any more. SQLite's
+    own lock is then free, unless another process holds it: for that there is a retry that lets the hub run.
+    """
+
+    closed = False
+    _queue: WriteQueue | None = None
+
+    def __init__(self, database: Any, timeout: float = BUSY_TIMEOUT, **options: Any) -> None:
+        super().__init__(database, timeout=0, **options)
+        self.patience = timeout
+
+    def join_queue(self) -> None:
+        """Find the queue of the database's file; a database in memory has none."""
+        path = self.execute("PRAGMA database_list").fetchone()[2]
+        if path:
+            status = os.stat(path)
+            self._queue = WriteQueue.of(get_hub(), status.st_dev, status.st_ino)
+
+    def cursor(self, factory: type[sqlite3.Cursor] | None = None) -> Any:  # type: ignore[override]
+        """As sqlite3's."""
+        return super().cursor(green(factory or GreenCursor))
+
+    def execute(self, *args: Any) -> Any:
+        """As sqlite3's, whose own makes its cursor without asking `cursor()`."""
+        return self.cursor().execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        """Likewise."""
+        return self.cursor().executemany(*args)
+
+    def executescript(self, *args: Any) -> Any:
+        """Likewise."""
+        return self.cursor().executescript(*args)
+
+    def take_turn(self, sql: str, call: Callable[..., Any], *args: Any) -> Any:
+        """Make the call, when its turn has come."""
+        deadline = time.monotonic() + self.patience
+        if self._queue is not None and writes(sql):
+            self._queue.acquire(self, self.patience)
+        try:
+            return self._try(deadline, call, *args)
+        finally:
+            self.settle()
+
+    @staticmethod
+    def _try(deadline: float, call: Callable[..., Any], *args: Any) -> Any:
+        attempt = 0
+        while True:
+            try:
+                return call(*args)
+            except sqlite3.OperationalError as error:
+                code = getattr(error, "sqlite_errorcode", 0)
+                if code & 0xFF != BUSY or code == BUSY_SNAPSHOT or time.monotonic() > deadline:
+                    raise
+            gevent.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+            attempt += 1
+
+    def batch(self) -> _Batch:
+        """A transaction of its own around several statements; left open where Python's sqlite3 would leave it open."""
+        return _Batch(self)
+
+    def settle(self) -> None:
+        """Give the write lock back if no transaction needs it."""
+        if self._queue is not None and self._queue.holder is self and (self.closed or not self.in_transaction):
+            self._queue.release(self)
+
+    def commit(self) -> None:
+        """As sqlite3's."""
+        self.take_turn("COMMIT", super().commit)
+
+    def rollback(self) -> None:
+        """As sqlite3's."""
+        self.take_turn("ROLLBACK", super().rollback)
+
+    def close(self) -> None:
+        """As sqlite3's: what was not committed is gone."""
+        super().close()
+        self.closed = True
+        self.settle()
+
+    def __exit__(self, *exc: object) -> Any:
+        try:
+            return super().__exit__(kind, error, trace)
+        finally:
+            self.settle()
+
+
+class _Batch:
+    """[worker] `with` it: BEGIN IMMEDIATE, and COMMIT in autocommit mode."""
+
+    def __init__(self, conn: GreenConnection) -> None:
+        self._conn = conn
+
+    def __enter__(self) -> None:
+        self._conn.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._conn.rollback()
+        elif self._conn.isolation_level is None:
+            self._conn.commit()
+
+
+_forgotten: list[sqlite3.Connection] = []
+
+
+class SQLiteDriver(Driver[GreenConnection]):
+    """[worker] See `Driver`. Statements run in the hub's thread: see `docs/decisions` for the measurement behind it."""
+
+    name = "sqlite3"
+    error = sqlite3.Error
+
+    def connect(self, params: Params) -> GreenConnection:
+        """Open the file, in WAL mode if it can be. `timeout` is how long a writer waits for its turn."""
+        conn: GreenConnection = sqlite3.connect(**{**params, "factory": _factory(params.get("factory"))})
+        try:
+            conn.join_queue()
+            self._use_wal(conn)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    @staticmethod
+    def _use_wal(conn: GreenConnection) -> None:
+        if conn.execute("PRAGMA journal_mode").fetchone()[0] in ("wal", "memory"):
+            return
+        with suppress(sqlite3.OperationalError):  # a read-only file, or a file system without shared memory
+            conn.take_turn("WAL", lambda: conn.execute("PRAGMA journal_mode = WAL").fetchone())
+
+    def close(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        conn.close()
+
+    def check(self, conn: GreenConnection) -> None:
+        """A look into the file."""
+        conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+    def is_broken(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return conn.closed
+
+    def busy(self, conn: GreenConnection) -> bool:  # noqa: ARG002
+        """Never: a statement cannot be left half-way, and waiting for a turn is not a statement yet."""
+        return False
+
+    def cancel(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        conn.interrupt()
+
+    def reset(self, conn: GreenConnection) -> None:
+        """Always raises: pragmas, attached files and temporary tables stay. Discard the connection; a new one is cheap."""
+        conn.rollback()
+        raise sqlite3.NotSupportedError("a SQLite session cannot be reset, only replaced")
+
+    def forget(self, conn: GreenConnection) -> None:
+        """Never closed in the child: the last close of a file's connections removes its write-ahead log."""
+        conn.closed = True
+        _forgotten.append(conn)
+
+    def in_transaction(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return not conn.closed and conn.in_transaction
+
+    def autocommit(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return conn.isolation_level is None
+
+    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+        """As Django does it: `isolation_level`. Turning it on commits what is open."""
+        wanted: Any = None if value else ""
+        if conn.isolation_level != wanted:
+            conn.isolation_level = wanted
+            conn.settle()
+
+    def backend_id(self, conn: GreenConnection) -> int:
+        """There is no server; the object's own number."""
+        return id(conn)
+
+
+@functools.cache
+def _factory(wanted: type[sqlite3.Connection] | None) -> type[GreenConnection]:
+    if wanted is None or issubclass(GreenConnection, wanted):
+        return GreenConnection
+    return type(f"Green{wanted.__name__}", (GreenConnection, wanted), {})
