@@ -189,7 +189,7 @@ class GreenConnection(sqlite3.Connection):
         self.closed = True
         self.settle()
 
-    def __exit__(self, *exc: object) -> Any:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
         try:
             return super().__exit__(kind, error, trace)
         finally:

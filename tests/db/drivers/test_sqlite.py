@@ -252,3 +252,14 @@ def test_a_crowd_of_writers_and_readers(tmp_path: Path) -> None:
     assert run_(conn, "SELECT a FROM t ORDER BY a") == [(number,) for number in range(100)]
     eventually(lambda: conn._queue.holder is None, "nobody holds the lock")
     conn.close()
+
+
+def test_with_a_connection_commits_and_gives_the_turn_back(tmp_path: Path) -> None:
+    conn, other = connect(tmp_path), connect(tmp_path, timeout=0.05)
+    driver().set_autocommit(conn, False)
+    with conn:
+        run_(conn, "INSERT INTO t VALUES (1)")
+    run_(other, "INSERT INTO t VALUES (2)")
+    assert run_(other, "SELECT a FROM t") == [(1,), (2,)]
+    conn.close()
+    other.close()
