@@ -43,7 +43,8 @@ bench: packages $(VENV)/.stamp-dev ## Compare with other servers (ARGS=--help fo
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 tox: packages $(VENV)/.stamp-dev ## Run the unit and contract tests on each Python and Django that is here.
-	$(BIN)/tox run $(ARGS)
+	@# pyenv's Pythons are no commands until somebody chooses them.
+	PATH="$$PATH:$$(printf '%s:' $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.1[1-9]*/bin)" $(BIN)/tox run $(ARGS)
 
 docs: $(VENV)/.stamp-dev ## Build the documentation into docs/_build/html.
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning docs docs/_build/html
