@@ -1,7 +1,5 @@
 """What a driver is: the verbs of one client library that the pool and the lease need, in one shape for all of them."""
 
-# ruff: noqa: ANN401  # what client libraries hand around has no types
-
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

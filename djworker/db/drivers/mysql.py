@@ -1,7 +1,5 @@
 """What both MySQL drivers share: killing an abandoned query, and reading the server's status word."""
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

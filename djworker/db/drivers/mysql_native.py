@@ -4,8 +4,6 @@ mysqlclient gives out its `MYSQL*` in a capsule; the functions are found through
 library lacks one (`mariadb_get_infov` in Oracle's) the answer is None.
 """
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 import ctypes

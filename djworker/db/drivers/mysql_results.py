@@ -1,7 +1,5 @@
 """Result sets of mysqlclient that are too large, or too slow, to be handled in one go."""
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

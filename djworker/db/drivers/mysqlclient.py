@@ -1,7 +1,5 @@
 """mysqlclient made green: send, wait in the hub, and read where reading cannot block; the rest in native threads."""
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 import _socket

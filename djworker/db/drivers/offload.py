@@ -1,7 +1,5 @@
 """Native threads for the few calls of client libraries that cannot be made to wait in the hub."""
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast

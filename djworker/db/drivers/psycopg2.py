@@ -1,7 +1,5 @@
 """psycopg2, made green by psycogreen, with a connect time-out and a server-side cancel beside it."""
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 import ctypes

@@ -1,7 +1,5 @@
 """psycopg 3, waiting in gevent's hub on a watcher that belongs to the connection."""
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 from contextlib import suppress
@@ -91,7 +89,7 @@ class Psycopg3Driver(Driver[GreenConnection]):
 
     def check(self, conn: GreenConnection) -> None:
         """An empty query."""
-        conn.execute("")
+        conn.execute("", prepare=False)
         if not conn.autocommit:
             conn.rollback()
 
@@ -130,7 +128,8 @@ class Psycopg3Driver(Driver[GreenConnection]):
         """`DISCARD ALL`. It takes the prepared statements along; psycopg notices and prepares them again."""
         conn.rollback()
         conn.autocommit = True
-        conn.execute("DISCARD ALL")
+        # Never as a prepared statement, which it would be from the fifth time on: it would discard itself.
+        conn.execute("DISCARD ALL", prepare=False)
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

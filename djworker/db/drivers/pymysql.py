@@ -1,7 +1,5 @@
 """PyMySQL: green by gevent's sockets; a shared TLS context, a deadline for the handshake, and an end for killed queries."""
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 import functools

@@ -1,7 +1,5 @@
 """Waiting for a descriptor in gevent's hub, with watchers that are made once per connection."""
 
-# ruff: noqa: ANN401  # what client libraries and gevent hand around has no types
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
