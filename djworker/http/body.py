@@ -36,7 +36,7 @@ class Body(Protocol):
 
     @property
     def done(self) -> bool:
-        """Has its end been reached?"""
+        """The end has been reached."""
 
     @property
     def wanted(self) -> int:
@@ -60,7 +60,7 @@ class LengthBody:
 
     @property
     def done(self) -> bool:
-        """Has its end been reached?"""
+        """The end has been reached."""
         return self.left == 0
 
     @property
@@ -76,9 +76,9 @@ class LengthBody:
 
 
 class ChunkedBody:
-    """[worker] A body in chunks. Its trailers are checked and dropped: merged into the header, a client could add fields
-    that a proxy removed.
+    """[worker] A body in chunks.
 
+    Its trailers are checked and dropped: merged into the header, a client could add fields that a proxy removed.
     max_body: in bytes, 0 for no limit.
     """
 
@@ -99,7 +99,7 @@ class ChunkedBody:
     def take(self, inbox: Inbox) -> bytes:
         """Return the content of all chunks that are in the inbox. Raises ProtocolError."""
         parts: list[bytes] = []
-        while not self.done and len(inbox) and self._step(self, inbox, parts):
+        while not self.done and inbox.data and self._step(self, inbox, parts):
             pass
         return b"".join(parts)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import resource
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -14,6 +13,7 @@ from gevent import getcurrent
 from djworker.http.conversation import Connection
 from djworker.http.filewrapper import FileWrapper
 from djworker.http.inbox import HeadLimits
+from djworker.http.input import Input
 from djworker.http.permits import Permits
 from djworker.http.protocol import HeadParser
 from djworker.http.wire import Phase
@@ -89,20 +89,20 @@ class Site:
         self.base_environ = _base_environ(server_address)
         self.max_open = _descriptors() - RESERVED_DESCRIPTORS
         # Ordered sets. The idle ones are in order of their deadlines, because all have the same time.
-        self._idle: dict[Connection, None] = {}
-        self._busy: dict[Connection, None] = {}
+        self.idle_ones: dict[Connection, None] = {}
+        self.busy: dict[Connection, None] = {}
 
     # --- gauges
 
     @property
     def open(self) -> int:
         """Connections."""
-        return len(self._busy) + len(self._idle)
+        return len(self.busy) + len(self.idle_ones)
 
     @property
     def idle(self) -> int:
         """Kept connections without a request."""
-        return len(self._idle)
+        return len(self.idle_ones)
 
     @property
     def running(self) -> int:
@@ -125,7 +125,7 @@ class Site:
     def in_flight(self) -> list[InFlight]:
         """Return what is being served, oldest first. Safe in other threads: one step copies the set."""
         now = time.monotonic()
-        found = [connection.in_flight(now) for connection in list(self._busy)]
+        found = [connection.in_flight(now) for connection in list(self.busy)]
         return sorted(found, key=lambda item: -item.age)
 
     # --- connections
@@ -136,32 +136,20 @@ class Site:
         peer: its address, as accept() gave it.
         """
         connection = Connection(self, getattr(sock, "_sock", sock), peer, getcurrent())
-        self._busy[connection] = None
+        self.busy[connection] = None
         self.permits.take_fresh()
         if self.open > self.max_open:
             self._drop_oldest_idle(self.open - self.max_open)
         try:
             connection.serve()
         finally:
-            self._busy.pop(connection, None)
-            self._idle.pop(connection, None)
+            self.busy.pop(connection, None)
+            self.idle_ones.pop(connection, None)
             if connection.has_permit:
                 connection.has_permit = False
                 self.permits.release()
             connection.close()
             sock.close()
-
-    def park(self, connection: Connection) -> None:
-        """Count a connection as idle: its answer is out, its next request has not begun."""
-        del self._busy[connection]
-        self._idle[connection] = None
-        connection.has_permit = False
-        self.permits.release()
-
-    def unpark(self, connection: Connection) -> None:
-        """Count a connection as busy again. It has no permit yet."""
-        self._idle.pop(connection, None)
-        self._busy[connection] = None
 
     def patience(self, timeout: float) -> float:
         """Return the deadline of a peer that may take timeout seconds; less while draining."""
@@ -171,14 +159,18 @@ class Site:
 
     def sweep(self, now: float) -> None:
         """Expire what is over its deadline. now: time.monotonic(); to be called about every half second."""
-        for connection in self._busy:
+        for connection in self.busy:
             if connection.deadline <= now:
                 connection.expire()
-            elif connection.has_permit and connection.began + SLOW_HEAD < now and connection.phase in (Phase.HEAD, Phase.FRESH):
+            elif (
+                connection.has_permit
+                and connection.began + SLOW_HEAD < now
+                and connection.phase in (Phase.HEAD, Phase.FRESH)
+            ):
                 connection.has_permit = False
                 self.permits.release()
         expired = []
-        for connection in self._idle:
+        for connection in self.idle_ones:
             if connection.deadline > now:
                 break
             expired.append(connection)
@@ -188,23 +180,25 @@ class Site:
             self._drop_oldest_idle(self.open - self.max_open)
 
     def _drop_oldest_idle(self, count: int) -> None:
-        for connection in list(self._idle)[:count]:
+        for connection in list(self.idle_ones)[:count]:
             self._end_idle(connection, "too many open connections")
 
     def _end_idle(self, connection: Connection, reason: str) -> None:
-        del self._idle[connection]
-        self._busy[connection] = None
+        del self.idle_ones[connection]
+        self.busy[connection] = None
         connection.wake(reason)
 
     def drain(self) -> None:
         """Let every connection end: the idle ones within 2 s, the others after their answer."""
         self.draining = True
         now = time.monotonic()
-        for connection in self._idle:
+        for connection in self.idle_ones:
             connection.deadline = min(connection.deadline, now + LINGER)
-        for connection in self._busy:
+        for connection in self.busy:
             patience = LINGER if connection.phase in (Phase.FRESH, Phase.HEAD) else DRAINING_PATIENCE
-            connection.deadline = min(connection.deadline, now + patience) if connection.waits_for_peer() else connection.deadline
+            connection.deadline = (
+                min(connection.deadline, now + patience) if connection.waits_for_peer() else connection.deadline
+            )
 
 
 def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -227,7 +221,7 @@ def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401
         "REMOTE_PORT": "",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
-        "wsgi.input": None,
+        "wsgi.input": Input(),
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,

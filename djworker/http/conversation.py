@@ -14,28 +14,27 @@ from gevent import GreenletExit, sleep
 
 from djworker import log
 from djworker.http.body import ChunkedBody, LengthBody
-from djworker.http.inbox import Inbox
+from djworker.http.inbox import CR, END_OF_HEAD, Inbox
 from djworker.http.input import Input
-from djworker.http.protocol import ProtocolError, RequestHead
+from djworker.http.protocol import ProtocolError
 from djworker.http.response import error_response
+from djworker.http.upload import Upload
 from djworker.http.wire import NEVER, Phase, Wire
-from djworker.http.wsgi import BodyError, ClientGone, Exchange
+from djworker.http.wsgi import ClientGone, Exchange
 
 if TYPE_CHECKING:
-    from djworker.http.body import Body
     from djworker.http.connection import InFlight, Site
 
 __all__ = ["Connection"]
+
+# Looking a member up in its class costs as much as a call.
+FRESH, IDLE, RUNNING = Phase.FRESH, Phase.IDLE, Phase.RUNNING
 
 logger = logging.getLogger("djworker.http")
 now = time.monotonic
 
 # Bytes for one recv of heads. Pipelined requests beyond it wait in the kernel.
 READ_SIZE: Final = 65_536
-# Bytes per second that a body must bring on average, once body_timeout has passed (Apache's MinRate).
-MINIMUM_RATE: Final = 500
-# Bytes of a body that are thrown away to keep the connection, when the application did not read them.
-UNREAD_LIMIT: Final = 65_536
 # A closing connection reads on so that a peer, still sending, finds the answer and not a reset (RFC 9112 9.6).
 LINGER_BYTES: Final = 4 << 20
 LINGER_TIME: Final = 5.0
@@ -44,44 +43,33 @@ PERMIT_TIMEOUT: Final = 30.0
 # Bytes of a body of unknown length that are kept in memory; the rest goes to a temporary file.
 BUFFER_SIZE: Final = 1 << 19
 
-EMPTY_INPUT: Final = Input()
-
 
 class Connection(Wire):
     """[worker] A connection and its greenlet."""
 
     __slots__ = (
-        "_awaits_continue",
-        "_body",
-        "_failure",
+        "_gone",
         "_greenlet",
         "_inbox",
         "_peer",
         "_port",
-        "_received",
         "_site",
-        "_waited",
+        "_upload",
         "began",
         "exchange",
-        "gone",
         "has_permit",
     )
 
     def __init__(self, site: Site, sock: Any, peer: Any, greenlet: Any) -> None:  # noqa: ANN401
-        super().__init__(sock, site.patience)
+        super().__init__(sock, site.patience, site.write_timeout)
         self._site = site
         self._greenlet = greenlet
         self._inbox = Inbox()
         self._peer, self._port = (str(peer[0]), str(peer[1])) if isinstance(peer, tuple) else ("", "")
-        self._body: Body | None = None
-        # Why the request cannot be read to its end: the answer, whatever the application says.
-        self._failure: ProtocolError | None = None
-        self._awaits_continue = False
-        # Of the body: bytes that came, and seconds that they were waited for.
-        self._received = 0
-        self._waited = 0.0
+        self._upload: Upload | None = None
         self.exchange: Exchange | None = None
-        self.gone = False
+        # Nobody reads any more.
+        self._gone = False
         self.began = now()
         self.has_permit = True
         if isinstance(peer, tuple):
@@ -93,11 +81,7 @@ class Connection(Wire):
     def serve(self) -> None:
         """Serve to the end. Nothing is raised."""
         try:
-            while (head := self._next_head()) is not None:
-                if not self._serve_one(head):
-                    break
-        except ProtocolError as error:
-            self._refuse(error, None)
+            self._converse()
         except ClientGone:
             pass
         except GreenletExit:
@@ -106,16 +90,28 @@ class Connection(Wire):
             log.event(logger, logging.ERROR, "connection_failed", "connection failed", peer=self._peer, exc_info=True)
             self.forget_peer()
 
+    def _converse(self) -> None:
+        try:
+            while (head := self._next_head()) is not None:
+                if not self._serve_one(head):
+                    break
+        except ProtocolError as error:
+            self._refuse(error, None)
+
     def _next_head(self) -> bytes | None:
-        """Return the next request's head, None at the connection's end. Raises ProtocolError."""
+        """Wait for a request to begin, and return its head; None at the connection's end. Raises ProtocolError."""
         inbox = self._inbox
-        if not inbox:
-            data = self._first_bytes()
+        if inbox.data:
+            self._turn_pipelined()
+        else:
+            data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
+            end = data.find(END_OF_HEAD)
+            if end >= 0 and end == len(data) - 4 and data[0] != CR:
+                # Nearly every packet: one head as a whole, and nothing else.
+                return data
             if not data:
                 return None
             inbox.feed(data)
-        else:
-            self._turn_pipelined()
         head = inbox.take_head(self._site.head_limits)
         if head is None:
             head = self._rest_of_head()
@@ -123,29 +119,45 @@ class Connection(Wire):
             self._acquire()
         return head
 
-    def _first_bytes(self) -> bytes:
-        """Wait for a request to begin: a fresh connection in its place, a kept one parked."""
-        site = self._site
-        if self.phase is Phase.FRESH:
-            self.deadline = self.patience(site.header_timeout)
-            data = self.recv(READ_SIZE)
-            self.began = now()
-            return data
+    def _fresh_bytes(self) -> bytes:
+        """Receive on a new connection, which has a permit; nothing at its end."""
+        self.deadline = self.patience(self._site.header_timeout)
+        data = self.recv(READ_SIZE)
+        self.began = now()
+        return data
+
+    def _kept_bytes(self) -> bytes:
+        """Receive on a kept connection, which is parked until something comes; nothing at its end."""
+        site, permits = self._site, self._site.permits
         if site.draining or not site.keep_alive:
             return b""
-        self.phase = Phase.IDLE
+        del site.busy[self]
+        site.idle_ones[self] = None
+        self.phase = IDLE
         self.deadline = now() + site.keep_alive
-        site.park(self)
+        self.has_permit = False
+        permits.taken -= 1
+        if permits.queue:
+            permits.hand_out()
         try:
-            self.wait_readable()
+            self._wait(self._reader)
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
             data = self.recv(READ_SIZE)
+        except OSError:
+            data = b""
         finally:
-            site.unpark(self)
-        self.deadline = NEVER
+            self.deadline = NEVER
+            site.idle_ones.pop(self, None)
+            site.busy[self] = None
         self.began = now()
         if data:
-            self._acquire()
-        return data
+            if permits.queue or permits.taken >= permits.limit:
+                self._acquire()
+            else:
+                permits.taken += 1
+                self.has_permit = True
+        return data  # type: ignore[no-any-return]
 
     def _turn_pipelined(self) -> None:
         """Let others run before the next request that is already here."""
@@ -161,6 +173,7 @@ class Connection(Wire):
     def _acquire(self) -> None:
         permits = self._site.permits
         self.phase = Phase.QUEUED
+        self.deadline = NEVER
         if not permits.acquire(PERMIT_TIMEOUT):
             raise ProtocolError(503, "no permit became free")
         self.has_permit = True
@@ -187,45 +200,53 @@ class Connection(Wire):
     def _serve_one(self, head: bytes) -> bool:
         """Answer a request; say whether another can follow."""
         site = self._site
-        self.phase = Phase.RUNNING
+        self.phase = RUNNING
         self.deadline = NEVER
         environ = site.base_environ.copy()
         environ["REMOTE_ADDR"] = self._peer
         environ["REMOTE_PORT"] = self._port
+        exchange = self.exchange = Exchange(environ, self, self.began)
         try:
-            request = site.parser.parse(head, environ)
+            site.parser.parse(head, environ, exchange)
         except ProtocolError as error:
-            self._refuse(error, environ)
+            self._refuse(error, exchange)
             return False
-        exchange = self.exchange = Exchange(request, environ, self, self.began)
-        if request.length or request.chunked:
-            self._begin_body(request)
-            stream = environ["wsgi.input"] = Input(self._pull)
-        else:
-            stream = environ["wsgi.input"] = EMPTY_INPUT
         try:
-            if request.chunked and site.buffer_chunked:
-                Context().run(self._run_buffered, exchange)
+            if exchange.length or exchange.chunked:
+                self._run_with_body(exchange)
             else:
-                Context().run(exchange.run, site.app if request.target != "*" else server_options)
+                Context().run(exchange.run, site.app if exchange.target != "*" else server_options)
         except BaseException as error:  # noqa: BLE001  (whatever the application raises, GreenletExit and Timeout too)
             self._failed(exchange, error)
         site.total += 1
-        if stream is not EMPTY_INPUT:
-            stream.end()
         if site.access is not None or exchange.error:
             self._report(exchange)
         self.exchange = None
-        if exchange.persists and (self._body is None or self._skip_unread()):
+        if exchange.persists and (self._upload is None or self._upload.skip()):
+            self._upload = None
             return True
         self._end()
         return False
 
-    def _run_buffered(self, exchange: Exchange) -> None:
+    def _run_with_body(self, exchange: Exchange) -> None:
+        site = self._site
+        body = ChunkedBody(site.config.limit_request_body) if exchange.chunked else LengthBody(exchange.length)
+        upload = Upload(body, self, self._inbox, timeout=site.body_timeout, expects=exchange.expects)
+        self._upload = upload
+        if exchange.chunked and site.buffer_chunked:
+            Context().run(self._run_buffered, exchange, upload)
+            return
+        stream = exchange.environ["wsgi.input"] = Input(upload.pull)
+        try:
+            Context().run(exchange.run, site.app)
+        finally:
+            stream.end()
+
+    def _run_buffered(self, exchange: Exchange, upload: Upload) -> None:
         """Run a request whose body has no length once all of it is here. RFC 9112 7.1.3 says what then changes."""
         environ = exchange.environ
         with tempfile.SpooledTemporaryFile(BUFFER_SIZE) as body:
-            while block := self._pull():
+            while block := upload.pull():
                 body.write(block)
             environ["CONTENT_LENGTH"] = str(body.tell())
             del environ["HTTP_TRANSFER_ENCODING"]
@@ -240,8 +261,8 @@ class Connection(Wire):
                 logging.ERROR,
                 "response_broken",
                 exchange.error,
-                method=exchange.head.method,
-                url=exchange.head.target,
+                method=exchange.method,
+                url=exchange.target,
             )
         if self._site.access is not None:
             exchange.finished = now()
@@ -249,23 +270,24 @@ class Connection(Wire):
 
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         """Answer in the application's place, or cut the answer that it began."""
+        upload = self._upload
         exchange.persists = exchange.persists and exchange.complete
-        if isinstance(error, GreenletExit) or self.gone or self.cut_for == WRITE_TIMEOUT:
+        if isinstance(error, (GreenletExit, ClientGone)) or self.cut_for == WRITE_TIMEOUT or (upload and upload.gone):
+            # Nobody to answer, and not the application's fault.
+            exchange.persists = False
+            self._gone = True
             self.forget_peer()
             return
-        if self._failure is not None and not exchange.head_sent:
-            self._answer(exchange, self._failure.status)
-            return
-        if isinstance(error, ClientGone):
-            self.gone = True
+        if upload is not None and upload.failure is not None and not exchange.head_sent:
+            self._answer(exchange, upload.failure.status)
             return
         log.event(
             logger,
             logging.ERROR,
             "request_failed",
-            f"{exchange.head.method} {exchange.head.target} failed",
-            method=exchange.head.method,
-            url=exchange.head.target,
+            f"{exchange.method} {exchange.target} failed",
+            method=exchange.method,
+            url=exchange.target,
             peer=self._peer,
             exc_info=(type(error), error, error.__traceback__),
         )
@@ -281,15 +303,13 @@ class Connection(Wire):
         exchange.head_sent = exchange.complete = True
         exchange.persists = False
         with contextlib.suppress(ClientGone):
-            self.write(error_response(status, body=exchange.head.method != "HEAD"), self._site.write_timeout)
+            self.send(error_response(status, body=exchange.method != "HEAD"))
 
-    def _refuse(self, error: ProtocolError, environ: dict[str, Any] | None) -> None:
+    def _refuse(self, error: ProtocolError, exchange: Exchange | None) -> None:
         """Answer what is no request that could be served, and end the connection."""
-        environ = environ if environ is not None else self._site.base_environ.copy()
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self._peer, self._port
-        request = RequestHead(environ["REQUEST_METHOD"] or "-", environ["RAW_URI"] or "-", 1)
-        exchange = Exchange(request, environ, self, self.began)
-        exchange.headers = []
+        if exchange is None:
+            exchange = Exchange({"REMOTE_ADDR": self._peer, "REMOTE_PORT": self._port}, self, self.began)
+        exchange.error = error.reason
         self._answer(exchange, error.status)
         log.event(
             logger,
@@ -302,99 +322,23 @@ class Connection(Wire):
         if self._site.access is not None:
             exchange.finished = now()
             self._site.access(exchange)
+        self.exchange = None
         self._end(hears_more=True)
-
-    # --- the request's body
-
-    def _begin_body(self, request: RequestHead) -> None:
-        self._body = ChunkedBody(self._site.config.limit_request_body) if request.chunked else LengthBody(request.length)
-        self._awaits_continue = request.expects
-        self._received = 0
-        self._waited = 0.0
-
-    def _pull(self) -> bytes:
-        """Return the next piece of the body, nothing at its end. Raises BodyError."""
-        body = self._body
-        if body is None:
-            return b""
-        while True:
-            try:
-                data = body.take(self._inbox) if self._inbox else b""
-            except ProtocolError as error:
-                self._failure = error
-                raise BodyError(error.reason) from error
-            if data or body.done:
-                self._received += len(data)
-                return data
-            self._receive_body(body.wanted)
-
-    def _receive_body(self, size: int) -> None:
-        if self._failure is not None or self.gone:
-            raise BodyError("the body is incomplete")
-        if self._awaits_continue:
-            self._awaits_continue = False
-            if self.exchange is not None and not self.exchange.head_sent:
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n", self._site.write_timeout)
-        timeout = self._site.body_timeout
-        began = now()
-        allowed = timeout + self._received / MINIMUM_RATE - self._waited
-        phase, self.phase = self.phase, Phase.BODY
-        self.deadline = self.patience(min(timeout, allowed))
-        data = self.recv(size)
-        self.phase, self.deadline = phase, NEVER
-        self._waited += now() - began
-        if data:
-            self._inbox.feed(data)
-        elif self.cut_for:
-            self._failure = ProtocolError(408, self.cut_for)
-            raise BodyError(self.cut_for)
-        else:
-            self.gone = True
-            raise BodyError("the client ended the connection within the body")
-
-    def _skip_unread(self) -> bool:
-        """Read what the application left of the body; say whether its end was reached within bounds."""
-        skipped = 0
-        body = self._body
-        while body is not None and not body.done:
-            if self._awaits_continue or skipped > UNREAD_LIMIT:
-                return False
-            try:
-                skipped += len(self._pull())
-            except BodyError:
-                return False
-        self._body = None
-        return True
 
     # --- Sink, for the exchange
 
-    def send(self, data: bytes) -> None:
-        """Send all of it."""
-        self.write(data, self._site.write_timeout)
-
-    def send_file(self, head: bytes, file: int, offset: int, count: int) -> int:
-        """Send a head and a part of a file."""
-        return self.write_file(head, file, offset, count, self._site.write_timeout)
-
     def may_persist(self) -> bool:
         """Can another request follow? Raises BodyError where this one turned out to be none."""
-        if self._failure is not None:
-            raise BodyError(self._failure.reason)
-        body = self._body
-        if body is not None and not body.done:
-            left = body.left
-            if self.gone or self._awaits_continue or (left is not None and left - len(self._inbox) > UNREAD_LIMIT):
-                return False
-        return not self._site.draining
+        return not self._site.draining and (self._upload is None or self._upload.may_persist())
 
     # --- ends
 
     def _end(self, *, hears_more: bool = False) -> None:
         """End the connection after its last answer; read on for a while if the peer may still be sending."""
-        if self.gone or self.cut_for:
+        if self._gone:
             return
-        unread = self._body is not None and not self._body.done
-        if not (hears_more or unread or self._inbox) or not self.end_writing():
+        unread = self._upload is not None and not self._upload.done
+        if not (hears_more or unread or self._inbox.data) or not self.end_writing():
             return
         if self.has_permit:
             self.has_permit = False
@@ -406,7 +350,7 @@ class Connection(Wire):
             heard += len(data)
 
     def waits_for_peer(self) -> bool:
-        """Is there a deadline, because the peer has to do something?"""
+        """Say whether there is a deadline, because the peer has to do something."""
         return self.deadline != NEVER
 
     def expire(self) -> None:
@@ -426,7 +370,7 @@ class Connection(Wire):
         from djworker.http.connection import InFlight  # noqa: PLC0415
 
         exchange = self.exchange
-        method, url = (exchange.head.method, exchange.head.target) if exchange is not None else ("-", "-")
+        method, url = (exchange.method, exchange.target) if exchange is not None else ("-", "-")
         peer = f"{self._peer}:{self._port}" if self._peer else "unix"
         return InFlight(method, url, peer, at - self.began, self._greenlet, self.phase.value)
 

@@ -34,10 +34,8 @@ class FileWrapper:
 
         Asks who reads, not who has a fileno(): a GzipFile has one too, and what is behind it is not what it gives.
         """
-        owner = getattr(getattr(self.file, "read", None), "__self__", None)
-        if type(owner) not in PLAIN:
-            return None
-        if type(owner) is not io.FileIO and type(owner.raw) is not io.FileIO:
+        owner: Any = getattr(getattr(self.file, "read", None), "__self__", None)
+        if type(owner) not in PLAIN or type(getattr(owner, "raw", owner)) is not io.FileIO:
             return None
         try:
             descriptor, offset = owner.fileno(), owner.tell()

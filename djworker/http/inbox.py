@@ -6,7 +6,7 @@ from typing import Final
 
 from djworker.http.protocol import ProtocolError
 
-__all__ = ["HeadLimits", "Inbox"]
+__all__ = ["CR", "END_OF_HEAD", "HeadLimits", "Inbox"]
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 CR: Final = 13
@@ -26,42 +26,45 @@ class HeadLimits:
 
 
 class Inbox:
-    """[worker] A connection's receive buffer. It copies only where a message came in several pieces."""
+    """[worker] A connection's receive buffer. It copies only where a message came in several pieces.
 
-    __slots__ = ("_data", "_lines", "_next_line", "_position", "_searched")
+    data is false when, and only when, nothing is there.
+    """
+
+    __slots__ = ("_lines", "_next_line", "_position", "_searched", "data")
 
     def __init__(self) -> None:
-        self._data: bytes | bytearray = b""
+        self.data: bytes | bytearray = b""
         self._position = 0
+        # Of an incomplete head: bytes in which its end is not, bytes in complete lines, and the number of these.
         self._searched = 0
         self._next_line = 0
         self._lines = 0
 
     def __len__(self) -> int:
-        return len(self._data) - self._position
+        return len(self.data) - self._position
 
     def feed(self, data: bytes) -> None:
         """Append what was received."""
-        if self._position == len(self._data):
-            self._data = data
-            self._position = 0
+        if not self.data:
+            self.data = data
             return
-        if self._position or not isinstance(self._data, bytearray):
-            self._data = bytearray(memoryview(self._data)[self._position :])
+        if self._position or not isinstance(self.data, bytearray):
+            self.data = bytearray(memoryview(self.data)[self._position :])
             self._position = 0
-        self._data += data
+        self.data += data
 
     def take_head(self, limits: HeadLimits) -> bytes | None:
         """Return the next request's head with its empty line, None while it is incomplete.
 
         Raises ProtocolError as soon as an incomplete head exceeds a limit; the limits of complete ones are the parser's.
         """
-        data = self._data
+        data = self.data
         if data[self._position] == CR and not self._searched:
             # RFC 9112 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line". One.
             if not self._skip_empty_line():
                 return None
-            data = self._data
+            data = self.data
         start = self._position
         end = data.find(END_OF_HEAD, start + self._searched)
         if end < 0:
@@ -75,14 +78,12 @@ class Inbox:
         """Step over CR LF; say whether a head can begin."""
         if len(self) == 1:
             return False
-        if self._data.startswith(b"\r\n", self._position):
-            self._position += 2
-        if len(self) and self._data[self._position] == CR:
+        if self.take(2) != b"\r\n" or (self.data and self.data[self._position] == CR):
             raise ProtocolError(400, "no request line")
-        return len(self) > 0
+        return bool(self.data)
 
     def _check_incomplete(self, limits: HeadLimits) -> None:
-        data, start = self._data, self._position
+        data, start = self.data, self._position
         if data[start] not in TOKEN_BYTES:
             raise ProtocolError(400, "not HTTP")
         line = self._next_line
@@ -105,23 +106,20 @@ class Inbox:
 
     def take(self, size: int) -> bytes:
         """Return and forget up to size bytes."""
-        data, start = self._data, self._position
+        data, start = self.data, self._position
         end = start + size
-        if start == 0 and end >= len(data):
-            self._data = b""
-            return bytes(data)
-        if end >= len(data):
-            self._data, self._position = b"", 0
-        else:
+        if end < len(data):
             self._position = end
-        return bytes(data[start:end])
+            return bytes(data[start:end])
+        self.data, self._position = b"", 0
+        return bytes(data[start:] if start else data)
 
     def take_line(self, limit: int) -> bytes | None:
         """Return the next line without its CRLF, None while it is incomplete.
 
         limit: in bytes; beyond it, and for a bare CR or LF, ProtocolError is raised.
         """
-        data, start = self._data, self._position
+        data, start = self.data, self._position
         end = data.find(b"\n", start, start + limit + 2)
         if end < 0:
             if len(data) - start >= limit + 2:

@@ -21,7 +21,7 @@ class Permits:
     """[worker] FIFO permits for kept connections and for the accept loop, which stands in the same queue.
 
     Without its place there, busy keep-alive clients would hand the permits to each other, and no new client would get
-    one (puma CVE-2021-29509).
+    one (puma CVE-2021-29509). The usual case, nobody waiting, is written out in Connection, for its speed.
     """
 
     def __init__(self, limit: int) -> None:
@@ -29,7 +29,7 @@ class Permits:
         self.taken = 0
         self.on_free: Callable[[], None] | None = None
         # Events of waiting connections; None is the accept loop's place, there is at most one.
-        self._queue: deque[Event | None] = deque()
+        self.queue: deque[Event | None] = deque()
         self._offer: Any = None
 
     def take_fresh(self) -> None:
@@ -40,42 +40,45 @@ class Permits:
         """Is there one for another connection? Where not, the accept loop is queued, and on_free will be called."""
         if self.taken < self.limit:
             return True
-        if None not in self._queue:
-            self._queue.append(None)
+        if None not in self.queue:
+            self.queue.append(None)
         return False
 
     @property
     def contended(self) -> bool:
-        """Does somebody wait?"""
-        return bool(self._queue)
+        """Somebody waits."""
+        return bool(self.queue)
 
     def acquire(self, timeout: float) -> bool:
         """Take one, waiting for it up to timeout seconds; say whether there was one."""
-        if self.taken < self.limit and not self._queue:
-            self.taken += 1
-            return True
         turn = Event()
-        self._queue.append(turn)
-        self._hand_out()
+        self.queue.append(turn)
+        self.hand_out()
+        granted = False
         try:
-            return bool(turn.wait(timeout))
+            granted = bool(turn.wait(timeout))
         finally:
-            self._leave(turn)
+            if not granted:
+                self._leave(turn)
+        return granted
 
     def _leave(self, turn: Event) -> None:
         """Undo a wait that ended without a permit; give one back that came while the waiter was being killed."""
-        if turn in self._queue:
-            self._queue.remove(turn)
+        if turn in self.queue:
+            self.queue.remove(turn)
+        elif turn.is_set():
+            self.release()
 
     def release(self) -> None:
         """Give one back."""
         self.taken -= 1
-        if self._queue:
-            self._hand_out()
+        if self.queue:
+            self.hand_out()
 
-    def _hand_out(self) -> None:
-        while self._queue and self.taken < self.limit:
-            turn = self._queue.popleft()
+    def hand_out(self) -> None:
+        """Give what is free to those who wait."""
+        while self.queue and self.taken < self.limit:
+            turn = self.queue.popleft()
             if turn is None:
                 self._offer_to_accept()
                 return
@@ -84,10 +87,10 @@ class Permits:
 
     def _offer_to_accept(self) -> None:
         """Leave a permit for the accept loop; if nobody connects, it goes to the next in the queue."""
-        if self._queue:
+        if self.queue:
             if self._offer is None:
                 self._offer = get_hub().loop.timer(OFFER)
             if not self._offer.active:
-                self._offer.start(self._hand_out)
+                self._offer.start(self.hand_out)
         if self.on_free is not None:
             self.on_free()

@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 import httptools
+from httptools import HttpRequestParser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["HeadParser", "ProtocolError", "RequestHead"]
 
 CRLF: Final = b"\r\n"
-NOT_CONTROL: Final = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte == 0x09)
 TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 3986 uri-host and port, without the empty host that RFC 9110 4.2.1 refuses.
-HOST: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?")
+HOST: Final = re.compile(
+    r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?"
+)
 ABSOLUTE: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
-VERSION: Final = re.compile(r"HTTP/[0-9]\.[0-9]")
+VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 TRAILING_BLANKS: Final = re.compile(rb"[ \t]+\r\n")
 
+METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 # A name is cached under its exact spelling. A client can invent names, so the cache has a size.
 CACHED_NAMES: Final = 512
 CACHED_NAME_LENGTH: Final = 64
@@ -38,9 +41,6 @@ CACHED_HOSTS: Final = 256
 SINGLETONS: Final = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_AUTHORIZATION"})
 # 2**63 is 19 digits: longer lengths overflow somewhere behind us.
 MAX_LENGTH_DIGITS: Final = 18
-
-# Fields that are dropped go to a variable that is always there already, and that no field can be.
-NO_VARIABLE: Final = "REQUEST_METHOD"
 
 
 class ProtocolError(Exception):
@@ -60,21 +60,14 @@ class RequestHead:
 
     __slots__ = ("chunked", "expects", "keep_alive", "length", "method", "minor", "target")
 
-    method: str
-    target: str
-    minor: int
-    keep_alive: bool
-    length: int
-    chunked: bool
-    expects: bool
-
-    def __init__(self, method: str, target: str, minor: int) -> None:
-        self.method = method
-        self.target = target
-        self.minor = minor
+    def __init__(self) -> None:
+        self.method = self.target = ""
+        # Of HTTP/1.x.
+        self.minor = 1
+        self.keep_alive = True
+        # Of the body: its length in bytes, unless it is chunked; whether the client waits for a 100 before sending it.
         self.length = 0
-        self.chunked = False
-        self.expects = False
+        self.chunked = self.expects = False
 
 
 class HeadParser:
@@ -92,40 +85,36 @@ class HeadParser:
         self._always_short = min(max_line, max_field)
         self._variables: dict[bytes, str] = {}
         self._hosts: set[str] = set()
-        self._environ: dict[str, Any] = {}
-        self._refusal: ProtocolError | None = None
+        # llhttp's callback.
+        self.on_header: Callable[[bytes, bytes], object] = _ignore
 
-    def parse(self, head: bytes, environ: dict[str, Any]) -> RequestHead:
-        """Fill environ from a head and return what the server needs of it.
+    def parse(self, head: bytes, environ: dict[str, Any], request: RequestHead) -> None:
+        """Fill environ and request from a head.
 
-        head: from the method's first byte to the empty line's last. environ: is changed, also where ProtocolError is
-        raised.
+        head: from the method's first byte to the empty line's last. environ, request: are changed, also where
+        ProtocolError is raised.
         """
-        self._check_bytes(head)
-        request = self._request_line(head[: head.index(CRLF)].decode("latin-1"), environ)
+        try:
+            method, target, rest = head.split(b" ", 2)
+            environ["REQUEST_METHOD"] = request.method = METHODS.get(method) or method.decode("latin-1")
+            environ["RAW_URI"] = environ["PATH_INFO"] = request.target = text = target.decode("ascii")
+        except ValueError:
+            raise ProtocolError(400, "malformed request line") from None
+        if not rest.startswith(b"HTTP/1.1\r\n"):
+            _other_version(rest, request, environ)
+        if "?" in text or "%" in text or "#" in text:
+            _split_target(text, environ)
         self._fields(head, environ)
-        host = environ.get("HTTP_HOST")
-        if host not in self._hosts:
-            self._check_host(host, request)
-        if request.target[0] != "/":
+        if environ.get("HTTP_HOST") not in self._hosts:
+            self._check_host(environ.get("HTTP_HOST"), request)
+        if not text.startswith("/"):
             _other_target(request, environ)
-        _connection(request, environ.get("HTTP_CONNECTION"))
+        if "HTTP_CONNECTION" in environ:
+            _connection(request, environ["HTTP_CONNECTION"])
         if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
             self._framing(request, environ)
         if "HTTP_EXPECT" in environ:
             _expectation(request, environ["HTTP_EXPECT"])
-        return request
-
-    def _check_bytes(self, head: bytes) -> None:
-        """Refuse bare CR, bare LF, NUL and every other control character, and what is too long."""
-        lines = head.count(CRLF)
-        # As many control characters as there are in line ends: then each of them is in one.
-        if len(head.translate(None, NOT_CONTROL)) != 2 * lines:
-            raise ProtocolError(400, "control character in the head")
-        if lines - 2 > self._max_fields:
-            raise ProtocolError(431, "too many header fields")
-        if len(head) > self._always_short:
-            self._check_lengths(head.split(CRLF))
 
     def _check_lengths(self, lines: Iterable[bytes]) -> None:
         limit, status, reason = self._max_line, 414, "request line too long"
@@ -134,70 +123,70 @@ class HeadParser:
                 raise ProtocolError(status, reason)
             limit, status, reason = self._max_field, 431, "header field too long"
 
-    def _request_line(self, line: str, environ: dict[str, Any]) -> RequestHead:
-        """RFC 9112 3: method SP request-target SP HTTP-version, and not one blank more."""
-        parts = line.split(" ")
-        if len(parts) != 3 or not parts[1]:  # noqa: PLR2004
-            raise ProtocolError(400, "malformed request line")
-        method, target, version = parts
-        if version == "HTTP/1.1":
-            request = RequestHead(method, target, 1)
-        elif version == "HTTP/1.0":
-            request = RequestHead(method, target, 0)
-            environ["SERVER_PROTOCOL"] = version
-        else:
-            raise _bad_version(version)
-        if not target.isascii() or "#" in target:
-            raise ProtocolError(400, "character not allowed in the request target")
-        path, _, query = target.partition("?")
-        environ["REQUEST_METHOD"] = method
-        environ["RAW_URI"] = target
-        environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
-        environ["QUERY_STRING"] = query
-        return request
-
     def _fields(self, head: bytes, environ: dict[str, Any]) -> None:
-        if b" \r\n" in head or b"\t\r\n" in head:
+        """Add the fields' variables.
+
+        The usual head has known names, each of them once: then llhttp can call the dictionary itself, and a count tells
+        whether that was right.
+        """
+        # llhttp refuses a bare CR or LF, so this is the number of lines.
+        count = head.count(b"\n") - 2
+        if count > self._max_fields:
+            raise ProtocolError(431, "too many header fields")
+        if len(head) > self._always_short:
+            self._check_lengths(head.split(CRLF))
+        if b"\t" in head:
+            # llhttp refuses "chunked<TAB>"; it leaves other blanks at the end to us.
             head = _without_trailing_blanks(head)
-        self._environ = environ
-        self._refusal = None
+        variables, before = self._variables, len(environ)
+        fields: dict[bytes, bytes] = {}
+        self.on_header = fields.setdefault
         try:
-            httptools.HttpRequestParser(self).feed_data(head)
+            HttpRequestParser(self).feed_data(head)
+            for name, value in fields.items():
+                environ[variables[name]] = value.strip().decode("latin-1")
+        except (KeyError, httptools.HttpParserError):
+            pass
+        else:
+            if len(environ) - before == count:
+                return
+        for variable in list(environ)[before:]:
+            del environ[variable]
+        for name, value in self._tokenised(head, environ["REQUEST_METHOD"]):
+            self._add(name, value.strip().decode("latin-1"), environ)
+
+    def _tokenised(self, head: bytes, method: str) -> list[tuple[bytes, bytes]]:
+        """Return the fields as they came."""
+        pairs: list[tuple[bytes, bytes]] = []
+        self.on_header = lambda name, value: pairs.append((name, value))
+        try:
+            HttpRequestParser(self).feed_data(head)
         except httptools.HttpParserUpgrade:
             # A protocol that we do not speak was offered; RFC 9110 7.8 lets us answer as if it had not been.
             pass
         except httptools.HttpParserInvalidMethodError as error:
-            known = TOKEN.fullmatch(environ["REQUEST_METHOD"])
-            raise ProtocolError(501 if known else 400, "unknown method") from error
+            raise ProtocolError(501 if TOKEN.fullmatch(method) else 400, "unknown method") from error
         except httptools.HttpParserError as error:
             raise ProtocolError(400, str(error)) from error
-        if self._refusal is not None:
-            raise self._refusal
+        return pairs
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one field from llhttp."""
-        variable = self._variables.get(name)
+    def _add(self, name: bytes, value: str, environ: dict[str, Any]) -> None:
+        """Add a field. Join as RFC 9110 5.2 says, cookies as RFC 6265 says, and refuse what cannot be a list."""
+        variable = self._variables.get(name) or self._variable(name)
         if variable is None:
-            variable = self._variable(name)
-        environ = self._environ
+            return
         if variable not in environ:
-            environ[variable] = value.decode("latin-1")
-        elif variable is not NO_VARIABLE:
-            self._repeated(variable, value.decode("latin-1"))
+            environ[variable] = value
+            return
+        if variable in SINGLETONS:
+            raise ProtocolError(400, f"repeated {variable}")
+        environ[variable] += ("; " if variable == "HTTP_COOKIE" else ",") + value
 
-    def _variable(self, name: bytes) -> str:
+    def _variable(self, name: bytes) -> str | None:
         variable = _variable_name(name)
-        if len(self._variables) < CACHED_NAMES and len(name) <= CACHED_NAME_LENGTH:
+        if variable and len(self._variables) < CACHED_NAMES and len(name) <= CACHED_NAME_LENGTH:
             self._variables[name] = variable
         return variable
-
-    def _repeated(self, variable: str, value: str) -> None:
-        """Join as RFC 9110 5.2 says, cookies as RFC 6265 says, and refuse what cannot be a list."""
-        if variable in SINGLETONS:
-            self._refusal = ProtocolError(400, f"repeated {variable}")
-            return
-        separator = "; " if variable == "HTTP_COOKIE" else ","
-        self._environ[variable] += separator + value
 
     def _check_host(self, host: str | None, request: RequestHead) -> None:
         """RFC 9112 3.2: exactly one valid Host in HTTP/1.1."""
@@ -228,29 +217,46 @@ class HeadParser:
                 raise ProtocolError(413, "body too long")
 
 
-def _variable_name(name: bytes) -> str:
-    """Return the CGI variable of a field; NO_VARIABLE for a field that is dropped.
+def _ignore(name: bytes, value: bytes) -> None:
+    """Take a field from llhttp before there is a request."""
+
+
+def _other_version(rest: bytes, request: RequestHead, environ: dict[str, Any]) -> None:
+    version = rest[: rest.find(CRLF)]
+    if version == b"HTTP/1.0":
+        environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+        request.minor = 0
+        request.keep_alive = False
+    elif VERSION.fullmatch(version):
+        raise ProtocolError(505, "only HTTP/1.0 and HTTP/1.1 are served")
+    else:
+        raise ProtocolError(400, "malformed request line")
+
+
+def _split_target(target: str, environ: dict[str, Any]) -> None:
+    if "#" in target:
+        raise ProtocolError(400, "fragment in the request target")
+    path, _, environ["QUERY_STRING"] = target.partition("?")
+    environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
+
+
+def _variable_name(name: bytes) -> str | None:
+    """Return the CGI variable of a field; None for a field that is dropped.
 
     X_Auth_User and X-Auth-User would be one variable: the proxy in front guards the second, so the first is dropped, as
     nginx and gunicorn do. Proxy would be HTTP_PROXY, by which libraries find the proxy to use (CVE-2016-5387).
     """
     text = name.decode("latin-1").upper()
     if "_" in text or text == "PROXY":
-        return NO_VARIABLE
+        return None
     variable = text.replace("-", "_")
     return variable if variable in ("CONTENT_LENGTH", "CONTENT_TYPE") else "HTTP_" + variable
 
 
 def _without_trailing_blanks(head: bytes) -> bytes:
-    """Cut blanks at the end of fields, which llhttp leaves on the value (and then refuses "chunked<TAB>")."""
+    """Cut blanks at the end of fields."""
     line, end, fields = head.partition(CRLF)
     return line + end + TRAILING_BLANKS.sub(CRLF, fields)
-
-
-def _bad_version(version: str) -> ProtocolError:
-    if VERSION.fullmatch(version):
-        return ProtocolError(505, "only HTTP/1.0 and HTTP/1.1 are served")
-    return ProtocolError(400, "malformed request line")
 
 
 def _other_target(request: RequestHead, environ: dict[str, Any]) -> None:
@@ -270,10 +276,7 @@ def _other_target(request: RequestHead, environ: dict[str, Any]) -> None:
     environ["QUERY_STRING"] = query
 
 
-def _connection(request: RequestHead, options: str | None) -> None:
-    if options is None:
-        request.keep_alive = request.minor == 1
-        return
+def _connection(request: RequestHead, options: str) -> None:
     tokens = {token.strip(" \t") for token in options.lower().split(",")}
     request.keep_alive = "close" not in tokens and (request.minor == 1 or "keep-alive" in tokens)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-import time
 from email.utils import formatdate
 from http import HTTPStatus
+from time import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-__all__ = ["Fields", "ResponseError", "common_fields", "error_response", "render", "status_line"]
+__all__ = ["ResponseError", "common_fields", "error_response", "render", "status_line"]
 
-CRLF: Final = b"\r\n"
+CRLF: Final = "\r\n"
 SERVER: Final = "djworker"
-NOT_CONTROL: Final = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte == 0x09)
+VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 STATUS: Final = re.compile(r"([2-9][0-9]{2}) [\t \x21-\x7e\x80-\xff]*")
 # An application may invent names and reasons, so the caches have a size.
@@ -37,8 +37,10 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 ORDINARY, LENGTH, DATE, SERVER_NAME = range(4)
-_MEANINGS: Final = {"content-length": LENGTH, "date": DATE, "server": SERVER_NAME}
+ANY_OURS: Final = 1 << DATE
+MEANINGS: Final = {"content-length": LENGTH, "date": DATE, "server": SERVER_NAME}
 _meanings: dict[str, int] = {}
+_prefixes: dict[str, str] = {}
 _status_lines: dict[str, str] = {}
 
 
@@ -46,47 +48,34 @@ class ResponseError(Exception):
     """The application broke the rules of WSGI or HTTP; nothing of its answer was sent. Remedy: the application's."""
 
 
-class Fields:
-    """[worker] What the server has to know of an application's header fields."""
+def render(status: str, headers: Iterable[tuple[str, str]]) -> tuple[str, int, int]:
+    """Check a status and header fields and make lines of them, without what the server adds.
 
-    __slots__ = ("head", "length", "meanings")
-
-    def __init__(self, head: bytes, length: int, meanings: int) -> None:
-        self.head = head
-        self.length = length
-        self.meanings = meanings
-
-
-def render(status: str, headers: Iterable[tuple[str, str]]) -> Fields:
-    """Check and encode a status and header fields; the fields that are the server's, and the empty line, are left out.
-
-    The length is -1 where the application gave none. Raises ResponseError.
+    Returns the lines; the Content-Length, -1 where there is none; and a bit for each field of MEANINGS that is there.
+    Raises ResponseError.
     """
-    parts = [_status_lines.get(status) or status_line(status)]
     length, meanings = -1, 0
     try:
+        text = _status_lines.get(status) or status_line(status)
         for name, value in headers:
-            meaning = _meanings.get(name)
-            if meaning is None:
-                meaning = _meaning(name)
-            if meaning:
+            prefix = _prefixes.get(name)
+            if prefix is None:
+                meaning, prefix = _meaning(name)
                 meanings |= 1 << meaning
                 if meaning == LENGTH:
                     length = _length(value, length)
-                    continue
-            parts += (name, ": ", value, "\r\n")
-        head = "".join(parts).encode("latin-1")
-    except (TypeError, ValueError) as error:
-        raise ResponseError(f"header fields are not a list of pairs of latin-1 strings: {error}") from error
-    lines = head.count(CRLF)
-    if lines * 4 != len(parts) + 3 or len(head.translate(None, NOT_CONTROL)) != 2 * lines:
-        raise ResponseError(f"control character in a header field or status: {_culprit(headers)}")
-    return Fields(head, length, meanings)
+            # Also false for a few harmless characters, which the slow check knows better.
+            if not value.isprintable():
+                _check_value(name, value)
+            text += prefix + value + "\r\n"
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ResponseError(f"status and header fields are not strings: {error}") from error
+    return text, length, meanings
 
 
 def status_line(status: str) -> str:
     """Return the checked line for a status such as "200 OK"."""
-    if not isinstance(status, str) or not STATUS.fullmatch(status):
+    if not STATUS.fullmatch(status):
         raise ResponseError(f"invalid final status {status!r}: want three digits, a blank, and a reason")
     line = f"HTTP/1.1 {status}\r\n"
     if len(_status_lines) < CACHED:
@@ -94,16 +83,22 @@ def status_line(status: str) -> str:
     return line
 
 
-def _meaning(name: str) -> int:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+def _meaning(name: str) -> tuple[int, str]:
+    """Return what a field means to the server, and its line's beginning. What means nothing is remembered."""
+    if name in _meanings:
+        return _meanings[name], f"{name}: "
+    if not NAME.fullmatch(name):
         raise ResponseError(f"invalid header name {name!r}")
     lower = name.lower()
     if lower in HOP_BY_HOP:
         raise ResponseError(f"hop-by-hop header {name}: the connection is the server's (PEP 3333)")
-    meaning = _MEANINGS.get(lower, ORDINARY)
-    if len(_meanings) < CACHED:
-        _meanings[name] = meaning
-    return meaning
+    meaning = MEANINGS.get(lower, ORDINARY)
+    if len(_prefixes) + len(_meanings) < CACHED:
+        if meaning == ORDINARY:
+            _prefixes[name] = f"{name}: "
+        else:
+            _meanings[name] = meaning
+    return meaning, f"{name}: "
 
 
 def _length(value: str, before: int) -> int:
@@ -112,35 +107,27 @@ def _length(value: str, before: int) -> int:
     return int(value)
 
 
-def _culprit(headers: Iterable[tuple[str, str]]) -> str:
-    return ", ".join(name for name, value in headers if not value.isprintable()) or "status"
+def _check_value(name: str, value: str) -> None:
+    if not VALUE.fullmatch(value):
+        raise ResponseError(f"header field {name} has a control character, or one that is not in latin-1: {value!r}")
 
 
-def _date_line() -> Callable[[], bytes]:
-    """Make a function that returns the Date and Server lines; one text serves a second's answers."""
-    second, text = 0, b""
-
-    def line() -> bytes:
-        nonlocal second, text
-        now = int(time.time())
-        if now != second:
-            text = f"Date: {formatdate(now, usegmt=True)}\r\nServer: {SERVER}\r\n".encode()
-            second = now
-        return text
-
-    return line
+_second = 0
+_second_lines = ""
 
 
-_date_and_server = _date_line()
-
-
-def common_fields(meanings: int = 0) -> bytes:
-    """Return the Date and Server lines, without those that the application gave itself."""
-    if not meanings >> DATE:
-        return _date_and_server()
-    date, server, _ = _date_and_server().split(CRLF)
-    given = b"" if meanings & 1 << DATE else date + CRLF
-    return given if meanings & 1 << SERVER_NAME else given + server + CRLF
+def common_fields(meanings: int = 0) -> str:
+    """Return the Date and Server lines, without those that the application gave itself, and the empty line."""
+    global _second, _second_lines  # noqa: PLW0603  (one text serves a second's answers)
+    now = int(time())
+    if now != _second:
+        _second_lines = f"Date: {formatdate(now, usegmt=True)}\r\nServer: {SERVER}\r\n\r\n"
+        _second = now
+    if meanings < ANY_OURS:
+        return _second_lines
+    date, server, _, _ = _second_lines.split(CRLF)
+    lines = ["" if meanings & 1 << DATE else date + CRLF, "" if meanings & 1 << SERVER_NAME else server + CRLF]
+    return "".join(lines) + CRLF
 
 
 def error_response(status: int, *, body: bool = True) -> bytes:
@@ -148,4 +135,4 @@ def error_response(status: int, *, body: bool = True) -> bytes:
     phrase = HTTPStatus(status).phrase
     text = f"{status} {phrase}\n".encode()
     head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\nConnection: close\r\n"
-    return head.encode() + common_fields() + CRLF + (text if body else b"")
+    return (head + common_fields()).encode() + (text if body else b"")

@@ -45,9 +45,20 @@ class Wire:
     watcher stays, and a wait comes before the first recv, because a kept connection has nothing to read yet.
     """
 
-    __slots__ = ("_io", "_reader", "_sock", "_wait", "_writer", "cut_for", "deadline", "patience", "phase")
+    __slots__ = (
+        "_io",
+        "_reader",
+        "_sock",
+        "_wait",
+        "_writer",
+        "cut_for",
+        "deadline",
+        "patience",
+        "phase",
+        "write_timeout",
+    )
 
-    def __init__(self, sock: Any, patience: Callable[[float], float]) -> None:  # noqa: ANN401
+    def __init__(self, sock: Any, patience: Callable[[float], float], write_timeout: float) -> None:  # noqa: ANN401
         hub = get_hub()
         self._sock = sock
         self._io = hub.loop.io
@@ -56,14 +67,12 @@ class Wire:
         self._writer: Any = None
         # Turns a time that the peer may take into a deadline.
         self.patience = patience
+        # Seconds for the peer to take the next piece.
+        self.write_timeout = write_timeout
         self.phase = Phase.FRESH
         self.deadline = NEVER
         # Why the connection was ended from outside, empty while it was not.
         self.cut_for = ""
-
-    def wait_readable(self) -> None:
-        """Wait until there is something to receive, or the end."""
-        self._wait(self._reader)
 
     def recv(self, size: int) -> bytes:
         """Receive; nothing at the end, of whatever kind."""
@@ -75,8 +84,8 @@ class Wire:
             except OSError:
                 return b""
 
-    def write(self, data: bytes, timeout: float) -> None:
-        """Send all of it. timeout: seconds for the peer to take the next piece."""
+    def send(self, data: bytes) -> None:
+        """Send all of it. Raises ClientGone."""
         try:
             sent = self._sock.send(data)
         except BlockingIOError:
@@ -84,11 +93,11 @@ class Wire:
         except OSError as error:
             raise ClientGone(*error.args) from error
         if sent < len(data):
-            self._write_on(memoryview(data)[sent:], timeout)
+            self._send_on(memoryview(data)[sent:])
 
-    def _write_on(self, rest: memoryview, timeout: float) -> None:
+    def _send_on(self, rest: memoryview) -> None:
         while rest:
-            self.wait_writable(timeout)
+            self._wait_writable()
             try:
                 rest = rest[self._sock.send(rest) :]
             except BlockingIOError:
@@ -96,12 +105,12 @@ class Wire:
             except OSError as error:
                 raise ClientGone(*error.args) from error
 
-    def wait_writable(self, timeout: float) -> None:
+    def _wait_writable(self) -> None:
         """Wait until the peer has taken enough for more to be sent."""
         if self._writer is None:
             self._writer = self._io(self._sock.fileno(), WRITE)
         phase, self.phase = self.phase, Phase.WRITING
-        self.deadline = self.patience(timeout)
+        self.deadline = self.patience(self.write_timeout)
         try:
             self._wait(self._writer)
         finally:
@@ -109,7 +118,7 @@ class Wire:
         if self.cut_for:
             raise ClientGone(self.cut_for)
 
-    def write_file(self, head: bytes, file: int, offset: int, count: int, timeout: float) -> int:
+    def send_file(self, head: bytes, file: int, offset: int, count: int) -> int:
         """Send a head and count bytes of a file; returns how many there were. MSG_MORE: they share their first packet."""
         try:
             sent = self._sock.send(head, MSG_MORE if count else 0)
@@ -118,21 +127,21 @@ class Wire:
         except OSError as error:
             raise ClientGone(*error.args) from error
         if sent < len(head):
-            self._write_on(memoryview(head)[sent:], timeout)
+            self._send_on(memoryview(head)[sent:])
         end = offset + count
         while offset < end:
-            step = self._send_file_piece(file, offset, min(end - offset, SENDFILE_SIZE), timeout)
+            step = self._send_file_piece(file, offset, min(end - offset, SENDFILE_SIZE))
             if step == 0:
                 break
             offset += step
         return count - (end - offset)
 
-    def _send_file_piece(self, file: int, offset: int, count: int, timeout: float) -> int:
+    def _send_file_piece(self, file: int, offset: int, count: int) -> int:
         while True:
             try:
                 sent = os.sendfile(self._sock.fileno(), file, offset, count)
             except BlockingIOError:
-                self.wait_writable(timeout)
+                self._wait_writable()
             except OSError as error:
                 raise ClientGone(*error.args) from error
             else:

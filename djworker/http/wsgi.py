@@ -5,25 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from djworker.http.filewrapper import FileWrapper
+from djworker.http.protocol import RequestHead
 from djworker.http.response import ResponseError, common_fields, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from djworker.http.protocol import RequestHead
-    from djworker.http.response import Fields
-
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
     WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 __all__ = ["BodyError", "ClientGone", "Exchange", "Sink"]
 
-CRLF: Final = b"\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
-CLOSE: Final = b"Connection: close\r\n"
-KEEP: Final = b"Connection: keep-alive\r\n"
-CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
+CLOSE: Final = "Connection: close\r\n"
+KEEP: Final = "Connection: keep-alive\r\n"
+CHUNKED: Final = "Transfer-Encoding: chunked\r\n"
+NO_FIELDS: Final[list[tuple[str, str]]] = []
+# RFC 9110 6.4.1: these have no content.
+BODILESS: Final = frozenset({"204", "304"})
+NO_CONTENT: Final = "204"
 
 
 class ClientGone(OSError):
@@ -47,10 +48,10 @@ class Sink(Protocol):
         """Send a head and count bytes of an open file, and return how many there were. Raises ClientGone."""
 
     def may_persist(self) -> bool:
-        """Can another request follow on this connection?"""
+        """Can another request follow on this connection? Raises BodyError where this request turned out to be none."""
 
 
-class Exchange:
+class Exchange(RequestHead):
     """[worker] One request and its answer.
 
     The application may keep a reference to start_response after the end; then nothing can be sent any more.
@@ -58,14 +59,15 @@ class Exchange:
 
     __slots__ = (
         "_chunked",
-        "_fields",
+        "_length",
+        "_lines",
+        "_meanings",
         "_sink",
         "bodiless",
         "complete",
         "environ",
         "error",
         "finished",
-        "head",
         "head_sent",
         "headers",
         "persists",
@@ -75,25 +77,25 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, head: RequestHead, environ: dict[str, Any], sink: Sink, started: float) -> None:
-        self.head = head
+    def __init__(self, environ: dict[str, Any], sink: Sink, started: float) -> None:
+        # What RequestHead sets, without the call.
+        self.method = self.target = self.status = self._lines = self.error = ""
+        self.minor, self.length, self.keep_alive = 1, 0, True
+        self.chunked = self.expects = self._chunked = False
         self.environ = environ
         self._sink = sink
-        self._fields: Fields | None = None
-        self._chunked = False
-        self.status = ""
-        self.headers: list[tuple[str, str]] = []
-        self.head_sent = False
-        self.bodiless = False
-        self.persists = False
-        self.complete = False
-        # Bytes of the body that were sent, and that the announced length leaves; -1 where none was announced.
-        self.sent = 0
-        self.remaining = -1
-        # Why the answer is not what the application wanted, for the log.
-        self.error = ""
+        # By the monotonic clock, in seconds.
         self.started = started
         self.finished = 0.0
+        self.headers: list[tuple[str, str]] = NO_FIELDS
+        # bodiless: has the answer no body, because of its method or status?
+        self.head_sent = self.complete = self.persists = self.bodiless = False
+        # Bytes of the body that were sent, and how many the announced length leaves; -1 where none was announced.
+        self.sent = 0
+        self.remaining = -1
+        # Beside _lines, the status and the fields, what length they announce and which of the server's fields are among
+        # them: see render(). Beside error, nothing: it is why the answer is not what the application wanted, for the log.
+        self._length, self._meanings = -1, 0
 
     # --- PEP 3333
 
@@ -102,20 +104,23 @@ class Exchange:
     ) -> Callable[[bytes], None]:
         """Take status and fields; nothing is sent before the body begins."""
         if exc_info is not None:
-            try:
-                if self.head_sent and exc_info[1] is not None:
-                    raise exc_info[1].with_traceback(exc_info[2])
-            finally:
-                exc_info = None
-        elif self._fields is not None:
+            self._reraise_if_late(exc_info)
+        elif self._lines:
             raise ResponseError("start_response was called twice, without exc_info")
         if self.complete:
             raise ResponseError("start_response was called after the request's end")
-        fields = render(status, headers)
+        self._lines, self._length, self._meanings = render(status, headers)
         self.status = status
         self.headers = headers
-        self._fields = fields
         return self.write
+
+    def _reraise_if_late(self, exc_info: ExcInfo) -> None:
+        """PEP 3333: the head has left, so the error that the application wants to report can only end the answer."""
+        if self.head_sent and exc_info[1] is not None:
+            try:
+                raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = (None, None, None)
 
     def write(self, data: bytes) -> None:
         """Send a block of the body, with the head before the first."""
@@ -125,11 +130,8 @@ class Exchange:
             raise ResponseError(f"the body is of {type(data).__name__}, not of bytes")
         if not data:
             return
-        if self.head_sent:
-            block = self._block(data)
-        else:
-            head = self._streaming_head()
-            block = head + self._block(data)
+        head = b"" if self.head_sent else self._streaming_head()
+        block = head + self._block(data)
         if block:
             self._sink.send(block)
 
@@ -138,6 +140,9 @@ class Exchange:
     def run(self, application: WSGIApplication) -> None:
         """Call the application, send its answer, and close it, whatever happens."""
         result = application(self.environ, self.start_response)
+        if type(result) is list and not self.head_sent:
+            self._send_whole(result)
+            return
         try:
             self._deliver(result)
         finally:
@@ -146,14 +151,11 @@ class Exchange:
                 close()
 
     def _deliver(self, result: Iterable[bytes]) -> None:
-        kind = type(result)
-        if (kind is list or kind is tuple) and not self.head_sent:
-            self._send_whole(_joined(result))
-        elif isinstance(result, FileWrapper):
+        if isinstance(result, FileWrapper):
             self._send_file(result)
-        elif getattr(result, "streaming", None) is False and not self.head_sent:
-            # Django's HttpResponse holds all of its body, but does not say so in WSGI's terms.
-            self._send_whole(_joined(result))
+        # Django's HttpResponse holds all of its body, but does not say so in WSGI's terms.
+        elif not self.head_sent and (type(result) is tuple or getattr(result, "streaming", None) is False):
+            self._send_whole(result)
         else:
             self._stream(result)
 
@@ -164,22 +166,36 @@ class Exchange:
                 break
         self._finish()
 
-    def _send_whole(self, body: bytes) -> None:
+    def _send_whole(self, blocks: Iterable[bytes]) -> None:
         """Send an answer that is there as a whole: one send, and always a length."""
-        fields = self._started_fields()
+        try:
+            body = b"".join(blocks)
+        except TypeError as error:
+            raise ResponseError(f"the body is not of bytes: {error}") from error
         size = len(body)
-        bodiless = self._plan(fields)
-        length = fields.length
-        if length < 0 and not self._forbids_length():
-            length = size
-        if bodiless:
-            body = b""
-        elif length != size:
-            body = self._limited(body, length)
-        head = self._head(fields, length)
+        self.sent = size
+        if 0 < size == self._length and self.minor and self.keep_alive and self._usual():
+            # The usual answer: nothing to add, nothing to take away.
+            self.head_sent = self.complete = self.persists = True
+            self._sink.send((self._lines + common_fields(self._meanings)).encode("latin-1") + body)
+            return
+        self._plan()
+        head, body = self._fitted(body)
         self.sent = len(body)
         self.complete = True
         self._sink.send(head + body)
+
+    def _usual(self) -> bool:
+        return self.method != "HEAD" and self.status[:3] not in BODILESS and self._sink.may_persist()
+
+    def _fitted(self, body: bytes) -> tuple[bytes, bytes]:
+        """Return the head and the body as the method, the status and the announced length allow."""
+        size = len(body)
+        if self.bodiless:
+            return self._head(-1 if self.status[:3] in BODILESS else size), b""
+        if 0 <= self._length != size:
+            body = self._limited(body, self._length)
+        return self._head(size), body
 
     def _limited(self, body: bytes, length: int) -> bytes:
         """Fit a body to the length that the application announced; the connection is of no use afterwards."""
@@ -188,26 +204,23 @@ class Exchange:
         return body[:length]
 
     def _send_file(self, file: FileWrapper) -> None:
-        """Send a file by the kernel where it is a plain file, and by reading it where not."""
-        fields = self._started_fields()
-        plain = None if self.head_sent or self._plan(fields) else file.sendable()
-        if plain is None:
+        """Send a file: by the kernel where it is a plain file, by reading it where not."""
+        plain = None if self.head_sent else file.sendable()
+        if plain is None or self._plan():
             self._stream(file)
             return
         descriptor, offset, size = plain
-        length = size if fields.length < 0 else fields.length
-        if length > size:
-            self.error = f"the application announced {length} bytes and gave {size}"
-            self.persists = False
-        head = self._head(fields, length)
+        length = size if self._length < 0 else self._length
+        head = self._head(length)
+        self.complete = True
         self.sent = self._sink.send_file(head, descriptor, offset, min(length, size))
         if self.sent < length:
+            self.error = f"the application announced {length} bytes and gave {self.sent}"
             self.persists = False
-        self.complete = True
 
     def _finish(self) -> None:
         if not self.head_sent:
-            self._send_whole(b"")
+            self._send_whole(())
             return
         self.complete = True
         if self._chunked:
@@ -216,45 +229,44 @@ class Exchange:
             self.error = f"the application announced {self.remaining} bytes more than it gave"
             self.persists = False
 
-    def _started_fields(self) -> Fields:
-        if self._fields is None:
-            raise ResponseError("the application did not call start_response")
-        return self._fields
-
-    def _plan(self, fields: Fields) -> bool:
+    def _plan(self) -> bool:
         """Settle what the method and the status decide; say whether the answer has no body."""
-        code = self.status[:3]
-        self.bodiless = self.head.method == "HEAD" or code in ("204", "304")
-        self.persists = self.head.keep_alive and self._sink.may_persist()
-        self.remaining = fields.length
+        if not self._lines:
+            raise ResponseError("the application did not call start_response")
+        self.persists = self.keep_alive and self._sink.may_persist()
+        if self.method == "HEAD" or self.status[:3] in BODILESS:
+            self.bodiless = True
         return self.bodiless
 
-    def _forbids_length(self) -> bool:
-        """RFC 9110 8.6: none in 204; in 304 it would be the length of what was not sent, which only the application knows."""
-        return self.bodiless and self.status[:3] in ("204", "304")
-
     def _streaming_head(self) -> bytes:
-        fields = self._started_fields()
-        if not self._plan(fields) and fields.length < 0:
+        if not self._plan() and self._length < 0:
             # RFC 9112 6.1: no Transfer-Encoding to HTTP/1.0; there the end of the connection is the end of the body.
-            self._chunked = self.head.minor == 1
+            self._chunked = self.minor == 1
             self.persists = self.persists and self._chunked
-        return self._head(fields, fields.length)
+        self.remaining = self._length
+        return self._head(-1)
 
-    def _head(self, fields: Fields, length: int) -> bytes:
+    def _head(self, length: int) -> bytes:
+        """Return the head. length: of the body, -1 for unknown; what the application announced goes before it."""
         self.head_sent = True
-        parts = [fields.head]
-        if length >= 0 and self.status[:3] != "204":
-            parts.append(b"Content-Length: %d\r\n" % length)
+        parts = [self._lines]
+        if self._length >= 0:
+            if self.status[:3] == NO_CONTENT:
+                parts = [self._without_length()]
+        elif length >= 0:
+            parts.append(f"Content-Length: {length}\r\n")
         elif self._chunked:
             parts.append(CHUNKED)
         if not self.persists:
             parts.append(CLOSE)
-        elif self.head.minor == 0:
+        elif not self.minor:
             parts.append(KEEP)
-        parts.append(common_fields(fields.meanings))
-        parts.append(CRLF)
-        return b"".join(parts)
+        parts.append(common_fields(self._meanings))
+        return "".join(parts).encode("latin-1")
+
+    def _without_length(self) -> str:
+        """RFC 9110 8.6: "MUST NOT send a Content-Length header field in any response with a status code of 204"."""
+        return render(self.status, [field for field in self.headers if field[0].lower() != "content-length"])[0]
 
     def _block(self, data: bytes) -> bytes:
         if self.bodiless:
@@ -268,10 +280,3 @@ class Exchange:
             self.remaining -= len(data)
         self.sent += len(data)
         return data
-
-
-def _joined(blocks: Iterable[bytes]) -> bytes:
-    try:
-        return b"".join(blocks)
-    except TypeError as error:
-        raise ResponseError(f"the body is not of bytes: {error}") from error
