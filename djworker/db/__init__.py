@@ -9,3 +9,18 @@ Charter. This package decides *when* a connection is held, never *what* is asked
   database router, in a middleware or in the application does not belong here.
 * A bound is a bound: whatever is killed, forked, lost or late, the server never sees more connections than `max_size`.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+_LAZY = {"sticky": "djworker.db.sticky", "stats": "djworker.db.home"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Public names, imported when they are used: most of this package needs Django, and the pool must not."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_LAZY[name]), name)

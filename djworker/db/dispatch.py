@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from djworker.db.terms import Terms
 
 _IDLE = SlotState.IDLE
-# A waiter may hope to be served by these without one more connection.
-_ON_ITS_WAY = (SlotState.CONNECTING, SlotState.CHECKING, SlotState.RESETTING)
 # These may come back.
 _IN_USE = (SlotState.OFFERED, SlotState.LEASED, SlotState.CHECKING, SlotState.RESETTING)
 
@@ -171,8 +169,7 @@ class Dispatch(Generic[C]):
                 self.stock.check(slot, now)
         if not self.closed:
             self._grow(now)
-        under_way = self.ledger.count(SlotState.CONNECTING, SlotState.CHECKING)
-        if self.queue.waiting and not under_way and self._is_out(now):
+        if self.queue.waiting and self._is_out(now) and not self.ledger.on_its_way:
             self._fail_all(now)
 
     def _offer(self, slot: Slot[C]) -> None:
@@ -182,7 +179,7 @@ class Dispatch(Generic[C]):
         self._rest()
 
     def _lacking(self) -> int:
-        return len(self.queue.waiting) - self.ledger.count(*_ON_ITS_WAY)
+        return len(self.queue.waiting) - self.ledger.on_its_way
 
     def _grow(self, now: float) -> None:
         limits, ledger = self.stock.limits, self.ledger

@@ -34,6 +34,7 @@ class SlotState(enum.IntEnum):
 
 
 _GONE = SlotState.GONE
+_CONNECTING, _CHECKING, _RESETTING = SlotState.CONNECTING, SlotState.CHECKING, SlotState.RESETTING
 _S = SlotState
 _NEXT: dict[SlotState, frozenset[SlotState]] = {
     _S.CONNECTING: frozenset({_S.OFFERED, _S.IDLE, _S.CLOSING, _S.GONE}),
@@ -118,6 +119,12 @@ class Ledger(Generic[C]):
 
     def __iter__(self) -> Iterator[Slot[C]]:
         return (slot for list_ in self.lists for slot in list_)
+
+    @property
+    def on_its_way(self) -> int:
+        """Connections that may soon serve a waiter, so that no further one need be made for it."""
+        lists = self.lists  # asked for every waiter
+        return len(lists[_CONNECTING]) + len(lists[_CHECKING]) + len(lists[_RESETTING])
 
     @property
     def live(self) -> int:
