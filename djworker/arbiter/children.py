@@ -154,6 +154,11 @@ class Children:
             posix.kill(pid, signal.SIGKILL)
         return self.unclaimed.pop(pid, None)
 
+    def learn_pid(self, child: Child) -> None:
+        """A worker whose mold died before it told us the pid has written it on the scoreboard."""
+        if not child.pid and child.slot >= 0:
+            self.claim(child.key, self.scoreboard.row(child.slot)[Gauge.PID])
+
     def keep_unclaimed(self, pid: int, status: int) -> None:
         """A process died that is not known; perhaps a worker whose pid the mold has yet to tell."""
         if any(not child.pid for child in self.by_key.values()):

@@ -163,8 +163,7 @@ class Fleet:
     def _on_timer(self, now: float) -> None:
         for mold in list(self.roster.molds.values()):
             if now >= mold.deadline:
-                reason = "boot_timeout" if mold.state is MoldState.BOOTING else "does not stop"
-                self._kill_mold(mold, now, reason)
+                self._on_overdue_mold(mold, now)
         for worker in list(self.roster.workers.values()):
             if now >= worker.deadline:
                 self._kill_worker(worker, now, worker.overdue_reason())
@@ -172,6 +171,13 @@ class Fleet:
             worker.proven = worker.proven or now >= worker.proven_at
         if any(now >= worker.ready_at + STABLE for worker in self._redeemers()):
             self.failures = 0
+
+    def _on_overdue_mold(self, mold: MoldHandle, now: float) -> None:
+        if mold.state is MoldState.BOOTING:
+            self._kill_mold(mold, now, "boot_timeout")
+            self._boot_failed(mold.generation, EXIT_BOOT, now)  # it may take its time to die, the verdict does not
+        else:
+            self._kill_mold(mold, now, "does not stop")
 
     def _on_mold_ready(self, generation: int, policy: Policy) -> None:
         mold = self.roster.molds.get(generation)
@@ -183,9 +189,9 @@ class Fleet:
 
     def _on_mold_gone(self, generation: int, status: int, now: float) -> None:
         mold = self.roster.molds.pop(generation)
-        if self.stopping or mold.state is MoldState.RETIRING:
+        if self.stopping or mold.state in (MoldState.RETIRING, MoldState.KILLED):
             return
-        if mold.state is not MoldState.READY:
+        if mold.state is MoldState.BOOTING:
             self._boot_failed(generation, status, now)
         elif generation == self.current:
             self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)

@@ -191,7 +191,7 @@ class Loop:
             if received.eof:
                 self._unwatch(child)
                 if child.key[0] == "worker" and not child.pid:  # the mold died with our request, or before it told us
-                    self._bury_unforked(child)
+                    self._bury(child, 1)
                 return
             if not received.messages:
                 return
@@ -256,14 +256,13 @@ class Loop:
 
     def _on_fork_failed(self, worker_id: int, error: str) -> None:
         self._say("fork_failed", f"no worker could be forked: {error}", logging.ERROR, error=error)
-        self._bury_unforked(self.children.by_key["worker", worker_id])
-
-    def _bury_unforked(self, child: Child) -> None:
-        if child.key in self.children.by_key:
+        child = self.children.by_key.get(("worker", worker_id))
+        if child is not None:  # else EOF on its own channel was quicker
             self._bury(child, 1)
 
     def _on_worker_ready(self, child: Child) -> None:
         handle = self.fleet.roster.workers[child.key[1]]
+        self.children.learn_pid(child)
         text = f"worker {handle.slot} of generation {handle.generation} ready"
         self._say("worker_ready", text, slot=handle.slot, generation=handle.generation, pid=child.pid)
         self._happen(events.WorkerReady(child.key[1]))
@@ -318,7 +317,7 @@ class Loop:
         self._say("worker_killed", text, logging.ERROR, reason=reason, **fields)
         if not child.pid:  # asked for and never forked: it is the mold that is stuck
             self.children.kill(("mold", self.fleet.roster.workers[worker_id].generation))
-            self._bury_unforked(child)
+            self._bury(child, 1)
         elif reason == "timeout":
             posix.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
             self._kills.append((time.monotonic() + _STACKS_GRACE, key))

@@ -116,7 +116,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     log.configure(launch.config.log_level, launch.config.log_format, "mold")
     if options.check:
-        sys.exit(_check(launch))
+        _leave(_check(launch))
     channel = Channel.from_fd(options.channel)
     channel.set_blocking(True)
     mold = Mold(options.generation, options.arbiter, channel, Scoreboard(options.scoreboard), options.listeners)
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         mold.project = project.load(launch, options.generation)
     except BootError as error:
         channel.send(error.as_message())
-        sys.exit(EXIT_BOOT)
+        _leave(EXIT_BOOT)
     posix.set_title(f"djworker: mold gen {options.generation} [{mold.project.title}]")
     if options.slot is not None:  # no subreaper here: this process is the worker's own mold
         mold.become_worker(options.slot, channel)
@@ -147,6 +147,13 @@ def _check(launch: Launch) -> int:
         return EXIT_BOOT
     log.event(logger, logging.INFO, "check_passed", f"{loaded.title} is fit to serve")
     return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: a thread that the project left behind, which may be why we leave, would keep the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    raw._exit(code)  # noqa: SLF001
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -64,6 +64,8 @@ def make_server(project: Project, scratch: Path) -> Iterator[Callable[[], Server
             server.close()
         except AssertionError as error:
             problems.append(error)
+        finally:
+            print(server.story())  # pytest shows it when the test failed
     if problems:
         raise problems[0]
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psycopg.waiting
 import psycopg2.extensions
@@ -68,6 +69,17 @@ def patched(_request):
             "saved": sorted(sys.modules["gevent.monkey"].saved),
         }
     )
+
+
+def note(get_response):
+    """Middleware: a request with ``?begun=x`` leaves a file of that name, so that a test knows when it runs."""
+
+    def middleware(request):
+        if name := request.GET.get("begun"):
+            Path("begun", name).touch()
+        return get_response(request)
+
+    return middleware
 
 
 urlpatterns = [

@@ -61,18 +61,21 @@ def descriptors(pid: int) -> dict[int, str]:
     return found
 
 
-def belongs_to(pid: int, folder: Path, pipe: str) -> bool:
-    """Whether a process runs in *folder* or holds *pipe* (as /proc names it)."""
+def belongs_to(pid: int, marker: bytes, pipe: str) -> bool:
+    """Whether a process has *marker* in its environment, or holds *pipe* (as /proc names it).
+
+    A process with a title has no environment to be seen: the title is written over it.
+    """
     try:
-        where = (PROC / str(pid) / "cwd").readlink()
+        environ = (PROC / str(pid) / "environ").read_bytes()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
-    return where == folder or folder in where.parents or pipe in descriptors(pid).values()
+    return marker in environ.split(b"\0") or pipe in descriptors(pid).values()
 
 
-def tree(folder: Path, pipe: str) -> list[int]:
+def tree(marker: bytes, pipe: str) -> list[int]:
     """Everybody who belongs there, but for ourselves."""
-    return [pid for pid in pids() if pid != os.getpid() and belongs_to(pid, folder, pipe) and alive(pid)]
+    return [pid for pid in pids() if pid != os.getpid() and belongs_to(pid, marker, pipe) and alive(pid)]
 
 
 def port_is_free(host: str, port: int) -> bool:

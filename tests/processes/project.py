@@ -84,6 +84,10 @@ def make_template(folder: Path) -> None:
     shutil.copy2(Path(__file__).with_name("drills.py"), folder / "testproject")
     with (folder / URLS).open("a") as urls:
         urls.write('\nurlpatterns += [path("drill/", include("testproject.drills"))]\n')
+    with (folder / SETTINGS).open("a") as settings:
+        settings.write('\nMIDDLEWARE.insert(0, "testproject.drills.note")\n')
+    (folder / "begun").mkdir(mode=0o777)
+    (folder / "begun").chmod(0o777)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("DJWORKER_")}
     environ.pop("DATABASE_URL", None)
     migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]

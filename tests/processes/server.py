@@ -45,7 +45,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
         if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
     }
     # A compiled file would be taken for the edited one's, when both were written within a second.
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "SHOP_DEBUG_VIEWS": "1", MARKER: uuid4().hex, **extra}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "SHOP_DEBUG_VIEWS": "1", **extra}
 
 
 def command(options: Mapping[str, Any], *words: str) -> list[str]:
@@ -75,7 +75,7 @@ class Server:
         #: Files that a server removes at its end, unless it was killed.
         self.leaves_nothing_at: list[Path] = []
         self._killed = False
-        self._folder = project.folder.resolve()
+        self._mark = uuid4().hex
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Server:
                 self.process = subprocess.Popen(
                     [*prefix, *self._passing(inherit), *command(options, *words)],
                     cwd=self.project.folder,
-                    env=environment(environ or {}),
+                    env=environment({MARKER: self._mark, **(environ or {})}),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=write,
@@ -162,7 +162,7 @@ class Server:
 
     def tree(self) -> list[int]:
         """Every living process of it, the arbiter included."""
-        return procfs.tree(self._folder, self._pipe)
+        return procfs.tree(f"{MARKER}={self._mark}".encode(), self._pipe)
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -173,6 +173,16 @@ class Server:
     def in_background(self, path: str, **kwargs: Any) -> Background:
         """One request, while the test goes on."""
         return Background(self.address, path, **kwargs)
+
+    def running(self, path: str, count: int = 1, **kwargs: Any) -> list[Background]:
+        """So many requests, of which the worker has begun each one: they are numbered, and a drill notes the numbers."""
+        joint = "&" if "?" in path else "?"
+        urls = [f"{path}{joint}begun={uuid4().hex}" for _ in range(count)]
+        requests = [self.in_background(url, **kwargs) for url in urls]
+        for url in urls:
+            begun = self.project.folder / "begun" / url.rpartition("=")[2]
+            eventually(begun.exists, f"{url} begins")
+        return requests
 
     def raw(self) -> Raw:
         """A connection."""
@@ -222,7 +232,8 @@ class Server:
     def kill_arbiter(self) -> None:
         """What no program can prepare for."""
         self._killed = True
-        os.kill(self.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """Wait for the arbiter's end; its exit code, minus the signal where one ended it."""
@@ -253,6 +264,10 @@ class Server:
             return len(procfs.descriptors(self.pid)) == len(before)
 
         eventually(settled, f"descriptors of the arbiter: {before} before, {procfs.descriptors(self.pid)} now")
+
+    def story(self) -> str:
+        """All that it said."""
+        return self.log.text() if hasattr(self, "log") else "never started"
 
     def close(self) -> None:
         """End it and check what every server promises, whatever became of it."""

@@ -40,11 +40,11 @@ def test_one_command_serves_a_real_project(server: Server) -> None:
 @pytest.mark.parametrize(
     "name, code, stage, module, says",
     [
-        (VIEWS, 'raise RuntimeError("no such luck")', "checks", "testproject.shop.views.plain", "no such luck"),
-        (VIEWS, "def broken(:", "checks", "testproject.shop.views.plain", "SyntaxError"),
+        (VIEWS, 'raise RuntimeError("no such luck")', "urlconf", "testproject.shop.views.plain", "no such luck"),
+        (VIEWS, "def broken(:", "urlconf", "testproject.shop.views.plain", "SyntaxError"),
         ("testproject/wsgi.py", 'raise RuntimeError("no wsgi")', "application", "testproject.wsgi", "no wsgi"),
         ("testproject/shop/models.py", "import no_such_thing", "setup", "testproject.shop.models", "no_such_thing"),
-        (URLS, "import sys; sys.exit(4)", "checks", "testproject.urls", "sys.exit(4)"),
+        (URLS, "import sys; sys.exit(4)", "urlconf", "testproject.urls", "sys.exit(4)"),
     ],
 )
 def test_application_that_raises_on_import(
@@ -78,22 +78,38 @@ def test_first_mold_that_is_killed(server: Server) -> None:
     assert server.wait() == 3
 
 
-def test_workers_that_never_boot_end_the_first_start(server: Server) -> None:
-    server.expected.add("worker_boot_failed")
+def test_forks_that_fail_end_the_first_start(server: Server) -> None:
+    server.expected.add("fork_failed")
     server.project.append(URLS, "import os; os.register_at_fork(after_in_child=lambda: os._exit(7))")
     server.launch()
     assert server.wait() == 3
     assert server.events("backoff")
 
 
+def hook(signal_name: str, code: str) -> str:
+    """A receiver of a life-cycle signal."""
+    return f"""
+from djworker.signals import {signal_name}
+def receiver(**kwargs):
+    {code}
+{signal_name}.connect(receiver, weak=False)
+"""
+
+
+def test_workers_that_never_boot_end_the_first_start(server: Server) -> None:
+    server.project.append(URLS, hook("worker_started", "import os; os._exit(7)"))
+    server.launch()
+    assert server.wait() == 3
+    assert [event["seconds"] for event in server.events("backoff")] == [0.2, 0.4, 0.8]
+
+
 def test_a_worker_whose_boot_hangs(server: Server) -> None:
-    server.project.append(
-        URLS, "import os; from gevent.monkey import get_original; os.register_at_fork("
-        "after_in_child=lambda: open('hang').close() is None and get_original('time', 'sleep')(3600))"
-    )  # fmt: skip
-    server.launch(boot_timeout=3)
+    """Found by its deadline, killed, and tried again; who wants to stop need not wait for it."""
+    server.project.append(URLS, hook("worker_started", "from gevent.monkey import get_original as g; g('time', 'sleep')(99)"))
+    server.launch(boot_timeout=8, workers=1)
+    killed = server.wait_for("worker_killed")
+    assert killed["reason"] == "boot_timeout"
     server.wait_for("worker_spawned", count=2)
-    server.project.write("hang", "")
 
 
 def test_all_problems_at_once(project: Project) -> None:
@@ -170,7 +186,7 @@ def test_check(project: Project) -> None:
     failed = json.loads(unfit.stderr.splitlines()[-1])
     assert (failed["event"], failed["module"]) == ("check_failed", "testproject.shop.views.plain")
     project.restore()
-    project.settings(WORKERS="many")
+    project.settings(KEEP_ALIVE="long")
     assert run_check(project).returncode == 2
 
 
@@ -221,6 +237,7 @@ def test_nothing_can_be_imported_before_the_patch(server: Server) -> None:
     found = server.get("/drill/patched").json()
     saved = set(found.pop("saved"))
     assert saved >= {"socket", "ssl", "threading", "_thread", "select", "subprocess", "time", "os", "queue"}
+    assert found.pop("psycopg") != "wait_c", "chosen at import: the one in C would block the hub"
     assert found == {
         "socket": "gevent._socket3",
         "ssl": "gevent.ssl",
@@ -229,7 +246,6 @@ def test_nothing_can_be_imported_before_the_patch(server: Server) -> None:
         "sleep": "gevent.hub",
         "select": "gevent.select",
         "popen": "gevent.subprocess",
-        "psycopg": "wait_selector",
         "psycopg2": "psycogreen.gevent",
     }
 
