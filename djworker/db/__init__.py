@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_LAZY = {"sticky": "djworker.db.sticky", "stats": "djworker.db.home"}
+_LAZY = {"sticky": "djworker.db.stickiness", "stats": "djworker.db.home"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -13,9 +13,8 @@ from djworker.db.physical import Physical
 from djworker.db.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from djworker.db.profile import Setting
     from djworker.db.settings import PoolOptions
 
 logger = logging.getLogger("djworker.db")
@@ -57,10 +56,6 @@ class Home:
     def proved(self) -> bool:
         """Whether a connection has been made, so that settings and server are known to be good."""
         return self._base_known
-
-    def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
-        """Make these settings, in one round trip."""
-        self.dialect.replay(conn, settings)
 
     def refresh(self) -> None:
         """The set-up has changed (Django's time zone): all connections are replaced, and what was known of them is not."""

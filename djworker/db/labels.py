@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.signals import request_started
-from django.urls import Resolver404, resolve
+from django.urls import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +35,6 @@ def _describe(request: tuple[str, str] | None, name: str) -> str:
     method, path = request
     try:
         view = resolve(path).view_name
-    except Resolver404:
+    except Exception:  # noqa: BLE001 -- a path of nobody's, or a URLconf that cannot be loaded: the message matters more
         view = "no view"
     return f"{method} {path} ({view})"

@@ -127,12 +127,15 @@ class Lease:
         if verdict.reads:
             return self._acquire_same(verdict)
         pool, is_broken = self.pool, self.driver.is_broken
-        conn = pool.acquire(prefer=self._last, label=self.label)
-        while is_broken(conn):  # it died while it was idle; the pool looks at it after a longer quiet time only
-            pool.discard(conn)
-            conn = pool.acquire(label=self.label)
-        self._took(conn)
-        return conn
+        while True:
+            conn = pool.acquire(prefer=self._last, label=self.label)
+            if is_broken(conn):  # it died while it was idle; the pool looks at it after a longer quiet time only
+                pool.discard(conn)
+                continue
+            self._took(conn)
+            profile = self.profile
+            if conn.lease_profile is profile or conn.lease_profile == profile or self._replayed(conn):
+                return conn
 
     def _took(self, conn: Any) -> None:
         self.conn = conn
@@ -146,8 +149,6 @@ class Lease:
                 self._wrote = None
         conn.lease_turn = self._last_turn = turn + 1
         self._last = conn
-        if conn.lease_profile is not self.profile and conn.lease_profile != self.profile:
-            self._guarded(self._replay, conn)
 
     def _acquire_same(self, verdict: Verdict) -> Any:
         """For a read-back: the session that the earlier statement ran in, or nobody's."""
@@ -156,21 +157,29 @@ class Lease:
             conn = self.pool.acquire(prefer=wanted, label=self.label)
             if conn is wanted and conn.lease_turn == turn and not self.driver.is_broken(conn):
                 self._took(conn)
-                return conn
-            self.pool.release(conn)
+                if conn.lease_profile == self.profile or self._replayed(conn):
+                    return conn
+            else:
+                self.pool.release(conn)
         self.home.tally.read_backs_lost += 1
         raise ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
             " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
         )
 
-    def _replay(self, conn: Any) -> None:
+    def _replayed(self, conn: Any) -> bool:
+        """Give the connection our settings; False if a stranger's cannot be taken back, and it was given up for that."""
         home = self.home
-        changes = list(self.profile.changes_from(conn.lease_profile, home.base))
-        if changes:
-            home.tally.replays += 1
-            home.replay(conn, changes)
+        home.tally.replays += 1
+        try:
+            self._guarded(home.dialect.replay, conn, list(self.profile.changes_from(conn.lease_profile, home.base)))
+        except self.driver.error:
+            self.lost = ""  # nothing of ours has run yet
+            if self.profile.settings:
+                raise
+            return False
         conn.lease_profile = self.profile
+        return True
 
     def _guarded(self, work: Any, *args: Any) -> None:
         """A round trip of our own. Whatever happens in it, the connection is not used in a state between two."""

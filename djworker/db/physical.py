@@ -57,6 +57,7 @@ class Physical:
         """Forget the session, then Django's set-up again."""
         self.green.reset(conn)
         wrapper = self._make()
+        wrapper.get_connection_params()  # MySQL's notes the isolation level in it
         wrapper.connection = conn
         try:
             with self._as_current(wrapper), wrapper.wrap_database_errors:

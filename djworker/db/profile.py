@@ -30,6 +30,7 @@ _NOT_REPLAYED = frozenset({"local", "constraints", "transaction", "names", "clie
 _SPECIAL = {"time zone": "timezone", "schema": "search_path"}
 _TRANSIENT = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 
+RESET = "RESET "
 SET_CONFIG = "SELECT pg_catalog.set_config(%s, %s, false)"
 
 
@@ -52,7 +53,7 @@ class Profile:
         result = dict(self.settings)
         for setting in settings:
             result.pop(setting.name, None)
-            if not (_RESET.match(setting.sql) and setting.name not in base):
+            if setting.name in base or not setting.sql.startswith(RESET):
                 result[setting.name] = setting
         return Profile(result) if result else EMPTY
 
@@ -72,7 +73,12 @@ def restore(name: str, base: Mapping[str, str]) -> Setting:
     """Back to what it was when the connection had been set up."""
     if name in base:
         return Setting(name, SET_CONFIG, (name, base[name]))
-    return Setting(name, f"RESET {name}", None)
+    return _reset(name)
+
+
+def _reset(name: str) -> Setting:
+    quoted = ".".join(f'"{part}"' for part in name.split("."))  # `app.user` is a syntax error without
+    return Setting(name, RESET + quoted, None)
 
 
 def read_settings(sql: str, params: Any) -> list[Setting] | None:
@@ -82,8 +88,7 @@ def read_settings(sql: str, params: Any) -> list[Setting] | None:
     """
     if "--" in sql or "/*" in sql:
         return None
-    if match := _CALLS.match(sql):
-        del match
+    if _CALLS.match(sql):
         return _calls(sql, params)
     return _one_set(sql, params)
 
@@ -91,7 +96,7 @@ def read_settings(sql: str, params: Any) -> list[Setting] | None:
 def _one_set(sql: str, params: Any) -> list[Setting] | None:
     if match := _RESET.match(sql):
         name = _name(match["name"])
-        return None if name in _NOT_REPLAYED else [Setting(name, f"RESET {name}", None)]
+        return None if name in _NOT_REPLAYED else [_reset(name)]
     match = _SET.match(sql)
     if match is None or ";" in match["value"]:
         return None
@@ -101,7 +106,7 @@ def _one_set(sql: str, params: Any) -> list[Setting] | None:
     if name in _TRANSIENT:
         return []
     if match["value"].upper() == "DEFAULT":
-        return [Setting(name, f"RESET {name}", None)]
+        return [_reset(name)]
     if params is not None and not isinstance(params, list | tuple):
         return None
     return [Setting(name, sql, tuple(params) if params else None)]
