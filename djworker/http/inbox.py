@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from djworker.http.protocol import ProtocolError
@@ -10,6 +11,7 @@ __all__ = ["CR", "END_OF_HEAD", "HeadLimits", "Inbox"]
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 CR: Final = 13
+CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|(?<!\r)\n")
 # RFC 9110 5.6.2. A TLS ClientHello or binary noise on a plain port is refused at its first byte.
 TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -31,7 +33,7 @@ class Inbox:
     data is false when, and only when, nothing is there.
     """
 
-    __slots__ = ("_lines", "_next_line", "_position", "_searched", "data")
+    __slots__ = ("_lines", "_next_line", "_position", "_searched", "_skipped", "data")
 
     def __init__(self) -> None:
         self.data: bytes | bytearray = b""
@@ -40,6 +42,7 @@ class Inbox:
         self._searched = 0
         self._next_line = 0
         self._lines = 0
+        self._skipped = False
 
     def __len__(self) -> int:
         return len(self.data) - self._position
@@ -72,20 +75,25 @@ class Inbox:
             self._searched = max(len(self) - 3, 1)
             return None
         self._searched = self._next_line = self._lines = 0
+        self._skipped = False
         return self.take(end + 4 - start)
 
     def _skip_empty_line(self) -> bool:
         """Step over CR LF; say whether a head can begin."""
         if len(self) == 1:
             return False
-        if self.take(2) != b"\r\n" or (self.data and self.data[self._position] == CR):
+        if self._skipped or self.take(2) != b"\r\n" or (self.data and self.data[self._position] == CR):
             raise ProtocolError(400, "no request line")
+        self._skipped = True
         return bool(self.data)
 
     def _check_incomplete(self, limits: HeadLimits) -> None:
         data, start = self.data, self._position
         if data[start] not in TOKEN_BYTES:
             raise ProtocolError(400, "not HTTP")
+        # Complete heads leave this to llhttp. Incomplete ones might never be complete because of it.
+        if CONTROL.search(data, start + self._searched):
+            raise ProtocolError(400, "control character in the head")
         line = self._next_line
         while (end := data.find(b"\n", start + line)) >= 0:
             self._check_line(end - 1 - start - line, limits)

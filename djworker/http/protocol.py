@@ -30,7 +30,8 @@ HOST: Final = re.compile(
 )
 ABSOLUTE: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
-TRAILING_BLANKS: Final = re.compile(rb"[ \t]+\r\n")
+# Not of a line that has nothing else: that would be folding.
+TRAILING_BLANKS: Final = re.compile(rb"(?<=[^ \t\r\n])[ \t]+\r\n")
 
 METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 # A name is cached under its exact spelling. A client can invent names, so the cache has a size.
@@ -96,7 +97,7 @@ class HeadParser:
         """
         try:
             method, target, rest = head.split(b" ", 2)
-            environ["REQUEST_METHOD"] = request.method = METHODS.get(method) or method.decode("latin-1")
+            environ["REQUEST_METHOD"] = request.method = METHODS.get(method) or _method(method)
             environ["RAW_URI"] = environ["PATH_INFO"] = request.target = text = target.decode("ascii")
         except ValueError:
             raise ProtocolError(400, "malformed request line") from None
@@ -145,17 +146,17 @@ class HeadParser:
             HttpRequestParser(self).feed_data(head)
             for name, value in fields.items():
                 environ[variables[name]] = value.strip().decode("latin-1")
-        except (KeyError, httptools.HttpParserError):
+        except (KeyError, httptools.HttpParserError, httptools.HttpParserUpgrade):
             pass
         else:
             if len(environ) - before == count:
                 return
         for variable in list(environ)[before:]:
             del environ[variable]
-        for name, value in self._tokenised(head, environ["REQUEST_METHOD"]):
+        for name, value in self._tokenised(head):
             self._add(name, value.strip().decode("latin-1"), environ)
 
-    def _tokenised(self, head: bytes, method: str) -> list[tuple[bytes, bytes]]:
+    def _tokenised(self, head: bytes) -> list[tuple[bytes, bytes]]:
         """Return the fields as they came."""
         pairs: list[tuple[bytes, bytes]] = []
         self.on_header = lambda name, value: pairs.append((name, value))
@@ -165,7 +166,7 @@ class HeadParser:
             # A protocol that we do not speak was offered; RFC 9110 7.8 lets us answer as if it had not been.
             pass
         except httptools.HttpParserInvalidMethodError as error:
-            raise ProtocolError(501 if TOKEN.fullmatch(method) else 400, "unknown method") from error
+            raise ProtocolError(501, "unknown method") from error
         except httptools.HttpParserError as error:
             raise ProtocolError(400, str(error)) from error
         return pairs
@@ -219,6 +220,14 @@ class HeadParser:
 
 def _ignore(name: bytes, value: bytes) -> None:
     """Take a field from llhttp before there is a request."""
+
+
+def _method(method: bytes) -> str:
+    """Return a rarer method. llhttp skips line ends before it, we do not; it knows which of them there are."""
+    text = method.decode("latin-1")
+    if not TOKEN.fullmatch(text):
+        raise ProtocolError(400, "malformed request line")
+    return text
 
 
 def _other_version(rest: bytes, request: RequestHead, environ: dict[str, Any]) -> None:
