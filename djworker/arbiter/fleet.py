@@ -397,6 +397,7 @@ class Fleet:
             self._announce("reload_done", f"generation {self.current} serves", generation=self.current)
 
     def _wind_down(self, now: float) -> None:
+        self.retry_at = -inf  # nothing is tried again; a deadline that has passed would keep the loop busy
         for worker in self.roster.alive():
             self._retire(worker, now, grace=self.policy.graceful_timeout)
         for mold in self.roster.molds.values():

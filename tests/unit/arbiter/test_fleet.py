@@ -305,3 +305,26 @@ def test_nobody_is_killed_after_a_suspension() -> None:
     story = Story.serving()
     assert story.tell(Timer(), 3600) == []
     assert story.fleet.ready_count() == 2
+
+
+def test_a_stop_during_back_off_awaits_only_those_who_leave() -> None:
+    story = Story.serving()
+    story.tell(Reload())
+    story.tell(MoldReady(2, POLICY), 1)
+    story.tell(WorkerGone(3, 1), 1)
+    assert story.fleet.retry_at > story.now
+    story.tell(Stop(fast=False))
+    story.tell(MoldGone(1, 0))
+    story.tell(MoldGone(2, 0))
+    assert story.fleet.next_deadline() == story.now + 32
+    assert story.tell(Timer(), 32) == [KillWorker(1, "graceful_timeout"), KillWorker(2, "graceful_timeout")]
+
+
+def test_a_mold_that_did_not_boot_in_time_has_failed_at_once() -> None:
+    story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
+    story.tell(Reload())
+    story.tell(Timer(), 60)
+    assert story.events() == ["reload_started", "reload_failed"]
+    story.tell(MoldGone(2, -9), 1)
+    assert story.events() == ["reload_started", "reload_failed"]
+    assert story.tell(Reload(), 1) == [BootMold(3)]
