@@ -1,3 +1,4 @@
+# ruff: noqa: ANN001, ANN201, ANN202 - an ordinary Django module
 """Views that fail in ways which the shop's own debug views do not. Copied into the project, not imported by the tests."""
 
 import ctypes

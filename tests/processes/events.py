@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -27,18 +28,28 @@ class EventLog:
         self._changed = threading.Condition()
         self._transcript = transcript
         self.ended = False
+        self._quit, self._quitter = os.pipe()
         self._thread = threading.Thread(target=self._read, args=(fd,), name="events", daemon=True)
         self._thread.start()
 
     def _read(self, fd: int) -> None:
-        with os.fdopen(fd, "rb") as pipe, self._transcript.open("ab") as transcript:
-            for line in pipe:
-                transcript.write(line)
-                transcript.flush()
-                self._add(_parse(line.decode(errors="replace").rstrip("\n")))
+        rest = b""
+        with self._transcript.open("ab", buffering=0) as transcript:
+            while self._quit not in select.select([fd, self._quit], [], [])[0] and (data := os.read(fd, 65536)):
+                transcript.write(data)
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._add(_parse(line.decode(errors="replace")))
+        for end in (fd, self._quit):
+            os.close(end)
         with self._changed:
             self.ended = True
             self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Read no more: whoever writes there now is told that nobody listens."""
+        os.close(self._quitter)
+        self._thread.join()
 
     def _add(self, event: Event) -> None:
         with self._changed:
@@ -46,7 +57,7 @@ class EventLog:
             self._changed.notify_all()
 
     def mark(self) -> int:
-        """This moment, for ``since``."""
+        """The present, for ``since``."""
         with self._changed:
             return len(self._events)
 

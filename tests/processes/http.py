@@ -133,7 +133,9 @@ class Raw:
 
     def get(self, path: str, *, close: bool = False) -> None:
         """Send a request."""
-        self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{'Connection: close' if close else 'A: b'}\r\n\r\n".encode())
+        self.send(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{'Connection: close' if close else 'A: b'}\r\n\r\n".encode()
+        )
 
     def answer(self) -> Answer:
         """Read one answer."""

@@ -33,7 +33,14 @@ OPTIONS = {
     "log_format": "json",
 }
 #: Said when something went wrong inside the server, whatever the test is about.
-_BUGS = ("unknown_message", "housekeeping_failed", "connection_failed", "fork_failed", "hook_failed", "worker_boot_failed")
+_BUGS = (
+    "unknown_message",
+    "housekeeping_failed",
+    "connection_failed",
+    "fork_failed",
+    "hook_failed",
+    "worker_boot_failed",
+)
 _LISTEN_START = 3  # sd_listen_fds(3)
 
 
@@ -75,6 +82,7 @@ class Server:
         #: Files that a server removes at its end, unless it was killed.
         self.leaves_nothing_at: list[Path] = []
         self._killed = False
+        self._deaf = False
         self._mark = uuid4().hex
 
     # -- starting -----------------------------------------------------------------------------------------------------
@@ -83,26 +91,26 @@ class Server:
         self,
         *words: str,
         environ: Mapping[str, str] | None = None,
-        prefix: Sequence[str] = (),
         inherit: Sequence[socket.socket] = (),
+        pass_fds: Sequence[int] = (),
         **options: Any,
     ) -> None:
         """Start it, and wait for nothing. Sockets to *inherit* get the descriptors 3, 4 and so on."""
         if "bind" not in options and not inherit:
             options["bind"] = "127.0.0.1:0"
         read, write = os.pipe()
-        self._pipe = os.readlink(f"/proc/self/fd/{write}")
+        self._pipe = str(Path(f"/proc/self/fd/{write}").readlink())
         try:
             with self.output.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [*prefix, *self._passing(inherit), *command(options, *words)],
+                    [*self._passing(inherit), *command(options, *words)],
                     cwd=self.project.folder,
                     env=environment({MARKER: self._mark, **(environ or {})}),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=write,
                     start_new_session=True,
-                    pass_fds=[sock.fileno() for sock in inherit],
+                    pass_fds=[*pass_fds, *(sock.fileno() for sock in inherit)],
                 )
         finally:
             os.close(write)
@@ -265,6 +273,11 @@ class Server:
 
         eventually(settled, f"descriptors of the arbiter: {before} before, {procfs.descriptors(self.pid)} now")
 
+    def stop_reading(self) -> None:
+        """From now on nobody reads its standard error; writing there fails."""
+        self._deaf = True
+        self.log.abandon()
+
     def story(self) -> str:
         """All that it said."""
         return self.log.text() if hasattr(self, "log") else "never started"
@@ -288,7 +301,7 @@ class Server:
             assert code == 0, f"exit code {code}; it said\n{self.log.text()}"
 
     def _check_nobody_is_left(self) -> None:
-        gone = self.log.wait_for_end()
+        gone = self.log.wait_for_end() and (not self._deaf or eventually(lambda: not self.tree(), "nobody is left"))
         left = {pid: procfs.title(pid) for pid in self.tree()}
         assert gone, f"somebody still holds standard error: {left}\n{self.log.text()}"
         assert not left, f"still there: {left}"

@@ -21,7 +21,13 @@ HANG = "import time; time.sleep(3600)"
 def refuse(project: Project, **options: object) -> list[str]:
     """Run ``runworkers`` where it must not start; what it complains about, line by line."""
     done = subprocess.run(
-        command(options), cwd=project.folder, env=environment({}), capture_output=True, text=True, timeout=60, check=False
+        command(options),
+        cwd=project.folder,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 2, done
     return done.stderr.splitlines()
@@ -105,7 +111,9 @@ def test_workers_that_never_boot_end_the_first_start(server: Server) -> None:
 
 def test_a_worker_whose_boot_hangs(server: Server) -> None:
     """Found by its deadline, killed, and tried again; who wants to stop need not wait for it."""
-    server.project.append(URLS, hook("worker_started", "from gevent.monkey import get_original as g; g('time', 'sleep')(99)"))
+    server.project.append(
+        URLS, hook("worker_started", "from gevent.monkey import get_original as g; g('time', 'sleep')(99)")
+    )
     server.launch(boot_timeout=8, workers=1)
     killed = server.wait_for("worker_killed")
     assert killed["reason"] == "boot_timeout"

@@ -1,0 +1,192 @@
+"""Where it listens and as whom it runs: unix sockets, passed sockets, systemd, users, other platforms."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.processes import procfs
+from tests.processes.events import eventually
+from tests.processes.http import Address, request
+from tests.processes.server import Server
+
+ROOT = os.geteuid() == 0
+
+
+def test_unix_socket(server: Server) -> None:
+    server.start(bind=f"unix:{server.scratch}/sock", umask="0o007")
+    mode = (server.scratch / "sock").stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert mode & 0o777 == 0o770
+    with server.load(clients=4) as load:
+        load.wait_for_answers()
+        server.project.set_version(2)
+        server.reload()
+        load.wait_for_version(2)
+    load.assert_nothing_lost()
+
+
+def test_several_addresses(server: Server) -> None:
+    server.start(bind=["127.0.0.1:0", "[::1]:0", f"unix:{server.scratch}/sock"])
+    addresses = [Address(event["address"]) for event in server.events("listening")]
+    assert [request(address, "/raw").status for address in addresses] == [200] * 3
+
+
+def tcp_address(sock: socket.socket) -> Address:
+    host, port = sock.getsockname()
+    return Address(f"http://{host}:{port}")
+
+
+def test_a_descriptor_from_outside(server: Server) -> None:
+    """``fd://N``: whoever made the socket keeps it, and may start us again on it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = tcp_address(listener)
+        os.set_inheritable(listener.fileno(), True)
+        server.start(bind=f"fd://{listener.fileno()}", pass_fds=[listener.fileno()])
+        assert request(address, "/raw").status == 200
+        server.reload()
+        assert request(address, "/raw").status == 200
+        assert server.stop() == 0
+    assert procfs.port_is_free(address.host, address.port)
+
+
+def test_socket_activation(server: Server) -> None:
+    """systemd's protocol: LISTEN_FDS sockets from descriptor 3 on, for the process that LISTEN_PID names."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        server.start(inherit=[first, second], environ={"LISTEN_FDS": "2"})
+        addresses = [tcp_address(sock) for sock in (first, second)]
+        assert {event["address"] for event in server.events("listening")} == {address.text for address in addresses}
+        assert [request(address, "/raw").status for address in addresses] == [200, 200]
+        server.reload()
+        assert [request(address, "/raw").status for address in addresses] == [200, 200]
+        assert server.stop() == 0
+
+
+class Systemd:
+    """The socket on which a service reports."""
+
+    def __init__(self, path: Path) -> None:
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sock.bind(str(path))
+        self._sock.settimeout(30)
+        self.said: list[str] = []
+
+    def wait_for(self, word: str) -> str:
+        """Read on until it is said."""
+        while True:
+            self.said.append(self._sock.recv(4096).decode())
+            if self.said[-1].startswith(word):
+                return self.said[-1]
+
+    def rest(self) -> list[str]:
+        """What else there is."""
+        self._sock.settimeout(0)
+        try:
+            while True:
+                self.said.append(self._sock.recv(4096).decode())
+        except BlockingIOError:
+            return self.said
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture
+def systemd(scratch: Path) -> Systemd:
+    return Systemd(scratch / "notify")
+
+
+def without_status(said: list[str]) -> list[str]:
+    return [text.split("\n")[0] for text in said if not text.startswith(("STATUS=", "WATCHDOG="))]
+
+
+def test_what_systemd_is_told(server: Server, systemd: Systemd, scratch: Path) -> None:
+    server.launch(environ={"NOTIFY_SOCKET": str(scratch / "notify"), "WATCHDOG_USEC": "400000"})
+    systemd.wait_for("READY=1")
+    assert server.events("worker_ready"), "not before the first worker is"
+    assert not any(text.startswith("WATCHDOG") for text in systemd.said[:-1])
+    for _ in range(3):
+        systemd.wait_for("WATCHDOG=1")
+    server.wait_for("worker_ready", count=2)
+    server.hup()
+    assert "MONOTONIC_USEC=" in systemd.wait_for("RELOADING=1")
+    systemd.wait_for("READY=1")
+    server.wait_for("reload_done")
+    server.project.break_syntax()
+    server.hup()
+    systemd.wait_for("RELOADING=1")
+    systemd.wait_for("READY=1")
+    server.wait_for("reload_failed")
+    server.stop()
+    said = systemd.rest()
+    systemd.close()
+    assert without_status(said) == ["READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
+    assert "STATUS=2 of 2 workers ready, generation 2" in said
+
+
+def test_systemd_is_told_nothing_that_is_not_true(server: Server, systemd: Systemd, scratch: Path) -> None:
+    server.project.break_syntax()
+    server.launch(environ={"NOTIFY_SOCKET": str(scratch / "notify"), "WATCHDOG_USEC": "400000"})
+    assert server.wait() == 3
+    assert without_status(systemd.rest()) == []
+    systemd.close()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
+def test_workers_run_as_another_user(server: Server) -> None:
+    nobody = pwd.getpwnam("nobody")
+    group = grp.getgrgid(nobody.pw_gid).gr_name
+    server.start(user="nobody", group=group, umask="0o027")
+    found = server.get("/drill/account").json()
+    assert found == {"uid": nobody.pw_uid, "gid": nobody.pw_gid, "groups": [nobody.pw_gid], "umask": 0o027}
+    for pid in (server.mold(), *server.ready()):
+        assert set(procfs.status(pid)["Uid"].split()) == {str(nobody.pw_uid)}
+    assert procfs.status(server.pid)["Uid"].split()[0] == "0"
+    server.reload()
+    mark = server.kill(server.worker())
+    server.wait_for("worker_ready", since=mark)
+    assert server.get("/drill/account").json() == found
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
+def test_nobody_outlives_an_arbiter_that_is_root(server: Server) -> None:
+    """A change of user clears the parent-death signal, so it must be set after it."""
+    server.start(user="nobody")
+    server.running("/debug/spin?s=600")
+    server.kill_arbiter()
+    assert server.log.wait_for_end(timeout=2)
+
+
+PORTABLE = {"_DJWORKER_NO_SUBREAPER": "1"}
+
+
+def test_without_a_subreaper(server: Server) -> None:
+    """As on macOS: a mold of its own for each worker. Slower, and nothing else is different."""
+    server.start(environ=PORTABLE)
+    with server.load(clients=2) as load:
+        server.project.set_version(2)
+        mark = server.reload()
+        load.wait_for_version(2)
+        server.project.break_syntax()
+        failed = server.hup()
+        server.wait_for("reload_failed", since=failed)
+        server.project.restore()
+    load.assert_nothing_lost()
+    assert server.fewest_ready(mark) == 2
+    mark = server.kill(server.worker())
+    server.wait_for("worker_ready", since=mark)
+    eventually(lambda: len(server.tree()) == 4, "arbiter, one mold, two workers")
+    assert server.stop() == 0
+
+
+def test_without_a_subreaper_nobody_outlives_the_arbiter(server: Server) -> None:
+    server.start(environ=PORTABLE)
+    server.running("/debug/spin?s=600")
+    server.kill_arbiter()
+    assert server.log.wait_for_end(timeout=2)
