@@ -17,6 +17,7 @@ from djworker.problems import BoundsError, ConfigError, Problem, UnreadableError
 
 FIRST_PASSED_FD = 3  # sd_listen_fds(3), SD_LISTEN_FDS_START
 DEFAULT = "default"
+DATABASE_KEYS = ("POOL", "POOLS")  # settings.DJWORKER has them too; djworker.db.settings reads them
 SYSTEMD = "systemd (LISTEN_FDS)"
 # Kubernetes sets <SERVICE>_PORT, <SERVICE>_SERVICE_HOST and more for a service called "djworker"; nobody means us.
 _SERVICE_LINK = re.compile(r"DJWORKER_(?:PORT|SERVICE)(?:_.*)?")
@@ -129,7 +130,7 @@ def _unknown(cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mappi
     for name in cli.keys() - OPTIONS.keys():
         flag = "--" + str(name).replace("_", "-")
         yield unknown_flag(flag)
-    keys = [option.key for option in OPTIONS.values()]
+    keys = [option.key for option in OPTIONS.values()] + list(DATABASE_KEYS)
     for key in settings:
         if key not in keys:
             hint = did_you_mean(str(key).upper(), keys)

@@ -88,12 +88,20 @@ def homes() -> Iterator[Home]:
     return iter(list(_homes.values()))
 
 
+_others: dict[str, Pool[Any]] = {}  # without leases: django-db-geventpool's
+
+
+def register(name: str, pool: Pool[Any]) -> None:
+    """Count a pool that has no leases, and close it with the others."""
+    _others[name] = pool
+
+
 def stats() -> dict[str, dict[str, float]]:
     """Numbers by alias; of several homes with one alias (test databases) the last one counts."""
-    return {home.alias: home.stats() for home in homes()}
+    return {home.alias: home.stats() for home in homes()} | {name: pool.stats() for name, pool in _others.items()}
 
 
 def close_all(timeout: float = 2.0) -> None:
     """Close what is idle in every pool, and wait for it: before a fork, and at a worker's end. Pools stay usable."""
-    for home in homes():
-        home.pool.drain(timeout)
+    for pool in [*(home.pool for home in homes()), *_others.values()]:
+        pool.drain(timeout)

@@ -1,0 +1,29 @@
+"""Django's SQLite backend with writers that queue in the hub.
+
+Not pooled: a connection is an open file, rows are read while they are fetched, and a database in memory *is* its connection.
+Each greenlet has one for as long as Django keeps it, as ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.sqlite3 import base
+from gevent import monkey
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """[worker] Django's, on a connection that does not stop the hub."""
+
+    bare = True  # no lease
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Django's functions and pragmas, on a connection that takes turns."""
+        if not monkey.is_module_patched("socket"):
+            return super().get_new_connection(conn_params)
+        from djworker.db.drivers.sqlite import GreenConnection, SQLiteDriver  # noqa: PLC0415 -- only where it is green
+
+        conn = super().get_new_connection({"factory": GreenConnection, **conn_params})
+        conn.join_queue()
+        SQLiteDriver._use_wal(conn)  # noqa: SLF001 -- the same set-up, on a connection that Django has made
+        return conn

@@ -1,0 +1,120 @@
+"""Our pool in the seam of django-db-geventpool: its engines and wrappers stay as they are, and its bound holds at last.
+
+Its wrapper borrows with `get()` at a request's first query, gives back with `put()` at its end, and calls `close()` when it
+finds its connection closed. django-db-geventpool 4.0.8 counts a connection after the connect: 50 with `MAX_CONNS = 4`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from django.conf import settings
+from gevent import getcurrent
+
+from djworker.db.errors import DJANGO
+from djworker.db.home import register
+from djworker.db.labels import label_of
+from djworker.db.pool import Pool
+from djworker.db.settings import PoolOptions, resolve
+
+PREFIX = "django_db_geventpool.backends."
+MAX_CONNS = 4  # django-db-geventpool's default
+
+
+class _Plain:
+    """[worker] The pool's driver: the library's, without any set-up; the wrapper does that at every checkout."""
+
+    def __init__(self, green: Any, params: dict[str, Any]) -> None:
+        self._params = params
+        self._green = green
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._green, name)
+
+    def connect(self) -> Any:
+        """Open."""
+        conn = self._green.connect(self._params)
+        if self._green.name == "psycopg2":
+            from psycopg2.extras import register_default_jsonb  # noqa: PLC0415 -- optional
+
+            register_default_jsonb(conn_or_curs=conn, loads=lambda text: text)  # as django-db-geventpool does
+        return conn
+
+
+class GeventPool:
+    """[worker] What django-db-geventpool calls a `pool_class`: made with connection parameters, `MAX_CONNS`, `REUSE_CONNS`."""
+
+    green: Any  # the library's driver; set in a subclass per engine
+
+    def __init__(self, **params: Any) -> None:
+        most = int(params.pop("MAX_CONNS", MAX_CONNS))
+        self._reuse = max(int(params.pop("REUSE_CONNS", most)), 1)
+        params["client_encoding"] = "UTF8"
+        name = f"geventpool {params.get('dbname', '')}".strip()
+        self._tickets: dict[Any, int] = {}
+        options = _options(most)
+        self.inner: Pool[Any] = Pool(_Plain(self.green, params), **options.for_pool(), name=name, refusals=DJANGO)
+        register(name, self.inner)
+
+    @property
+    def size(self) -> int:
+        """Connections that there are."""
+        return int(self.inner.stats()["pool_size"])
+
+    def get(self) -> Any:
+        """Borrow; waits `DJWORKER["POOL"]["timeout"]` seconds at most."""
+        label = label_of(getcurrent())
+        conn = self.inner.acquire(label=label)
+        while self.green.is_broken(conn):
+            self.inner.discard(conn)
+            conn = self.inner.acquire(label=label)
+        self._tickets[conn] = self.inner.ticket(conn)
+        return conn
+
+    def put(self, conn: Any) -> None:
+        """Give back. What its user left open is ended."""
+        ticket = self._tickets.pop(conn, 0)
+        if not self.green.busy(conn) and not self.green.is_broken(conn):
+            dirty = bool(self.green.in_transaction(conn))
+            if not dirty:
+                self.green.set_autocommit(conn, True)
+                if self.inner.stats()["pool_available"] >= self._reuse:
+                    self.inner.discard(conn, ticket=ticket)
+                    return
+            self.inner.release(conn, reset=dirty, ticket=ticket)
+            return
+        self.inner.discard(conn, ticket=ticket)
+
+    def close(self) -> None:
+        """Close what is idle; called when a connection was found closed, which is let go too."""
+        for conn, ticket in list(self._tickets.items()):
+            if self.green.is_broken(conn):
+                del self._tickets[conn]
+                self.inner.discard(conn, ticket=ticket)
+        self.inner.drain()
+
+
+def _options(most: int) -> PoolOptions:
+    given = getattr(settings, "DJWORKER", {})
+    return resolve("django-db-geventpool", given, {"max_size": most})
+
+
+def install(engine: str) -> str:
+    """Put our pool into this engine of django-db-geventpool; the name of its driver."""
+    base = importlib.import_module(f"{engine}.base")
+    green = _green(engine)
+    base.DatabaseWrapper.pool_class = type("Pool", (GeventPool,), {"green": green})
+    return str(green.name)
+
+
+def _green(engine: str) -> Any:
+    name = engine.removeprefix(PREFIX)
+    if name == "postgresql_psycopg2" or importlib.util.find_spec("psycopg") is None:
+        from djworker.db.drivers.psycopg2 import Psycopg2Driver  # noqa: PLC0415 -- one of the two is not installed
+
+        return Psycopg2Driver()
+    from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415
+
+    return Psycopg3Driver()

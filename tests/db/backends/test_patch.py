@@ -1,0 +1,91 @@
+"""The table of engines, and the SQLite engine."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import gevent
+import pytest
+
+from tests.db.lease.site import Site, request, view
+
+
+def databases(**engines: str) -> SimpleNamespace:
+    return SimpleNamespace(
+        DATABASES={alias: {"ENGINE": engine, "OPTIONS": {}} for alias, engine in engines.items()},
+        DJWORKER={"POOL": {"max_size": 7}, "POOLS": {"b": {"lease": "request"}}},
+    )
+
+
+def test_engines_are_mapped_and_the_others_are_left_alone(psycopg3_site: Site) -> None:
+    from tests.db.lease.site import configure
+
+    configure(psycopg3_site.driver, "djworker.db.backends.postgresql")
+    from djworker.db import patch
+
+    settings = databases(
+        a="django.db.backends.postgresql",
+        b="django.db.backends.mysql",
+        c="django.db.backends.sqlite3",
+        d="django.db.backends.oracle",
+        e="djworker.db.backends.postgresql",
+        f="django_db_geventpool.backends.postgresql_psycopg3",
+    )
+    rows = {row.alias: row for row in patch.install(settings)}
+    assert {alias: database["ENGINE"].removeprefix("djworker.db.backends.") for alias, database in settings.DATABASES.items()} == {
+        "a": "postgresql",
+        "b": "mysql",
+        "c": "sqlite3",
+        "d": "django.db.backends.oracle",
+        "e": "postgresql",
+        "f": "django_db_geventpool.backends.postgresql_psycopg3",
+    }
+    assert (rows["a"].driver, rows["a"].lease, rows["a"].sizes) == ("psycopg", "transaction", "0-7")
+    assert (rows["b"].driver, rows["b"].lease) == ("mysqlclient", "request")
+    assert rows["c"].lease == rows["d"].lease == ""
+    assert rows["f"].sizes == "0-4"
+
+
+def test_sqlite_writers_take_turns(sqlite_site: Site) -> None:
+    item = sqlite_site.start()
+
+    def work(number: int) -> None:
+        from django.db import transaction
+
+        with transaction.atomic():
+            item.objects.create(name=str(number))
+            gevent.sleep(0.002)
+            item.objects.filter(name=str(number)).update(name=f"{number}!")
+
+    gevent.joinall([request(work, number) for number in range(30)], raise_error=True)
+    assert view(item.objects.filter(name__endswith="!").count) == 30
+
+
+@pytest.mark.parametrize(
+    ("pool", "message"),
+    [
+        ({"max_sise": 3}, "did you mean max_size"),
+        ({"max_size": 0}, "at least 1"),
+        ({"max_size": "many"}, "for example 10"),
+        ({"lease": "forever"}, "transaction, request"),
+        ({"min_size": 20}, "raise max_size"),
+        ({"pin_sql": ["("]}, "regular expression"),
+        ({"strict": 1}, "True or False"),
+        (7, "write {'max_size': 10}"),
+    ],
+)
+def test_wrong_options_name_the_remedy(pool: object, message: str) -> None:
+    from djworker.db.settings import resolve
+    from djworker.problems import ConfigError
+
+    with pytest.raises(ConfigError, match=message.replace("{", r"\{")):
+        resolve("default", {"POOL": pool}, None)
+
+
+def test_djangos_own_options_are_understood() -> None:
+    from djworker.db.settings import resolve
+
+    assert resolve("default", {}, True) == resolve("default", {}, None)  # noqa: FBT003
+    mine = resolve("default", {"POOL": {"max_size": 3, "min_size": 1}}, {"max_size": 5, "num_workers": 2, "max_waiting": 9})
+    assert (mine.min_size, mine.max_size, mine.max_waiting) == (1, 5, 9)
+    assert resolve("a", {"POOLS": {"a": {"MAX_SIZE": 2}}}, {"max_size": 5}).max_size == 2
