@@ -14,36 +14,39 @@ EOF_PACKET = 9  # bytes with header: EOF, warnings (2), status (2)
 END_PACKET = 11  # bytes with header of the OK packet that ends rows where EOF is deprecated, without session news
 
 TLS_HEADER = 5  # bytes: type, version (2), length (2)
-TLS_APPLICATION_DATA = b"\x17\x03"
+TLS_APPLICATION_DATA, TLS_MAJOR = 0x17, 0x03
 TLS_FULL_RECORD = 1 << 14  # RFC 8446, section 5.1: plaintext of a record
 
 
-def is_whole(view: memoryview) -> bool:
-    """Whether `view`, what can be read without waiting, holds a command's complete answer."""
-    if bytes(view[:2]) == TLS_APPLICATION_DATA:
-        return _is_whole_tls(view)
-    if len(view) <= HEADER:
+def is_whole(data: bytes | bytearray, size: int) -> bool:
+    """Whether the first `size` bytes of `data`, what can be read without waiting, are a command's complete answer."""
+    if size <= END_PACKET:
+        return _is_whole_and_short(data, size)
+    if data[0] == TLS_APPLICATION_DATA and data[1] == TLS_MAJOR:
+        return _is_whole_tls(data, size)
+    first = data[HEADER]
+    if not OK < first <= MAX_ONE_BYTE:
+        return _is_whole_and_short(data, size)
+    # Rows. Looked at byte by byte: slices would cost as much as all the rest.
+    end = size - EOF_PACKET
+    if data[end + HEADER] == EOF and data[end] == EOF_PACKET - HEADER and not (data[end + 1] or data[end + 2]):
+        # The packet after the column definitions is the same, but for its number: 1 is the count, then the columns.
+        return data[end + 3] != (first + 2) & 0xFF
+    end = size - END_PACKET
+    return data[end + HEADER] == EOF and data[end] == END_PACKET - HEADER and not (data[end + 1] or data[end + 2])
+
+
+def _is_whole_and_short(data: bytes | bytearray, size: int) -> bool:
+    """An OK or an error packet."""
+    if size <= HEADER or data[HEADER] not in (OK, ERROR):
         return False
-    first = view[HEADER]
-    if first in (OK, ERROR):
-        return len(view) >= HEADER + int.from_bytes(view[:3], "little")
-    return 0 < first <= MAX_ONE_BYTE and _ends_rows(view, first)
+    return size >= HEADER + int.from_bytes(data[:3], "little")
 
 
-def _ends_rows(view: memoryview, columns: int) -> bool:
-    size = len(view)
-    tail = bytes(view[-EOF_PACKET:])
-    if size >= EOF_PACKET and tail[:3] == b"\x05\0\0" and tail[HEADER] == EOF:
-        # The packet after the column definitions looks the same, but for its number: 1 is the count, then the columns.
-        return tail[3] != (columns + 2) & 0xFF
-    tail = bytes(view[-END_PACKET:])
-    return size >= END_PACKET and tail[:3] == b"\x07\0\0" and tail[HEADER] == EOF
-
-
-def _is_whole_tls(view: memoryview) -> bool:
+def _is_whole_tls(data: bytes | bytearray, size: int) -> bool:
     """Every record complete, and the last one not full: what the server sends before the end fills its buffer."""
     at, length = 0, 0
-    while at + TLS_HEADER <= len(view):
-        length = int.from_bytes(view[at + 3 : at + TLS_HEADER], "big")
+    while at + TLS_HEADER <= size:
+        length = int.from_bytes(data[at + 3 : at + TLS_HEADER], "big")
         at += TLS_HEADER + length
-    return at == len(view) and length < TLS_FULL_RECORD
+    return at == size and length < TLS_FULL_RECORD

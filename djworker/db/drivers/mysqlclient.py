@@ -22,6 +22,11 @@ from djworker.db.drivers.watch import READ, Watch
 SEND_INLINE = 16 * 1024
 # Answers up to here are looked at before they are read; larger ones are still under way when their first byte comes.
 LOOK_AT = 64 * 1024
+# The C methods, past our own overrides of them.
+_send_query = Connection.send_query
+_read_query_result = Connection.read_query_result
+_store_result = Connection.store_result
+
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
@@ -46,46 +51,46 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         self.watch = Watch(fd)
         self.handle = Handle(self)
         self._line = _socket.socket(fileno=fd)  # for looking only: it must never close the descriptor
-        self._buffer = memoryview(bytearray(LOOK_AT))
-        self._compressed = bool(self.params.get("compress"))
+        self._look, self._wait = self._line.recv_into, self.watch.wait
+        self._buffer = bytearray(LOOK_AT)
+        # What is compressed cannot be looked through: nothing is taken for whole.
+        self._look_at = 0 if self.params.get("compress") else LOOK_AT
         self._thread: offload.Job[Any] | None = None
         self._unread: UnreadRows | None = None
         self._green = True
 
-    # -- one command ----------------------------------------------------------------------------------------------
+    # -- one command: every query comes through here, so these few lines are written for speed ----------------------
 
     def query(self, query: bytes | bytearray | str) -> None:
         """Send the statement and read the head of its answer."""
         if not self._green:
             super().query(query)
             return
-        data = query.encode(self.encoding) if isinstance(query, str) else bytes(query)
-        self._begin()
+        if type(query) is not bytes:
+            query = query.encode(self.encoding) if isinstance(query, str) else bytes(query)
+        if self.awaiting or self.lost:
+            self._refuse()
+        self.awaiting = True
         try:
-            if len(data) <= SEND_INLINE:
-                self.send_query(data)
+            if len(query) <= SEND_INLINE:
+                _send_query(self, query)
             else:
-                self._in_thread(self.send_query, data)
-            self.watch.wait(READ)
-            self._whole = not self._compressed and self._answer_is_here()
-            self._read(super().read_query_result)
+                self._in_thread(_send_query, self, query)
+            self._wait(READ)
+            size = self._look(self._buffer, LOOK_AT, _PEEK)
+            self._whole = is_whole(self._buffer, size) and size < self._look_at
+            if self._whole:
+                _read_query_result(self)
+            else:
+                self._in_thread(_read_query_result, self)
         except MySQLdb.Error as error:
             self._failed(error)
             raise
         self.awaiting = False
 
-    def _begin(self) -> None:
-        if self.awaiting or self.lost:
-            why = "the connection was lost" if self.lost else "another command waits for its answer on this connection"
-            raise MySQLdb.OperationalError(mysql.SERVER_LOST if self.lost else mysql.COMMANDS_OUT_OF_SYNC, why)
-        self.awaiting = True
-
-    def _answer_is_here(self) -> bool:
-        size = self._line.recv_into(self._buffer, LOOK_AT, _PEEK)
-        return size < LOOK_AT and is_whole(self._buffer[:size])
-
-    def _read(self, function: Any, *args: Any) -> Any:
-        return function(*args) if self._whole else self._in_thread(function, *args)
+    def _refuse(self) -> None:
+        why = "the connection was lost" if self.lost else "another command waits for its answer on this connection"
+        raise MySQLdb.OperationalError(mysql.SERVER_LOST if self.lost else mysql.COMMANDS_OUT_OF_SYNC, why)
 
     def _in_thread(self, function: Any, *args: Any) -> Any:
         # Remembered, because the C structure must not be freed under a thread that a killed greenlet left behind.
@@ -102,7 +107,9 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         """A call of the C library that sends and reads: in a native thread."""
         if not self._green:
             return function(*args)
-        self._begin()
+        if self.awaiting or self.lost:
+            self._refuse()
+        self.awaiting = True
         try:
             result = self._in_thread(function, *args)
         except MySQLdb.Error as error:
@@ -113,19 +120,17 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def _run(self, sql: bytes) -> None:
         self.query(sql)
-        super().store_result()  # an OK packet: nothing to read
+        _store_result(self)  # an OK packet: nothing to read
 
     # -- its answer -----------------------------------------------------------------------------------------------
 
     def store_result(self) -> Any:
         """All rows of the answer, or None."""
-        if not self._green:
-            return super().store_result()
         if self._whole:
-            return super().store_result()
+            return _store_result(self)
         self.awaiting = True
         try:
-            result = self._in_thread(super().store_result)
+            result = self._in_thread(_store_result, self)
         except MySQLdb.Error as error:
             self._failed(error)
             raise
@@ -157,8 +162,6 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def next_result(self) -> int:
         """Go to the next answer of a procedure or of several statements; 0, or -1 if there is none."""
-        if not self._green:
-            return int(super().next_result())
         if not self.more_results():
             return -1
         self._whole = False  # it may be in the library's buffer already: the socket does not tell

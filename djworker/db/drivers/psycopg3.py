@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from gevent.lock import Semaphore
 from psycopg import capabilities, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGen
 
 ACTIVE = TransactionStatus.ACTIVE
+_resets = itertools.count(1)
 _COPYING = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
 
 
@@ -31,12 +34,17 @@ class GreenConnection(psycopg.Connection[Any]):
 
     _watch: Watch | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # gevent's stand-in for threading.Lock is written in Python; this one is compiled, and taken once per query.
+        self.lock = Semaphore(1)  # type: ignore[assignment]
+
     def wait(self, gen: PQGen[Any], interval: float | None = None, timeout: float | None = None) -> Any:
         """Run the generator to its end. With a limit of time (`notifies(timeout=…)`) psycopg's own wait does it."""
         if interval is not None or timeout is not None:
             limits = {"interval": interval, "timeout": timeout}
             return super().wait(gen, **{name: value for name, value in limits.items() if value is not None})
-        wait = self.watch.wait
+        wait = (self._watch or self.watch).wait
         try:
             events: Any = next(gen)
             while True:
@@ -128,8 +136,8 @@ class Psycopg3Driver(Driver[GreenConnection]):
         """`DISCARD ALL`. It takes the prepared statements along; psycopg notices and prepares them again."""
         conn.rollback()
         conn.autocommit = True
-        # Never as a prepared statement, which it would be from the fifth time on: it would discard itself.
-        conn.execute("DISCARD ALL", prepare=False)
+        # psycopg takes notice of a DISCARD only the first time it sees the text, and prepares a text that comes often.
+        conn.execute(f"DISCARD ALL /* {next(_resets)} */", prepare=False)
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# ruff: noqa: ANN401  # cursors take whatever SQLite takes
 import functools
 import os
 import re
@@ -19,6 +18,7 @@ from djworker.db.drivers.sqlite_queue import WriteQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import TracebackType
 
 BUSY_TIMEOUT = 5.0  # seconds; the default of Python's sqlite3
 BUSY = 5  # primary result code SQLITE_BUSY
@@ -189,7 +189,9 @@ class GreenConnection(sqlite3.Connection):
         self.closed = True
         self.settle()
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
         try:
             return super().__exit__(kind, error, trace)
         finally:
@@ -224,6 +226,10 @@ class SQLiteDriver(Driver[GreenConnection]):
     def connect(self, params: Params) -> GreenConnection:
         """Open the file, in WAL mode if it can be. `timeout` is how long a writer waits for its turn."""
         conn: GreenConnection = sqlite3.connect(**{**params, "factory": _factory(params.get("factory"))})
+        return self.set_up(conn)
+
+    def set_up(self, conn: GreenConnection) -> GreenConnection:
+        """What `connect` does after opening, for a connection that somebody else has opened. Closes it when it fails."""
         try:
             conn.join_queue()
             self._use_wal(conn)

@@ -219,6 +219,15 @@ def test_reset_forgets_the_session(target: Target) -> None:
     driver.close(conn)
 
 
+def test_reset_and_check_as_often_as_you_like(target: Target) -> None:
+    conn = target.connect()
+    for number in range(12):
+        assert run(conn, "SELECT %s", (str(number),)) == [(str(number),)]
+        target.driver.check(conn)
+        target.driver.reset(conn)
+    target.driver.close(conn)
+
+
 def test_a_forked_child_forgets_and_the_parent_goes_on(target: Target) -> None:
     driver = target.driver
     conn = target.connect()
