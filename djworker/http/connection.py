@@ -6,17 +6,18 @@ import logging
 import resource
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 from gevent import getcurrent
 
-from djworker.http.conversation import Connection
+from djworker.http.conversation import Connection, InFlight
 from djworker.http.filewrapper import FileWrapper
 from djworker.http.inbox import HeadLimits
 from djworker.http.input import Input
 from djworker.http.permits import Permits
 from djworker.http.protocol import HeadParser
-from djworker.http.wire import Phase
+from djworker.http.wire import NEVER, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,19 +35,10 @@ LINGER: Final = 1.5
 DRAINING_PATIENCE: Final = 5.0
 # Seconds after which an incomplete head no longer holds a permit: slow clients are many and cost little.
 SLOW_HEAD: Final = 1.0
+# Without a request, or no longer with one.
+SILENT: Final = frozenset({Phase.FRESH, Phase.IDLE, Phase.LINGERING})
 # Descriptors that stay free for files, database connections and the log.
 RESERVED_DESCRIPTORS: Final = 64
-
-
-class InFlight(NamedTuple):
-    """A request that is being served, or a connection from which one is being read."""
-
-    method: str
-    url: str
-    peer: str
-    age: float
-    greenlet: Any
-    phase: str
 
 
 class Site:
@@ -125,7 +117,7 @@ class Site:
     def in_flight(self) -> list[InFlight]:
         """Return what is being served, oldest first. Safe in other threads: one step copies the set."""
         now = time.monotonic()
-        found = [connection.in_flight(now) for connection in list(self.busy)]
+        found = [connection.in_flight(now) for connection in list(self.busy) if connection.phase not in SILENT]
         return sorted(found, key=lambda item: -item.age)
 
     # --- connections
@@ -135,9 +127,14 @@ class Site:
 
         peer: its address, as accept() gave it.
         """
-        connection = Connection(self, getattr(sock, "_sock", sock), peer, getcurrent())
+        try:
+            connection = Connection(self, getattr(sock, "_sock", sock), peer, getcurrent())
+        except (OSError, ValueError):
+            # Closed before its turn came.
+            sock.close()
+            return
         self.busy[connection] = None
-        self.permits.take_fresh()
+        connection.has_permit = self.permits.take_free()
         if self.open > self.max_open:
             self._drop_oldest_idle(self.open - self.max_open)
         try:
@@ -169,36 +166,31 @@ class Site:
             ):
                 connection.has_permit = False
                 self.permits.release()
-        expired = []
         for connection in self.idle_ones:
             if connection.deadline > now:
                 break
-            expired.append(connection)
-        for connection in expired:
-            self._end_idle(connection, "idle")
+            connection.expire()
         if self.open > self.max_open:
             self._drop_oldest_idle(self.open - self.max_open)
 
     def _drop_oldest_idle(self, count: int) -> None:
-        for connection in list(self.idle_ones)[:count]:
-            self._end_idle(connection, "too many open connections")
-
-    def _end_idle(self, connection: Connection, reason: str) -> None:
-        del self.idle_ones[connection]
-        self.busy[connection] = None
-        connection.wake(reason)
+        """Make room: those that were not needed for the longest time go, as if their time were over."""
+        for connection in islice(self.idle_ones, count):
+            if not connection.cut_for:
+                connection.expire()
 
     def drain(self) -> None:
         """Let every connection end: the idle ones within 2 s, the others after their answer."""
         self.draining = True
+        self.header_timeout = min(self.header_timeout, LINGER)
         now = time.monotonic()
         for connection in self.idle_ones:
             connection.deadline = min(connection.deadline, now + LINGER)
         for connection in self.busy:
-            patience = LINGER if connection.phase in (Phase.FRESH, Phase.HEAD) else DRAINING_PATIENCE
-            connection.deadline = (
-                min(connection.deadline, now + patience) if connection.waits_for_peer() else connection.deadline
-            )
+            if connection.deadline != NEVER:
+                waits_for_head = connection.phase in (Phase.FRESH, Phase.HEAD)
+                patience = LINGER if waits_for_head else DRAINING_PATIENCE
+                connection.deadline = min(connection.deadline, now + patience)
 
 
 def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -8,7 +8,7 @@ import socket
 import tempfile
 import time
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gevent import GreenletExit, sleep
 
@@ -23,9 +23,9 @@ from djworker.http.wire import NEVER, Phase, Wire
 from djworker.http.wsgi import ClientGone, Exchange
 
 if TYPE_CHECKING:
-    from djworker.http.connection import InFlight, Site
+    from djworker.http.connection import Site
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "InFlight"]
 
 # Looking a member up in its class costs as much as a call.
 FRESH, IDLE, RUNNING = Phase.FRESH, Phase.IDLE, Phase.RUNNING
@@ -42,6 +42,18 @@ LINGER_TIME: Final = 5.0
 PERMIT_TIMEOUT: Final = 30.0
 # Bytes of a body of unknown length that are kept in memory; the rest goes to a temporary file.
 BUFFER_SIZE: Final = 1 << 19
+
+
+class InFlight(NamedTuple):
+    """A request that is being served, or a connection on which one has begun."""
+
+    method: str
+    url: str
+    peer: str
+    # Seconds since its first byte.
+    age: float
+    greenlet: Any
+    phase: str
 
 
 class Connection(Wire):
@@ -106,7 +118,7 @@ class Connection(Wire):
         else:
             data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
             end = data.find(END_OF_HEAD)
-            if end >= 0 and end == len(data) - 4 and data[0] != CR:
+            if end >= 0 and end == len(data) - 4 and data[0] != CR and self.has_permit:
                 # Nearly every packet: one head as a whole, and nothing else.
                 return data
             if not data:
@@ -120,7 +132,7 @@ class Connection(Wire):
         return head
 
     def _fresh_bytes(self) -> bytes:
-        """Receive on a new connection, which has a permit; nothing at its end."""
+        """Receive on a new connection; nothing at its end."""
         self.deadline = self.patience(self._site.header_timeout)
         data = self.recv(READ_SIZE)
         self.began = now()
@@ -265,7 +277,6 @@ class Connection(Wire):
                 url=exchange.target,
             )
         if self._site.access is not None:
-            exchange.finished = now()
             self._site.access(exchange)
 
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
@@ -320,7 +331,6 @@ class Connection(Wire):
             peer=self._peer,
         )
         if self._site.access is not None:
-            exchange.finished = now()
             self._site.access(exchange)
         self.exchange = None
         self._end(hears_more=True)
@@ -329,7 +339,7 @@ class Connection(Wire):
 
     def may_persist(self) -> bool:
         """Can another request follow? Raises BodyError where this one turned out to be none."""
-        return not self._site.draining and (self._upload is None or self._upload.may_persist())
+        return (self._upload is None or self._upload.may_persist()) and not (self._site.draining or self.cut_for)
 
     # --- ends
 
@@ -349,10 +359,6 @@ class Connection(Wire):
         while heard < LINGER_BYTES and (data := self.recv(READ_SIZE)):
             heard += len(data)
 
-    def waits_for_peer(self) -> bool:
-        """Say whether there is a deadline, because the peer has to do something."""
-        return self.deadline != NEVER
-
     def expire(self) -> None:
         """The deadline has passed: end what is being waited for."""
         if self.phase is Phase.HEAD:
@@ -362,15 +368,16 @@ class Connection(Wire):
         elif self.phase is Phase.WRITING:
             self.forget_peer()
             self.wake(WRITE_TIMEOUT)
+        elif self.phase is IDLE:
+            # Only the reading side: a request that came in this moment is served, and answered.
+            self.wake("idle", socket.SHUT_RD)
         else:
             self.wake("timed out")
 
     def in_flight(self, at: float) -> InFlight:
-        """Describe what is being served."""
-        from djworker.http.connection import InFlight  # noqa: PLC0415
-
+        """Describe what is being served; method and url are empty while there is no complete head."""
         exchange = self.exchange
-        method, url = (exchange.method, exchange.target) if exchange is not None else ("-", "-")
+        method, url = (exchange.method, exchange.target) if exchange is not None else ("", "")
         peer = f"{self._peer}:{self._port}" if self._peer else "unix"
         return InFlight(method, url, peer, at - self.began, self._greenlet, self.phase.value)
 

@@ -32,9 +32,12 @@ class Permits:
         self.queue: deque[Event | None] = deque()
         self._offer: Any = None
 
-    def take_fresh(self) -> None:
-        """Take one for an accepted connection."""
+    def take_free(self) -> bool:
+        """Take one for an accepted connection. Where a burst of them was accepted for one permit, the rest waits."""
+        if self.taken >= self.limit:
+            return False
         self.taken += 1
+        return True
 
     def offers(self) -> bool:
         """Is there one for another connection? Where not, the accept loop is queued, and on_free will be called."""

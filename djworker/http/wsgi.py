@@ -67,7 +67,6 @@ class Exchange(RequestHead):
         "complete",
         "environ",
         "error",
-        "finished",
         "head_sent",
         "headers",
         "persists",
@@ -86,7 +85,6 @@ class Exchange(RequestHead):
         self._sink = sink
         # By the monotonic clock, in seconds.
         self.started = started
-        self.finished = 0.0
         self.headers: list[tuple[str, str]] = NO_FIELDS
         # bodiless: has the answer no body, because of its method or status?
         self.head_sent = self.complete = self.persists = self.bodiless = False
