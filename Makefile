@@ -13,6 +13,9 @@ CANDIDATES := $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.
 FIND_PYTHON = for python in $(CANDIDATES); do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done
 
+# A part of the tests covers a part of the code, and says nothing of the rest.
+COVERAGE := $(if $(ARGS),,--cov --cov-report=term)
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format bench tox docs clean packages
 
@@ -26,7 +29,7 @@ run: $(VENV)/.stamp-run ## Serve the shop at http://127.0.0.1:8000, on SQLite.
 	@exec $(BIN)/python manage.py runworkers $(ADDRESS) $(ARGS)
 
 test: packages $(VENV)/.stamp-dev ## Run every test (ARGS='-k pool' for some of them).
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)
 
 lint: packages $(VENV)/.stamp-dev ## Check style, types, import contracts and the documentation.
 	$(BIN)/ruff check .
