@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
 import stat
+import struct
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,27 @@ from djworker.address import Address, Family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+_INSTRUCTION = "HBBI"  # struct sock_filter: code, jump if true, jump if false, operand
+
+
+def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack(_INSTRUCTION, code, if_true, if_false, operand)
+
+
+#: Classic BPF on the TCP header (byte 13: the flags): drop what asks for a connection, and that alone. The client asks again
+#: after a second, and is refused, or served by whoever listens then.
+_DROP_SYN = b"".join(
+    (
+        _instruction(0x30, 13),  # load byte 13
+        _instruction(0x54, 0x12),  # and SYN|ACK
+        _instruction(0x15, 0x02, 0, 1),  # SYN alone?
+        _instruction(0x06, 0),  # drop
+        _instruction(0x06, 0xFFFFFFFF),  # keep
+    )
+)
 
 
 class ListenError(Exception):
@@ -29,6 +53,19 @@ class Listener:
 
     def __str__(self) -> str:
         return describe(self.sock)
+
+    def turn_away(self) -> None:
+        """Let no new connection in, while those that the kernel has queued can still be accepted.
+
+        Closing is not enough: it takes effect when the last process has closed its copy, and resets what came between that
+        process's last accept(2) and its close. A socket from outside (systemd's) is its owner's, who may keep it open.
+        """
+        if self.address.family is Family.UNIX:
+            self.sock.shutdown(socket.SHUT_RD)  # unix(7): connect(2) is refused, accept(2) still empties the queue
+        elif self.address.family is not Family.FD and sys.platform == "linux":
+            program = ctypes.create_string_buffer(_DROP_SYN)
+            count = len(_DROP_SYN) // struct.calcsize(_INSTRUCTION)
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(program)))
 
     def close(self) -> None:
         """Close it; a unix socket's file goes with it, unless somebody has put another in its place."""
@@ -75,6 +112,16 @@ def preflight(addresses: Iterable[Address], backlog: int = 1) -> list[str]:
     listeners, problems = _open_what_opens([a for a in addresses if a.family is not Family.FD], backlog, None)
     close_all(listeners)
     return problems
+
+
+def let_go(listeners: Sequence[Listener]) -> None:
+    """Close them for good, so that nobody new gets in and nobody who is in the queue gets lost."""
+    for listener in listeners:
+        try:
+            listener.turn_away()
+        except OSError:
+            continue  # a kernel without socket filters: what comes in the last moment is reset
+    close_all(listeners)
 
 
 def close_all(listeners: Sequence[Listener]) -> None:

@@ -24,9 +24,12 @@ logger = logging.getLogger("djworker.worker")
 _SHARED_BURST, _LONE_BURST = 1, 64
 #: Out of descriptors or memory: accepting again at once would only spin (gevent#18).
 _PAUSE = 0.5
+_POLL = 0.01
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-#: The client gave up between the handshake and accept(2).
-_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR)
+#: The client gave up between the handshake and accept(2); or, on a unix socket, the arbiter has turned new ones away.
+_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR, errno.EINVAL)
+#: Handshakes that were under way when the arbiter turned new connections away end within this time, seconds.
+_HANDSHAKES = 0.1
 
 
 class Acceptor:
@@ -59,14 +62,15 @@ class Acceptor:
     def empty_backlog(self, deadline: float) -> None:
         """Take everything that the kernel has queued, waiting for permits until *deadline*: nobody else will."""
         self._pause()
+        settled = min(deadline, time.monotonic() + _HANDSHAKES)
         for sock in list(self._sockets):
             while time.monotonic() < deadline:
-                if not self._site.has_permit():
-                    gevent.sleep(0.01)
-                elif not self._accept(sock):
+                if self._site.has_permit() and self._accept(sock):
+                    gevent.sleep(0)  # the greenlet that serves it takes its permit first
+                elif self._site.has_permit() and time.monotonic() >= settled:
                     break
                 else:
-                    gevent.sleep(0)  # the greenlet that serves it takes its permit first
+                    gevent.sleep(_POLL)
 
     def _resume(self) -> None:
         for sock, watcher in zip(self._sockets, self._watchers, strict=True):

@@ -160,6 +160,7 @@ class Worker:
         if not self._retiring:
             self._retiring = True
             self._row[Gauge.PHASE] = Phase.DRAINING
+            self.site.draining = True  # those that still come in from the backlog are told not to stay
             gevent.spawn(self._notify, "worker_draining", **self._who)
             if empty_backlog and grace:
                 self._acceptor.empty_backlog(deadline)
@@ -172,7 +173,7 @@ class Worker:
 
     def _log_what_is_cut(self) -> None:
         for item in self.site.in_flight():
-            if item.url:
+            if item.url != "-":
                 text = f"cut {item.method} {item.url} after {item.age:.1f} s"
                 fields = {"method": item.method, "url": item.url, "age": round(item.age, 3), "peer": item.peer}
                 log.event(logger, logging.WARNING, "request_cut", text, **fields)
