@@ -65,7 +65,9 @@ class Listener:
         elif self.address.family is not Family.FD and sys.platform == "linux":
             program = ctypes.create_string_buffer(_DROP_SYN)
             count = len(_DROP_SYN) // struct.calcsize(_INSTRUCTION)
-            self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(program)))
+            self.sock.setsockopt(
+                socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(program))
+            )
 
     def close(self) -> None:
         """Close it; a unix socket's file goes with it, unless somebody has put another in its place."""

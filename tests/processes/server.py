@@ -83,6 +83,7 @@ class Server:
         self.leaves_nothing_at: list[Path] = []
         self._killed = False
         self._deaf = False
+        self._raws: list[Raw] = []
         self._mark = uuid4().hex
 
     # -- starting -----------------------------------------------------------------------------------------------------
@@ -193,8 +194,9 @@ class Server:
         return requests
 
     def raw(self) -> Raw:
-        """A connection."""
-        return Raw(self.address)
+        """A connection, closed at the end of the test at the latest."""
+        self._raws.append(Raw(self.address))
+        return self._raws[-1]
 
     def load(self, **kwargs: Any) -> Load:
         """Clients that ask all the time."""
@@ -294,6 +296,8 @@ class Server:
             self._check_the_log()
         finally:
             self._end_by_force()
+            for raw in self._raws:
+                raw.close()
 
     def _end(self) -> None:
         if self.process.poll() is None:
