@@ -29,6 +29,15 @@ class FileWrapper:
         while block := self.file.read(self.block_size):
             yield block
 
+    def blocks(self, length: int) -> Iterator[bytes]:
+        """Read length bytes, or to the end for -1. PEP 3333: more than Content-Length says is not to be sent."""
+        if length < 0:
+            yield from self
+            return
+        while length > 0 and (block := self.file.read(min(length, self.block_size))):
+            length -= len(block)
+            yield block
+
     def sendable(self) -> tuple[int, int, int] | None:
         """Return descriptor, offset and size of what is left of a plain file, else None.
 

@@ -205,7 +205,7 @@ class Exchange(RequestHead):
         """Send a file: by the kernel where it is a plain file, by reading it where not."""
         plain = None if self.head_sent else file.sendable()
         if plain is None or self._plan():
-            self._stream(file)
+            self._stream(file.blocks(self._length))
             return
         descriptor, offset, size = plain
         length = size if self._length < 0 else self._length

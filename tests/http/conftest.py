@@ -1,0 +1,108 @@
+"""Servers in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.http.client import PATIENCE, Client, eventually
+
+
+class Served:
+    """A server process, its log and its gauges."""
+
+    def __init__(self, **options: Any) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.http.serve", json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.noise: list[str] = []
+        self.reader = threading.Thread(target=self.read_log)
+        self.reader.start()
+        assert self.process.stdout is not None
+        self.address = json.loads(self.process.stdout.readline())
+        self.base = self.gauges()
+        self.expected_events = {"request_refused"}
+
+    def read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                self.events.put(json.loads(line))
+            except ValueError:
+                self.noise.append(line)
+
+    def command(self, text: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def gauges(self) -> dict[str, int]:
+        return self.command("gauges")  # type: ignore[no-any-return]
+
+    def event(self, name: str) -> dict[str, Any]:
+        """Wait for an event."""
+        self.expected_events.add(name)
+        while (found := self.events.get(timeout=PATIENCE))["event"] != name:
+            assert found["event"] in self.expected_events, found
+        return found
+
+    def connect(self, **options: Any) -> Client:
+        return Client(self.address, **options)
+
+    def stop(self) -> None:
+        """End it, and check that nothing was left: connection, descriptor, permit, or a word in the log."""
+        try:
+            eventually(lambda: self.gauges()["open"] == 0, "all connections closed")
+            last = self.gauges()
+            assert last["running"] == 0
+            assert last["fds"] <= self.base["fds"], "descriptors leaked"
+        finally:
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            assert self.process.stderr is not None
+            self.process.stdin.close()
+            code = self.process.wait(PATIENCE)
+            self.reader.join()
+            self.process.stdout.close()
+            self.process.stderr.close()
+        assert code == 0
+        assert self.noise == []
+        while not self.events.empty():
+            left = self.events.get()
+            assert left["event"] in self.expected_events, left
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    """Start servers with options."""
+    servers: list[Served] = []
+
+    def start(**options: Any) -> Served:
+        servers.append(Served(**options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Served]:
+    """A server with the default options, for tests that leave it as it was."""
+    server = Served()
+    yield server
+    server.stop()

@@ -1,0 +1,119 @@
+"""A process with one Site: ``python -m tests.http.serve OPTIONS``, options as JSON.
+
+Prints its port. Reads commands from standard input, a line each, and answers each with a line of JSON.
+"""
+
+# ruff: noqa: E402
+from gevent import monkey
+
+monkey.patch_all()
+
+import _socket
+import dataclasses
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+import gevent
+from gevent.os import tp_read
+
+from djworker import log
+from djworker.accesslog import access_logger
+from djworker.conf import Config
+from djworker.http.connection import Site
+from tests.http import apps
+
+SWEEP = 0.05
+
+
+class Server:
+    """Accepts as a worker does."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        log.configure("debug", "json", "worker")
+        access = options.pop("access", None)
+        if access:
+            log.configure_access(access)
+        if files := options.pop("nofile", 0):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        path = options.pop("unix", None)
+        extra = {"buffer_chunked": options.pop("buffer_chunked", True)}
+        config = dataclasses.replace(Config(), **options)
+        self.socket = _socket.socket(_socket.AF_UNIX if path else _socket.AF_INET)
+        self.socket.bind(path or ("127.0.0.1", 0))
+        self.socket.listen(4096)
+        self.socket.setblocking(False)
+        address = self.socket.getsockname()
+        self.site = Site(
+            apps.application,
+            config,
+            server_address=address,
+            access=access_logger(config.access_log_format) if access else None,
+            **extra,
+        )
+        self.watcher = gevent.get_hub().loop.io(self.socket.fileno(), 1)
+        self.site.on_permit_free = self.resume
+        print(json.dumps(address if path else address[1]), flush=True)
+
+    def resume(self) -> None:
+        if not self.watcher.active:
+            self.watcher.start(self.accept)
+
+    def accept(self) -> None:
+        while True:
+            if not self.site.has_permit():
+                self.watcher.stop()
+                return
+            try:
+                fd, peer = self.socket._accept()
+            except BlockingIOError:
+                return
+            client = _socket.socket(self.socket.family, fileno=fd)
+            client.setblocking(False)
+            gevent.spawn(self.site.handle, client, peer)
+
+    def run(self) -> None:
+        self.resume()
+        gevent.spawn(self.sweep)
+        rest = b""
+        while data := tp_read(0, 65_536):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                print(json.dumps(self.command(*line.decode().split())), flush=True)
+
+    def sweep(self) -> None:
+        while True:
+            gevent.sleep(SWEEP)
+            self.site.sweep(time.monotonic())
+
+    def command(self, name: str, *arguments: str) -> object:
+        site = self.site
+        if name == "drain":
+            site.drain()
+        elif name == "open":
+            apps.gate(arguments[0]).set()
+        elif name == "flight":
+            return [[*item[:3], item.phase] for item in site.in_flight()]
+        elif name == "kill":
+            gevent.kill(next(item.greenlet for item in site.in_flight() if arguments[0] in item.url))
+        return {
+            "open": site.open,
+            "idle": site.idle,
+            "running": site.running,
+            "total": site.total,
+            "fds": len(os.listdir("/proc/self/fd")),
+            "rss": resident_kib(),
+            **apps.counts,
+        }
+
+
+def resident_kib() -> int:
+    with open("/proc/self/smaps_rollup") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+if __name__ == "__main__":
+    Server(json.loads(sys.argv[1])).run()
