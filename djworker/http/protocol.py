@@ -38,10 +38,17 @@ METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT",
 CACHED_NAMES: Final = 512
 CACHED_NAME_LENGTH: Final = 64
 CACHED_HOSTS: Final = 256
+# Whole heads that are known by heart, and bytes of the longest: at most some 2 MiB a worker with what they mean.
+KNOWN_HEADS: Final = 256
+KNOWN_HEAD: Final = 2048
 # Two of these are a disagreement about who asks for what, not a list.
 SINGLETONS: Final = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_AUTHORIZATION"})
 # 2**63 is 19 digits: longer lengths overflow somewhere behind us.
 MAX_LENGTH_DIGITS: Final = 18
+
+
+# Method, target, minor version, keep-alive, variables.
+_Known = tuple[str, str, int, bool, dict[str, Any]]
 
 
 class ProtocolError(Exception):
@@ -86,6 +93,7 @@ class HeadParser:
         self._always_short = min(max_line, max_field)
         self._variables: dict[bytes, str] = {}
         self._hosts: set[str] = set()
+        self._known: dict[bytes, _Known] = {}
         # llhttp's callback.
         self.on_header: Callable[[bytes, bytes], object] = _ignore
 
@@ -95,6 +103,32 @@ class HeadParser:
         head: from the method's first byte to the empty line's last. environ, request: are changed, also where
         ProtocolError is raised.
         """
+        known = self._known.get(head)
+        if known is not None:
+            request.method, request.target, request.minor, request.keep_alive, variables = known
+            environ.update(variables)
+            return
+        variables = {}
+        try:
+            self._parse(head, variables, request)
+        finally:
+            environ.update(variables)
+        self._remember(head, variables, request)
+
+    def _remember(self, head: bytes, variables: dict[str, Any], request: RequestHead) -> None:
+        """Keep what a head means: health checks, pollers and API clients send the same one again and again.
+
+        Not those with a body, which cost more than their head, nor those with a secret, which is not to outlive its request.
+        """
+        if len(head) > KNOWN_HEAD or request.length or request.chunked or request.expects:
+            return
+        if "HTTP_COOKIE" in variables or "HTTP_AUTHORIZATION" in variables:
+            return
+        if len(self._known) >= KNOWN_HEADS:
+            self._known.clear()
+        self._known[head] = (request.method, request.target, request.minor, request.keep_alive, variables)
+
+    def _parse(self, head: bytes, environ: dict[str, Any], request: RequestHead) -> None:
         try:
             method, target, rest = head.split(b" ", 2)
             environ["REQUEST_METHOD"] = request.method = METHODS.get(method) or _method(method)
