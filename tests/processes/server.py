@@ -94,6 +94,7 @@ class Server:
         environ: Mapping[str, str] | None = None,
         inherit: Sequence[socket.socket] = (),
         pass_fds: Sequence[int] = (),
+        prefix: Sequence[str] = (),
         **options: Any,
     ) -> None:
         """Start it, and wait for nothing. Sockets to *inherit* get the descriptors 3, 4 and so on."""
@@ -104,7 +105,7 @@ class Server:
         try:
             with self.output.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [*self._passing(inherit), *command(options, *words)],
+                    [*prefix, *self._passing(inherit), *command(options, *words)],
                     cwd=self.project.folder,
                     env=environment({MARKER: self._mark, **(environ or {})}),
                     stdin=subprocess.DEVNULL,

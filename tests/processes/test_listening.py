@@ -7,6 +7,7 @@ import os
 import pwd
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,29 +139,65 @@ def test_systemd_is_told_nothing_that_is_not_true(server: Server, systemd: Syste
     systemd.close()
 
 
+def closed_to_others(path: Path) -> Path | None:
+    """The outermost folder above *path* that not everybody may enter."""
+    return next((folder for folder in reversed(path.parents) if not folder.stat().st_mode & stat.S_IXOTH), None)
+
+
+def open_to_everybody(scratch: Path) -> list[str]:
+    """A prefix that makes the interpreter and this checkout readable for every user, in a mount namespace of its own.
+
+    Where they are below root's home, which is closed, that home is covered with another folder. On most machines nothing has
+    to be done.
+    """
+    needed = dict.fromkeys(Path(name).resolve() for name in (sys.base_prefix, sys.prefix, procfs.__file__))
+    needed = {path.parents[2] if path.is_file() else path: closed_to_others(path) for path in needed}
+    steps = []
+    for number, path in enumerate(path for path, closed in needed.items() if closed):
+        (scratch / f"mount{number}").mkdir()
+        steps.append(f"mount --bind {path} {scratch}/mount{number}")
+    steps += [
+        f"mount -t tmpfs -o mode=755 none {closed}" for closed in {closed for closed in needed.values() if closed}
+    ]
+    for number, path in enumerate(path for path, closed in needed.items() if closed):
+        steps += [f"mkdir -p {path}", f"mount --bind {scratch}/mount{number} {path}"]
+    return ["unshare", "--mount", "sh", "-c", " && ".join([*steps, 'exec "$@"']), "sh"] if steps else []
+
+
 @pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
-def test_workers_run_as_another_user(server: Server) -> None:
+def test_workers_run_as_another_user(server: Server, scratch: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     group = grp.getgrgid(nobody.pw_gid).gr_name
-    server.start(user="nobody", group=group, umask="0o027")
+    server.start(user="nobody", group=group, umask="0o027", prefix=open_to_everybody(scratch))
     found = server.get("/drill/account").json()
     assert found == {"uid": nobody.pw_uid, "gid": nobody.pw_gid, "groups": [nobody.pw_gid], "umask": 0o027}
     for pid in (server.mold(), *server.ready()):
         assert set(procfs.status(pid)["Uid"].split()) == {str(nobody.pw_uid)}
     assert procfs.status(server.pid)["Uid"].split()[0] == "0"
     server.reload()
-    mark = server.kill(server.worker())
+    mark = server.kill(server.ready()[0])
     server.wait_for("worker_ready", since=mark)
     assert server.get("/drill/account").json() == found
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
-def test_nobody_outlives_an_arbiter_that_is_root(server: Server) -> None:
+def test_nobody_outlives_an_arbiter_that_is_root(server: Server, scratch: Path) -> None:
     """A change of user clears the parent-death signal, so it must be set after it."""
-    server.start(user="nobody")
+    server.start(user="nobody", prefix=open_to_everybody(scratch))
     server.running("/debug/spin?s=600")
     server.kill_arbiter()
     assert server.log.wait_for_end(timeout=2)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
+def test_another_user_that_may_not_read_the_project(server: Server) -> None:
+    """The log says what is closed, not only that nothing works."""
+    server.project.folder.chmod(0o700)
+    server.launch(user="nobody")
+    assert server.wait() == 3
+    failed = server.wait_for("mold_failed")
+    assert failed["stage"] == "start"
+    server.project.folder.chmod(0o755)
 
 
 PORTABLE = {"_DJWORKER_NO_SUBREAPER": "1"}
@@ -179,7 +216,7 @@ def test_without_a_subreaper(server: Server) -> None:
         server.project.restore()
     load.assert_nothing_lost()
     assert server.fewest_ready(mark) == 2
-    mark = server.kill(server.worker())
+    mark = server.kill(server.ready()[0])
     server.wait_for("worker_ready", since=mark)
     eventually(lambda: len(server.tree()) == 4, "arbiter, one mold, two workers")
     assert server.stop() == 0
