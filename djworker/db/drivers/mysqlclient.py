@@ -8,6 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 import MySQLdb
+import MySQLdb.constants.CLIENT
+import MySQLdb.constants.FIELD_TYPE
+import MySQLdb.converters  # these three, because the constructor imports them, in a native thread: see `offload`
 from MySQLdb.connections import Connection
 
 from djworker.db.drivers import mysql, offload
