@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Room for the longest message (a traceback of ``messages.TRACEBACK_LIMIT``, JSON-escaped) with a margin.
 _PACKET = 256 * 1024
 _FDS_PER_PACKET = 4
+#: What a worker's view executes must not keep the arbiter's line open.
+_CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Received(NamedTuple):
@@ -76,7 +78,7 @@ class Channel:
         fds = array.array("i")
         try:
             data, ancillary, _flags, _addr = self._sock.recvmsg(
-                _PACKET, _socket.CMSG_SPACE(_FDS_PER_PACKET * fds.itemsize)
+                _PACKET, _socket.CMSG_SPACE(_FDS_PER_PACKET * fds.itemsize), _CLOEXEC
             )
         except BlockingIOError:
             return Received([], [], eof=False)
@@ -86,7 +88,7 @@ class Channel:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
         *lines, self._partial = (self._partial + data).split(b"\n")
-        return Received([messages.decode(line) for line in lines if line], list(fds), eof=not data)
+        return Received([_decode(line) for line in lines if line], list(fds), eof=not data)
 
     def close(self) -> None:
         """Close this end; the other side reads EOF once every copy is closed."""
@@ -95,3 +97,11 @@ class Channel:
     def detach(self) -> int:
         """Give the descriptor away."""
         return self._sock.detach()
+
+
+def _decode(line: bytes) -> messages.Message:
+    """What is no message (its sender was newer, or cut it off) is told like one that is not known: the reader lives on."""
+    try:
+        return messages.decode(line)
+    except (ValueError, TypeError):
+        return messages.Unknown("garbled", {"line": line[:200].decode(errors="replace")})

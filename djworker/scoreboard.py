@@ -13,8 +13,8 @@ import tempfile
 from enum import IntEnum, auto
 from itertools import count
 
-#: More than any machine runs; 512 slots of 16 words are 64 KiB.
-SLOTS = 512
+#: Twice the most workers that can be asked for (the others drain); 2048 slots of 16 words are 256 KiB, touched as needed.
+SLOTS = 2048
 _WORDS_PER_SLOT = 16  # two cache lines: neighbours do not slow each other down
 _WORD = 8
 

@@ -79,6 +79,7 @@ def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:
     children = snapshot.children(launch, subreaper=posix.become_subreaper())
     systemd = Systemd(os.environ, os.getpid())
     systemd.ready = snapshot.systemd_ready
+    signals.note(snapshot.signals)
     loop = Loop(snapshot.fleet, children, snapshot.config, systemd, signals)
     loop.offered = snapshot.offered
     log.event(logger, logging.INFO, "arbiter_started", "the new program has taken over", pid=os.getpid())

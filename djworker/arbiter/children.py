@@ -77,7 +77,11 @@ class Children:
     # -- starting -----------------------------------------------------------------------------------------------------
 
     def boot_mold(self, generation: int) -> Child:
-        """A fresh interpreter that loads the project, patched from its first line on."""
+        """A fresh interpreter that loads the project, patched from its first line on.
+
+        Raises:
+            OSError: no process, no descriptors, or the interpreter is gone (an environment that is being rebuilt).
+        """
         return self._start(("mold", generation), "djworker.worker.mold", ["--generation", str(generation)])
 
     def start_reloader(self) -> Child:
@@ -85,7 +89,11 @@ class Children:
         return self._start(("helper", 0), "djworker.worker.reloader", [])
 
     def spawn_worker(self, command: SpawnWorker) -> Child:
-        """Have the mold fork; without a subreaper, boot a mold of its own that becomes the worker."""
+        """Have the mold fork; without a subreaper, boot a mold of its own that becomes the worker.
+
+        Raises:
+            OSError: as for ``boot_mold``.
+        """
         self._clear_row(command.slot, command.generation)
         key: Key = ("worker", command.worker_id)
         if not self.subreaper:
@@ -121,8 +129,13 @@ class Children:
             *("--listeners", ",".join(str(item.sock.fileno()) for item in self.listeners)),
         ]
         environ = {**os.environ, launching.VARIABLE: self.launch.to_json()}
-        child = Child(key, spawn(command, environ, inherited), ours)
-        theirs.close()
+        try:
+            child = Child(key, spawn(command, environ, inherited), ours)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self.by_key[key] = child
         return child
 
@@ -146,18 +159,23 @@ class Children:
 
     def claim(self, key: Key, pid: int) -> int | None:
         """Note the pid of a worker that the mold forked; its exit status when it is dead already."""
+        status = self.unclaimed.pop(pid, None)  # nobody else's, even when the child is buried already
         child = self.by_key.get(key)
         if child is None:
             return None
         child.pid = pid
         if child.doomed:
             posix.kill(pid, signal.SIGKILL)
-        return self.unclaimed.pop(pid, None)
+        return status
 
-    def learn_pid(self, child: Child) -> None:
-        """A worker whose mold died before it told us the pid has written it on the scoreboard."""
-        if not child.pid and child.slot >= 0:
-            self.claim(child.key, self.scoreboard.row(child.slot)[Gauge.PID])
+    def learn_pid(self, child: Child) -> int | None:
+        """A worker whose mold died before it told us the pid has written it on the scoreboard.
+
+        Returns:
+            Its exit status when it is dead already.
+        """
+        pid = self.scoreboard.row(child.slot)[Gauge.PID] if not child.pid and child.slot >= 0 else 0
+        return self.claim(child.key, pid) if pid else None
 
     def keep_unclaimed(self, pid: int, status: int) -> None:
         """A process died that is not known; perhaps a worker whose pid the mold has yet to tell."""

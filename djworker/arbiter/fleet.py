@@ -33,6 +33,7 @@ from djworker.arbiter.events import (
 )
 from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.arbiter.timing import (
+    BACKOFF_DOUBLINGS,
     BACKOFF_FIRST,
     BACKOFF_MOST,
     EXIT_BOOT,
@@ -40,6 +41,7 @@ from djworker.arbiter.timing import (
     GRACE_MARGIN,
     KILL_AGAIN,
     MOLD_GRACE,
+    MOST_WORKERS,
     OVERSLEPT,
     PATIENCE,
     PROBATION,
@@ -123,7 +125,7 @@ class Fleet:
             case Stop(fast):
                 self._on_stop(now, fast=fast)
             case Scale(delta):
-                self.scaled = max(1, self.target + delta)
+                self.scaled = min(max(1, self.target + delta), MOST_WORKERS)
                 self._announce("scaled", f"{self.target} workers wanted", workers=self.target)
             case Timer():
                 self._on_timer(now)
@@ -242,10 +244,10 @@ class Fleet:
     def _boot_mold(self, now: float) -> None:
         generation = self.roster.next_generation()
         self.roster.molds[generation] = MoldHandle(generation, MoldState.BOOTING, now + self.policy.boot_timeout)
-        self._out.append(do.BootMold(generation))
         if self.ever_ready:
             self.reload_begun = True
             self._announce("reload_started", f"reload begins with generation {generation}", generation=generation)
+        self._out.append(do.BootMold(generation))
 
     def _switch_to(self, mold: MoldHandle) -> None:
         """New workers come from *mold* from now on."""
@@ -283,7 +285,7 @@ class Fleet:
     def _failed(self, now: float) -> None:
         self.failures += 1
         self.roster.last_failure = now
-        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self.failures - 1))
+        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self.failures - 1, BACKOFF_DOUBLINGS))
         self.retry_at = now + delay
         self._announce(
             "backoff",
@@ -371,7 +373,7 @@ class Fleet:
             return False
         # With fewer workers wanted than before, the outdated ones alone may exceed the target; there is still one surge.
         room = max(self.target, len(outdated)) + SURGE if outdated else self.target
-        return fresh < self.target and len(alive) < room
+        return fresh < self.target and len(alive) < room and self.roster.has_slot()
 
     def _shrink(self, now: float) -> None:
         """Retire what is too much, oldest code first; never below the target of workers that are ready and proven."""

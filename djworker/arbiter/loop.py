@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import selectors
 import signal
+import sys
 import time
 from collections import deque
 from math import inf
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from djworker import conf, log, messages, posix
 from djworker.arbiter import commands, events
-from djworker.arbiter.listeners import close_all
+from djworker.arbiter.listeners import let_go
 from djworker.arbiter.roster import Policy
+from djworker.arbiter.timing import EXIT_BOOT
 from djworker.conf import Config
 from djworker.scoreboard import Gauge
 
@@ -82,7 +84,8 @@ class Loop:
 
     def _time_left(self) -> float | None:
         kill_at = self._kills[0][0] if self._kills else inf
-        deadline = min(self.fleet.next_deadline(), self.systemd.next_ping(), kill_at)
+        ping_at = self.systemd.next_ping() if self._vouches() else inf
+        deadline = min(self.fleet.next_deadline(), ping_at, kill_at)
         return None if deadline == inf else max(0.0, deadline - time.monotonic())
 
     def _happen(self, event: Event) -> None:
@@ -92,7 +95,8 @@ class Loop:
     # -- signals and deaths -------------------------------------------------------------------------------------------
 
     def _serve_signals(self) -> None:
-        for number in self.signals.take():
+        numbers = self.signals.take()
+        for number in numbers:
             match number:
                 case signal.SIGTERM:
                     self._happen(events.Stop(fast=False))
@@ -104,10 +108,10 @@ class Loop:
                     self._happen(events.Scale(+1 if number == signal.SIGTTIN else -1))
                 case signal.SIGUSR1:
                     self._reopen_logs()
-                case signal.SIGUSR2:
-                    self.reexec(self)
                 case signal.SIGCHLD:
                     self.reap()
+        if signal.SIGUSR2 in numbers:  # last: nothing that came with it may be lost in the exec
+            self.reexec(self)
 
     def _reopen_logs(self) -> None:
         log.reopen()
@@ -139,6 +143,7 @@ class Loop:
                 "mold_gone", f"mold of generation {number} ended", logging.DEBUG, generation=number, status=status
             )
             self._happen(events.MoldGone(number, status))
+            self.offered.pop(number, None)
         elif kind == "worker":
             self._say_gone(child, status)
             self._happen(events.WorkerGone(number, status))
@@ -167,11 +172,14 @@ class Loop:
     def _report(self) -> None:
         fleet = self.fleet
         ready = fleet.ready_count()
-        if ready and not fleet.stopping:
+        if self._vouches():
             if not self.systemd.ready:
                 self.systemd.tell_ready()
             self.systemd.keep_alive(time.monotonic())
         self.systemd.tell_status(f"{ready} of {fleet.target} workers ready, generation {fleet.current}")
+
+    def _vouches(self) -> bool:
+        return self.fleet.ready_count() > 0 and not self.fleet.stopping
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -191,7 +199,7 @@ class Loop:
             if received.eof:
                 self._unwatch(child)
                 if child.key[0] == "worker" and not child.pid:  # the mold died with our request, or before it told us
-                    self._bury(child, 1)
+                    self._bury_nameless(child)
                 return
             if not received.messages:
                 return
@@ -260,29 +268,36 @@ class Loop:
         if child is not None:  # else EOF on its own channel was quicker
             self._bury(child, 1)
 
+    def _bury_nameless(self, child: Child) -> None:
+        """A worker of unknown pid is gone; where it did live, it is reaped like any other."""
+        status = self.children.learn_pid(child)
+        if not child.pid:
+            self._bury(child, 1)
+        elif status is not None:
+            self._bury(child, status)
+
     def _on_worker_ready(self, child: Child) -> None:
         handle = self.fleet.roster.workers[child.key[1]]
-        self.children.learn_pid(child)
+        status = self.children.learn_pid(child)
         text = f"worker {handle.slot} of generation {handle.generation} ready"
         self._say("worker_ready", text, slot=handle.slot, generation=handle.generation, pid=child.pid)
         self._happen(events.WorkerReady(child.key[1]))
+        if status is not None:
+            self._bury(child, status)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, command: Command) -> None:
         match command:
             case commands.BootMold(generation):
-                child = self.children.boot_mold(generation)
-                self._watch(child)
-                text = f"loading generation {generation}"
-                self._say("mold_booting", text, generation=generation, pid=child.pid)
+                self._boot_mold(generation)
             case commands.StopMold(generation):
                 self._hang_up(("mold", generation))
             case commands.KillMold(generation, reason):
                 self._say("mold_killed", f"killing the mold of generation {generation}: {reason}", reason=reason)
                 self.children.kill(("mold", generation))
             case commands.SpawnWorker():
-                self._watch(self.children.spawn_worker(command))
+                self._spawn_worker(command)
             case commands.RetireWorker():
                 self._retire(command)
             case commands.KillWorker(worker_id, reason):
@@ -293,6 +308,23 @@ class Loop:
                 self._announce(event, level, message, fields)
             case commands.Exit(code):
                 self.exit_code = code
+
+    def _boot_mold(self, generation: int) -> None:
+        try:
+            child = self.children.boot_mold(generation)
+        except OSError as error:  # a reload that cannot even begin leaves the site as it is
+            self._on_mold_failed(generation, messages.MoldFailed("start", sys.executable, str(error), ""))
+            self._happen(events.MoldGone(generation, EXIT_BOOT))
+            return
+        self._watch(child)
+        self._say("mold_booting", f"loading generation {generation}", generation=generation, pid=child.pid)
+
+    def _spawn_worker(self, command: commands.SpawnWorker) -> None:
+        try:
+            self._watch(self.children.spawn_worker(command))
+        except OSError as error:
+            self._say("fork_failed", f"no worker could be forked: {error}", logging.ERROR, error=str(error))
+            self._happen(events.WorkerGone(command.worker_id, 1))
 
     def _hang_up(self, key: Key) -> None:
         child = self.children.by_key.get(key)
@@ -311,6 +343,7 @@ class Loop:
     def _kill_worker(self, worker_id: int, reason: str) -> None:
         key: Key = ("worker", worker_id)
         child = self.children.by_key[key]
+        status = self.children.learn_pid(child)
         row = self.children.scoreboard.row(child.slot)
         text = f"killing worker {child.slot}: {reason}"
         fields = {"slot": child.slot, "pid": child.pid, "running": row[Gauge.RUNNING]}
@@ -318,6 +351,8 @@ class Loop:
         if not child.pid:  # asked for and never forked: it is the mold that is stuck
             self.children.kill(("mold", self.fleet.roster.workers[worker_id].generation))
             self._bury(child, 1)
+        elif status is not None:
+            self._bury(child, status)
         elif reason == "timeout":
             posix.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
             self._kills.append((time.monotonic() + _STACKS_GRACE, key))
@@ -346,7 +381,7 @@ class Loop:
         """Say so, and let go of the sockets: when the last worker has emptied the backlog, clients are refused at once."""
         self.systemd.tell_stopping()
         self._hang_up(("helper", 0))
-        close_all(self.children.listeners)
+        let_go(self.children.listeners)
         self.children.listeners.clear()
 
     def _say(self, event: str, message: str, level: int = logging.INFO, **fields: object) -> None:

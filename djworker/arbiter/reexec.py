@@ -36,11 +36,13 @@ def reexec(loop: Loop) -> None:
     try:
         _rehearse(loop)
     except (OSError, subprocess.SubprocessError) as error:
-        text = f"the new program does not work, this one goes on: {error}"
-        log.event(logger, logging.ERROR, "reexec_failed", text, error=str(error))
+        _say_failed(error)
         return
     log.event(logger, logging.INFO, "reexec", "replacing the arbiter's program", pid=os.getpid())
-    _become(loop)
+    try:
+        _become(loop)
+    except OSError as error:
+        _stay(loop, error)
 
 
 def _command(*arguments: str) -> list[str]:
@@ -65,11 +67,25 @@ def _rehearse(loop: Loop) -> None:
     raise subprocess.TimeoutExpired("rehearsal", REHEARSAL_TIMEOUT)
 
 
+def _say_failed(error: Exception) -> None:
+    text = f"the new program does not work, this one goes on: {error}"
+    log.event(logger, logging.ERROR, "reexec_failed", text, error=str(error))
+
+
 def _become(loop: Loop) -> None:
-    # A signal between the exec and the new program's handlers would kill us; blocked, it waits.
+    # A signal between the exec and the new program's handlers would kill us; blocked, it waits. One that came during the
+    # rehearsal has been noted already, and travels with the state.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     environ = {**os.environ, snapshot.VARIABLE: snapshot.take(loop)}
     for fd in snapshot.descriptors(loop):
         os.set_inheritable(fd, True)
     sys.stderr.flush()
     os.execve(sys.executable, _command(), environ)  # noqa: S606
+
+
+def _stay(loop: Loop, error: OSError) -> None:
+    """The exec was refused after all (the state has outgrown the environment, the interpreter is gone)."""
+    for fd in snapshot.descriptors(loop):
+        os.set_inheritable(fd, False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    _say_failed(error)

@@ -8,7 +8,7 @@ from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING
 
-from djworker.scoreboard import free_slot
+from djworker.scoreboard import SLOTS, free_slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +141,10 @@ class Roster:
         worker = WorkerHandle(self.last_worker, slot, generation, WorkerState.STARTING, deadline)
         self.workers[worker.worker_id] = worker
         return worker
+
+    def has_slot(self) -> bool:
+        """Whether one more worker finds room on the scoreboard, those included that drain."""
+        return len(self.workers) < SLOTS
 
     def booting_molds(self) -> list[MoldHandle]:
         """Molds that load code now."""

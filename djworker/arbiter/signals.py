@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import FrameType
 
 HANDLED = (
@@ -51,6 +52,15 @@ class Signals:
     def fileno(self) -> int:
         """Readable when a signal came."""
         return self._wake.fileno()
+
+    def noted(self) -> list[int]:
+        """What came and was not taken yet."""
+        return list(self._came)
+
+    def note(self, numbers: Iterable[int]) -> None:
+        """Have these come, as if they had just been sent."""
+        self._came.extend(numbers)
+        self._wakeup.send(b"\0")
 
     def clear(self) -> None:
         """Empty the wake-up descriptor."""

@@ -7,6 +7,7 @@ tried first, as a child that reads the same text (``rehearse``): what cannot be 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
@@ -43,9 +44,11 @@ def take(loop: Loop) -> str:
         "listeners": [(item.sock.fileno(), str(item.address), item.unlink) for item in children.listeners],
         "scoreboard": children.scoreboard.fileno(),
         "children": [_child_to_json(child) for child in children.by_key.values()],
+        "unclaimed": list(children.unclaimed.items()),
         "config": loop.config.to_json(),
         "offered": {generation: config.to_json() for generation, config in loop.offered.items()},
         "systemd_ready": loop.systemd.ready,
+        "signals": loop.signals.noted(),
     }
     return json.dumps(state)
 
@@ -74,6 +77,7 @@ class Snapshot:
             self.config = Config.from_json(state["config"])
             self.offered = {int(number): Config.from_json(data) for number, data in state["offered"].items()}
             self.systemd_ready: bool = state["systemd_ready"]
+            self.signals: list[int] = state["signals"]
             self._state: dict[str, Any] = state
         except (KeyError, TypeError, ValueError) as error:
             msg = f"this is no state of an arbiter: {error!r}"
@@ -89,6 +93,7 @@ class Snapshot:
         for data in self._state["children"]:
             child = _child_from_json(data)
             children.by_key[child.key] = child
+        children.unclaimed.update(self._state["unclaimed"])
         return children
 
 
@@ -101,6 +106,7 @@ def _child_from_json(data: dict[str, Any]) -> Child:
     channel = Channel.from_fd(data["channel"]) if data["channel"] is not None else None
     if channel is not None:
         channel.set_blocking(False)
+        os.set_inheritable(channel.fileno(), False)  # a mold with a copy of it would hold an EOF back
     return Child((cast("Kind", data["kind"]), data["number"]), data["pid"], channel, data["slot"])
 
 

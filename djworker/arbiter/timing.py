@@ -13,6 +13,10 @@ EXIT_CONFIG, EXIT_BOOT = 2, 3
 PATIENCE = 3
 BACKOFF_FIRST = 0.2
 BACKOFF_MOST = 30.0
+#: More than it takes from the first to the most; a crash loop of days must not overflow.
+BACKOFF_DOUBLINGS = 10
+#: However often TTIN comes; the same as the option's maximum.
+MOST_WORKERS = 1024
 #: More workers than wanted while replacing.
 SURGE = 1
 #: A mold that was told to stop has this long; it runs nothing.

@@ -1,0 +1,67 @@
+"""What never ends: crash loops of days, storms of signals, servers with hundreds of workers."""
+
+from __future__ import annotations
+
+from djworker.arbiter.commands import Announce, BootMold, SpawnWorker
+from djworker.arbiter.events import MoldReady, Reload, Scale, Started, Timer, WorkerGone, WorkerReady
+from djworker.arbiter.fleet import Fleet
+from djworker.arbiter.roster import Policy, WorkerState
+from djworker.arbiter.timing import BACKOFF_MOST, MOST_WORKERS, PROBATION
+from djworker.conf import OPTIONS
+from djworker.scoreboard import SLOTS
+
+POLICY = Policy(workers=1, timeout=30, boot_timeout=60, graceful_timeout=30)
+
+
+def serving(policy: Policy = POLICY) -> Fleet:
+    fleet = Fleet(policy)
+    fleet.handle(Started(), 0.0)
+    fleet.handle(MoldReady(1, policy), 1.0)
+    for worker_id in list(fleet.roster.workers):
+        fleet.handle(WorkerReady(worker_id), 2.0)
+    fleet.handle(Timer(), 2.0 + PROBATION)
+    return fleet
+
+
+def test_a_crash_loop_may_last_for_weeks() -> None:
+    fleet, now = serving(), 10.0
+    fleet.handle(WorkerGone(1, 1), now)
+    for _ in range(2000):  # 2 ** 1024 is no float any more
+        now = fleet.next_deadline()
+        fleet.handle(Timer(), now)
+        (worker,) = fleet.roster.starting()
+        fleet.handle(WorkerGone(worker.worker_id, 1), now)
+    assert fleet.retry_at == now + BACKOFF_MOST
+
+
+def test_a_storm_of_ttin_stays_on_the_scoreboard() -> None:
+    fleet = serving()
+    for _ in range(SLOTS + 1):
+        fleet.handle(Scale(+1), 5.0)
+    assert fleet.target == MOST_WORKERS
+    assert max(worker.slot for worker in fleet.roster.workers.values()) < SLOTS
+
+
+def test_every_number_of_workers_that_may_be_configured_has_its_slots() -> None:
+    maximum = OPTIONS["workers"].spec.maximum
+    assert maximum == MOST_WORKERS
+    assert SLOTS > MOST_WORKERS
+
+
+def test_a_full_scoreboard_waits_for_those_who_drain() -> None:
+    fleet = serving()
+    while fleet.roster.has_slot():
+        fleet.roster.new_worker(1, deadline=1e6).become(WorkerState.DRAINING, 1e6)
+    assert not [c for c in fleet.handle(Scale(+1), 5.0) if isinstance(c, SpawnWorker)]
+    last = fleet.roster.last_worker
+    slot = fleet.roster.workers[last].slot
+    assert fleet.handle(WorkerGone(last, 0), 6.0) == [SpawnWorker(last + 1, slot, 1)]
+
+
+def test_a_reload_is_announced_before_it_may_fail() -> None:
+    """Systemd is told RELOADING and then READY; the other way round it would wait for ever."""
+    fleet = serving()
+    first, second = fleet.handle(Reload(), 5.0)
+    assert isinstance(first, Announce)
+    assert first.event == "reload_started"
+    assert second == BootMold(2)
