@@ -339,7 +339,10 @@ class Connection(Wire):
 
     def may_persist(self) -> bool:
         """Can another request follow? Raises BodyError where this one turned out to be none."""
-        return (self._upload is None or self._upload.may_persist()) and not (self._site.draining or self.cut_for)
+        site = self._site
+        if self._upload is not None and not self._upload.may_persist():
+            return False
+        return site.keep_alive > 0 and not site.draining and not self.cut_for
 
     # --- ends
 

@@ -68,8 +68,10 @@ def render(status: str, headers: Iterable[tuple[str, str]]) -> tuple[str, int, i
             if not value.isprintable():
                 _check_value(name, value)
             text += prefix + value + "\r\n"
+        if not text.isascii():
+            text.encode("latin-1")
     except (AttributeError, TypeError, ValueError) as error:
-        raise ResponseError(f"status and header fields are not strings: {error}") from error
+        raise ResponseError(f"status and header fields are not latin-1 strings: {error}") from error
     return text, length, meanings
 
 

@@ -20,7 +20,7 @@ Environ = dict[str, Any]
 TEXT = [("Content-Type", "text/plain")]
 SEEN = contextvars.ContextVar("SEEN", default="nothing")
 
-counts = {"closed": 0, "started": 0, "running": 0, "most": 0, "reads": 0}
+counts = {"closed": 0, "started": 0, "inside": 0, "most": 0, "reads": 0}
 gates: dict[str, Event] = {}
 
 
@@ -158,7 +158,7 @@ def file(environ: Environ, start_response: Any) -> Iterable[bytes]:
     if kind == "memory":
         opened = io.BytesIO(content)
     else:
-        opened = tempfile.TemporaryFile()
+        opened = tempfile.TemporaryFile()  # noqa: SIM115  (the server closes it)
         opened.write(gzip.compress(content) if kind == "gzip" else content)
         opened.seek(0)
         if kind == "gzip":
@@ -198,7 +198,7 @@ def fail(environ: Environ, start_response: Any) -> Any:
             raise RuntimeError("failed at second")
         if point == "reported":
             try:
-                raise RuntimeError("failed at reported")
+                raise RuntimeError("failed at reported")  # noqa: TRY301  (with a traceback)
             except RuntimeError as error:
                 start_response("500 Sorry", TEXT, (type(error), error, error.__traceback__))
 
@@ -228,7 +228,7 @@ def replaced(environ: Environ, start_response: Any) -> list[bytes]:
     """Replace the answer by an error's, before it was sent."""
     start_response("200 OK", [*TEXT, ("Content-Length", "5")])
     try:
-        raise RuntimeError("replaced")
+        raise RuntimeError("replaced")  # noqa: TRY301  (with a traceback)
     except RuntimeError as error:
         start_response("503 Later", TEXT, (type(error), error, error.__traceback__))
     return [b"later"]
@@ -295,10 +295,10 @@ def context(environ: Environ, start_response: Any) -> Blocks:
 def wait(environ: Environ, start_response: Any) -> list[bytes]:
     """Wait for a gate, and count how many do."""
     counts["started"] += 1
-    counts["running"] += 1
-    counts["most"] = max(counts["most"], counts["running"])
+    counts["inside"] += 1
+    counts["most"] = max(counts["most"], counts["inside"])
     gate(parameter(environ, "gate", "wait")).wait()
-    counts["running"] -= 1
+    counts["inside"] -= 1
     start_response("200 OK", TEXT)
     return [b"waited"]
 

@@ -11,10 +11,10 @@ monkey.patch_all()
 import _socket
 import dataclasses
 import json
-import os
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -104,15 +104,15 @@ class Server:
             "idle": site.idle,
             "running": site.running,
             "total": site.total,
-            "fds": len(os.listdir("/proc/self/fd")),
+            "fds": len(list(Path("/proc/self/fd").iterdir())),
             "rss": resident_kib(),
             **apps.counts,
         }
 
 
 def resident_kib() -> int:
-    with open("/proc/self/smaps_rollup") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 if __name__ == "__main__":

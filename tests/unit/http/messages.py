@@ -199,14 +199,17 @@ SERVED: dict[str, tuple[bytes, dict[str, object]]] = {
     "lone percent": (line(b"GET /100% HTTP/1.1"), {"PATH_INFO": "/100%"}),
     "slashes": (line(b"GET //example.net//x HTTP/1.1"), {"PATH_INFO": "//example.net//x"}),
     "what browsers leave as it is": (
-        line(b"GET /a[b]|c?d={e}^`\"<f>\\ HTTP/1.1"),
+        line(b'GET /a[b]|c?d={e}^`"<f>\\ HTTP/1.1'),
         {"PATH_INFO": "/a[b]|c", "QUERY_STRING": 'd={e}^`"<f>\\'},
     ),
     "absolute form": (
         line(b"GET http://other.example:81/x?y=%20 HTTP/1.1"),
         {"HTTP_HOST": "other.example:81", "PATH_INFO": "/x", "QUERY_STRING": "y=%20"},
     ),
-    "absolute form without path": (line(b"GET HTTPS://other.example?q HTTP/1.1"), {"PATH_INFO": "/", "QUERY_STRING": "q"}),
+    "absolute form without path": (
+        line(b"GET HTTPS://other.example?q HTTP/1.1"),
+        {"PATH_INFO": "/", "QUERY_STRING": "q"},
+    ),
     "asterisk": (line(b"OPTIONS * HTTP/1.1"), {"REQUEST_METHOD": "OPTIONS"}),
     "PATCH": (line(b"PATCH / HTTP/1.1"), {"REQUEST_METHOD": "PATCH"}),
     "PROPFIND": (line(b"PROPFIND / HTTP/1.1"), {"REQUEST_METHOD": "PROPFIND"}),
@@ -233,7 +236,10 @@ SERVED: dict[str, tuple[bytes, dict[str, object]]] = {
     "Proxy": (field(b"Proxy: http://evil.example"), {"HTTP_PROXY": None}),
     "content type": (field(b"Content-Type: a/b"), {"CONTENT_TYPE": "a/b", "HTTP_CONTENT_TYPE": None}),
     "length": (POST + b"Content-Length: 3\r\n\r\nabc", {"CONTENT_LENGTH": "3", "body": b"abc"}),
-    "length with blank at the end": (POST + b"Content-Length: 3 \t\r\n\r\nabc", {"CONTENT_LENGTH": "3", "body": b"abc"}),
+    "length with blank at the end": (
+        POST + b"Content-Length: 3 \t\r\n\r\nabc",
+        {"CONTENT_LENGTH": "3", "body": b"abc"},
+    ),
     "length 0": (POST + b"Content-Length: 0\r\n\r\n", {"CONTENT_LENGTH": "0", "body": b""}),
     "length 007": (POST + b"Content-Length: 007\r\n\r\nabcdefg", {"body": b"abcdefg"}),
     "GET with body": (GET + b"Content-Length: 3\r\n\r\nabc", {"body": b"abc"}),

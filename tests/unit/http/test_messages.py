@@ -13,7 +13,9 @@ from tests.unit.http.reading import Outcome, Read, bytewise, read
 def cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
     """Return the ways to cut data into pieces."""
     return st.lists(st.integers(1, max(len(data) - 1, 1)), max_size=12, unique=True).map(
-        lambda places: [data[a:b] for a, b in zip([0, *sorted(places)], [*sorted(places), len(data)], strict=True) if a < b]
+        lambda places: [
+            data[a:b] for a, b in zip([0, *sorted(places)], [*sorted(places), len(data)], strict=True) if a < b
+        ]
     )
 
 
@@ -115,8 +117,8 @@ def test_control_characters_are_refused_everywhere(place: str, byte: int) -> Non
 
 @pytest.mark.parametrize("byte", range(0x80, 0x100))
 def test_bytes_above_ascii_are_refused_but_in_values(byte: int) -> None:
-    for place in PLACES:
-        outcome = read([PLACES[place] % bytes([byte])])
+    for place, template in PLACES.items():
+        outcome = read([template % bytes([byte])])
         assert (outcome.status == 0) is (place in {"value", "end of value"}), (place, outcome)
 
 
@@ -128,7 +130,9 @@ def test_noise_is_refused_or_incomplete_but_never_an_error_of_ours(noise: bytes)
     assert [request.environ for request in whole.requests] == [request.environ for request in single.requests]
 
 
-MUTATED = b"POST /a?b HTTP/1.1\r\nHost: a\r\nX-B: c\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: u\r\n\r\n"
+MUTATED = (
+    b"POST /a?b HTTP/1.1\r\nHost: a\r\nX-B: c\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: u\r\n\r\n"
+)
 
 
 @given(
