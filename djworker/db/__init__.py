@@ -17,7 +17,7 @@ from typing import Any
 _LAZY = {"sticky": "djworker.db.stickiness", "stats": "djworker.db.home"}
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     """Public names, imported when they are used: most of this package needs Django, and the pool must not."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from djworker.db.lease_errors import LeaseClosed
 from djworker.db.pins import PLAIN, Verdict
@@ -104,6 +104,7 @@ class LeasedCursor:
             self._release()
         raw = self._raw = self._wrapper.raw_cursor(self._lease.take(verdict), self._name)
         if self._name:
+            self._lease.home.dialect.own(raw)
             self._hold()
         if self._wanted:
             for name, value in self._wanted.items():
@@ -124,7 +125,7 @@ class LeasedCursor:
 
     @contextmanager
     def copy(self, *args: Any, **more: Any) -> Iterator[Any]:
-        """psycopg 3's COPY: the connection is held until its end."""
+        """Psycopg 3's COPY: the connection is held until its end."""
         lease = self._lease
         with lease.turn:
             raw = self._real()
@@ -139,7 +140,7 @@ class LeasedCursor:
                 self._release()
 
     def stream(self, *args: Any, **more: Any) -> Iterator[Any]:
-        """psycopg 3's rows one by one: the connection is held until the last."""
+        """Psycopg 3's rows one by one: the connection is held until the last."""
         lease = self._lease
         with lease.turn:
             raw = self._real()
@@ -223,7 +224,7 @@ class LeasedCursor:
             raw.close()
             return
         try:
-            if self._lease.conn is not None:
+            if self._lease.held() is not None:
                 raw.close()
         except BaseException:
             self._lease.failed()
@@ -236,7 +237,7 @@ class LeasedCursor:
         if self._holding and not self.closed and not self._lease.closed:
             self._lease.pin("a server-side cursor that was never closed")
 
-    def __enter__(self) -> LeasedCursor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from djworker.db.pins import Contract, MySQLContract, PostgresContract
@@ -22,13 +23,16 @@ class Dialect:
     contract: type[Contract]
     detach: Any = None  # (conn, cursor) -> a cursor whose rows need no connection; None if more is to come on it
 
+    def own(self, cursor: Any) -> None:
+        """A server-side cursor is in a lease's care from now on."""
+
     def base(self, conn: Any) -> dict[str, str]:  # noqa: ARG002
         """The settings that a connection has after its set-up."""
         return {}
 
     def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
         """Make these settings, in one round trip."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} replays no settings: they pin")
 
 
 class _Postgres(Dialect):
@@ -40,8 +44,17 @@ class _Postgres(Dialect):
             return dict(cursor.fetchall())
 
 
+@functools.cache
+def _quiet(cursor: type[Any]) -> type[Any]:
+    return type(f"Leased{cursor.__name__}", (cursor,), {"__del__": lambda _: None})
+
+
 class Psycopg3(_Postgres):
     """[worker] Rows are in the result, which outlives everything."""
+
+    def own(self, cursor: Any) -> None:
+        """The lease counts and wipes what was never closed; psycopg's own warning would come from killed greenlets too."""
+        cursor.__class__ = _quiet(type(cursor))
 
     def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
         """Bound on our side: several statements in one string take no parameters."""
@@ -49,7 +62,7 @@ class Psycopg3(_Postgres):
 
         with ClientCursor(conn) as cursor:
             texts = [cursor.mogrify(setting.sql, setting.params) for setting in settings]
-            cursor.execute("; ".join(text.rstrip().rstrip(";") for text in texts))  # type: ignore[arg-type]
+            cursor.execute("; ".join(text.rstrip().rstrip(";") for text in texts))
 
 
 class Psycopg2(_Postgres):
@@ -109,8 +122,6 @@ class Detached:
 class _MySQL(Dialect):
     contract = MySQLContract
 
-    def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
-        raise AssertionError("bug: MySQL's settings pin, they are not replayed")
 
 
 def _cut(cursor: Any) -> Any:

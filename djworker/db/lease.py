@@ -7,6 +7,7 @@ no round trip. Both Django's mode and the wire decide, for MySQL's DDL commits o
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gevent import getcurrent
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
     from djworker.db.home import Home
 
 # To be read without a pin: they say something about the server, or never change.
-READABLE = frozenset({"info", "adapters", "encoding", "server_version", "isolation_level", "thread_id", "get_server_info", "encoders"})
+READABLE = frozenset(
+    {"info", "adapters", "encoding", "server_version", "isolation_level", "thread_id", "get_server_info", "encoders"}
+)
+# Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
+JUST_NOW = 0.002
 
 
 class Lease:
@@ -41,7 +46,8 @@ class Lease:
         self.pool = home.pool
         self.driver = home.driver
         self.turn = BoundedSemaphore(1)
-        self.autocommit_mode = True
+        self.autocommit_mode = True  # what Django wants, and what the connection that we hold is in
+        self._mode = True
         self.pins: dict[str, None] = {}
         self.holds = 0  # open server-side cursors, COPYs, results with more to come, and sticky blocks
         self.dirty = False  # to be reset when it goes back
@@ -68,8 +74,9 @@ class Lease:
         elif self._owner.dead:
             self._owner_died()
             raise ConnectionLost(f"the connection was lost {self.lost}")
-        if self.driver.autocommit(conn) is not self.autocommit_mode:
+        if self._mode is not self.autocommit_mode:
             self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
+            self._mode = self.autocommit_mode
         return conn
 
     def done(self, verdict: Verdict, sql: Any, params: Any) -> None:
@@ -96,7 +103,7 @@ class Lease:
         conn = self.conn
         if conn is None or self.holds or self.pins or self._keeps_all or not self.autocommit_mode:
             return
-        if self.driver.in_transaction(conn) or self.driver.busy(conn):
+        if self.driver.in_transaction(conn):
             self._by_hand = True
             return
         if self._by_hand:
@@ -104,7 +111,7 @@ class Lease:
             self._ended(committed=None)
             if self.pins:
                 return
-        if not self.driver.autocommit(conn):
+        if not self._mode:
             self._guarded(self.driver.set_autocommit, conn, True)
         self._give_back()
 
@@ -115,6 +122,7 @@ class Lease:
         if reset:
             conn.lease_profile = EMPTY
             conn.lease_turn += 1
+        conn.lease_at = monotonic()
         self.pool.release(conn, reset=reset, ticket=self._ticket)
 
     # -- taking -----------------------------------------------------------------------------------------------------
@@ -126,11 +134,11 @@ class Lease:
             raise LeaseClosed("the connection is closed")
         if verdict.reads:
             return self._acquire_same(verdict)
-        pool, is_broken = self.pool, self.driver.is_broken
+        pool = self.pool
         while True:
             conn = pool.acquire(prefer=self._last, label=self.label)
-            if is_broken(conn):  # it died while it was idle; the pool looks at it after a longer quiet time only
-                pool.discard(conn)
+            if monotonic() - conn.lease_at > JUST_NOW and self.driver.is_broken(conn):
+                pool.discard(conn)  # it died while it was idle; the pool itself looks after a longer quiet time only
                 continue
             self._took(conn)
             profile = self.profile
@@ -141,6 +149,7 @@ class Lease:
         self.conn = conn
         self._ticket = self.pool.ticket(conn)
         self._owner = getcurrent()
+        self._mode = True
         turn = conn.lease_turn
         if conn is self._wrote:
             if turn == self._wrote_turn:
@@ -194,7 +203,7 @@ class Lease:
                 self._give_back()
             raise
 
-    def _held(self) -> Any:
+    def held(self) -> Any:
         """The connection that we hold, if we still do: another greenlet may have taken it, and ended."""
         if self.conn is not None and self._owner.dead:
             self._owner_died()
@@ -254,7 +263,7 @@ class Lease:
     def unhold(self) -> None:
         """End of one `hold`."""
         self.holds -= 1
-        if not self.holds and self._held() is not None:
+        if not self.holds and self.held() is not None:
             self.settle()
 
     # -- a transaction ----------------------------------------------------------------------------------------------
@@ -272,7 +281,7 @@ class Lease:
             self.lost = ""
 
     def _end(self, verb: str) -> None:
-        conn = self._held()
+        conn = self.held()
         if conn is None:
             return
         try:
@@ -287,13 +296,14 @@ class Lease:
 
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
         """Off: said to the server with the next statement. On: said now, and the connection goes back."""
-        conn = self._held()
-        if value and conn is not None and not self.driver.autocommit(conn):
+        conn = self.held()
+        if value and conn is not None and not self._mode:
             try:
                 self.driver.set_autocommit(conn, True)
             except BaseException:
                 self.failed()
                 raise
+            self._mode = True
         self.autocommit_mode = value
         if value:
             if not self.pins:
@@ -316,7 +326,7 @@ class Lease:
     def close(self) -> None:
         """End of the request: the connection goes back, wiped if there is anything on it."""
         self.closed = True
-        conn = self._held()
+        conn = self.held()
         if conn is None:
             return
         driver = self.driver

@@ -81,7 +81,7 @@ def _driver(engine: str) -> str:
     if not _installed("MySQLdb") and _installed("pymysql"):
         import pymysql  # noqa: PLC0415 -- optional
 
-        pymysql.install_as_MySQLdb()  # type: ignore[no-untyped-call]
+        pymysql.install_as_MySQLdb()
     import MySQLdb  # noqa: PLC0415
 
     return "pymysql" if MySQLdb.__name__ == "pymysql" else "mysqlclient"

@@ -173,7 +173,9 @@ class MySQLContract(Contract):
         XA=r"^\s*xa\b",
         last_insert_id_of_a_value=r"\blast_insert_id\s*\(\s*[^)\s]",
     )
-    _reads_write = re.compile(r"\blast_insert_id\s*\(\s*\)|@@(?:session\.)?(?:identity|last_insert_id|insert_id)\b", re.IGNORECASE)
+    _reads_write = re.compile(
+        r"\blast_insert_id\s*\(\s*\)|@@(?:session\.)?(?:identity|last_insert_id|insert_id)\b", re.IGNORECASE
+    )
     _reads_statement = re.compile(
         r"\b(?:found_rows|row_count)\s*\(|^\s*show\s+(?:count\s*\(\s*\*\s*\)\s*)?(?:warnings|errors)\b|^\s*get\s+(?:current\s+)?diagnostics\b"
         r"|@@(?:session\.)?(?:warning_count|error_count)\b",

@@ -1,10 +1,13 @@
-"""The options of pools, declared once: `DJWORKER["POOL"]`, Django's `OPTIONS["pool"]`, `DJWORKER["POOLS"][alias]`, in this order."""
+"""The options of pools, declared once.
+
+Later layers win: `DJWORKER["POOL"]`, Django's own `OPTIONS["pool"]` of the alias, `DJWORKER["POOLS"][alias]`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from djworker.problems import ConfigError, Problem
@@ -148,5 +151,3 @@ def _value(name: str, value: Any) -> Any:
     kind = _FIELDS[name].metadata["kind"]
     return tuple(value) if kind is tuple else kind(value)
 
-
-assert all(item.default is not MISSING for item in _FIELDS.values())

@@ -38,7 +38,9 @@ class Sticky(ContextDecorator):
 
 
 def sticky(using: str | Callable[..., Any] | None = None) -> Any:
-    """Keep one connection for a block: `with sticky():`, or as a decorator, `@sticky` or `@sticky(using="other")`.
+    """Keep one connection for a block.
+
+    `with sticky():`, or as a decorator, `@sticky` or `@sticky(using="other")`.
 
     For stored procedures and functions that leave state in their session, and for reading it back. The session is wiped
     at the end of the block. `using`: an alias; all of them without it. Does nothing where connections are not leased.

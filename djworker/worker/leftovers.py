@@ -38,7 +38,8 @@ class Watch:
         from django.db import connections  # noqa: PLC0415
 
         for connection in connections.all(initialized_only=True):
-            if connection.connection is not None:
+            held = connection.connection
+            if getattr(held, "conn", held) is not None:  # a lease of the pool holds nothing while it does nothing
                 place = self._opened.get(connection.alias, "an unknown place")
                 yield f"a connection to database {connection.alias!r}, opened at {place}"
 

@@ -79,11 +79,14 @@ def load(launch: Launch, generation: int) -> Project:
     Raises:
         BootError: it is not fit to serve; nothing of it may be forked.
     """
-    _enter(launch)
+    with _stage("start"):
+        _enter(launch)
     with _stage("settings"):
         config = _resolve(launch)
     log.configure(config.log_level, config.log_format, "mold")
     watch = leftovers.Watch()
+    with _stage("databases"):
+        _map_engines()
     with _stage("setup"):
         _set_up(watch)
     log.reassert()  # Django has just applied the project's LOGGING
@@ -98,6 +101,7 @@ def load(launch: Launch, generation: int) -> Project:
     _refuse(watch.found())
     with _stage("warm_up"):
         warmup.request_paths(app, config.warm_up)
+        _close_pools()
     project = Project(config, config.proc_name or launch.proc_name, app, _notifier())
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     _refuse(watch.found())
@@ -128,6 +132,21 @@ def _resolve(launch: Launch) -> Config:
     for problem in resolved.warnings:
         log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
     return resolved.config
+
+
+def _map_engines() -> None:
+    from django.conf import settings  # noqa: PLC0415
+
+    from djworker.db import patch  # noqa: PLC0415
+
+    patch.install(settings)
+
+
+def _close_pools() -> None:
+    """What checks and warm-up left idle: a worker has connections of its own."""
+    from djworker.db import home  # noqa: PLC0415
+
+    home.close_all()
 
 
 def _set_up(watch: leftovers.Watch) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class LeasingMixin(BaseDatabaseWrapper):  # type: ignore[misc]  # Django publishes no types for all of it
+class LeasingMixin(BaseDatabaseWrapper):
     """[worker] A Django connection that holds a physical one only while it needs it.
 
     A *bare* wrapper is Django's own: the pool uses one to set up a physical connection, and so does everybody where
@@ -170,7 +170,7 @@ class LeasingMixin(BaseDatabaseWrapper):  # type: ignore[misc]  # Django publish
             with self.wrap_database_errors:
                 lease.set_autocommit(autocommit)
         else:
-            super()._set_autocommit(autocommit)
+            super()._set_autocommit(autocommit)  # type: ignore[misc]  # private, so not in the stubs
 
     # -- the end of a request ---------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class LeasingMixin(BaseDatabaseWrapper):  # type: ignore[misc]  # Django publish
         if isinstance(lease, Lease):
             lease.close()
         else:
-            super()._close()
+            super()._close()  # type: ignore[misc]  # likewise
 
     def close_if_unusable_or_obsolete(self) -> None:
         """The end of a request: `CONN_MAX_AGE` is the pool's business."""
@@ -198,5 +198,5 @@ class LeasingMixin(BaseDatabaseWrapper):  # type: ignore[misc]  # Django publish
 
 def home_of(alias: str) -> Home | None:
     """The pool of an alias; None if its engine has none, or nothing is green here."""
-    wrapper = connections[alias]
+    wrapper: Any = connections[alias]
     return None if getattr(wrapper, "bare", True) else wrapper.home

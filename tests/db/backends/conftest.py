@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.db.lease.conftest import *  # noqa: F403
-from tests.db.lease.conftest import _site, pytest_pyfunc_call  # noqa: F401
-
 import pytest
 
+from tests.db.lease.conftest import *  # noqa: F403
+from tests.db.lease.conftest import _site, pytest_pyfunc_call  # noqa: F401
 from tests.db.lease.site import Site
 
 GEVENTPOOL = "django_db_geventpool.backends.postgresql_"

@@ -14,7 +14,7 @@ def test_a_wrong_password_is_said_at_the_first_use(site: Site) -> None:
     site.start(create=False)
     from django.db import OperationalError, connection, connections
 
-    connections.settings["default"]["PASSWORD"] = "wrong"  # noqa: S105
+    connections.settings["default"]["PASSWORD"] = "wrong"
     with pytest.raises(OperationalError, match=r"(?i)password|denied"):
         connection.ensure_connection()
     with pytest.raises(OperationalError, match=r"(?i)password|denied"):

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, held, pool, query, request, view
+from tests.db.lease.site import Site, at_rest, eventually, held, query, request, view
 
 TENANTS = ("red", "blue", "green")
 

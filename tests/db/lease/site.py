@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,8 +35,7 @@ def choose(driver: str) -> None:
     """Make Django find this library and no other. Once per interpreter, before Django's backends are imported."""
     if driver == "psycopg2":
         sys.modules["psycopg"] = None  # type: ignore[assignment]
-        import django.db.backends.postgresql.base
-
+        importlib.import_module("django.db.backends.postgresql.base")
         del sys.modules["psycopg"]  # the server's handle wants it
     if driver == "pymysql":
         import pymysql

@@ -12,7 +12,8 @@ from djworker.db.backends.leasing import LeasingMixin
 
 def driver() -> Any:
     """The library that goes by the name of MySQLdb: `pymysql.install_as_MySQLdb()` is PyMySQL's documented way."""
-    if base.Database.__name__ == "pymysql":
+    library: Any = base.Database  # type: ignore[attr-defined]  # the module, not in the stubs
+    if library.__name__ == "pymysql":
         from djworker.db.drivers.pymysql import PyMySQLDriver  # noqa: PLC0415 -- one of the two is not installed
 
         return PyMySQLDriver()

@@ -9,7 +9,6 @@ from django.db.backends.postgresql.operations import DatabaseOperations as Stock
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from djworker.db.backends.leasing import LeasingMixin
-from djworker.db.lease import Lease
 
 
 class Library:
@@ -30,7 +29,7 @@ class Library:
 
 
 def driver() -> Any:
-    """psycopg 3 where it is installed, as Django chooses."""
+    """Psycopg 3 where it is installed, as Django chooses."""
     if is_psycopg3:
         from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415 -- one of the two is not installed
 
@@ -40,19 +39,20 @@ def driver() -> Any:
     return Psycopg2Driver()
 
 
-class ComposesSQL(StockOperations):  # type: ignore[misc]
+class ComposesSQL(StockOperations):
     """[worker] `compose_sql` hands the connection to the library, which wants its own."""
 
     def compose_sql(self, sql: Any, params: Any) -> Any:
         """As Django's."""
-        with self.connection.physical():
+        wrapper: Any = self.connection
+        with wrapper.physical():
             return super().compose_sql(sql, params)
 
 
 class PostgresMixin(LeasingMixin):
     """[worker] What PostgreSQL and PostGIS share."""
 
-    _libraries: dict[str, Library] = {}
+    Database: Any
 
     def green_driver(self) -> Any:
         """See `driver`."""
@@ -102,5 +102,3 @@ class DatabaseWrapper(PostgresMixin, base.DatabaseWrapper):
 
     ops_class = DatabaseOperations
 
-
-__all__ = ["DatabaseWrapper", "Lease"]
