@@ -40,6 +40,20 @@ def is_fatal(code: object) -> bool:
     return isinstance(code, int) and (2000 <= code < 3000 or code in FATAL_SERVER_ERRORS)
 
 
+def restore(params: Params, charset: str, *, track: bool) -> list[str]:
+    """The statements that make a reset session what `connect` had made it: one, and the user's `init_command`."""
+    names = f"NAMES {charset} COLLATE {params['collation']}" if params.get("collation") else f"NAMES {charset}"
+    autocommit, sql_mode = params.get("autocommit", False), params.get("sql_mode")
+    wanted = [
+        names,
+        None if autocommit is None else f"autocommit = {int(autocommit)}",
+        f"SESSION sql_mode = '{sql_mode}'" if sql_mode else None,
+        TRACK_SESSION.removeprefix("SET ") if track else None,
+    ]
+    init_command = params.get("init_command")
+    return [f"SET {', '.join(filter(None, wanted))}", *([init_command] if init_command else [])]
+
+
 def killer_params(params: Params) -> Params:
     """Parameters for the short connection that kills: the same server and user; no database, no set-up."""
     unwanted = {"init_command", "sql_mode", "database", "db", "cursorclass", "autocommit", "conv"}

@@ -305,19 +305,12 @@ class MySQLClientDriver(Driver[GreenConnection]):
         params = conn.params
         if not conn.reset_session():
             conn.change_user(conn.user, params.get("password", params.get("passwd", "")), conn.database or None)
-        if charset := params.get("charset"):
-            conn.set_character_set(charset, params.get("collation"))
-        if (autocommit := params.get("autocommit", False)) is not None:
-            conn.autocommit(autocommit)
+        charset = params.get("charset") or conn.character_set_name()
+        if charset != conn.character_set_name():  # the library must see it too
+            conn.set_character_set(charset)
         with conn.cursor() as cursor:
-            for statement in self._set_up(conn):
+            for statement in mysql.restore(params, charset, track=conn.tracks_session):
                 cursor.execute(statement)
-
-    @staticmethod
-    def _set_up(conn: GreenConnection) -> list[str]:
-        sql_mode, init_command = conn.params.get("sql_mode"), conn.params.get("init_command")
-        wanted = [f"SET SESSION sql_mode = '{sql_mode}'" if sql_mode else None, init_command]
-        return [statement for statement in [*wanted, mysql.TRACK_SESSION if conn.tracks_session else None] if statement]
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

@@ -223,15 +223,12 @@ class PyMySQLDriver(Driver[GreenConnection]):
     def reset(self, conn: GreenConnection) -> None:
         """COM_RESET_CONNECTION, then what `connect` had asked for."""
         conn.reset_session()
-        conn.set_character_set(conn.charset, conn.collation)
+        charset = conn.params.get("charset") or pymysql.connections.DEFAULT_CHARSET
+        if conn.charset != charset:
+            conn.set_character_set(charset)
         with conn.cursor() as cursor:
-            if conn.sql_mode is not None:
-                cursor.execute("SET sql_mode = %s", (conn.sql_mode,))
-            if conn.init_command is not None:
-                cursor.execute(conn.init_command)
-        if conn.autocommit_mode is not None:
-            conn.autocommit(conn.params.get("autocommit", False))
-        conn.track_session()
+            for statement in mysql.restore(conn.params, charset, track=conn.tracks_session):
+                cursor.execute(statement)
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

@@ -218,7 +218,11 @@ _forgotten: list[sqlite3.Connection] = []
 
 
 class SQLiteDriver(Driver[GreenConnection]):
-    """[worker] See `Driver`. Statements run in the hub's thread: see `docs/decisions` for the measurement behind it."""
+    """[worker] See `Driver`.
+
+    Statements run in the hub's thread: a look-up by key costs 5 µs there and 80 µs by way of another thread. The price
+    is that a statement which takes long stops the worker for as long.
+    """
 
     name = "sqlite3"
     error = sqlite3.Error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -81,6 +83,13 @@ def run(conn: Any, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall()) if cursor.description else []
     finally:
         cursor.close()
+
+
+def fork() -> int:
+    """os.fork, without Python's warning that other threads exist: the child only forgets a connection and exits."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

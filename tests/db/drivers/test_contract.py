@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
-from tests.db.drivers.target import Target, eventually, run
+from tests.db.drivers.target import Target, eventually, fork, run
 
 
 def killed_in_query(target: Target, sql: str) -> Any:
@@ -232,7 +232,7 @@ def test_a_forked_child_forgets_and_the_parent_goes_on(target: Target) -> None:
     driver = target.driver
     conn = target.connect()
     run(conn, "SELECT 1")
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             driver.forget(conn)

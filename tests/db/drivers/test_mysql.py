@@ -173,3 +173,21 @@ def test_a_killed_commit_is_busy(mysql_target: Target) -> None:
     driver.cancel(conn)
     driver.close(conn)
     eventually(lambda: mysql_target.sessions() == 0, "the session is gone")
+
+
+def test_reset_restores_what_connect_was_asked_for(mysql_target: Target) -> None:
+    wanted = {
+        "collation": "utf8mb4_unicode_ci",
+        "sql_mode": "ANSI_QUOTES",
+        "init_command": "SET SESSION lock_wait_timeout = 77",
+    }
+    conn = mysql_target.driver.connect(mysql_target.params(**wanted))
+    state = "SELECT @@collation_connection, @@sql_mode, @@lock_wait_timeout, @@autocommit, @@session_track_state_change"
+    before = run(conn, state)
+    assert before == [("utf8mb4_unicode_ci", "ANSI_QUOTES", 77, 0, 1)]
+    conn.set_character_set("latin1")
+    run(conn, "SET SESSION sql_mode = '', SESSION lock_wait_timeout = 1, autocommit = 1")
+    mysql_target.driver.reset(conn)
+    assert run(conn, state) == before
+    assert run(conn, "SELECT 'ü'") == [("ü",)]
+    mysql_target.driver.close(conn)

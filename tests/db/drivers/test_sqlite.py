@@ -13,7 +13,7 @@ import gevent
 import gevent.event
 import pytest
 
-from tests.db.drivers.target import eventually, run
+from tests.db.drivers.target import eventually, fork, run
 
 OTHER_PROCESS = """
 import sqlite3, sys
@@ -183,7 +183,7 @@ def test_another_process_that_writes_is_waited_for_in_the_hub(tmp_path: Path) ->
 def test_a_forked_child_starts_with_a_free_queue(tmp_path: Path) -> None:
     conn = connect(tmp_path)
     run_(conn, "BEGIN IMMEDIATE")
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             from djworker.db.drivers import sqlite_queue
