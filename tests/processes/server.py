@@ -207,6 +207,10 @@ class Server:
         """Which code answers."""
         return int(self.get("/debug/pid").json()["version"])
 
+    def wait_for_version(self, version: int) -> None:
+        """Wait until new connections get this code. A worker that retires may take one more in its last moment."""
+        eventually(lambda: {self.version() for _ in range(4)} == {version}, f"version {version} answers")
+
     # -- telling ------------------------------------------------------------------------------------------------------
 
     def send(self, number: signal.Signals, times: int = 1) -> int:

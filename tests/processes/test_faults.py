@@ -282,6 +282,14 @@ def test_a_log_that_nobody_reads_fails_no_request(server: Server) -> None:
 # -- what must not be forked ------------------------------------------------------------------------------------------
 
 
+NATIVE_THREAD = """
+from gevent.monkey import get_original as g
+def burrow():
+    g('time', 'sleep')(99)
+g('_thread', 'start_new_thread')(burrow, ())
+"""
+
+
 @pytest.mark.parametrize(
     "code, says",
     [
@@ -290,12 +298,7 @@ def test_a_log_that_nobody_reads_fails_no_request(server: Server) -> None:
             "thread 'worm'",
         ),
         ("import gevent\ndef crawl(): gevent.sleep(99)\ngevent.spawn(crawl)", "greenlet 'crawl'"),
-        (
-            "from gevent.monkey import get_original as g\n"
-            "def burrow(): g('time', 'sleep')(99)\n"
-            "g('_thread', 'start_new_thread')(burrow, ())",
-            "native thread",
-        ),
+        (NATIVE_THREAD, "native thread"),
         ("from django.db import connection\nconnection.ensure_connection()", "a connection to database 'default'"),
         (hook("mold_ready", "import gevent; gevent.spawn_later(99, print)"), "greenlet"),
     ],

@@ -128,12 +128,11 @@ def test_clients_that_do_not_get_on_are_ended_at_their_deadline(server: Server) 
 
 def test_idle_connections_do_not_delay_a_reload(server: Server) -> None:
     """A request on a kept connection to an old worker is answered, or the connection is ended; never a reset."""
-    server.start(keep_alive=3600)
+    server.start(keep_alive=3600, workers=1)
     with idle_connections(server.address, 20) as kept:
         server.reload()
-        server.wait_for("worker_gone", count=2, status=0)
+        server.wait_for("worker_gone", status=0)
         assert [raw.rest() for raw in kept] == [b""] * 20
-    assert len(server.ready()) == 2
 
 
 def test_thousands_of_idle_connections(server: Server) -> None:
@@ -160,7 +159,7 @@ def test_thousands_of_idle_connections(server: Server) -> None:
     "moment", ["reload_started", "mold_booting", "mold_ready", "worker_spawned", "worker_ready", "worker_retired"]
 )
 def test_stop_at_any_moment_of_a_rollout(server: Server, moment: str) -> None:
-    server.start()
+    server.start(workers=1)
     with server.load(clients=4) as load:
         load.wait_for_answers()
         server.project.set_version(2)
@@ -172,7 +171,7 @@ def test_stop_at_any_moment_of_a_rollout(server: Server, moment: str) -> None:
 
 @pytest.mark.parametrize("moment", ["mold_booting", "worker_spawned", "worker_retired"])
 def test_fast_stop_at_any_moment_of_a_rollout(server: Server, moment: str) -> None:
-    server.start()
+    server.start(workers=1)
     server.wait_for(moment, since=server.hup())
     server.interrupt()
     assert server.wait(timeout=10) == 0
