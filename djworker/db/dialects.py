@@ -45,7 +45,7 @@ class _Postgres(Dialect):
 
 
 @functools.cache
-def _quiet(cursor: type[Any]) -> type[Any]:
+def _quiet(cursor: Any) -> Any:
     return type(f"Leased{cursor.__name__}", (cursor,), {"__del__": lambda _: None})
 
 
@@ -54,7 +54,8 @@ class Psycopg3(_Postgres):
 
     def own(self, cursor: Any) -> None:
         """The lease counts and wipes what was never closed; psycopg's own warning would come from killed greenlets too."""
-        cursor.__class__ = _quiet(type(cursor))
+        kind: Any = type(cursor)
+        cursor.__class__ = _quiet(kind)
 
     def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
         """Bound on our side: several statements in one string take no parameters."""

@@ -101,15 +101,12 @@ def _one_set(sql: str, params: Any) -> list[Setting] | None:
     if match is None or ";" in match["value"]:
         return None
     name = _name(match["special"] or match["name"])
-    if name in _NOT_REPLAYED:
-        return None
-    if name in _TRANSIENT:
-        return []
+    if name in _NOT_REPLAYED or name in _TRANSIENT:
+        return None if name in _NOT_REPLAYED else []
     if match["value"].upper() == "DEFAULT":
         return [_reset(name)]
-    if params is not None and not isinstance(params, list | tuple):
-        return None
-    return [Setting(name, sql, tuple(params) if params else None)]
+    usable = params is None or isinstance(params, list | tuple)
+    return [Setting(name, sql, tuple(params) if params else None)] if usable else None
 
 
 def _name(text: str) -> str:

@@ -32,7 +32,8 @@ def test_engines_are_mapped_and_the_others_are_left_alone(psycopg3_site: Site) -
         f="django_db_geventpool.backends.postgresql_psycopg3",
     )
     rows = {row.alias: row for row in patch.install(settings)}
-    assert {alias: database["ENGINE"].removeprefix("djworker.db.backends.") for alias, database in settings.DATABASES.items()} == {
+    engines = {alias: database["ENGINE"] for alias, database in settings.DATABASES.items()}
+    assert {alias: engine.removeprefix("djworker.db.backends.") for alias, engine in engines.items()} == {
         "a": "postgresql",
         "b": "mysql",
         "c": "sqlite3",
@@ -62,7 +63,7 @@ def test_sqlite_writers_take_turns(sqlite_site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pool", "message"),
+    "pool,message",
     [
         ({"max_sise": 3}, "did you mean max_size"),
         ({"max_size": 0}, "at least 1"),

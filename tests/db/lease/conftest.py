@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -37,27 +37,27 @@ def _site(request: pytest.FixtureRequest, driver: str, lease: str) -> Site:
 
 
 @pytest.fixture(params=[(driver, lease) for driver in DRIVERS for lease in LEASES], ids="-".join)
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest) -> Site:
     """Every driver with both leases."""
-    yield _site(request, *request.param)
+    return _site(request, *request.param)
 
 
 @pytest.fixture(params=list(DRIVERS))
-def leasing(request: pytest.FixtureRequest) -> Iterator[Site]:
+def leasing(request: pytest.FixtureRequest) -> Site:
     """Every driver with the transaction lease."""
-    yield _site(request, request.param, "transaction")
+    return _site(request, request.param, "transaction")
 
 
 @pytest.fixture(params=[name for name in DRIVERS if DRIVERS[name].dialect == "postgres"])
-def postgres_site(request: pytest.FixtureRequest) -> Iterator[Site]:
+def postgres_site(request: pytest.FixtureRequest) -> Site:
     """Both PostgreSQL drivers with the transaction lease."""
-    yield _site(request, request.param, "transaction")
+    return _site(request, request.param, "transaction")
 
 
 @pytest.fixture(params=[name for name in DRIVERS if DRIVERS[name].dialect == "mysql"])
-def mysql_site(request: pytest.FixtureRequest) -> Iterator[Site]:
+def mysql_site(request: pytest.FixtureRequest) -> Site:
     """Both MySQL drivers with the transaction lease."""
-    yield _site(request, request.param, "transaction")
+    return _site(request, request.param, "transaction")
 
 
 @pytest.fixture
