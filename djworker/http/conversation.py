@@ -10,16 +10,17 @@ import time
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gevent import GreenletExit, sleep
+from gevent import GreenletExit
 
 from djworker import log
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.inbox import CR, END_OF_HEAD, Inbox
 from djworker.http.input import Input
+from djworker.http.kept import READ_SIZE, Kept
 from djworker.http.protocol import ProtocolError
 from djworker.http.response import error_response
 from djworker.http.upload import Upload
-from djworker.http.wire import NEVER, Phase, Wire
+from djworker.http.wire import NEVER, Phase
 from djworker.http.wsgi import ClientGone, Exchange
 
 if TYPE_CHECKING:
@@ -33,13 +34,9 @@ FRESH, IDLE, RUNNING = Phase.FRESH, Phase.IDLE, Phase.RUNNING
 logger = logging.getLogger("djworker.http")
 now = time.monotonic
 
-# Bytes for one recv of heads. Pipelined requests beyond it wait in the kernel.
-READ_SIZE: Final = 65_536
 # A closing connection reads on so that a peer, still sending, finds the answer and not a reset (RFC 9112 9.6).
 LINGER_BYTES: Final = 4 << 20
 LINGER_TIME: Final = 5.0
-# Seconds that a request waits for a permit before it is refused with 503.
-PERMIT_TIMEOUT: Final = 30.0
 # Bytes of a body of unknown length that are kept in memory; the rest goes to a temporary file.
 BUFFER_SIZE: Final = 1 << 19
 
@@ -56,34 +53,26 @@ class InFlight(NamedTuple):
     phase: str
 
 
-class Connection(Wire):
+class Connection(Kept):
     """[worker] A connection and its greenlet."""
 
     __slots__ = (
         "_gone",
-        "_greenlet",
         "_inbox",
         "_peer",
         "_port",
-        "_site",
         "_upload",
-        "began",
         "exchange",
-        "has_permit",
     )
 
     def __init__(self, site: Site, sock: Any, peer: Any, greenlet: Any) -> None:  # noqa: ANN401
-        super().__init__(sock, site.patience, site.write_timeout)
-        self._site = site
-        self._greenlet = greenlet
+        super().__init__(site, sock, greenlet)
         self._inbox = Inbox()
         self._peer, self._port = (str(peer[0]), str(peer[1])) if isinstance(peer, tuple) else ("", "")
         self._upload: Upload | None = None
         self.exchange: Exchange | None = None
         # Nobody reads any more.
         self._gone = False
-        self.began = now()
-        self.has_permit = True
         if isinstance(peer, tuple):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -117,6 +106,8 @@ class Connection(Wire):
             self._turn_pipelined()
         else:
             data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
+            if self.dozing:
+                return None
             end = data.find(END_OF_HEAD)
             if end >= 0 and end == len(data) - 4 and data[0] != CR and self.has_permit:
                 # Nearly every packet: one head as a whole, and nothing else.
@@ -130,65 +121,6 @@ class Connection(Wire):
         if head is not None and not self.has_permit:
             self._acquire()
         return head
-
-    def _fresh_bytes(self) -> bytes:
-        """Receive on a new connection; nothing at its end."""
-        self.deadline = self.patience(self._site.header_timeout)
-        data = self.recv(READ_SIZE)
-        self.began = now()
-        return data
-
-    def _kept_bytes(self) -> bytes:
-        """Receive on a kept connection, which is parked until something comes; nothing at its end."""
-        site, permits = self._site, self._site.permits
-        if site.draining or not site.keep_alive:
-            return b""
-        del site.busy[self]
-        site.idle_ones[self] = None
-        self.phase = IDLE
-        self.deadline = now() + site.keep_alive
-        self.has_permit = False
-        permits.taken -= 1
-        if permits.queue:
-            permits.hand_out()
-        try:
-            self._wait(self._reader)
-            data = self._sock.recv(READ_SIZE)
-        except BlockingIOError:
-            data = self.recv(READ_SIZE)
-        except OSError:
-            data = b""
-        finally:
-            self.deadline = NEVER
-            site.idle_ones.pop(self, None)
-            site.busy[self] = None
-        self.began = now()
-        if data:
-            if permits.queue or permits.taken >= permits.limit:
-                self._acquire()
-            else:
-                permits.taken += 1
-                self.has_permit = True
-        return data  # type: ignore[no-any-return]
-
-    def _turn_pipelined(self) -> None:
-        """Let others run before the next request that is already here."""
-        permits = self._site.permits
-        if permits.contended:
-            self.has_permit = False
-            permits.release()
-            self._acquire()
-        else:
-            sleep(0)
-        self.began = now()
-
-    def _acquire(self) -> None:
-        permits = self._site.permits
-        self.phase = Phase.QUEUED
-        self.deadline = NEVER
-        if not permits.acquire(PERMIT_TIMEOUT):
-            raise ProtocolError(503, "no permit became free")
-        self.has_permit = True
 
     def _rest_of_head(self) -> bytes | None:
         """Receive until the head is complete."""

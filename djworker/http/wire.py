@@ -46,6 +46,8 @@ class Wire:
     """
 
     __slots__ = (
+        "_accepted",
+        "_hub",
         "_io",
         "_reader",
         "_sock",
@@ -59,8 +61,10 @@ class Wire:
     )
 
     def __init__(self, sock: Any, patience: Callable[[float], float], write_timeout: float) -> None:  # noqa: ANN401
-        hub = get_hub()
-        self._sock = sock
+        hub = self._hub = get_hub()
+        # A socket of gevent's has the plain one in it.
+        self._accepted = sock
+        self._sock = getattr(sock, "_sock", sock)
         self._io = hub.loop.io
         self._wait = hub.wait
         self._reader = hub.loop.io(sock.fileno(), READ)
@@ -181,4 +185,4 @@ class Wire:
             if watcher is not None:
                 watcher.stop()
                 watcher.close()
-        self._sock.close()
+        self._accepted.close()

@@ -337,3 +337,11 @@ def application(environ: Environ, start_response: Any) -> Any:
     """Choose by the path's first part."""
     name = environ["PATH_INFO"].split("/")[1] or "hello"
     return APPS[name](environ, start_response)
+
+
+def deep(environ: Environ, start_response: Any, levels: int = 80) -> list[bytes]:
+    """Answer from as far down the stack as a framework with its middleware does."""
+    return deep(environ, start_response, levels - 1) if levels else hello(environ, start_response)
+
+
+APPS["deep"] = deep

@@ -10,6 +10,7 @@ monkey.patch_all()
 
 import _socket
 import dataclasses
+import gc
 import json
 import resource
 import sys
@@ -106,6 +107,7 @@ class Server:
             "total": site.total,
             "fds": len(list(Path("/proc/self/fd").iterdir())),
             "rss": resident_kib(),
+            "greenlets": sum(isinstance(thing, gevent.Greenlet) for thing in gc.get_objects()),
             **apps.counts,
         }
 

@@ -143,6 +143,32 @@ def test_a_running_request_has_no_deadline(serve: Start) -> None:
         assert client.answer().body == b"waited"
 
 
+def test_idle_connections_give_their_greenlets_back_and_go_on(serve: Start) -> None:
+    server = serve(**patient())
+    clients = [server.connect() for _ in range(20)]
+    for _ in range(2):
+        for client in clients:
+            assert client.get("/hello").status == 200
+        eventually(lambda: server.gauges()["greenlets"] <= server.base["greenlets"], "greenlets given back")
+        assert server.gauges()["idle"] == len(clients)
+    clients.pop().socket.close()
+    eventually(lambda: server.gauges()["open"] == len(clients), "a dozing connection's end noticed")
+    server.command("drain")
+    answer = clients[0].get("/hello")
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    for client in clients:
+        assert client.rest() == b""
+        client.socket.close()
+
+
+def test_a_dozing_connection_expires(serve: Start) -> None:
+    server = serve(**patient(keep_alive=3.0))
+    with server.connect() as client:
+        assert client.get("/hello").status == 200
+        eventually(lambda: server.gauges()["greenlets"] <= server.base["greenlets"])
+        assert client.rest() == b""
+
+
 # --- permits
 
 
@@ -243,8 +269,9 @@ def test_5000_idle_connections(serve: Start) -> None:
         before = server.gauges()["rss"]
         for _ in range(count):
             client = server.connect()
-            assert client.get("/hello").status == 200
+            assert client.get("/deep").status == 200
             clients.append(client)
+        eventually(lambda: server.gauges()["greenlets"] <= server.base["greenlets"], "greenlets given back")
         gauges = server.gauges()
         assert gauges["idle"] == count
         assert gauges["running"] == 0
