@@ -13,6 +13,8 @@ from typing import Any
 
 #: A traceback is cut to this many characters (its end is kept), so that one message always fits a socket buffer.
 TRACEBACK_LIMIT = 32 * 1024
+#: Any other text (all errors of the system checks, in one) is cut to this many, for the same reason.
+TEXT_LIMIT = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,14 @@ _KNOWN: dict[str, type[Any]] = {
 
 def encode(message: Message) -> bytes:
     """One line of JSON, newline included."""
-    return json.dumps([type(message).__name__, asdict(message)], separators=(",", ":")).encode() + b"\n"
+    fields = {name: _fitting(name, value) for name, value in asdict(message).items()}
+    return json.dumps([type(message).__name__, fields], separators=(",", ":")).encode() + b"\n"
+
+
+def _fitting(name: str, value: Any) -> Any:  # noqa: ANN401
+    if name == "traceback" or not isinstance(value, str) or len(value) <= TEXT_LIMIT:
+        return value
+    return value[:TEXT_LIMIT] + "…"
 
 
 def decode(line: bytes) -> Message:

@@ -92,13 +92,16 @@ def drop_privileges(user: str | None, group: str | None) -> None:
     """
     entry = _account(user) if user is not None else None
     gid = _group(group) if group is not None else (entry.pw_gid if entry else None)
-    if gid is not None and (gid, gid) != (os.getgid(), os.getegid()):
+    if gid is None:
+        gid = os.getgid()
+    uid = entry.pw_uid if entry is not None else int(user) if user is not None else os.getuid()
+    if (uid, gid, gid) != (os.getuid(), os.getgid(), os.getegid()):
+        # Even where the group stays: who is root no more must not keep root's supplementary groups.
         if entry is not None:
             os.initgroups(entry.pw_name, gid)
         else:
             os.setgroups([gid])
         os.setgid(gid)
-    uid = entry.pw_uid if entry is not None else int(user) if user is not None else os.getuid()
     if uid != os.getuid():
         os.setuid(uid)
     if entry is not None:

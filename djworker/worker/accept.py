@@ -22,12 +22,13 @@ logger = logging.getLogger("djworker.worker")
 #: Connections taken in one turn of the hub. Several workers wait on one socket, and whoever is awake first would take a
 #: whole burst (gunicorn#2266); one at a time lets the others wake up too.
 _SHARED_BURST, _LONE_BURST = 1, 64
-#: Out of descriptors or memory: accepting again at once would only spin (gevent#18).
+#: Out of descriptors or memory, or whatever else lasts: accepting again at once would only spin (gevent#18).
 _PAUSE = 0.5
 _POLL = 0.01
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-#: The client gave up between the handshake and accept(2); or, on a unix socket, the arbiter has turned new ones away.
-_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR, errno.EINVAL)
+#: The client gave up between the handshake and accept(2).
+_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR)
+#: A unix socket that is shut down: the arbiter lets nobody new in.
+_TURNED_AWAY = errno.EINVAL
 #: Handshakes that were under way when the arbiter turned new connections away end within this time, seconds.
 _HANDSHAKES = 0.1
 
@@ -108,10 +109,10 @@ class Acceptor:
         if error.errno in _GONE:
             return
         now = time.monotonic()
-        if now >= self._next_complaint:
+        if now >= self._next_complaint and error.errno != _TURNED_AWAY:
             self._next_complaint = now + 1.0
             text = f"cannot accept: {error.strerror}; trying again every {_PAUSE} s"
             log.event(logger, logging.ERROR, "accept_failed", text, error=error.strerror)
-        if error.errno in _EXHAUSTED and self._watchers:
+        if self._watchers:
             self._pause()
             gevent.spawn_later(_PAUSE, self._resume)

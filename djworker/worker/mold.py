@@ -11,6 +11,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import argparse  # noqa: E402
+import contextlib  # noqa: E402
 import gc  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 from djworker import log, messages, posix  # noqa: E402
 from djworker.channel import Channel  # noqa: E402
 from djworker.launch import Launch  # noqa: E402
-from djworker.scoreboard import Scoreboard  # noqa: E402
+from djworker.scoreboard import Gauge, Scoreboard  # noqa: E402
 from djworker.worker import project  # noqa: E402
 from djworker.worker.project import BootError, Project  # noqa: E402
 
@@ -70,6 +71,7 @@ class Mold:
             self.channel.send(messages.ForkFailed(request.worker_id, str(error)))
             middle = -1
         if middle == 0:
+            raw.close(read)
             self._fork_again(request, fd, write)
         raw.close(write)
         raw.close(fd)
@@ -87,6 +89,7 @@ class Mold:
         if pid:
             raw.write(write, str(pid).encode())
             raw._exit(0)  # noqa: SLF001
+        self.scoreboard.row(request.slot)[Gauge.PID] = os.getpid()  # first of all: the mold may die before it tells
         raw.close(write)
         self.channel.close()
         posix.wait_for_parent(self.arbiter)
@@ -117,6 +120,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     log.configure(launch.config.log_level, launch.config.log_format, "mold")
     if options.check:
         _leave(_check(launch))
+    _keep_from_others((options.channel, options.scoreboard, *options.listeners))
     channel = Channel.from_fd(options.channel)
     channel.set_blocking(True)
     mold = Mold(options.generation, options.arbiter, channel, Scoreboard(options.scoreboard), options.listeners)
@@ -132,6 +136,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if options.slot is not None:  # no subreaper here: this process is the worker's own mold
         mold.become_worker(options.slot, channel)
     project.freeze()
+    _flush()  # what is buffered here would be written once more by every worker
     channel.send(messages.MoldReady(mold.project.config.to_json()))
     mold.serve()
 
@@ -151,9 +156,20 @@ def _check(launch: Launch) -> int:
 
 def _leave(code: int) -> NoReturn:
     """End at once: a thread that the project left behind, which may be why we leave, would keep the process."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     raw._exit(code)  # noqa: SLF001
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a full disk; closed, or None, by the project
+            stream.flush()
+
+
+def _keep_from_others(descriptors: Sequence[int]) -> None:
+    """A program that a view starts (``os.system``) must hold no port after our end, and no line to the arbiter."""
+    for fd in descriptors:
+        os.set_inheritable(fd, False)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: What a running project reads once: code, templates, settings. Not the database, not the log.
 SUFFIXES = (".py", ".html", ".txt", ".toml", ".ini", ".cfg", ".yaml", ".yml", ".env", ".po", ".mo")
 _PATIENCE_MS = 500
+#: A change of branch touches thousands, more than a message can hold.
+_PATHS_SHOWN = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,7 +48,7 @@ def _watch(channel: Channel, folders: Sequence[str]) -> None:
         if channel.receive().eof:
             return
         if changed:
-            channel.send(messages.FilesChanged(sorted({path for _change, path in changed})))
+            channel.send(messages.FilesChanged(sorted({path for _change, path in changed})[:_PATHS_SHOWN]))
 
 
 def _parser() -> argparse.ArgumentParser:

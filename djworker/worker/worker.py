@@ -67,6 +67,7 @@ class Worker:
         self._recycle_asked = False
         self._recycle_after = _recycle_after(config)
         self._rss_due = 0.0
+        self._line: Any = None
 
     def run(self) -> int:
         """Serve until retired; the exit code."""
@@ -75,8 +76,8 @@ class Worker:
         gevent.spawn(self._keep_house)
         self._notify("worker_started", **self._who)
         hub = gevent.get_hub()
-        watcher = hub.loop.io(self._channel.fileno(), 1)
-        watcher.start(self._read_channel)
+        self._line = hub.loop.io(self._channel.fileno(), 1)
+        self._line.start(self._read_channel)
         signals = self._install_signals()
         self._acceptor.start()
         self._row[Gauge.PHASE] = Phase.READY
@@ -84,7 +85,7 @@ class Worker:
         gevent.spawn(self._notify, "worker_ready", **self._who)
         self._done.wait()
         self._notify("worker_exiting", limit=ORPHAN_GRACE, **self._who)
-        watcher.close()
+        self._line.close()
         del signals
         return 0
 
@@ -146,11 +147,8 @@ class Worker:
                 case messages.ReopenLogs():
                     log.reopen()
         if received.eof:
+            self._line.stop()  # EOF would be readable for ever
             self._retire(ORPHAN_GRACE, False)
-            self._stop_listening_to_nobody()
-
-    def _stop_listening_to_nobody(self) -> None:
-        gevent.get_hub().loop.run_callback(self._channel.close)
 
     def _retire(self, grace: float, empty_backlog: bool) -> None:  # noqa: FBT001
         gevent.spawn(self._drain, grace, empty_backlog)
@@ -165,6 +163,7 @@ class Worker:
             if empty_backlog and grace:
                 self._acceptor.empty_backlog(deadline)
             self._acceptor.close()
+            gevent.sleep(0)  # whoever was accepted in this very turn of the hub is counted before anybody counts
             self.site.drain()
         while self.site.open and time.monotonic() < deadline:
             gevent.sleep(_DRAIN_POLL)
