@@ -48,7 +48,8 @@ def _greenlets() -> Iterator[str]:
     from gevent import Greenlet  # noqa: PLC0415
 
     for thing in gc.get_objects():
-        if isinstance(thing, Greenlet) and not thing.dead and not _is_worker_of_hub(thing):
+        # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
+        if issubclass(type(thing), Greenlet) and not thing.dead and not _is_worker_of_hub(thing):
             place = blame.project_place(_spawning_stack(thing))
             yield f"{_name(thing)}, started at {place}"
 

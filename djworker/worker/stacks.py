@@ -24,7 +24,8 @@ def all_stacks() -> str:
 
 def _greenlets() -> Iterator[str]:
     for thing in gc.get_objects():
-        if isinstance(thing, greenlet) and thing.gr_frame is not None:
+        # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
+        if issubclass(type(thing), greenlet) and thing.gr_frame is not None:
             yield f"{thing!r}\n{''.join(traceback.format_stack(thing.gr_frame))}"
 
 

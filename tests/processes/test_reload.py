@@ -7,8 +7,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 
-import pytest
-
 from tests.benchmarks import wrk
 from tests.processes import procfs
 from tests.processes.events import eventually
