@@ -1,0 +1,167 @@
+"""Starting and ending real processes, and telling our own from other people's orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from djworker import messages
+from djworker.arbiter.children import Child, Children, spawn
+from djworker.arbiter.commands import SpawnWorker
+from djworker.channel import Channel
+from djworker.conf import Config
+from djworker.launch import Launch
+from djworker.scoreboard import Gauge, Phase, Scoreboard
+
+LAUNCH = Launch("no.settings", (), "/", {}, (), Config(), "test")
+#: Above every pid that Linux gives out.
+NOBODY = 2**22 + 1
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    made = Children(LAUNCH, [], Scoreboard.create(), subreaper=True)
+    yield made
+    for key in list(made.by_key):
+        made.forget(key)
+    os.close(made.scoreboard.fileno())
+
+
+def with_mold(children: Children) -> Channel:
+    ours, theirs = Channel.pair()
+    ours.set_blocking(False)
+    children.by_key["mold", 1] = Child(("mold", 1), NOBODY, ours)
+    return theirs
+
+
+def python(code: str, inherited: tuple[int, ...] = ()) -> int:
+    return spawn([sys.executable, "-c", code], dict(os.environ), inherited)
+
+
+def test_a_child_inherits_what_it_is_given_and_nothing_else() -> None:
+    given, kept = os.pipe()
+    other, another = os.pipe()
+    pid = python(f"import os; os.write({kept}, str(sorted(map(int, os.listdir('/dev/fd')))).encode())", (kept,))
+    os.close(kept)
+    with os.fdopen(given, "rb") as pipe:
+        seen = set(map(int, pipe.read().decode().strip("[]").split(",")))
+    assert kept in seen
+    assert not seen & {other, another, given}
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(other)
+    os.close(another)
+
+
+def test_a_child_starts_with_the_default_signals() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    code = (
+        "import signal, sys; sys.exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL"
+        " or bool(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+    )
+    try:
+        pid = python(code)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        signal.signal(signal.SIGTERM, before)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_an_interpreter_that_is_gone() -> None:
+    given, kept = os.pipe()
+    with pytest.raises(FileNotFoundError):
+        spawn(["/no/such/python"], {}, (kept,))
+    assert not os.get_inheritable(kept)
+    os.close(given)
+    os.close(kept)
+
+
+def test_a_worker_is_asked_for_and_claimed(children: Children) -> None:
+    mold = with_mold(children)
+    child = children.spawn_worker(SpawnWorker(worker_id=5, slot=3, generation=1))
+    received = mold.receive()
+    assert received.messages == [messages.SpawnWorker(5, 3)]
+    assert (child.pid, child.slot) == (0, 3)
+    row = children.scoreboard.row(3)
+    assert (row[Gauge.GENERATION], row[Gauge.PHASE]) == (1, Phase.STARTING)
+    assert children.beat_of(5) > 0
+    assert children.claim(("worker", 5), 4711) is None
+    assert children.by_pid(4711) is child
+    assert children.workers() == [child]
+    worker = Channel.from_fd(received.fds[0])
+    worker.send(messages.WorkerReady())
+    assert child.channel is not None
+    assert child.channel.receive().messages == [messages.WorkerReady()]
+    worker.close()
+    mold.close()
+
+
+def test_a_worker_that_died_before_we_knew_its_pid(children: Children) -> None:
+    mold = with_mold(children)
+    children.spawn_worker(SpawnWorker(5, 0, 1))
+    children.keep_unclaimed(4711, -9)
+    assert children.claim(("worker", 5), 4711) == -9
+    assert children.unclaimed == {}
+    mold.close()
+
+
+def test_orphans_of_others_are_not_remembered(children: Children) -> None:
+    children.by_key["worker", 5] = Child(("worker", 5), NOBODY)
+    children.keep_unclaimed(4711, 3)
+    assert children.unclaimed == {}
+
+
+def test_a_worker_that_was_doomed_before_its_pid_was_known_dies_then(children: Children) -> None:
+    children.by_key["worker", 5] = Child(("worker", 5))
+    children.kill(("worker", 5))
+    pid = python("import time; time.sleep(60)")
+    children.claim(("worker", 5), pid)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def test_the_pid_of_a_worker_whose_mold_died_is_on_the_scoreboard(children: Children) -> None:
+    mold = with_mold(children)
+    child = children.spawn_worker(SpawnWorker(5, 0, 1))
+    assert children.learn_pid(child) is None
+    assert child.pid == 0
+    children.scoreboard.row(0)[Gauge.PID] = 4711
+    children.learn_pid(child)
+    assert child.pid == 4711
+    mold.close()
+
+
+def test_what_is_forgotten_leaves_no_trace(children: Children) -> None:
+    mold = with_mold(children)
+    child = children.spawn_worker(SpawnWorker(5, 0, 1))
+    children.forget(("worker", 5))
+    children.forget(("worker", 5))
+    assert child.channel is not None
+    assert child.channel.fileno() == -1
+    assert children.scoreboard.row(0)[Gauge.PHASE] == Phase.EMPTY
+    assert children.beat_of(5) == 0
+    children.kill(("worker", 5))
+    mold.close()
+
+
+def test_a_mold_that_cannot_be_started_leaves_no_descriptor(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(Path("/dev/fd").iterdir())
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(FileNotFoundError):
+        children.boot_mold(1)
+    assert set(Path("/dev/fd").iterdir()) == before
+    assert children.by_key == {}
+
+
+def test_hanging_up_is_eof(children: Children) -> None:
+    mold = with_mold(children)
+    children.hang_up(("mold", 1))
+    children.hang_up(("mold", 1))
+    assert mold.receive().eof
+    mold.close()

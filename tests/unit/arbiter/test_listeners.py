@@ -1,0 +1,149 @@
+"""Listening sockets: all or none, one line for each that fails, and nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from djworker.address import Address
+from djworker.arbiter.listeners import Listener, ListenError, adopt, close_all, let_go, open_listeners, preflight
+
+
+def open_one(text: str, umask: int | None = None) -> Listener:
+    (listener,) = open_listeners([Address.parse(text)], 10, umask)
+    return listener
+
+
+def connect(listener: Listener, timeout: float = 0.2) -> socket.socket:
+    client = socket.socket(listener.sock.family)
+    client.settimeout(timeout)
+    try:
+        client.connect(listener.sock.getsockname())
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+@pytest.mark.parametrize("text, shown", [("127.0.0.1:0", "http://127.0.0.1:"), ("[::1]:0", "http://[::1]:")])
+def test_tcp(text: str, shown: str) -> None:
+    listener = open_one(text)
+    assert str(listener).startswith(shown)
+    assert not listener.sock.getblocking()
+    assert not listener.sock.get_inheritable()
+    connect(listener).close()
+    listener.close()
+
+
+@pytest.mark.parametrize("umask, mode", [(0o007, 0o770), (0o077, 0o700), (0, 0o777)])
+def test_a_unix_socket_has_the_permissions_of_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(0o022)
+    listener = open_one(f"unix:{tmp_path}/s", umask)
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == mode
+    assert os.umask(before) == 0o022, "the process keeps its own"
+    listener.close()
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_dead_servers_unix_socket_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "s"))
+    listener = open_one(f"unix:{tmp_path}/s")
+    connect(listener).close()
+    listener.close()
+
+
+def test_a_living_servers_unix_socket_is_left_alone(tmp_path: Path) -> None:
+    living = open_one(f"unix:{tmp_path}/s")
+    with pytest.raises(ListenError, match="another process listens there"):
+        open_one(f"unix:{tmp_path}/s")
+    connect(living).close()
+    living.close()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(ListenError, match="not a socket"):
+        open_one(f"unix:{tmp_path}/s")
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_another_servers_file_survives_our_end(tmp_path: Path) -> None:
+    ours = open_one(f"unix:{tmp_path}/s")
+    (tmp_path / "s").rename(tmp_path / "old")
+    theirs = open_one(f"unix:{tmp_path}/s")
+    ours.close()
+    assert (tmp_path / "s").exists()
+    theirs.close()
+
+
+def test_all_or_none_and_every_reason(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        texts = [f"127.0.0.1:{taken.getsockname()[1]}", f"unix:{tmp_path}/s", f"unix:{tmp_path}/no/s", "fd://4000"]
+        with pytest.raises(ListenError) as caught:
+            open_listeners([Address.parse(text) for text in texts], 10)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    for line, reason in zip(lines, ("another process", "directory does not exist", "no such descriptor"), strict=True):
+        assert reason in line
+    assert not (tmp_path / "s").exists(), "the one that could be opened is closed again"
+
+
+def test_preflight_leaves_nothing_open(tmp_path: Path) -> None:
+    before = len(list(Path("/dev/fd").iterdir()))
+    assert preflight([Address.parse(text) for text in ("127.0.0.1:0", f"unix:{tmp_path}/s", "fd://0")]) == []
+    assert not (tmp_path / "s").exists()
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_a_passed_descriptor_must_listen() -> None:
+    with socket.socket() as silent, pytest.raises(OSError, match="not a listening socket") as caught:
+        adopt(silent.fileno())
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_a_passed_descriptor_is_taken_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        copy = os.dup(server.fileno())
+        os.set_inheritable(copy, True)
+        taken = open_one(f"fd://{copy}")
+        assert not taken.sock.getblocking()
+        assert not os.get_inheritable(copy)
+        let_go([taken])
+        with socket.create_connection(server.getsockname(), 5), server.accept()[0]:
+            pass  # its owner goes on
+
+
+@pytest.mark.parametrize("kind", ["127.0.0.1:0", "[::1]:0", "unix"])
+def test_after_let_go_the_queue_can_be_emptied_and_nobody_new_comes_in(tmp_path: Path, kind: str) -> None:
+    if kind != "unix" and sys.platform != "linux":
+        pytest.skip("only Linux has socket filters")
+    listener = open_one(f"unix:{tmp_path}/s" if kind == "unix" else kind)
+    with ExitStack() as stack:
+        # A worker's copy of the socket.
+        copy = stack.enter_context(socket.socket(fileno=os.dup(listener.sock.fileno())))
+        copy.setblocking(True)
+        early = stack.enter_context(connect(listener))
+        name = listener.sock.getsockname()
+        let_go([listener])
+        late = stack.enter_context(socket.socket(copy.family))
+        late.settimeout(0.2)
+        with pytest.raises((TimeoutError, ConnectionRefusedError, FileNotFoundError)):
+            late.connect(name)
+        accepted, _ = copy.accept()
+        stack.enter_context(accepted)
+        early.sendall(b"still here")
+        assert accepted.recv(20) == b"still here"
+
+
+def test_close_all() -> None:
+    listeners = [open_one("127.0.0.1:0") for _ in range(2)]
+    close_all(listeners)
+    assert [listener.sock.fileno() for listener in listeners] == [-1, -1]

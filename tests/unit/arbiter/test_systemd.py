@@ -1,0 +1,93 @@
+"""sd_notify(3): one datagram for each thing that is true."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from djworker.arbiter.systemd import Systemd
+
+PID = 1000
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "n"))
+        sock.settimeout(5)
+        yield sock
+
+
+def heard(supervisor: socket.socket) -> list[str]:
+    supervisor.setblocking(False)
+    said = []
+    while True:
+        try:
+            said.append(supervisor.recv(4096).decode())
+        except BlockingIOError:
+            return said
+
+
+def test_a_life(supervisor: socket.socket) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": supervisor.getsockname()}, PID)
+    systemd.tell_reloading()
+    assert heard(supervisor) == [], "who is not ready does not reload"
+    systemd.tell_ready()
+    systemd.tell_reloading()
+    systemd.tell_ready()
+    systemd.tell_stopping()
+    ready, reloading, again, stopping = heard(supervisor)
+    assert (ready, again, stopping) == ("READY=1", "READY=1", "STOPPING=1")
+    kind, _, rest = reloading.partition("\n")
+    assert kind == "RELOADING=1"
+    assert int(rest.removeprefix("MONOTONIC_USEC=")) > 0
+    assert not systemd.ready
+
+
+def test_status_is_told_when_it_changes(supervisor: socket.socket) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": supervisor.getsockname()}, PID)
+    for text in ("1 of 2", "1 of 2", "2 of 2"):
+        systemd.tell_status(text)
+    assert heard(supervisor) == ["STATUS=1 of 2", "STATUS=2 of 2"]
+
+
+def test_watchdog_at_half_its_time(supervisor: socket.socket) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": supervisor.getsockname(), "WATCHDOG_USEC": "10000000"}, PID)
+    for now in (100.0, 101.0, 104.9, 105.0, 106.0):
+        systemd.keep_alive(now)
+    assert heard(supervisor) == ["WATCHDOG=1", "WATCHDOG=1"]
+    assert systemd.next_ping() == 110.0
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "1000", "WATCHDOG_PID": str(PID + 1)}]
+)
+def test_no_watchdog(environ: dict[str, str]) -> None:
+    systemd = Systemd(environ, PID)
+    systemd.keep_alive(1.0)
+    assert systemd.next_ping() == inf
+
+
+def test_watchdog_for_us() -> None:
+    assert Systemd({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": str(PID)}, PID).next_ping() == -inf
+
+
+@pytest.mark.parametrize("path", ["", "/nowhere/at/all", "@djworker-nobody-listens-here"])
+def test_nobody_listens(path: str) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": path}, PID)
+    systemd.tell_ready()
+    systemd.tell_status("fine")
+    assert systemd.ready
+
+
+def test_abstract_socket() -> None:
+    name = f"djworker-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(f"\0{name}")
+        Systemd({"NOTIFY_SOCKET": f"@{name}"}, PID).tell_ready()
+        assert heard(sock) == ["READY=1"]

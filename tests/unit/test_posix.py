@@ -1,0 +1,186 @@
+"""What we ask of the operating system, asked of it. Children are real and short-lived."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from djworker import posix
+
+LINUX = sys.platform == "linux"
+
+
+def run(code: str, **environ: str) -> str:
+    """Python in a process of its own: most of this cannot be undone."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environ},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_dead_child_is_reaped() -> None:
+    code = """
+import os, signal
+from djworker import posix
+assert posix.reap() == []
+pids = {os.posix_spawn("/bin/sh", ["sh", "-c", command], {}): status
+        for command, status in (("exit 0", 0), ("exit 3", 3), ("kill -9 $$", -9))}
+found = {}
+while len(found) < 3:
+    found.update(posix.reap())
+assert found == pids, found
+assert posix.reap() == []
+"""
+    run(code)
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux has subreapers")
+def test_orphans_come_to_the_subreaper() -> None:
+    code = """
+import os, time
+from djworker import posix
+assert posix.become_subreaper()
+r, w = os.pipe()
+if not os.fork():
+    if not os.fork():
+        posix.wait_for_parent(int(os.environ["TOP"]) if "TOP" in os.environ else os.getppid())
+        os.write(w, b"x")
+        os._exit(5)
+    os._exit(0)
+os.read(r, 1)
+found = []
+while len(found) < 2:
+    found += [status for _, status in posix.reap()]
+assert sorted(found) == [0, 5], found
+"""
+    run(code)
+
+
+def test_no_subreaper_on_request() -> None:
+    assert run("from djworker import posix; print(posix.become_subreaper())", _DJWORKER_NO_SUBREAPER="1") == "False"
+
+
+def test_somebody_else_adopted_us() -> None:
+    with pytest.raises(TimeoutError, match="not by the arbiter"):
+        posix.wait_for_parent(2**22 + 1, limit=0.01)
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux has a parent-death signal")
+def test_we_die_with_our_parent() -> None:
+    code = """
+import os, signal, sys
+from djworker import posix
+posix.become_subreaper()
+r, w = os.pipe()
+middle = os.fork()
+if not middle:
+    os.close(r)
+    parent = os.getpid()
+    if not os.fork():
+        posix.die_with(parent)
+        os.write(w, b"x")
+        os.close(w)
+        signal.pause()
+    os.close(w)
+    signal.pause()
+os.close(w)
+os.read(r, 1)
+os.kill(middle, signal.SIGKILL)
+statuses = []
+while len(statuses) < 2:
+    statuses += [status for _, status in posix.reap()]
+assert statuses == [-9, -9], statuses
+"""
+    run(code)
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux has a parent-death signal")
+def test_a_parent_that_is_gone_already() -> None:
+    pid = os.fork()
+    if not pid:
+        posix.die_with(2**22 + 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+def test_a_signal_to_a_process_that_is_gone() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    posix.kill(process.pid, signal.SIGTERM)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("user, group", [("nobody", None), ("65534", None), ("nobody", "0"), ("54321", "54321")])
+def test_rights_are_dropped_for_good(user: str, group: str | None) -> None:
+    code = f"""
+import os
+from djworker import posix
+posix.drop_privileges({user!r}, {group!r})
+print(os.getresuid(), os.getresgid(), os.getgroups())
+try:
+    os.setuid(0)
+except PermissionError:
+    pass
+else:
+    raise SystemExit("root again")
+"""
+    uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+    gid = int(group) if group is not None else pwd.getpwuid(uid).pw_gid
+    uids, gids = (uid,) * 3, (gid,) * 3
+    assert run(code).startswith(f"{uids} {gids} ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_the_groups_of_root_are_left_behind() -> None:
+    code = """
+import os
+from djworker import posix
+os.setgroups([0, 4, 27])
+posix.drop_privileges("nobody", None)
+assert not {0, 4, 27} & set(os.getgroups()), os.getgroups()
+"""
+    run(code)
+
+
+def test_nobody_in_particular_changes_nothing() -> None:
+    before = os.getresuid(), os.getresgid(), os.getgroups()
+    posix.drop_privileges(None, None)
+    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+
+@pytest.mark.parametrize("user, group", [("no-such-user", None), (None, "no-such-group")])
+def test_unknown_names(user: str | None, group: str | None) -> None:
+    with pytest.raises(KeyError):
+        posix.drop_privileges(user, group)
+
+
+def test_the_soft_limit_of_descriptors_becomes_the_hard_one() -> None:
+    code = """
+import resource
+from djworker import posix
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+posix.raise_descriptor_limit()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    raised = int(run(code))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert raised > 100
+    assert hard in (raised, resource.RLIM_INFINITY) or raised < hard
+
+
+@pytest.mark.parametrize("status, text", [(0, "exit code 0"), (3, "exit code 3"), (-9, "SIGKILL"), (-11, "SIGSEGV")])
+def test_exit_statuses_in_words(status: int, text: str) -> None:
+    assert posix.describe(status) == text

@@ -1,0 +1,85 @@
+"""What a mold must not fork, found in a process that is patched like a mold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+
+def found_in_a_mold(code: str, folder: Path) -> list[str]:
+    """Run code in a patched interpreter; what the watch then finds."""
+    script = f"""
+from gevent import monkey
+monkey.patch_all()
+import sys
+from djworker.worker.leftovers import Watch
+from django.conf import settings
+settings.configure(DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(folder / "db")!r}}}}})
+import django
+watch = Watch()
+watch.connections()
+django.setup()
+def project():
+    pass
+{textwrap.indent(textwrap.dedent(code), "    ")}
+kept = project()
+print("\\n".join(watch.found()), flush=True)
+import os
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()
+
+
+THREAD = "import threading, time; t = threading.Thread(target=time.sleep, args=(9,), name='worm'); t.start(); return t"
+NATIVE_THREAD = """
+from gevent.monkey import get_original as g
+def burrow(): g('time', 'sleep')(9)
+g('_thread', 'start_new_thread')(burrow, ())
+g('time', 'sleep')(0.2)  # a thread that has not begun to run has no frame
+"""
+
+
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        (THREAD, "thread 'worm'"),
+        ("import gevent\ndef crawl(): gevent.sleep(9)\nreturn gevent.spawn(crawl)", "crawl"),
+        ("import gevent; return gevent.spawn_later(9, print)", "greenlet 'print'"),
+        ("from django.db import connection; connection.ensure_connection()", "a connection to database 'default'"),
+        (NATIVE_THREAD, "native thread"),
+        ("import concurrent.futures as f; pool = f.ThreadPoolExecutor(); pool.submit(print); return pool", "thread '"),
+    ],
+)
+def test_what_must_not_be_forked(tmp_path: Path, code: str, says: str) -> None:
+    found = found_in_a_mold(code, tmp_path)
+    assert any(says in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "from django.db import connection; connection.ensure_connection(); connection.close()",
+        "import threading; t = threading.Thread(target=int); t.start(); t.join()",
+        "import gevent; gevent.spawn(int).join()",
+        "import gevent; g = gevent.spawn_later(9, print); g.kill()",
+        "import threading; return threading.Lock(), threading.Event(), threading.local()",
+    ],
+)
+def test_what_may_be_forked(tmp_path: Path, code: str) -> None:
+    assert [line for line in found_in_a_mold(code, tmp_path) if line] == []
+
+
+def test_lazy_objects_stay_lazy(tmp_path: Path) -> None:
+    """Looking for greenlets among all objects must not wake the project's lazy ones."""
+    code = """
+    from django.utils.functional import SimpleLazyObject
+    def wake(): print("woken")
+    return SimpleLazyObject(wake)
+    """
+    assert "woken" not in found_in_a_mold(code, tmp_path)
