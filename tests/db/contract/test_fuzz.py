@@ -1,6 +1,6 @@
 """Requests that are killed at any moment, in any state: nothing is lost, nothing moves, nobody sees a stranger's settings.
 
-DJWORKER_FUZZ_SECONDS makes it longer, for a night.
+FUZZ_SECONDS makes it longer, for a night.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import gevent
 
 from tests.db.lease.site import Site, at_rest, eventually, fill, query
 
-SECONDS = float(os.environ.get("DJWORKER_FUZZ_SECONDS", "3"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "3"))
 GREENLETS = 40
 POSTGRES = {
     "clean": ("SELECT current_setting('work_mem'), (SELECT count(*) FROM pg_cursors), current_setting('search_path')"),
