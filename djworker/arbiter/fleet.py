@@ -39,6 +39,7 @@ from djworker.arbiter.timing import (
     EXIT_BOOT,
     EXIT_CONFIG,
     GRACE_MARGIN,
+    KEPT_MOLDS,
     KILL_AGAIN,
     MOLD_GRACE,
     MOST_WORKERS,
@@ -86,6 +87,8 @@ class Fleet:
         deadlines = [process.deadline for process in self.roster]
         deadlines += [worker.proven_at for worker in self.roster.ready() if not worker.proven]
         deadlines += [worker.ready_at + STABLE for worker in self._redeemers()]
+        if self._only_age_is_missing():
+            deadlines.append(self._stable_at())
         if self.retry_at > -inf:
             deadlines.append(self.retry_at)
         return min(deadlines, default=inf)
@@ -103,8 +106,9 @@ class Fleet:
 
     @property
     def rolling(self) -> bool:
-        """Whether a new generation is being brought in."""
-        return bool(self.roster.booting_molds()) or self.roster.older_mold(self.current) is not None
+        """Whether a new generation is being brought in, which may still end in a rollback by itself."""
+        warm = self.roster.older_mold(self.current) is not None
+        return bool(self.roster.booting_molds()) or (self.reload_begun and warm)
 
     def ready_count(self) -> int:
         """Workers that accept."""
@@ -130,7 +134,7 @@ class Fleet:
             case Timer():
                 self._on_timer(now)
             case MoldReady(generation, policy):
-                self._on_mold_ready(generation, policy)
+                self._on_mold_ready(generation, policy, now)
             case MoldGone(generation, status):
                 self._on_mold_gone(generation, status, now)
             case WorkerReady(worker_id):
@@ -181,13 +185,15 @@ class Fleet:
         else:
             self._kill_mold(mold, now, "does not stop")
 
-    def _on_mold_ready(self, generation: int, policy: Policy) -> None:
+    def _on_mold_ready(self, generation: int, policy: Policy, now: float) -> None:
         mold = self.roster.molds.get(generation)
         if mold is None or mold.state is not MoldState.BOOTING:
             return
         mold.become(MoldState.READY, inf)
         mold.policy = policy
         self._switch_to(mold)
+        for older in self.roster.older_molds(generation)[:-KEPT_MOLDS]:  # a row of HUPs does not fill the memory
+            self._stop_mold(older, now)
 
     def _on_mold_gone(self, generation: int, status: int, now: float) -> None:
         mold = self.roster.molds.pop(generation)
@@ -387,16 +393,26 @@ class Fleet:
             self._retire(worker, now, grace=self.policy.graceful_timeout)
 
     def _complete_rollout(self, now: float) -> None:
-        if any(worker.generation != self.current for worker in self.roster.alive()):
+        """Say so once all workers are new; keep the old mold until they are stable, for code that dies late."""
+        if not self._all_new():
             return
-        if sum(worker.proven for worker in self.roster.ready(self.current)) < self.target:
-            return
-        for mold in self.roster.molds.values():
-            if mold.state is MoldState.READY and mold.generation != self.current:
-                self._stop_mold(mold, now)
         if self.reload_begun and not self.roster.booting_molds():
             self.reload_begun = False
             self._announce("reload_done", f"generation {self.current} serves", generation=self.current)
+        if self._only_age_is_missing() and now >= self._stable_at():
+            for mold in self.roster.older_molds(self.current):
+                self._stop_mold(mold, now)
+
+    def _all_new(self) -> bool:
+        if any(worker.generation != self.current for worker in self.roster.alive()):
+            return False
+        return sum(worker.proven for worker in self.roster.ready(self.current)) >= self.target
+
+    def _only_age_is_missing(self) -> bool:
+        return not self.failures and bool(self.roster.older_molds(self.current)) and self._all_new()
+
+    def _stable_at(self) -> float:
+        return max(worker.ready_at for worker in self.roster.ready(self.current)) + STABLE
 
     def _wind_down(self, now: float) -> None:
         self.retry_at = -inf  # nothing is tried again; a deadline that has passed would keep the loop busy

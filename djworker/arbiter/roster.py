@@ -152,8 +152,12 @@ class Roster:
 
     def older_mold(self, generation: int) -> MoldHandle | None:
         """The youngest warm mold from before *generation*: what there is to roll back to."""
+        return next(reversed(self.older_molds(generation)), None)
+
+    def older_molds(self, generation: int) -> list[MoldHandle]:
+        """All warm molds from before *generation*, oldest first."""
         warm = [m for m in self.molds.values() if m.state is MoldState.READY and m.generation < generation]
-        return max(warm, key=lambda m: m.generation, default=None)
+        return sorted(warm, key=lambda m: m.generation)
 
     def _in(self, *states: WorkerState) -> list[WorkerHandle]:
         return [w for w in self.workers.values() if w.state in states]

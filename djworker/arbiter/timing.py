@@ -29,3 +29,5 @@ GRACE_MARGIN = 2.0
 KILL_AGAIN = 5.0
 #: Waking up later than this means that the machine, or we, were suspended.
 OVERSLEPT = 2.0
+#: Molds of older generations that are kept until the newest one is stable.
+KEPT_MOLDS = 2

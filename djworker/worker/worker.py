@@ -90,9 +90,8 @@ class Worker:
         return 0
 
     def _install_signals(self) -> list[Any]:
-        grace = self.config.graceful_timeout
         return [
-            gevent.signal_handler(signal.SIGTERM, self._retire, grace, True),
+            gevent.signal_handler(signal.SIGTERM, self._want_replacement, "SIGTERM"),
             gevent.signal_handler(signal.SIGUSR1, log.reopen),
             gevent.signal_handler(signal.SIGUSR2, self._dump_stacks),
         ]
@@ -126,9 +125,14 @@ class Worker:
             row[Gauge.RSS] = _resident_kib()
 
     def _ask_for_recycling(self) -> None:
-        if self._recycle_after and self.site.total >= self._recycle_after and not self._recycle_asked:
+        if self._recycle_after and self.site.total >= self._recycle_after:
+            self._want_replacement("max_requests")
+
+    def _want_replacement(self, reason: str) -> None:
+        """Ask once; the arbiter retires us when another is ready and proven."""
+        if not self._recycle_asked:
             self._recycle_asked = True
-            self._channel.send(messages.RecycleWanted("max_requests"))
+            self._channel.send(messages.RecycleWanted(reason))
 
     def _dump_stacks(self) -> None:
         log.event(

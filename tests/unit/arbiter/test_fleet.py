@@ -104,7 +104,9 @@ def test_a_whole_rollout() -> None:
     story.tell(WorkerReady(starting.worker_id), 1)
     commands = story.tell(Timer(), PROBATION)
     assert RetireWorker(2, 30, empty_backlog=False) in commands
-    assert StopMold(1) in commands
+    assert StopMold(1) not in commands, "code that dies a little later can still be rolled back"
+    later = [story.tell(Timer(), 1) for _ in range(int(STABLE))]
+    assert [StopMold(1)] in later
     assert story.events() == ["reload_started", "reload_done"]
     assert {w.generation for w in story.fleet.roster.ready()} == {2}
 
@@ -328,3 +330,35 @@ def test_a_mold_that_did_not_boot_in_time_has_failed_at_once() -> None:
     story.tell(MoldGone(2, -9), 1)
     assert story.events() == ["reload_started", "reload_failed"]
     assert story.tell(Reload(), 1) == [BootMold(3)]
+
+
+@pytest.mark.parametrize("age", [2.0, 6.0, 9.0])
+def test_code_that_dies_after_the_rollout_is_rolled_back_too(age: float) -> None:
+    story = Story.serving()
+    story.tell(Reload())
+    story.tell(MoldReady(2, POLICY), 1)
+    while story.fleet.reload_begun:
+        for starting in story.fleet.roster.starting():
+            story.tell(WorkerReady(starting.worker_id), 0.1)
+        story.until_due()
+    while story.fleet.current == 2:
+        for worker in story.fleet.roster.starting():
+            story.tell(WorkerReady(worker.worker_id), 0.1)
+        for worker in list(story.fleet.roster.ready(2)):
+            if story.now - worker.ready_at >= age:
+                story.tell(WorkerGone(worker.worker_id, 1))
+        story.tell(Timer(), 0.5)
+        assert story.now < 200
+    assert story.fleet.current == 1
+    assert "rollback" in story.events()
+
+
+def test_a_reload_is_not_held_up_by_a_mold_that_is_only_kept() -> None:
+    story = Story.serving()
+    story.tell(Reload())
+    story.tell(MoldReady(2, POLICY), 1)
+    while story.fleet.reload_begun:
+        for starting in story.fleet.roster.starting():
+            story.tell(WorkerReady(starting.worker_id), 0.1)
+        story.until_due()
+    assert BootMold(3) in story.tell(Reload())
