@@ -41,6 +41,8 @@ CACHED_HOSTS: Final = 256
 # Whole heads that are known by heart, and bytes of the longest: at most some 2 MiB a worker with what they mean.
 KNOWN_HEADS: Final = 256
 KNOWN_HEAD: Final = 2048
+SEEN_HEADS: Final = 4096
+SECRETS: Final = frozenset({"HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"})
 # Two of these are a disagreement about who asks for what, not a list.
 SINGLETONS: Final = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_AUTHORIZATION"})
 # 2**63 is 19 digits: longer lengths overflow somewhere behind us.
@@ -94,6 +96,8 @@ class HeadParser:
         self._variables: dict[bytes, str] = {}
         self._hosts: set[str] = set()
         self._known: dict[bytes, _Known] = {}
+        # Hashes of heads that came once. Another head with the same hash costs nothing but a place among the known.
+        self._seen: set[int] = set()
         # llhttp's callback.
         self.on_header: Callable[[bytes, bytes], object] = _ignore
 
@@ -108,21 +112,25 @@ class HeadParser:
             request.method, request.target, request.minor, request.keep_alive, variables = known
             environ.update(variables)
             return
-        variables = {}
-        try:
-            self._parse(head, variables, request)
-        finally:
-            environ.update(variables)
-        self._remember(head, variables, request)
+        self._parse(head, environ, request)
+        digest = hash(head)
+        if digest in self._seen:
+            self._remember(head, request)
+        else:
+            if len(self._seen) >= SEEN_HEADS:
+                self._seen.clear()
+            self._seen.add(digest)
 
-    def _remember(self, head: bytes, variables: dict[str, Any], request: RequestHead) -> None:
-        """Keep what a head means: health checks, pollers and API clients send the same one again and again.
+    def _remember(self, head: bytes, request: RequestHead) -> None:
+        """Keep what a head means that came twice: health checks, pollers and API clients send the same again and again.
 
         Not those with a body, which cost more than their head, nor those with a secret, which is not to outlive its request.
         """
         if len(head) > KNOWN_HEAD or request.length or request.chunked or request.expects:
             return
-        if "HTTP_COOKIE" in variables or "HTTP_AUTHORIZATION" in variables:
+        variables: dict[str, Any] = {}
+        self._parse(head, variables, RequestHead())
+        if not SECRETS.isdisjoint(variables):
             return
         if len(self._known) >= KNOWN_HEADS:
             self._known.clear()
@@ -140,8 +148,9 @@ class HeadParser:
         if "?" in text or "%" in text or "#" in text:
             _split_target(text, environ)
         self._fields(head, environ)
-        if environ.get("HTTP_HOST") not in self._hosts:
-            self._check_host(environ.get("HTTP_HOST"), request)
+        host = environ.get("HTTP_HOST")
+        if host not in self._hosts:
+            self._check_host(host, request)
         if not text.startswith("/"):
             _other_target(request, environ)
         if "HTTP_CONNECTION" in environ:
@@ -280,7 +289,7 @@ def _split_target(target: str, environ: dict[str, Any]) -> None:
     if "#" in target:
         raise ProtocolError(400, "fragment in the request target")
     path, _, environ["QUERY_STRING"] = target.partition("?")
-    environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
+    environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
 
 
 def _variable_name(name: bytes) -> str | None:
