@@ -70,7 +70,9 @@ def _check_pooled(alias: str, database: dict[str, Any], *, sqlite: bool) -> Iter
         return
     if database.get("CONN_MAX_AGE") not in (0, None) and database["ENGINE"] in POOLED:
         text = f"database {alias!r}: CONN_MAX_AGE has no effect, connections live in the pool"
-        yield Warning(text, hint="leave it out; max_lifetime in DJWORKER['POOL'] is the age of connections", id="djworker.W102")
+        yield Warning(
+            text, hint="leave it out; max_lifetime in DJWORKER['POOL'] is the age of connections", id="djworker.W102"
+        )
     if database.get("CONN_HEALTH_CHECKS") and database["ENGINE"] in POOLED:
         text = f"database {alias!r}: CONN_HEALTH_CHECKS has no effect, the pool checks connections that were quiet for long"
         yield Warning(text, hint="leave it out; check_after in DJWORKER['POOL'] is that time", id="djworker.W103")
@@ -80,7 +82,9 @@ def _check_pooled(alias: str, database: dict[str, Any], *, sqlite: bool) -> Iter
 def _check_lease(alias: str, database: dict[str, Any], options: PoolOptions) -> Iterator[CheckMessage]:
     if options.lease == "transaction" and database.get("ATOMIC_REQUESTS") and database["ENGINE"] in POOLED:
         text = f"database {alias!r}: with ATOMIC_REQUESTS each request holds its connection from its first query to its end"
-        hint = "mark views that wait for others with transaction.non_atomic_requests, or use atomic() where it is needed"
+        hint = (
+            "mark views that wait for others with transaction.non_atomic_requests, or use atomic() where it is needed"
+        )
         yield Warning(text, hint=hint, id="djworker.W104")
     if options.strict and not settings.DEBUG and database["ENGINE"] in POOLED:
         text = f"database {alias!r}: the pool is strict, every statement pays for a reset"
@@ -123,7 +127,9 @@ def _check_middleware() -> Iterator[CheckMessage]:
 
 def _check_driver() -> Iterator[CheckMessage]:
     engines = {connections.settings[alias]["ENGINE"] for alias in connections}
-    if engines & {"djworker.db.backends.postgresql", "djworker.db.backends.postgis"} and importlib.util.find_spec("psycopg"):
+    if engines & {"djworker.db.backends.postgresql", "djworker.db.backends.postgis"} and importlib.util.find_spec(
+        "psycopg"
+    ):
         from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415 -- optional
 
         if why := Psycopg3Driver().blocks_hub():

@@ -163,7 +163,12 @@ class LeasedCursor:
             self._lease.failed()
             raise
         detach = self._lease.home.detach
-        if self._holding and not self._name and detach is not None and (kept := detach(self._lease.conn, raw)) is not None:
+        if (
+            self._holding
+            and not self._name
+            and detach is not None
+            and (kept := detach(self._lease.conn, raw)) is not None
+        ):
             self._raw = kept
             self._release()
         return found

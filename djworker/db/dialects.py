@@ -124,7 +124,6 @@ class _MySQL(Dialect):
     contract = MySQLContract
 
 
-
 def _cut(cursor: Any) -> Any:
     """Its `close()` would look for more results on the connection, which is somebody else's by then."""
     getattr(cursor, "cursor", cursor).connection = None  # the library's, in Django's wrapper

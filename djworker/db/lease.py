@@ -129,7 +129,9 @@ class Lease:
 
     def _acquire(self, verdict: Verdict) -> Any:
         if self.lost:
-            raise ConnectionLost(f"the connection was lost {self.lost}; nothing runs until that is over (roll back, or close)")
+            raise ConnectionLost(
+                f"the connection was lost {self.lost}; nothing runs until that is over (roll back, or close)"
+            )
         if self.closed:
             raise LeaseClosed("the connection is closed")
         if verdict.reads:

@@ -61,7 +61,9 @@ class Contract(ABC):
     _pins: tuple[Pattern, ...]
     _reads_write: re.Pattern[str]
     _reads_statement: re.Pattern[str] | None = None
-    _leaves = re.compile(r"^\s*(?:insert|replace|merge|call|with|do)\b|\bnextval\s*\(|\bsetval\s*\(|\breturning\b", re.IGNORECASE)
+    _leaves = re.compile(
+        r"^\s*(?:insert|replace|merge|call|with|do)\b|\bnextval\s*\(|\bsetval\s*\(|\breturning\b", re.IGNORECASE
+    )
     _reverts = re.compile(r"^\s*rollback\s+(?:work\s+)?to\b", re.IGNORECASE)
     _begins = re.compile(r"(?:^|;)\s*(?:begin|start\s+transaction)\b", re.IGNORECASE)
     _calls = re.compile(r"^\s*(?:call|execute)\b", re.IGNORECASE)

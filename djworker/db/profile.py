@@ -22,11 +22,15 @@ _SET = re.compile(
 )
 _RESET = re.compile(rf"^\s*RESET\s+(?P<name>{_NAME}|TIME\s+ZONE)\s*;?\s*$", re.IGNORECASE)
 _TEXT = r"'(?:[^'\\%]|'')*'"
-_CALL = rf"(?:pg_catalog\.)?set_config\s*\(\s*({_TEXT}|%s)\s*,\s*({_TEXT}|%s)\s*,\s*(false|true|%s)\s*\)(?:\s+as\s+\w+)?"
+_CALL = (
+    rf"(?:pg_catalog\.)?set_config\s*\(\s*({_TEXT}|%s)\s*,\s*({_TEXT}|%s)\s*,\s*(false|true|%s)\s*\)(?:\s+as\s+\w+)?"
+)
 _ONE_CALL = re.compile(_CALL, re.IGNORECASE)
 _CALLS = re.compile(rf"^\s*SELECT\s+{_CALL}(?:\s*,\s*{_CALL})*\s*;?\s*$", re.IGNORECASE)
 # Said by other means in SQL, or known to the driver too: these pin.
-_NOT_REPLAYED = frozenset({"local", "constraints", "transaction", "names", "client_encoding", "all", "session_authorization"})
+_NOT_REPLAYED = frozenset(
+    {"local", "constraints", "transaction", "names", "client_encoding", "all", "session_authorization"}
+)
 _SPECIAL = {"time zone": "timezone", "schema": "search_path"}
 _TRANSIENT = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 

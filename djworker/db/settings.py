@@ -15,7 +15,17 @@ from djworker.resolve import did_you_mean
 
 # psycopg_pool's, which make no sense here: it is asked for functions, or has threads of its own.
 _PSYCOPG_POOL = frozenset(
-    {"check", "close_returns", "configure", "connection_class", "kwargs", "name", "num_workers", "open", "reconnect_failed"}
+    {
+        "check",
+        "close_returns",
+        "configure",
+        "connection_class",
+        "kwargs",
+        "name",
+        "num_workers",
+        "open",
+        "reconnect_failed",
+    }
     | {"reconnect_timeout", "reset"}
 )
 
@@ -39,8 +49,12 @@ class PoolOptions:
     min_size: int = _option(0, int, "Connections that are kept open though idle.")
     max_size: int = _option(10, int, "Connections of this worker, at most.", least=1)
     timeout: float = _option(30.0, float, "Longest wait for a connection.")
-    max_waiting: int = _option(0, int, "Requests that may wait for a connection; above, they are refused. 0: any number.")
-    max_lifetime: float = _option(3600.0, float, "Age at which a connection is replaced, minus up to a tenth. 0: never.")
+    max_waiting: int = _option(
+        0, int, "Requests that may wait for a connection; above, they are refused. 0: any number."
+    )
+    max_lifetime: float = _option(
+        3600.0, float, "Age at which a connection is replaced, minus up to a tenth. 0: never."
+    )
     max_idle: float = _option(600.0, float, "Time after which an idle connection above min_size is closed. 0: never.")
     check_after: float = _option(30.0, float, "Quiet time after which a connection is checked before it is used.")
     strict: bool = field(
@@ -150,4 +164,3 @@ def _bad_pattern(value: Any) -> tuple[str, str] | None:
 def _value(name: str, value: Any) -> Any:
     kind = _FIELDS[name].metadata["kind"]
     return tuple(value) if kind is tuple else kind(value)
-

@@ -102,15 +102,16 @@ BROKEN: list[tuple[Callable[[Project], None], dict[str, str]]] = [
 def test_code_that_does_not_boot(server: Server) -> None:
     """The old generation serves on untouched, the log says why, and the next good HUP works."""
     server.start()
-    with server.load(clients=2) as load, server.same_descriptors():
+    with server.load(clients=2) as load:
         begin = server.log.mark()
-        for spoil, says in BROKEN:
-            spoil(server.project)
-            mark = server.hup()
-            server.wait_for("reload_failed", since=mark)
-            said = dict(says)
-            server.wait_for(said.pop("event"), since=mark, **said)
-            server.project.restore()
+        with server.same_descriptors():
+            for spoil, says in BROKEN:
+                spoil(server.project)
+                mark = server.hup()
+                server.wait_for("reload_failed", since=mark)
+                said = dict(says)
+                server.wait_for(said.pop("event"), since=mark, **said)
+                server.project.restore()
         load.wait_for_answers()
         assert not server.events("worker_spawned", since=begin)
         server.project.set_version(3)

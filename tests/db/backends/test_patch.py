@@ -87,6 +87,8 @@ def test_djangos_own_options_are_understood() -> None:
     from djworker.db.settings import resolve
 
     assert resolve("default", {}, True) == resolve("default", {}, None)
-    mine = resolve("default", {"POOL": {"max_size": 3, "min_size": 1}}, {"max_size": 5, "num_workers": 2, "max_waiting": 9})
+    mine = resolve(
+        "default", {"POOL": {"max_size": 3, "min_size": 1}}, {"max_size": 5, "num_workers": 2, "max_waiting": 9}
+    )
     assert (mine.min_size, mine.max_size, mine.max_waiting) == (1, 5, 9)
     assert resolve("a", {"POOLS": {"a": {"MAX_SIZE": 2}}}, {"max_size": 5}).max_size == 2

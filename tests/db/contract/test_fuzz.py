@@ -39,7 +39,16 @@ class Fuzz:
         self.sql: dict[str, Any] = POSTGRES if self.postgres else MYSQL
         self.sleep = site.sleep_sql(0.02)
         self.wrong: list[object] = []
-        self.deeds = (self.read, self.read, self.transaction, self.setting, self.tenant, self.iterate, self.slow, self.manual)
+        self.deeds = (
+            self.read,
+            self.read,
+            self.transaction,
+            self.setting,
+            self.tenant,
+            self.iterate,
+            self.slow,
+            self.manual,
+        )
         self.count: Counter[str] = Counter()
 
     def read(self) -> None:

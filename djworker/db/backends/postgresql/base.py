@@ -101,4 +101,3 @@ class DatabaseWrapper(PostgresMixin, base.DatabaseWrapper):
     """[worker] Django's, leasing."""
 
     ops_class = DatabaseOperations
-
