@@ -17,7 +17,7 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 COVERAGE := $(if $(ARGS),,--cov --cov-report=term)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench tox docs clean packages
+.PHONY: help run test test-django lint format bench tox docs clean packages
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ run: $(VENV)/.stamp-run ## Serve the shop at http://127.0.0.1:8000, on SQLite.
 
 test: packages $(VENV)/.stamp-dev ## Run every test (ARGS='-k pool' for some of them).
 	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)
+
+test-django: packages $(VENV)/.stamp-dev ## Run Django's own tests on our engines and compare with Django's (ARGS=--help).
+	$(BIN)/python -m tests.db.django_suite $(ARGS)
 
 lint: packages $(VENV)/.stamp-dev ## Check style, types, import contracts and the documentation.
 	$(BIN)/ruff check .
