@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from djworker import launch as launching
 from djworker import messages, posix
+from djworker.arbiter.signals import HANDLED
 from djworker.channel import Channel
 from djworker.scoreboard import Gauge, Phase, Scoreboard
 
@@ -26,18 +27,7 @@ Key = tuple[Kind, int]
 
 _NANOSECONDS = 1_000_000_000
 #: The signals that the arbiter handles itself start every child with their default meaning.
-_RESET = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGCHLD,
-    signal.SIGPIPE,
-)
+_RESET = (*HANDLED, signal.SIGPIPE)
 
 
 @dataclass(slots=True)
