@@ -206,6 +206,8 @@ class LeasedCursor:
     def _fetch(self, method: str, *args: Any, **more: Any) -> Any:
         """Rows that come from the server: a greenlet that is killed here leaves the connection unusable."""
         raw = self._need()
+        if self._lease.conn is not None:
+            self._lease.conn.lease_statements += 1  # a FETCH is one
         try:
             return getattr(raw, method)(*args, **more)
         except BaseException:

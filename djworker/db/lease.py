@@ -74,6 +74,7 @@ class Lease:
         elif self._owner.dead:
             self._owner_died()
             raise ConnectionLost(f"the connection was lost {self.lost}")
+        conn.lease_statements += 1  # see `sightings`
         if self._mode is not self.autocommit_mode:
             self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
             self._mode = self.autocommit_mode

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from djworker.db.labels import Label
 
 VIEWS = 1000  # different pairs of reason and view; what is above is counted under the reason alone
 
@@ -22,10 +22,10 @@ class LeaseTally:
     read_backs_lost: int = 0
     lost: int = 0
 
-    def pinned(self, reason: str, label: Callable[[], str]) -> None:
-        """Count a pin."""
+    def pinned(self, reason: str, label: Label) -> None:
+        """Count a pin. By view: paths have numbers in them, and are as many as rows."""
         self.pins[reason] += 1
-        view = label() if len(self.pins_by_view) < VIEWS else ""
+        view = label.view if len(self.pins_by_view) < VIEWS else ""
         self.pins_by_view[reason, view] += 1
 
     def as_dict(self) -> dict[str, float]:

@@ -42,7 +42,7 @@ class Physical:
             try:
                 wrapper.ensure_connection()
                 conn = wrapper.connection
-                conn.lease_turn, conn.lease_at = 0, 0.0
+                conn.lease_turn, conn.lease_at, conn.lease_statements = 0, 0.0, 0
                 conn.lease_profile = EMPTY
                 with wrapper.wrap_database_errors:
                     self._settle(conn)

@@ -52,6 +52,7 @@ class Pool(Generic[C]):
     long). `rotate` lends the
     least recently used connection and ignores `prefer`, to bring hidden dependence on a session to light.
     `refusals` are the classes that it raises. `notify(event, message, **fields)` is told of outages and reclaims.
+    `on_wait(seconds, label)` is told how long an acquire was queued, however it ended; it must not switch, nor raise.
     Raises ValueError that lists all that is wrong with the numbers.
     """
 
@@ -72,6 +73,7 @@ class Pool(Generic[C]):
         name: str = "default",
         refusals: Refusals = PLAIN,
         notify: Callable[..., None] | None = None,
+        on_wait: Callable[[float, Label], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -91,6 +93,7 @@ class Pool(Generic[C]):
         self._clock = clock
         self._driver = driver
         self._rotate = rotate
+        self._on_wait = on_wait
         self._tally = self._terms.tally
         self._dispatch: Dispatch[C] = Dispatch(self._terms, limits, self.sweep, self._reclaim)
         self._stock = self._dispatch.stock
@@ -130,7 +133,7 @@ class Pool(Generic[C]):
         if self._thread == _thread_id():
             slot = self._pick(prefer, now)
         if slot is None:
-            slot = self._queue_up(timeout, connect, now)
+            slot = self._queue_up(timeout, connect, label, now)
             now = self._clock()
         self._ledger.move(slot, _LEASED)
         slot.ticket = next(self._tickets)
@@ -224,6 +227,10 @@ class Pool(Generic[C]):
         """Who has a connection, the longest first."""
         return holders(self._ledger, self._clock())
 
+    def leased(self) -> list[Slot[C]]:
+        """What is out, the longest first. A label, an owner and a ticket hold only until the next switch."""
+        return list(self._ledger.lists[_LEASED])
+
     def sweep(self) -> None:
         """Do all that is due: called by the alarms, and by tests that own the clock. Never switches."""
         self._reclaim_dead()
@@ -255,10 +262,14 @@ class Pool(Generic[C]):
         slot = next(reversed(idle))
         return slot if now < slot.fresh_until else None
 
-    def _queue_up(self, timeout: float | None, connect: Callable[[], C] | None, now: float) -> Slot[C]:
+    def _queue_up(self, timeout: float | None, connect: Callable[[], C] | None, label: Label, now: float) -> Slot[C]:
         self._bind()
         self._reclaim_dead()
-        return self._dispatch.wait(timeout, connect, now)
+        try:
+            return self._dispatch.wait(timeout, connect, now)
+        finally:
+            if self._on_wait is not None:
+                self._on_wait(self._clock() - now, label)
 
     def _bind(self) -> None:
         thread = _thread_id()

@@ -57,6 +57,11 @@ class PoolOptions:
     )
     max_idle: float = _option(600.0, float, "Time after which an idle connection above min_size is closed. 0: never.")
     check_after: float = _option(30.0, float, "Quiet time after which a connection is checked before it is used.")
+    slow_acquire: float = _option(1.0, float, "A longer wait for a connection is logged. 0: never.")
+    long_hold: float = _option(60.0, float, "A connection that is held for longer is logged, with the stack. 0: never.")
+    idle_in_transaction: float = _option(
+        10.0, float, "A transaction in which no query runs for longer is logged, with the stack. 0: never."
+    )
     strict: bool = field(
         default=False,
         metadata={
