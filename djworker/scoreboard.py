@@ -46,6 +46,11 @@ class Gauge(IntEnum):
     IDLE = auto()
     #: Resident memory, KiB.
     RSS = auto()
+    #: Database connections of all pools: open or being opened, of these idle; greenlets that wait for one; the bound.
+    POOL_SIZE = auto()
+    POOL_AVAILABLE = auto()
+    POOL_WAITING = auto()
+    POOL_MAX = auto()
 
 
 class Row:

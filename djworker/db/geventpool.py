@@ -14,8 +14,9 @@ from django.conf import settings
 from gevent import getcurrent
 
 from djworker.db.errors import DJANGO
-from djworker.db.home import register
+from djworker.db.home import notify, register
 from djworker.db.labels import label_of
+from djworker.db.lookout import Lookout
 from djworker.db.pool import Pool
 from djworker.db.settings import PoolOptions, resolve
 
@@ -55,8 +56,17 @@ class GeventPool:
         name = f"geventpool {params.get('dbname', '')}".strip()
         self._tickets: dict[Any, int] = {}
         options = _options(most)
-        self.inner: Pool[Any] = Pool(_Plain(self.green, params), **options.for_pool(), name=name, refusals=DJANGO)
-        register(name, self.inner)
+        lookout = Lookout(options, self.green)
+        self.inner: Pool[Any] = Pool(
+            _Plain(self.green, params),
+            **options.for_pool(),
+            name=name,
+            refusals=DJANGO,
+            notify=notify,
+            on_wait=lookout.waited,
+        )
+        lookout.pool = self.inner
+        register(name, lookout)
 
     @property
     def size(self) -> int:

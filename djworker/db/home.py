@@ -9,6 +9,7 @@ from djworker import log
 from djworker.db.dialects import DIALECTS
 from djworker.db.errors import DJANGO
 from djworker.db.lease_tally import LeaseTally
+from djworker.db.lookout import Lookout
 from djworker.db.physical import Physical
 from djworker.db.pool import Pool
 
@@ -38,14 +39,17 @@ class Home:
         self.facts: dict[str, Any] = {}  # what is asked of the server once, for all wrappers
         self.base: dict[str, str] = {}
         self._base_known = False
+        self.lookout = Lookout(options, green)
         self.pool: Pool[Any] = Pool(
             Physical(make, alias, green, self._set_up),
             **options.for_pool(),
             rotate=options.strict,
             name=alias,
             refusals=DJANGO,
-            notify=_notify,
+            notify=notify,
+            on_wait=self.lookout.waited,
         )
+        self.lookout.pool = self.pool
 
     def _set_up(self, conn: Any) -> None:
         if not self._base_known:
@@ -68,7 +72,8 @@ class Home:
         return self.pool.stats() | self.tally.as_dict()
 
 
-def _notify(event: str, message: str, **fields: Any) -> None:
+def notify(event: str, message: str, **fields: Any) -> None:
+    """For a pool's `notify`: outages, recoveries and reclaims are events of the log."""
     log.event(logger, _LEVELS.get(event, logging.INFO), event, message, **fields)
 
 
@@ -88,20 +93,27 @@ def homes() -> Iterator[Home]:
     return iter(list(_homes.values()))
 
 
-_others: dict[str, Pool[Any]] = {}  # without leases: django-db-geventpool's
+_others: dict[str, Lookout] = {}  # over pools without leases: django-db-geventpool's
 
 
-def register(name: str, pool: Pool[Any]) -> None:
-    """Count a pool that has no leases, and close it with the others."""
-    _others[name] = pool
+def register(name: str, lookout: Lookout) -> None:
+    """Count a pool that has no leases, look over it, and close it with the others."""
+    _others[name] = lookout
+
+
+def lookouts() -> Iterator[Lookout]:
+    """One for each pool of this process."""
+    return iter([*(home.lookout for home in homes()), *_others.values()])
 
 
 def stats() -> dict[str, dict[str, float]]:
     """Numbers by alias; of several homes with one alias (test databases) the last one counts."""
-    return {home.alias: home.stats() for home in homes()} | {name: pool.stats() for name, pool in _others.items()}
+    return {home.alias: home.stats() for home in homes()} | {
+        name: other.pool.stats() for name, other in _others.items()
+    }
 
 
 def close_all(timeout: float = 2.0) -> None:
     """Close what is idle in every pool, and wait for it: before a fork, and at a worker's end. Pools stay usable."""
-    for pool in [*(home.pool for home in homes()), *_others.values()]:
-        pool.drain(timeout)
+    for lookout in lookouts():
+        lookout.pool.drain(timeout)

@@ -49,7 +49,9 @@ def run(
         gc.enable()
         channel.set_blocking(False)
         _prepare(project, generation, slot)
-        worker = Worker(project.app, project.config, channel, row, listeners, project.notify, generation, slot)
+        worker = Worker(
+            project.app, project.config, channel, row, listeners, project.notify, generation, slot, project.pools
+        )
         if project.config.timeout:
             Watchdog(row, project.config.timeout, worker.site.in_flight).start()
         code = worker.run()

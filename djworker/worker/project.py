@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from djworker import log, messages
 from djworker.conf import Config
 from djworker.problems import ConfigError
+from djworker.scoreboard import Gauge
 from djworker.worker import blame, leftovers, warmup
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Project:
     title: str = "django"
     app: Callable[..., Any] = _not_loaded
     notify: Notify = lambda *_args, **_kwargs: None
+    #: Looks after the database pools at each beat of a worker, and returns their gauges.
+    pools: Callable[[], Mapping[Gauge, int]] = dict
 
 
 @contextmanager
@@ -102,7 +105,7 @@ def load(launch: Launch, generation: int) -> Project:
     with _stage("warm_up"):
         warmup.request_paths(app, config.warm_up)
         _close_pools()
-    project = Project(config, config.proc_name or launch.proc_name, app, _notifier())
+    project = Project(config, config.proc_name or launch.proc_name, app, _notifier(), _pools())
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     _refuse(watch.found())
     return project
@@ -147,6 +150,12 @@ def _close_pools() -> None:
     from djworker.db import home  # noqa: PLC0415
 
     home.close_all()
+
+
+def _pools() -> Callable[[], Mapping[Gauge, int]]:
+    from djworker.db.beat import beat  # noqa: PLC0415
+
+    return beat
 
 
 def _set_up(watch: leftovers.Watch) -> None:

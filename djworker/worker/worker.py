@@ -22,7 +22,7 @@ from djworker.worker.accept import Acceptor
 from djworker.worker.stacks import all_stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from djworker.channel import Channel
     from djworker.conf import Config
@@ -52,12 +52,15 @@ class Worker:
         notify: Callable[..., None],
         generation: int,
         slot: int,
+        pools: Callable[[], Mapping[Gauge, int]] = dict,
     ) -> None:
+        """pools: called at each beat; looks after the database pools, and returns their gauges."""
         self.config = config
         self._channel = channel
         self._row = row
         self._who = {"slot": slot, "generation": generation, "pid": os.getpid()}
         self._notify = notify
+        self._pools = pools
         sockets = [_listening_socket(fd) for fd in listeners]
         address = sockets[0].getsockname() if sockets else ("127.0.0.1", 0)
         self.site = Site(app, config, server_address=address, access=_access(config))
@@ -105,6 +108,7 @@ class Worker:
                 self._beat()
                 self.site.sweep(time.monotonic())
                 self._ask_for_recycling()
+                self._look_after_pools()
             except Exception:  # noqa: BLE001 - without a beat the worker would be killed for a failed gauge
                 log.event(
                     logger, logging.ERROR, "housekeeping_failed", "a worker's house keeping failed", exc_info=True
@@ -123,6 +127,10 @@ class Worker:
         if now >= self._rss_due:
             self._rss_due = now + RSS_INTERVAL
             row[Gauge.RSS] = _resident_kib()
+
+    def _look_after_pools(self) -> None:
+        for gauge, value in self._pools().items():
+            self._row[gauge] = value
 
     def _ask_for_recycling(self) -> None:
         if self._recycle_after and self.site.total >= self._recycle_after:
