@@ -14,8 +14,10 @@ from django.core.handlers.base import BaseHandler
 from django.core.signals import request_started
 from django.urls import resolve
 
+from djworker.db.tally import text_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
     from greenlet import greenlet
@@ -90,9 +92,9 @@ def label_of(owner: greenlet) -> Label:
     return Label(owner)
 
 
-def view_of(label: object) -> str:
-    """The view of any label the pool may have been given."""
-    return str(getattr(label, "view", "") or (label() if callable(label) else label) or "(unnamed)")
+def view_of(label: Label | str | Callable[[], str] | None) -> str:
+    """The view of any label that the pool may have been given."""
+    return label.view if isinstance(label, Label) else text_of(label)
 
 
 def frames(owner: greenlet) -> Iterator[FrameType]:

@@ -9,7 +9,7 @@ from djworker import log
 from djworker.db.labels import frames, view_of
 from djworker.db.sightings import Held, Sightings
 from djworker.db.slow_acquires import SlowAcquires
-from djworker.db.tally import Holder
+from djworker.db.tally import Holder, text_of
 from djworker.db.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Lookout:
                 name.removeprefix("pool_").removeprefix("requests_"): int(item.numbers[name]) for name in _NUMBERS
             }
             text = f"waited {item.waited:.1f} s for a connection"
-            self._tell(now, "slow_acquire", _text_of(item.label), view, text, fields)
+            self._tell(now, "slow_acquire", text_of(item.label), view, text, fields)
 
     # -- holding ----------------------------------------------------------------------------------------------------
 
@@ -106,10 +106,6 @@ class Lookout:
 def _who(slot: Slot[Any], now: float) -> tuple[Holder, str, str]:
     holder = Holder.of(slot, now)
     return holder, view_of(slot.label), stack_of(holder.owner)
-
-
-def _text_of(label: Label) -> str:
-    return str((label() if callable(label) else label) or "(unnamed)")
 
 
 def stack_of(owner: greenlet | None) -> str:

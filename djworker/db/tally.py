@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from djworker.db.circuit import Circuit
     from djworker.db.limits import Limits
+    from djworker.db.slot import Label
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Holder(NamedTuple):
     @classmethod
     def of(cls, slot: Slot[Any], now: float) -> Holder:
         """The holder of a leased slot."""
-        return cls(_text(slot), now - slot.leased_at, slot.owner() if slot.owner else None)
+        return cls(text_of(slot.label), now - slot.leased_at, slot.owner() if slot.owner else None)
 
     def __str__(self) -> str:
         return f"{self.label} {self.age:.1f} s"
@@ -103,8 +104,8 @@ def situation(name: str, gauges: Mapping[str, float], held: list[Holder]) -> str
 _NAMED = 10
 
 
-def _text(slot: Slot[Any]) -> str:
-    label = slot.label
+def text_of(label: Label) -> str:
+    """A label in words, whatever it does."""
     if callable(label):
         try:
             label = label()
