@@ -9,6 +9,8 @@ unpatched, and on ours in a gevent-patched interpreter. What fails only on ours 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import re
 import subprocess
 import sys
@@ -16,9 +18,10 @@ import tarfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import django
 
@@ -44,21 +47,48 @@ LABELS = [
 DATABASES = ("postgresql", "mysql", "sqlite3")
 LEASES = ("transaction", "request")
 EXPECTED = Path(__file__).with_name("django_expected.toml")
-CACHE = Path(__file__).parents[2] / "build" / "django-suite"
-#: Seconds for one label; `queries` and `migrations` take about a minute each on two cores.
-LABEL_LIMIT = 1200
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "build" / "django-suite"
+#: Seconds for one label; `queries` and `migrations` take some minutes each on two busy cores.
+LABEL_LIMIT = 1800
 #: `FAIL: test_name (package.module.Class.test_name)`, with a subtest's parameters behind it.
 _FAILED = re.compile(r"^(?:FAIL|ERROR): .*?\((\w+(?:\.\w+)+)\)", re.MULTILINE)
-_RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
+_RAN = re.compile(r"^Ran (\d+) tests? in ([\d.]+)s$", re.MULTILINE)
+_SKIPPED = re.compile(r"^(?:OK|FAILED) \(.*?skipped=(\d+)", re.MULTILINE)
+#: Not a test: the databases could not be taken down.
+TEARDOWN = "the end of the run"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of some labels gave."""
+    """What one run of one label gave."""
 
     ran: int
+    skipped: int
+    seconds: float
     failed: frozenset[str]
-    output: str
+
+    @classmethod
+    def read(cls, output: str) -> Outcome:
+        """From what unittest has written. Raises ValueError if it did not get to its end."""
+        ran = _RAN.search(output)
+        if ran is None:
+            raise ValueError("the suite did not run")
+        skipped = _SKIPPED.search(output)
+        failed = set(_FAILED.findall(output))
+        if "Traceback" in output[ran.end() :]:
+            failed.add(TEARDOWN)
+        return cls(int(ran[1]), int(skipped[1]) if skipped else 0, float(ran[2]), frozenset(failed))
+
+    def as_json(self) -> str:
+        """For the cache."""
+        return json.dumps({**asdict(self), "failed": sorted(self.failed)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        """From the cache."""
+        known = json.loads(text)
+        return cls(**{**known, "failed": frozenset(known["failed"])})
 
 
 @dataclass
@@ -132,62 +162,85 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def run_suite(tests: Path, labels: Sequence[str], settings: str, *, patched: bool) -> Outcome:
-    """Run some labels with these settings."""
-    module = "djworker_suite_settings"
+def run_suite(tests: Path, label: str, settings: str, name: str, *, patched: bool) -> Outcome:
+    """Run one label with these settings. What it writes is kept as `name` under build/."""
+    module = f"djworker_suite_{name.replace('-', '_')}"
     (tests / f"{module}.py").write_text(settings)
-    script = [str(tests / "runtests.py"), *labels, f"--settings={module}", "--parallel=1", "--noinput", "--verbosity=1"]
+    script = [str(tests / "runtests.py"), label, f"--settings={module}", "--parallel=1", "--noinput", "--verbosity=1"]
     start = [sys.executable, "-c", _PATCHED] if patched else [sys.executable]
-    root = Path(__file__).parents[2]
     environ = {
-        "PYTHONPATH": f"{tests}:{root}",
+        "PYTHONPATH": f"{tests}:{ROOT}",
         "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
         "LC_ALL": "C.UTF-8",
         "HOME": str(CACHE),
     }
-    done = subprocess.run(
-        [*start, *script], cwd=tests, env=environ, capture_output=True, text=True, check=False, timeout=LABEL_LIMIT
-    )
-    output = done.stdout + done.stderr
-    ran = _RAN.search(output)
-    if ran is None:
-        raise SystemExit(f"the suite did not run:\n{output[-4000:]}")
-    return Outcome(int(ran[1]), frozenset(_FAILED.findall(output)), output)
+    kept = CACHE / "output" / f"{name}.txt"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.open("w") as output:
+        subprocess.run(
+            [*start, *script], cwd=tests, env=environ, stdout=output, stderr=output, check=False, timeout=LABEL_LIMIT
+        )
+    try:
+        return Outcome.read(kept.read_text(errors="replace"))
+    except ValueError as error:
+        raise SystemExit(f"{label}: {error}, see {kept}:\n{kept.read_text(errors='replace')[-3000:]}") from None
 
 
-def explanation(test: str, database: str) -> str | None:
+def stock_outcome(tests: Path, label: str, database: str, server: DatabaseServer | None) -> Outcome:
+    """Django's own engine, whose outcome is the same each time: run once per version."""
+    versions = f"django-{django.get_version()}-python-{sys.version_info.major}.{sys.version_info.minor}"
+    known = CACHE / "stock" / versions / database / f"{label}.json"
+    if known.exists():
+        return Outcome.from_json(known.read_text())
+    settings = settings_text(f"django.db.backends.{database}", server, "")
+    outcome = run_suite(tests, label, settings, f"{database}-stock-{label}", patched=False)
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(outcome.as_json())
+    return outcome
+
+
+@functools.cache
+def expected() -> list[dict[str, Any]]:
+    """The rows of the list: name (a pattern), databases, leases (both if missing), reason."""
+    rows: list[dict[str, Any]] = tomllib.loads(EXPECTED.read_text())["test"] if EXPECTED.exists() else []
+    return rows
+
+
+def explanation(test: str, database: str, lease: str) -> str | None:
     """Why this test may fail on our engine, if it may."""
-    rows = tomllib.loads(EXPECTED.read_text())["test"] if EXPECTED.exists() else []
-    for row in rows:
-        if fnmatchcase(test, row["name"]) and database in row["databases"]:
+    for row in expected():
+        if fnmatchcase(test, row["name"]) and database in row["databases"] and lease in row.get("leases", LEASES):
             reason: str = row["reason"]
             return reason
     return None
 
 
-def compare(database: str, lease: str, labels: Sequence[str], report: Report, *, verbose: bool) -> None:
+def compare(database: str, lease: str, labels: Sequence[str], report: Report) -> None:
     """Run each label on both engines and note the differences."""
     tests = sources()
     with server_for(database) as server:
         for label in labels:
-            stock = run_suite(
-                tests, [label], settings_text(f"django.db.backends.{database}", server, ""), patched=False
-            )
-            engine = f"djworker.db.backends.{database}"
-            ours = run_suite(tests, [label], settings_text(engine, server, lease), patched=True)
-            report.ran += ours.ran
-            print(
-                f"{database}, {lease}, {label}: {ours.ran} tests, stock fails {len(stock.failed)}, ours {len(ours.failed)}"
-            )
-            if ours.ran != stock.ran:
-                report.unexpected.append(f"{database} {lease} {label}: ran {ours.ran} tests, stock {stock.ran}")
-            for test in sorted(ours.failed - stock.failed):
-                reason = explanation(test, database)
-                (report.explained if reason else report.unexpected).append(
-                    f"{database} {lease} {test}: {reason or 'NEW'}"
-                )
-            if verbose and ours.failed - stock.failed:
-                print(ours.output)
+            stock = stock_outcome(tests, label, database, server)
+            settings = settings_text(f"djworker.db.backends.{database}", server, lease)
+            ours = run_suite(tests, label, settings, f"{database}-{lease}-{label}", patched=True)
+            note(f"{database} {lease} {label}", stock, ours, report, (database, lease))
+
+
+def note(run: str, stock: Outcome, ours: Outcome, report: Report, where: tuple[str, str]) -> None:
+    """Compare two outcomes."""
+    report.ran += ours.ran
+    differ = sorted(ours.failed - stock.failed)
+    print(
+        f"{run}: {ours.ran} tests ({ours.skipped} skipped) in {ours.seconds:.0f} s (stock {stock.seconds:.0f} s);"
+        f" fail: stock {len(stock.failed)}, ours {len(ours.failed)}; differ: {len(differ)}",
+        flush=True,
+    )
+    for what, here, there in (("ran", ours.ran, stock.ran), ("skipped", ours.skipped, stock.skipped)):
+        if here != there:
+            report.unexpected.append(f"{run}: {what} {here} tests, stock {there}")
+    for test in differ:
+        reason = explanation(test, *where)
+        (report.explained if reason else report.unexpected).append(f"{run}: {test}: {reason or 'NEW'}")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -196,12 +249,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("labels", nargs="*", default=LABELS)
     parser.add_argument("--database", choices=DATABASES, action="append")
     parser.add_argument("--lease", choices=LEASES, action="append")
-    parser.add_argument("--verbose", action="store_true", help="show the whole output where something fails")
     options = parser.parse_args(arguments)
     report = Report()
     for database in options.database or DATABASES:
         for lease in options.lease or LEASES:
-            compare(database, lease, options.labels or LABELS, report, verbose=options.verbose)
+            compare(database, lease, options.labels or LABELS, report)
     print(*report.explained, *report.unexpected, sep="\n")
     print(f"{report.ran} tests, {len(report.explained)} differ with a reason, {len(report.unexpected)} without")
     return 1 if report.unexpected else 0
