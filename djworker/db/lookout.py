@@ -82,11 +82,8 @@ class Lookout:
         busy = green.busy(conn)
         # Without a count (django-db-geventpool's cursors are not ours) nobody knows what ran between two looks.
         statements = getattr(conn, "lease_statements", None)
-        inside = False
-        if not busy and statements is not None:
-            inside = green.in_transaction(conn)
-            if inside is None:
-                inside = not green.autocommit(conn)
+        # In MySQL a transaction begins with the first table that is read; the connection is held since the mode changed.
+        inside = statements is not None and not busy and (green.in_transaction(conn) or not green.autocommit(conn))
         return Held(slot.ticket, slot.leased_at, statements or 0, busy, inside)
 
     def _tell(self, now: float, event: str, who: str, view: str, text: str, fields: dict[str, Any]) -> None:

@@ -110,11 +110,12 @@ def test_an_idle_transaction_is_told_with_its_idle_time(seen: Seen) -> None:
     assert (fields["view"], fields["idle"], fields["age"]) == ("/checkout", 10.0, 19.0)
 
 
-def test_where_the_library_does_not_tell_the_mode_does(seen: Seen) -> None:
+@pytest.mark.parametrize("answer", [None, False])
+def test_where_the_library_does_not_tell_the_mode_does(seen: Seen, *, answer: bool | None) -> None:
     world = Watched(idle_in_transaction=10.0)
     conn: Any = world.user_with_conn().conn
     conn.lease_statements = 1
-    world.green.inside, world.green.autocommit_mode = None, True
+    world.green.inside, world.green.autocommit_mode = answer, True
     world.beat(0.0)
     world.beat(20.0)
     assert not seen.events
