@@ -11,3 +11,4 @@ from tests.db.lease.conftest import (  # noqa: F401
     pytest_pyfunc_call,
     site,
 )
+from tests.processes.conftest import make_server, project, scratch, server, template  # noqa: F401
