@@ -46,7 +46,8 @@ class _Postgres(Dialect):
 
 @functools.cache
 def _quiet(cursor: Any) -> Any:
-    return type(f"Leased{cursor.__name__}", (cursor,), {"__del__": lambda _: None})
+    # Without slots it would have a place for a __dict__ more, where psycopg's own class has none.
+    return type(f"Leased{cursor.__name__}", (cursor,), {"__slots__": (), "__del__": lambda _: None})
 
 
 class Psycopg3(_Postgres):

@@ -19,15 +19,24 @@ if TYPE_CHECKING:
     from djworker.db.settings import PoolOptions
 
 logger = logging.getLogger("djworker.db")
+CLOSING = 2.0  # seconds for connections to be closed, where somebody wants them gone
 _LEVELS = {"pool_outage": logging.ERROR, "pool_recovered": logging.WARNING, "pool_reclaimed": logging.WARNING}
 
 
 class Home:
     """[worker] The pool of one alias with one set of connection parameters."""
 
-    def __init__(self, alias: str, options: PoolOptions, green: Any, make: Callable[[], Any]) -> None:
-        """green: the client library's driver; make: a bare Django wrapper, see `Physical`."""
+    def __init__(
+        self,
+        alias: str,
+        options: PoolOptions,
+        green: Any,
+        make: Callable[[], Any],
+        database: tuple[Any, ...] = (),
+    ) -> None:
+        """green: the client library's driver; make: a bare Django wrapper, see `Physical`; database: see `homes_of`."""
         self.alias = alias
+        self.database = database
         self.options = options
         self.driver = green
         self.dialect = DIALECTS[green.name]()
@@ -65,7 +74,7 @@ class Home:
         """The set-up has changed (Django's time zone): all connections are replaced, and what was known of them is not."""
         self.facts.clear()
         self._base_known = False
-        self.pool.drain()
+        self.pool.drain(CLOSING)
 
     def stats(self) -> dict[str, float]:
         """The pool's numbers and the leases'."""
@@ -93,6 +102,11 @@ def homes() -> Iterator[Home]:
     return iter(list(_homes.values()))
 
 
+def homes_of(database: tuple[Any, ...]) -> Iterator[Home]:
+    """All homes with connections to this database, whatever their alias and options: (name, host, port)."""
+    return (home for home in homes() if home.database == database)
+
+
 _others: dict[str, Lookout] = {}  # over pools without leases: django-db-geventpool's
 
 
@@ -113,7 +127,7 @@ def stats() -> dict[str, dict[str, float]]:
     }
 
 
-def close_all(timeout: float = 2.0) -> None:
+def close_all(timeout: float = CLOSING) -> None:
     """Close what is idle in every pool, and wait for it: before a fork, and at a worker's end. Pools stay usable."""
     for lookout in lookouts():
         lookout.pool.drain(timeout)

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from gevent import monkey
 
 from djworker.db import settings as pool_settings
 from djworker.db.cursor import LeasedCursor
-from djworker.db.home import Home, home_for
+from djworker.db.errors import ServerUnavailable
+from djworker.db.home import Home, home_for, homes_of
 from djworker.db.lease import Lease
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class LeasingMixin(BaseDatabaseWrapper):
             known["USER"],
             known["PASSWORD"],
             str(known["OPTIONS"]) if known["OPTIONS"] else "",
+            self.timezone_name,  # PostgreSQL's sessions are set up with it
             type(self),
         )
         if key != self._home_key or self._home is None:
@@ -88,13 +90,20 @@ class LeasingMixin(BaseDatabaseWrapper):
             wrapper.facts = home[0].facts
             return wrapper
 
-        home.append(Home(alias, options, self.green_driver(), make))
+        home.append(Home(alias, options, self.green_driver(), make, self._database()))
         return home[0]
 
+    def _database(self) -> tuple[Any, ...]:
+        return tuple(self.settings_dict[name] for name in ("NAME", "HOST", "PORT"))
+
     def close_pool(self) -> None:
-        """Replace all connections: Django asks for it when test databases go away and when the time zone changes."""
-        if self._home is not None:
-            self._home.refresh()
+        """Replace all connections to our database, those of other aliases and options too.
+
+        Django asks for it before it drops or clones a test database, and when the time zone changes.
+        """
+        if not self.bare:
+            for home in homes_of(self._database()):
+                home.refresh()
 
     # -- connecting -----------------------------------------------------------------------------------------------------
 
@@ -116,8 +125,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         home = self.home
         lease = Lease(home)
         if not home.proved:  # nothing has ever connected, or nothing does now
-            lease.take()
-            lease.settle()
+            _prove(lease)
         lease.autocommit_mode = self.autocommit = self.settings_dict["AUTOCOMMIT"]
         self.connection = lease
         self.run_on_commit = []
@@ -194,6 +202,20 @@ class LeasingMixin(BaseDatabaseWrapper):
         if isinstance(lease, Lease):
             return lease.alive()
         return bool(super().is_usable())
+
+
+def _prove(lease: Lease) -> None:
+    """Connect once. Wrong settings (a role that does not exist, an isolation level) are told as Django tells them."""
+    try:
+        lease.take()
+    except ServerUnavailable as refusal:
+        cause = refusal.__cause__
+        if cause is None or isinstance(cause, OperationalError | InterfaceError | OSError):
+            raise
+        if isinstance(cause, DatabaseError) and cause.__cause__ is not None:
+            cause = cause.__cause__  # the library's: whoever called connect() wraps it, or does not
+        raise cause from None
+    lease.settle()
 
 
 def home_of(alias: str) -> Home | None:

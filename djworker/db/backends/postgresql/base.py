@@ -7,8 +7,10 @@ from typing import Any
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.operations import DatabaseOperations as StockOperations
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
+from django.utils.functional import cached_property
 
 from djworker.db.backends.leasing import LeasingMixin
+from djworker.db.lease import Lease
 
 
 class Library:
@@ -53,6 +55,7 @@ class PostgresMixin(LeasingMixin):
     """[worker] What PostgreSQL and PostGIS share."""
 
     Database: Any
+    _configure_timezone: Any
 
     def green_driver(self) -> Any:
         """See `driver`."""
@@ -76,9 +79,11 @@ class PostgresMixin(LeasingMixin):
         if self.bare:
             return bool(super().ensure_timezone())
         self.close_pool()
-        return False
+        lease = self.connection
+        conn = lease.held() if isinstance(lease, Lease) else None
+        return conn is not None and bool(self._configure_timezone(conn))
 
-    @property
+    @cached_property
     def pg_version(self) -> int:
         """Asked once per pool."""
         if "version" not in self.facts:
