@@ -168,7 +168,7 @@ def test_a_stopped_worker_does_not_delay_the_stop(server: Server) -> None:
 
 def test_a_stopped_mold(server: Server) -> None:
     """Nobody knows until a worker is needed; then the deadline of that worker finds it."""
-    server.start(boot_timeout=8)
+    server.start(boot_timeout=12)
     old = server.mold()
     server.kill(old, signal.SIGSTOP)
     mark = server.kill(server.worker(0))
@@ -217,9 +217,9 @@ def test_the_arbiter_is_killed(server: Server) -> None:
 
 def test_the_arbiter_is_killed_during_a_reload(server: Server) -> None:
     server.start()
-    server.project.append(URLS, "import time; time.sleep(600)")
+    server.project.append(URLS, "open('loading', 'w').close(); import time; time.sleep(600)")
     server.hup()
-    server.wait_for("mold_booting", generation=2)
+    eventually(server.project.path("loading").exists, "the mold loads the project")
     server.kill_arbiter()
     assert server.log.wait_for_end(timeout=2)
 
