@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's own name)
 from django.db import connections
 from django.utils.module_loading import import_string
-from gevent import monkey
 
 from djworker.checks import TAG
 from djworker.db.patch import ENGINES, GEVENTPOOL, POOLED
@@ -29,7 +29,9 @@ _BLOCKING = {
 
 
 def _green() -> bool:
-    return bool(monkey.is_module_patched("socket"))
+    """Ask gevent only if somebody has loaded it: `migrate` runs these checks too, and stays without."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
 @register(TAG)
