@@ -24,6 +24,7 @@ release = version = djworker.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "djworker_settings"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes = False  # names of settings stand in quotes, and are to be copied
 html_theme = "furo"
 html_static_path = ["_static"]
 exclude_patterns = ["_build", "_ext"]

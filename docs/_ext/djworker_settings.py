@@ -1,18 +1,21 @@
 # ruff: noqa: INP001 - Sphinx finds extensions by folder
 """Sphinx directives that write the reference from the tables in the code, so that it cannot be out of date.
 
-``djworker-settings`` lists every option by group, ``djworker-problems`` every problem id, ``djworker-atoms`` the atoms of
-the access log. Options can be referred to as ``:confval:`WORKERS```.
+``djworker-settings`` lists every option by group, ``djworker-pool-options`` the options of database pools,
+``djworker-problems`` every problem id (with letters, such as ``E0``, those that begin so), ``djworker-atoms`` the atoms of
+the access log. Options can be referred to as ``:confval:`WORKERS``` and ``:confval:`POOL.max_size```.
 """
 
 from __future__ import annotations
 
+from dataclasses import Field, fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sphinx.util.docutils import SphinxDirective
 
 from djworker import accesslog, cli, conf, problems
+from djworker.db import settings as pools
 from djworker.values import FLAG
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ class _Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make the nodes; the page is made anew when a table changes."""
-        for module in (accesslog, cli, conf, problems):
+        for module in (accesslog, cli, conf, pools, problems):
             self.env.note_dependency(str(module.__file__))
         return self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
 
@@ -73,13 +76,45 @@ def _variables(option: Option) -> str:
     return ", ".join(f"``{name}``" for name in (option.variable, *option.spec.environment, *common))
 
 
+class PoolOptions(_Generated):
+    """Every option of a pool."""
+
+    def lines(self) -> Iterator[str]:
+        """Return them in the order in which they are declared."""
+        for option in fields(pools.PoolOptions):
+            yield from _pool_option(option)
+
+
+def _pool_option(option: Field[Any]) -> Iterator[str]:
+    bounds = _pool_bounds(option)
+    yield f".. confval:: POOL.{option.name}"
+    yield f"   :type: {_POOL_TYPES[option.metadata['kind']]}"
+    yield f"   :default: {_literal(repr(option.default))}"
+    yield from ("", f"   {_escape(option.metadata['help'])}", "")
+    if bounds:
+        yield from (f"   :Bounds: {bounds}", "")
+
+
+def _pool_bounds(option: Field[Any]) -> str:
+    if choices := option.metadata.get("choices"):
+        return " or ".join(_literal(repr(choice)) for choice in choices)
+    return f"{option.metadata['least']:g} or more" if "least" in option.metadata else ""
+
+
+_POOL_TYPES = {str: "text", int: "whole number", float: "seconds", bool: "true or false", tuple: "list of text"}
+
+
 class Problems(_Generated):
-    """Every problem id."""
+    """Every problem id, or those that begin with the argument."""
+
+    optional_arguments = 1
 
     def lines(self) -> Iterator[str]:
         """Return a definition list."""
+        wanted = self.arguments[0] if self.arguments else ""
         for number, meaning in problems.CATALOGUE.items():
-            yield from (f"``djworker.{number}``", f"   {_escape(meaning)}", "")
+            if number.startswith(wanted):
+                yield from (f"``djworker.{number}``", f"   {_escape(meaning)}", "")
 
 
 class Atoms(_Generated):
@@ -104,6 +139,7 @@ def _escape(text: str) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("djworker-settings", Settings)
+    app.add_directive("djworker-pool-options", PoolOptions)
     app.add_directive("djworker-problems", Problems)
     app.add_directive("djworker-atoms", Atoms)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,21 @@
+"""The reference names every number of a pool, and no other."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+from djworker.db.circuit import Circuit
+from djworker.db.lease_tally import LeaseTally
+from djworker.db.limits import Limits
+from djworker.db.slot import Ledger
+from djworker.db.tally import Tally, gauges
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "pool.md"
+
+
+def test_every_number_is_in_the_reference() -> None:
+    there = gauges(Ledger(), 0, Limits(), Circuit(random.Random())) | Tally().as_dict() | LeaseTally().as_dict()
+    rows = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(there)

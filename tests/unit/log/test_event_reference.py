@@ -1,0 +1,43 @@
+"""The reference names every event: tools are built on those names."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+TELLERS = {"event", "tell", "_tell", "_say", "_announce", "Finding"}
+NAME = re.compile(r"[a-z]+(?:_[a-z]+)*")
+
+
+def callee(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def told_in(source: str) -> Iterator[str]:
+    """The first literal of each call that tells of an event; the logger and the level before it are no literals."""
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call) and callee(call) in TELLERS:
+            texts = [item.value for item in call.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+            yield from (text for text in texts[:1] if NAME.fullmatch(text))
+
+
+def test_every_event_is_in_the_reference() -> None:
+    sources = [
+        path for path in (ROOT / "djworker").rglob("*.py") if path.name != "rules.py"
+    ]  # whose findings are options'
+    told = {name for path in sources for name in told_in(path.read_text())}
+    described = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "reference" / "events.md").read_text()))
+    assert len(told) > 50
+    assert told <= described
+
+
+def test_nothing_else_is_promised() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "djworker").rglob("*.py"))
+    rows = [
+        line for line in (ROOT / "docs" / "reference" / "events.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    names = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    assert {name for name in names if f'"{name}"' not in source} == set()
