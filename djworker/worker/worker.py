@@ -35,6 +35,9 @@ BEAT_INTERVAL = 0.5
 RSS_INTERVAL = 10.0
 #: An arbiter that is gone leaves its workers this long; everything must be gone within 2 s.
 ORPHAN_GRACE = 1.5
+#: A TERM that went to the whole process group (systemd's KillMode=control-group) is a stop: the arbiter's order to retire
+#: comes within this time, and asking for a replacement would have one forked for nothing.
+GROUP_TERM = 0.25
 _DRAIN_POLL = 0.02
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -94,7 +97,7 @@ class Worker:
 
     def _install_signals(self) -> list[Any]:
         return [
-            gevent.signal_handler(signal.SIGTERM, self._want_replacement, "SIGTERM"),
+            gevent.signal_handler(signal.SIGTERM, gevent.spawn_later, GROUP_TERM, self._want_replacement, "SIGTERM"),
             gevent.signal_handler(signal.SIGUSR1, log.reopen),
             gevent.signal_handler(signal.SIGUSR2, self._dump_stacks),
         ]
@@ -138,7 +141,7 @@ class Worker:
 
     def _want_replacement(self, reason: str) -> None:
         """Ask once; the arbiter retires us when another is ready and proven."""
-        if not self._recycle_asked:
+        if not (self._recycle_asked or self._retiring):
             self._recycle_asked = True
             self._channel.send(messages.RecycleWanted(reason))
 

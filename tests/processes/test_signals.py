@@ -195,3 +195,16 @@ def test_signals_of_a_terminal_reach_only_the_arbiter(server: Server) -> None:
     server.wait_for("mold_booting", since=mark, count=2)
     os.killpg(server.pid, signal.SIGINT)
     assert server.wait(timeout=10) == 0
+
+
+def test_term_to_the_whole_group_is_one_stop(server: Server) -> None:
+    """systemd's KillMode=control-group, supervisor's stopasgroup: nobody is replaced, and what runs is answered."""
+    server.start()
+    requests = server.running("/debug/sleep?s=1", count=4)
+    mark = server.log.mark()
+    os.killpg(server.pid, signal.SIGTERM)
+    assert [request.answer().status for request in requests] == [200] * 4
+    assert server.wait(timeout=10) == 0
+    assert not server.events("worker_spawned", since=mark)
+    assert not server.events("worker_gone", since=mark, status=lambda status: status != 0)
+    assert not [event for event in server.log.all(mark) if event.get("level") in ("error", "critical")]
