@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from djworker import log
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djworker.db")
 CLOSING = 2.0  # seconds for connections to be closed, where somebody wants them gone
+# Seconds, at a worker's end. A server that answers needs some milliseconds; the arbiter's GRACE_MARGIN is 2.
+PARTING = 1.5
 _LEVELS = {"pool_outage": logging.ERROR, "pool_recovered": logging.WARNING, "pool_reclaimed": logging.WARNING}
 
 
@@ -128,6 +131,25 @@ def stats() -> dict[str, dict[str, float]]:
 
 
 def close_all(timeout: float = CLOSING) -> None:
-    """Close what is idle in every pool, and wait for it: before a fork, and at a worker's end. Pools stay usable."""
-    for lookout in lookouts():
-        lookout.pool.drain(timeout)
+    """Close what is idle in every pool, and wait for it: before a fork. Pools stay usable."""
+    _for_all(Pool.drain, timeout)
+
+
+def leave(timeout: float = PARTING) -> None:
+    """A worker's end: every session is ended in the server, those of requests that are cut too. No pool lends any more."""
+    _for_all(_leave, timeout)
+
+
+def _leave(pool: Pool[Any]) -> None:
+    pool.close()
+    pool.recall()
+
+
+def _for_all(end: Callable[[Pool[Any]], None], timeout: float) -> None:
+    pools = [lookout.pool for lookout in lookouts()]
+    for pool in pools:
+        end(pool)
+    # All pools at once: a server that does not answer must not take the time of the others.
+    deadline = time.monotonic() + timeout
+    for pool in pools:
+        pool.drain(max(deadline - time.monotonic(), 0.0))

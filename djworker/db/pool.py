@@ -218,6 +218,16 @@ class Pool(Generic[C]):
         self._dispatch.close()
         self.drain(timeout)
 
+    def recall(self) -> None:
+        """Take back what is out, and close it; queries that run are cancelled in the server. For a process that ends.
+
+        Whoever used a connection gets an error with its next statement.
+        """
+        now = self._clock()
+        for slot in self.leased():
+            slot.expires = -math.inf
+            self._take_back(slot, now, reset=False)
+
     def stats(self) -> dict[str, float]:
         """Gauges and counters, under psycopg_pool's names where it has one. Times in milliseconds."""
         how = gauges(self._ledger, len(self._waiting), self.limits, self._stock.circuit)

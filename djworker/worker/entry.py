@@ -55,6 +55,7 @@ def run(
         if project.config.timeout:
             Watchdog(row, project.config.timeout, worker.site.in_flight).start()
         code = worker.run()
+        project.close_pools()
     except BaseException as error:  # noqa: BLE001 - whatever it was, the arbiter is told and the process ends
         channel.send(messages.WorkerBootFailed(repr(error), messages.tail(traceback.format_exc())))
     finally:

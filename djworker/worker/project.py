@@ -61,6 +61,8 @@ class Project:
     notify: Notify = lambda *_args, **_kwargs: None
     #: Looks after the database pools at each beat of a worker, and returns their gauges.
     pools: Callable[[], Mapping[Gauge, int]] = dict
+    #: Ends the database sessions of a worker that leaves.
+    close_pools: Callable[[], object] = dict
 
 
 @contextmanager
@@ -105,7 +107,7 @@ def load(launch: Launch, generation: int) -> Project:
     with _stage("warm_up"):
         warmup.request_paths(app, config.warm_up)
         _close_pools()
-    project = Project(config, config.proc_name or launch.proc_name, app, _notifier(), _pools())
+    project = Project(config, config.proc_name or launch.proc_name, app, _notifier(), *_pools())
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     _refuse(watch.found())
     return project
@@ -152,10 +154,11 @@ def _close_pools() -> None:
     home.close_all()
 
 
-def _pools() -> Callable[[], Mapping[Gauge, int]]:
+def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object]]:
+    from djworker.db import home  # noqa: PLC0415
     from djworker.db.beat import beat  # noqa: PLC0415
 
-    return beat
+    return beat, home.leave
 
 
 def _set_up(watch: leftovers.Watch) -> None:

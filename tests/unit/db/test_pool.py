@@ -626,6 +626,25 @@ def test_close() -> None:
         world.pool.acquire()
 
 
+def test_recall_at_the_end_of_the_process() -> None:
+    """What is out comes back at once: a query that runs is cancelled, and its user's own release is of no consequence."""
+    world = World(max_size=3)
+    running, thinking, idle = (world.user_with_conn() for _ in range(3))
+    assert running.conn is not None
+    running.conn.busy = True
+    idle.let_go()
+    world.run()
+    world.pool.close()
+    world.pool.recall()
+    world.run()
+    assert not world.server.sessions
+    assert world.server.calls == {"connect": 3, "cancel": 1, "close": 3}
+    for user in (running, thinking):
+        user.let_go()
+    world.run()
+    world.check_at_rest()
+
+
 def test_a_connection_that_a_caller_makes_itself() -> None:
     """`connect` is used once, for the one who brought it."""
     world = World()
