@@ -40,8 +40,25 @@ def is_fatal(code: object) -> bool:
     return isinstance(code, int) and (2000 <= code < 3000 or code in FATAL_SERVER_ERRORS)
 
 
-def restore(params: Params, charset: str, *, track: bool) -> list[str]:
-    """The statements that make a reset session what `connect` had made it: one, and the user's `init_command`."""
+def restore(cursor: Any, params: Params, charset: str, *, track: bool, error: type[Exception]) -> None:
+    """Make a reset session what `connect` had made it.
+
+    COM_RESET_CONNECTION forgets everything but the database that was chosen with USE. Raises `error` where there was none,
+    for none can be chosen only at the login.
+    """
+    cursor.execute(_settings(params, charset, track=track))
+    database = params.get("database") or params.get("db")
+    if database:
+        cursor.execute(f"USE `{str(database).replace('`', '``')}`")
+    else:
+        cursor.execute("SELECT DATABASE()")
+        if cursor.fetchone()[0] is not None:
+            raise error("the session has a database, and had none at its login")
+    if params.get("init_command"):
+        cursor.execute(params["init_command"])
+
+
+def _settings(params: Params, charset: str, *, track: bool) -> str:
     names = f"NAMES {charset} COLLATE {params['collation']}" if params.get("collation") else f"NAMES {charset}"
     autocommit, sql_mode = params.get("autocommit", False), params.get("sql_mode")
     wanted = [
@@ -50,8 +67,7 @@ def restore(params: Params, charset: str, *, track: bool) -> list[str]:
         f"SESSION sql_mode = '{sql_mode}'" if sql_mode else None,
         TRACK_SESSION.removeprefix("SET ") if track else None,
     ]
-    init_command = params.get("init_command")
-    return [f"SET {', '.join(filter(None, wanted))}", *([init_command] if init_command else [])]
+    return f"SET {', '.join(filter(None, wanted))}"
 
 
 def killer_params(params: Params) -> Params:

@@ -309,8 +309,7 @@ class MySQLClientDriver(Driver[GreenConnection]):
         if charset != conn.character_set_name():  # the library must see it too
             conn.set_character_set(charset)
         with conn.cursor() as cursor:
-            for statement in mysql.restore(params, charset, track=conn.tracks_session):
-                cursor.execute(statement)
+            mysql.restore(cursor, params, charset, track=conn.tracks_session, error=self.error)
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

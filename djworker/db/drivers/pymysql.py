@@ -227,8 +227,7 @@ class PyMySQLDriver(Driver[GreenConnection]):
         if conn.charset != charset:
             conn.set_character_set(charset)
         with conn.cursor() as cursor:
-            for statement in mysql.restore(conn.params, charset, track=conn.tracks_session):
-                cursor.execute(statement)
+            mysql.restore(cursor, conn.params, charset, track=conn.tracks_session, error=self.error)
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

@@ -31,6 +31,7 @@ MYSQL = {
     "variable in a query": ("SELECT @mine := 7", "SELECT @mine", None),
     "SET": ("SET SESSION sql_safe_updates = 1", "SELECT @@sql_safe_updates", 0),
     "SET behind a comment": ("/* x */ SET sql_safe_updates = 1", "SELECT @@sql_safe_updates", 0),
+    "USE": ("USE information_schema", "SELECT DATABASE() = 'information_schema'", 0),
     "PREPARE": ("PREPARE pp FROM 'SELECT 1'", "SELECT 1", 1),
     "LOCK TABLES": ("LOCK TABLES lease_item READ", "SELECT 1", 1),
 }

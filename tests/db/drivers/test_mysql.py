@@ -191,3 +191,23 @@ def test_reset_restores_what_connect_was_asked_for(mysql_target: Target) -> None
     assert run(conn, state) == before
     assert run(conn, "SELECT 'ü'") == [("ü",)]
     mysql_target.driver.close(conn)
+
+
+def test_reset_goes_back_to_the_database_of_the_login(mysql_target: Target) -> None:
+    conn = mysql_target.connect()
+    run(conn, "USE information_schema")
+    mysql_target.driver.reset(conn)
+    assert run(conn, "SELECT DATABASE()") == [(mysql_target.database,)]
+    mysql_target.driver.close(conn)
+
+
+def test_a_session_without_a_database_cannot_go_back_to_none(mysql_target: Target) -> None:
+    driver = mysql_target.driver
+    conn = driver.connect(
+        {name: value for name, value in mysql_target.params().items() if name not in ("db", "database")}
+    )
+    driver.reset(conn)
+    run(conn, "USE information_schema")
+    with pytest.raises(driver.error, match="had none at its login"):
+        driver.reset(conn)
+    driver.close(conn)
