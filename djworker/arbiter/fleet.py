@@ -17,6 +17,8 @@ from math import inf
 from typing import Any
 
 from djworker.arbiter import commands as do
+from djworker.arbiter import replacement
+from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.events import (
     Event,
     Heartbeat,
@@ -31,23 +33,16 @@ from djworker.arbiter.events import (
     WorkerGone,
     WorkerReady,
 )
+from djworker.arbiter.orders import Orders
+from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.arbiter.timing import (
-    BACKOFF_DOUBLINGS,
-    BACKOFF_FIRST,
-    BACKOFF_MOST,
     EXIT_BOOT,
-    EXIT_CONFIG,
-    GRACE_MARGIN,
     KEPT_MOLDS,
-    KILL_AGAIN,
-    MOLD_GRACE,
     MOST_WORKERS,
     OVERSLEPT,
-    PATIENCE,
     PROBATION,
     STABLE,
-    SURGE,
     WATCHDOG_MARGIN,
 )
 
@@ -62,25 +57,25 @@ class Fleet:
     current: int = 0
     ever_ready: bool = False
     stopping: bool = False
-    reload_queued: bool = False
-    reload_begun: bool = False
-    failures: int = 0
-    retry_at: float = -inf
     scaled: int | None = None
-    _out: list[do.Command] = field(default_factory=list)
+    rollout: Rollout = field(default_factory=Rollout)
+    crashes: CrashLoop = field(default_factory=CrashLoop)
+    _orders: Orders = field(init=False)
     _expected: float = inf
     _exit_code: int = 0
+
+    def __post_init__(self) -> None:
+        self._orders = Orders(self.roster)
 
     # -- the two calls of the loop ------------------------------------------------------------------------------------
 
     def handle(self, event: Event, now: float) -> list[do.Command]:
         """Take in what happened; say what to do about it."""
-        self._out = []
         self._forgive_suspension(now)
         self._take_in(event, now)
         self._reconcile(now)
         self._expected = self.next_deadline()
-        return self._out
+        return self._orders.take()
 
     def next_deadline(self) -> float:
         """When a ``Timer`` event is due, on the clock of ``now``; infinity when nothing is awaited."""
@@ -88,9 +83,9 @@ class Fleet:
         deadlines += [worker.proven_at for worker in self.roster.ready() if not worker.proven]
         deadlines += [worker.ready_at + STABLE for worker in self._redeemers()]
         if self._only_age_is_missing():
-            deadlines.append(self._stable_at())
-        if self.retry_at > -inf:
-            deadlines.append(self.retry_at)
+            deadlines.append(replacement.stable_at(self.roster, self.current))
+        if self.crashes.retry_at > -inf:
+            deadlines.append(self.crashes.retry_at)
         return min(deadlines, default=inf)
 
     def expect(self, when: float) -> None:
@@ -108,7 +103,7 @@ class Fleet:
     def rolling(self) -> bool:
         """Whether a new generation is being brought in, which may still end in a rollback by itself."""
         warm = self.roster.older_mold(self.current) is not None
-        return bool(self.roster.booting_molds()) or (self.reload_begun and warm)
+        return bool(self.roster.booting_molds()) or (self.rollout.begun and warm)
 
     def ready_count(self) -> int:
         """Workers that accept."""
@@ -116,7 +111,14 @@ class Fleet:
 
     def _redeemers(self) -> list[WorkerHandle]:
         """Workers that end a crash loop by staying alive."""
-        return self.roster.ready_since_failure(self.current) if self.failures else []
+        return [worker for worker in self.roster.ready(self.current) if self.crashes.is_answered_by(worker.ready_at)]
+
+    def _exhausted(self) -> bool:
+        """Whether a server that never was ready has tried all there is: its first mold, or its workers' patience."""
+        if self.ever_ready or self.roster.booting_molds():
+            return False
+        hope = self.roster.starting() or self.roster.older_mold(self.current)
+        return not self.current or (self.crashes.patience_is_over and not hope)
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -149,9 +151,8 @@ class Fleet:
     def _on_reload(self, now: float) -> None:
         if self.stopping:
             return
-        if self.rolling:
-            self.reload_queued = True
-            self._announce("reload_queued", "a reload is under way; one more will follow it")
+        if self.rolling or not self.ever_ready:  # what is being started may be good, what is on disk by now may not be
+            self._orders.tell(self.rollout.queue(first_start=not self.ever_ready))
         else:
             self._boot_mold(now)
 
@@ -172,18 +173,18 @@ class Fleet:
                 self._on_overdue_mold(mold, now)
         for worker in list(self.roster.workers.values()):
             if now >= worker.deadline:
-                self._kill_worker(worker, now, worker.overdue_reason())
+                self._orders.kill(worker, now, worker.overdue_reason(now))
         for worker in self.roster.ready():
             worker.proven = worker.proven or now >= worker.proven_at
         if any(now >= worker.ready_at + STABLE for worker in self._redeemers()):
-            self.failures = 0
+            self.crashes.forget()
 
     def _on_overdue_mold(self, mold: MoldHandle, now: float) -> None:
         if mold.state is MoldState.BOOTING:
-            self._kill_mold(mold, now, "boot_timeout")
-            self._boot_failed(mold.generation, EXIT_BOOT, now)  # it may take its time to die, the verdict does not
+            self._orders.kill_mold(mold, now, "boot_timeout")
+            self._boot_failed(mold.generation, now)  # it may take its time to die, the verdict does not
         else:
-            self._kill_mold(mold, now, "does not stop")
+            self._orders.kill_mold(mold, now, "does not stop")
 
     def _on_mold_ready(self, generation: int, policy: Policy, now: float) -> None:
         mold = self.roster.molds.get(generation)
@@ -193,32 +194,29 @@ class Fleet:
         mold.policy = policy
         self._switch_to(mold)
         for older in self.roster.older_molds(generation)[:-KEPT_MOLDS]:  # a row of HUPs does not fill the memory
-            self._stop_mold(older, now)
+            self._orders.stop_mold(older, now)
 
     def _on_mold_gone(self, generation: int, status: int, now: float) -> None:
         mold = self.roster.molds.pop(generation)
         if self.stopping or mold.state in (MoldState.RETIRING, MoldState.KILLED):
             return
         if mold.state is MoldState.BOOTING:
-            self._boot_failed(generation, status, now)
+            self._boot_failed(generation, now)
         elif generation == self.current:
             self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)
             self._current_mold_lost(now)
 
-    def _boot_failed(self, generation: int, status: int, now: float) -> None:
-        if not self.ever_ready:
-            self._exit(status if status == EXIT_CONFIG else EXIT_BOOT)
-            return
-        if self._needs_mold():  # nothing to fork from: try again, ever more slowly
-            self._failed(now)
-        self._reload_failed(generation, "the mold did not boot")
+    def _boot_failed(self, generation: int, now: float) -> None:
+        if self.current and self._needs_mold():  # nothing to fork from: try again, ever more slowly
+            self._orders.tell(self.crashes.fail(now))
+        self._orders.tell(*self.rollout.fail(generation, self.current, "the mold did not boot"))
 
     def _current_mold_lost(self, now: float) -> None:
         older = self.roster.older_mold(self.current)
         if older is not None:
             self._roll_back(older, now)
         elif not self.roster.booting_molds():
-            self._failed(now)
+            self._orders.tell(self.crashes.fail(now))
 
     def _on_worker_ready(self, worker_id: int, now: float) -> None:
         worker = self.roster.workers.get(worker_id)
@@ -230,8 +228,8 @@ class Fleet:
 
     def _on_heartbeat(self, worker_id: int, beat: float) -> None:
         worker = self.roster.workers.get(worker_id)
-        if worker is not None and worker.state is WorkerState.READY:
-            worker.deadline = max(worker.deadline, beat + self.policy.patience(WATCHDOG_MARGIN))
+        if worker is not None and worker.beats:
+            worker.beat(beat + self.policy.patience(WATCHDOG_MARGIN))
 
     def _on_recycle(self, worker_id: int) -> None:
         worker = self.roster.workers.get(worker_id)
@@ -240,27 +238,25 @@ class Fleet:
 
     def _on_worker_gone(self, worker_id: int, now: float) -> None:
         worker = self.roster.workers.pop(worker_id)
-        if self.stopping or worker.state is WorkerState.DRAINING or worker.generation != self.current:
+        if self.stopping or worker.leaving or worker.generation != self.current:
             return
         if worker.ready_at == inf or now - worker.ready_at < STABLE:
-            self._failed(now)
+            self._orders.tell(self.crashes.fail(now))
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def _boot_mold(self, now: float) -> None:
         generation = self.roster.next_generation()
-        self.roster.molds[generation] = MoldHandle(generation, MoldState.BOOTING, now + self.policy.boot_timeout)
         if self.ever_ready:
-            self.reload_begun = True
-            self._announce("reload_started", f"reload begins with generation {generation}", generation=generation)
-        self._out.append(do.BootMold(generation))
+            self._orders.tell(self.rollout.begin(generation))
+        self._orders.boot_mold(generation, now + self.policy.boot_timeout)
 
     def _switch_to(self, mold: MoldHandle) -> None:
         """New workers come from *mold* from now on."""
         self.current, self.scaled = mold.generation, None
-        self.failures, self.retry_at = 0, -inf
+        self.crashes.forget()
         self.policy = mold.policy or self.policy
-        self._out.append(do.AdoptConfig(mold.generation))
+        self._orders.given.append(do.AdoptConfig(mold.generation))
 
     def _roll_back(self, older: MoldHandle, now: float) -> None:
         failed = self.current
@@ -274,65 +270,26 @@ class Fleet:
         bad = self.roster.molds.get(failed)
         self._switch_to(older)
         if bad is not None:
-            self._stop_mold(bad, now)
-        self._reload_failed(failed, "its workers do not live")
-
-    def _reload_failed(self, generation: int, reason: str) -> None:
-        if self.reload_begun:
-            self.reload_begun = False
-            self._announce(
-                "reload_failed",
-                f"reload failed, generation {self.current} serves on: {reason}",
-                level="error",
-                generation=generation,
-                reason=reason,
-            )
-
-    def _failed(self, now: float) -> None:
-        self.failures += 1
-        self.roster.last_failure = now
-        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self.failures - 1, BACKOFF_DOUBLINGS))
-        self.retry_at = now + delay
-        self._announce(
-            "backoff",
-            f"failure {self.failures} in a row; next try in {delay:g} s",
-            level="warning",
-            seconds=delay,
-            failures=self.failures,
-        )
-        if not self.ever_ready and self.failures >= PATIENCE:
-            self._exit(EXIT_BOOT)
-
-    def _stop_mold(self, mold: MoldHandle, now: float) -> None:
-        mold.become(MoldState.RETIRING, now + MOLD_GRACE)
-        self._out.append(do.StopMold(mold.generation))
-
-    def _kill_mold(self, mold: MoldHandle, now: float, reason: str) -> None:
-        state = MoldState.RETIRING if mold.state is MoldState.RETIRING else MoldState.KILLED
-        mold.become(state, now + KILL_AGAIN)
-        self._out.append(do.KillMold(mold.generation, reason))
+            self._orders.stop_mold(bad, now)
+        self._orders.tell(*self.rollout.fail(failed, self.current, "its workers do not live"))
 
     def _retire(self, worker: WorkerHandle, now: float, *, grace: float) -> None:
-        worker.become(WorkerState.DRAINING, min(worker.drain_deadline(), now + grace + GRACE_MARGIN))
-        self._out.append(do.RetireWorker(worker.worker_id, grace, empty_backlog=self.stopping))
-
-    def _kill_worker(self, worker: WorkerHandle, now: float, reason: str) -> None:
-        worker.become(worker.state_once_killed(), now + KILL_AGAIN)
-        self._out.append(do.KillWorker(worker.worker_id, reason))
+        self._orders.retire(worker, now, grace, empty_backlog=self.stopping)
 
     def _announce(self, name: str, message: str, level: str = "info", **fields: Any) -> None:  # noqa: ANN401 - goes to a log
-        self._out.append(do.Announce(name, level, message, fields))
+        self._orders.tell(do.Announce(name, level, message, fields))
 
-    def _exit(self, code: int) -> None:
+    def _give_up(self, now: float) -> None:
         self.stopping = True
-        self._exit_code = code
+        self._exit_code = EXIT_BOOT
+        self._wind_down(now)
 
     def _forgive_suspension(self, now: float) -> None:
         """A laptop that slept, a stopped process group: no time has passed for our children either."""
         lost = now - self._expected
         if lost > OVERSLEPT:
             for process in self.roster:
-                process.deadline += lost + OVERSLEPT  # and a moment to beat
+                process.forgive(lost + OVERSLEPT)  # and a moment to beat
 
     # -- policy -------------------------------------------------------------------------------------------------------
 
@@ -343,20 +300,29 @@ class Fleet:
     def _reconcile(self, now: float) -> None:
         if self.stopping:
             self._wind_down(now)
-            return
+        elif self._exhausted() and not self.rollout.queued:
+            self._give_up(now)
+        else:
+            self._approach_target(now)
+
+    def _approach_target(self, now: float) -> None:
+        if self._exhausted():  # and somebody has asked for newer code meanwhile
+            self._boot_queued(now)
         self._bring_back_old_code(now)
         self._shrink(now)
-        if now >= self.retry_at:
-            self.retry_at = -inf
+        if self.crashes.may_try(now):
             self._grow(now)
         self._complete_rollout(now)
-        if self.reload_queued and not self.rolling:
-            self.reload_queued = False
-            self._boot_mold(now)
+        if self.rollout.queued and self.ever_ready and not self.rolling:
+            self._boot_queued(now)
+
+    def _boot_queued(self, now: float) -> None:
+        self.rollout.queued = False
+        self._boot_mold(now)
 
     def _bring_back_old_code(self, now: float) -> None:
         older = self.roster.older_mold(self.current)
-        if self.failures >= PATIENCE and older is not None:
+        if self.crashes.patience_is_over and older is not None:
             self._roll_back(older, now)
         for worker in self.roster.starting():
             if worker.generation != self.current:  # of a generation that was given up
@@ -368,60 +334,41 @@ class Fleet:
                 self._boot_mold(now)
             return
         while self._may_spawn():
-            worker = self.roster.new_worker(self.current, now + self.policy.boot_timeout)
-            self._out.append(do.SpawnWorker(worker.worker_id, worker.slot, worker.generation))
+            self._orders.spawn(self.current, now + self.policy.boot_timeout)
 
     def _may_spawn(self) -> bool:
-        alive = self.roster.alive()
-        outdated = self.roster.outdated(self.current)
-        fresh = len(alive) - len(outdated)
-        if self.failures and self.roster.starting():  # in a crash loop, one at a time
+        if self.crashes.failures and self.roster.starting():  # in a crash loop, one at a time
             return False
-        # With fewer workers wanted than before, the outdated ones alone may exceed the target; there is still one surge.
-        room = max(self.target, len(outdated)) + SURGE if outdated else self.target
-        return fresh < self.target and len(alive) < room and self.roster.has_slot()
+        return replacement.may_spawn(self.roster, self.current, self.target)
 
     def _shrink(self, now: float) -> None:
-        """Retire what is too much, oldest code first; never below the target of workers that are ready and proven."""
-        surplus = sum(worker.proven for worker in self.roster.ready()) - self.target
-        if surplus <= 0 or not any(worker.proven for worker in self.roster.ready(self.current)):
-            return  # code that has proved nothing retires nobody, even where it wants fewer workers
-        outdated = [w for w in self.roster.outdated(self.current) if w.state is WorkerState.READY]
-        outdated.sort(key=lambda w: (w.generation == self.current, w.worker_id))
-        others = sorted((w for w in self.roster.ready() if w not in outdated), key=lambda w: -w.slot)
-        for worker in (outdated + others)[:surplus]:
+        for worker in replacement.surplus(self.roster, self.current, self.target):
             self._retire(worker, now, grace=self.policy.graceful_timeout)
 
     def _complete_rollout(self, now: float) -> None:
         """Say so once all workers are new; keep the old mold until they are stable, for code that dies late."""
         if not self._all_new():
             return
-        if self.reload_begun and not self.roster.booting_molds():
-            self.reload_begun = False
-            self._announce("reload_done", f"generation {self.current} serves", generation=self.current)
-        if self._only_age_is_missing() and now >= self._stable_at():
+        if self.rollout.begun and not self.roster.booting_molds():
+            self._orders.tell(self.rollout.finish(self.current))
+        if self._only_age_is_missing() and now >= replacement.stable_at(self.roster, self.current):
             for mold in self.roster.older_molds(self.current):
-                self._stop_mold(mold, now)
+                self._orders.stop_mold(mold, now)
 
     def _all_new(self) -> bool:
-        if any(worker.generation != self.current for worker in self.roster.alive()):
-            return False
-        return sum(worker.proven for worker in self.roster.ready(self.current)) >= self.target
+        return replacement.is_complete(self.roster, self.current, self.target)
 
     def _only_age_is_missing(self) -> bool:
-        return not self.failures and bool(self.roster.older_molds(self.current)) and self._all_new()
-
-    def _stable_at(self) -> float:
-        return max(worker.ready_at for worker in self.roster.ready(self.current)) + STABLE
+        return not self.crashes.failures and bool(self.roster.older_molds(self.current)) and self._all_new()
 
     def _wind_down(self, now: float) -> None:
-        self.retry_at = -inf  # nothing is tried again; a deadline that has passed would keep the loop busy
+        self.crashes.put_off_nothing()
         for worker in self.roster.alive():
             self._retire(worker, now, grace=self.policy.graceful_timeout)
         for mold in self.roster.molds.values():
             if mold.state is MoldState.BOOTING:
-                self._kill_mold(mold, now, "stopping")
+                self._orders.kill_mold(mold, now, "stopping")
             elif mold.state is MoldState.READY:
-                self._stop_mold(mold, now)
+                self._orders.stop_mold(mold, now)
         if not self.roster.workers and not self.roster.molds:
-            self._out.append(do.Exit(self._exit_code))
+            self._orders.given.append(do.Exit(self._exit_code))

@@ -163,7 +163,7 @@ class Loop:
     def _serve_deadlines(self) -> None:
         now = time.monotonic()
         if now >= self.fleet.next_deadline():
-            for worker in self.fleet.roster.ready():
+            for worker in self.fleet.roster.beating():
                 self._happen(events.Heartbeat(worker.worker_id, self.children.beat_of(worker.worker_id)))
             self._happen(events.Timer())
         while self._kills and self._kills[0][0] <= now:
@@ -353,7 +353,7 @@ class Loop:
             self._bury(child, 1)
         elif status is not None:
             self._bury(child, status)
-        elif reason == "timeout":
+        elif reason in ("timeout", "graceful_timeout"):  # either way its hub has not turned, and somebody will ask why
             posix.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
             self._kills.append((time.monotonic() + _STACKS_GRACE, key))
         else:

@@ -55,7 +55,7 @@ _MOLD_MOVES = {
 _WORKER_MOVES = {
     WorkerState.STARTING: {WorkerState.READY, WorkerState.DRAINING, WorkerState.KILLED},
     WorkerState.READY: {WorkerState.DRAINING, WorkerState.KILLED},
-    WorkerState.DRAINING: {WorkerState.DRAINING},
+    WorkerState.DRAINING: {WorkerState.DRAINING, WorkerState.KILLED},
     WorkerState.KILLED: {WorkerState.KILLED},
 }
 
@@ -76,6 +76,10 @@ class MoldHandle:
             raise AssertionError(msg)
         self.state, self.deadline = state, deadline
 
+    def forgive(self, seconds: float) -> None:
+        """So much time did not pass for it."""
+        self.deadline += seconds
+
 
 @dataclass(slots=True)
 class WorkerHandle:
@@ -90,6 +94,8 @@ class WorkerHandle:
     proven_at: float = inf
     proven: bool = False
     recycle: bool = False
+    #: The end of its grace; infinity while nobody has asked it to leave.
+    drain_by: float = inf
 
     def become(self, state: WorkerState, deadline: float) -> None:
         """Change state; every state has its own deadline."""
@@ -98,22 +104,37 @@ class WorkerHandle:
             raise AssertionError(msg)
         self.state, self.deadline = state, deadline
 
-    def overdue_reason(self) -> str:
+    def drain(self, until: float) -> None:
+        """Ask it to leave; a second request may only bring the end nearer. It must go on turning meanwhile."""
+        self.drain_by = min(self.drain_by, until)
+        self.become(WorkerState.DRAINING, min(self.deadline, self.drain_by))
+
+    @property
+    def beats(self) -> bool:
+        """Whether its hub turns, or should; while it boots it may do what it likes, up to its deadline."""
+        return self.state in (WorkerState.READY, WorkerState.DRAINING) and self.ready_at < inf
+
+    def beat(self, patience_ends: float) -> None:
+        """Its hub has turned, which buys time, but none beyond the end of its grace."""
+        self.deadline = min(self.drain_by, max(self.deadline, patience_ends))
+
+    def forgive(self, seconds: float) -> None:
+        """So much time did not pass for it."""
+        self.deadline += seconds
+        self.drain_by += seconds
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was told to go: it is not missed, whatever ends it."""
+        return self.drain_by < inf
+
+    def overdue_reason(self, now: float) -> str:
         """Why it is killed at its deadline."""
-        return {
-            WorkerState.STARTING: "boot_timeout",
-            WorkerState.READY: "timeout",
-            WorkerState.DRAINING: "graceful_timeout",
-            WorkerState.KILLED: "survived SIGKILL",
-        }[self.state]
-
-    def drain_deadline(self) -> float:
-        """A second request to retire may only bring the end nearer."""
-        return self.deadline if self.state is WorkerState.DRAINING else inf
-
-    def state_once_killed(self) -> WorkerState:
-        """One that was draining is not missed, whatever ends it."""
-        return self.state if self.state is WorkerState.DRAINING else WorkerState.KILLED
+        if self.state is WorkerState.KILLED:
+            return "survived SIGKILL"
+        if now >= self.drain_by:
+            return "graceful_timeout"
+        return "timeout" if self.beats else "boot_timeout"
 
 
 @dataclass(slots=True)
@@ -124,7 +145,6 @@ class Roster:
     workers: dict[int, WorkerHandle] = field(default_factory=dict)
     last_generation: int = 0
     last_worker: int = 0
-    last_failure: float = -inf
 
     def __iter__(self) -> Iterator[MoldHandle | WorkerHandle]:
         return chain(self.molds.values(), self.workers.values())
@@ -178,9 +198,9 @@ class Roster:
         """Workers that accept, of one generation or of all."""
         return [w for w in self._in(WorkerState.READY) if generation in (None, w.generation)]
 
-    def ready_since_failure(self, generation: int) -> list[WorkerHandle]:
-        """Workers of *generation* that became ready after the last failure."""
-        return [worker for worker in self.ready(generation) if worker.ready_at > self.last_failure]
+    def beating(self) -> list[WorkerHandle]:
+        """Workers whose hub must turn."""
+        return [worker for worker in self.workers.values() if worker.beats]
 
     def outdated(self, generation: int) -> list[WorkerHandle]:
         """Workers that are to be replaced: of another generation than *generation*, or by their own wish."""

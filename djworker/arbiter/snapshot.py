@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from djworker.address import Address
 from djworker.arbiter.children import Child, Children, Kind
+from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.listeners import Listener, adopt
+from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.channel import Channel
 from djworker.conf import Config
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "DJWORKER_ADOPT"
 #: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.
-VERSION = 1
-_PLAIN = ("current", "ever_ready", "stopping", "reload_queued", "reload_begun", "failures", "retry_at", "scaled")
+VERSION = 2
+_PLAIN = ("current", "ever_ready", "stopping", "scaled")
 
 
 class SnapshotError(Exception):
@@ -117,7 +119,9 @@ def _fleet_to_json(fleet: Fleet) -> dict[str, Any]:
         "plain": {name: getattr(fleet, name) for name in _PLAIN},
         "molds": [{**asdict(mold), "state": mold.state.value} for mold in roster.molds.values()],
         "workers": [{**asdict(worker), "state": worker.state.value} for worker in roster.workers.values()],
-        "last": [roster.last_generation, roster.last_worker, roster.last_failure],
+        "rollout": asdict(fleet.rollout),
+        "crashes": asdict(fleet.crashes),
+        "last": [roster.last_generation, roster.last_worker],
     }
 
 
@@ -126,8 +130,10 @@ def _fleet_from_json(data: dict[str, Any]) -> Fleet:
         molds={mold["generation"]: _mold_from_json(mold) for mold in data["molds"]},
         workers={worker["worker_id"]: _worker_from_json(worker) for worker in data["workers"]},
     )
-    roster.last_generation, roster.last_worker, roster.last_failure = data["last"]
-    fleet = Fleet(Policy(**data["policy"]), roster)
+    roster.last_generation, roster.last_worker = data["last"]
+    fleet = Fleet(
+        Policy(**data["policy"]), roster, rollout=Rollout(**data["rollout"]), crashes=CrashLoop(**data["crashes"])
+    )
     for name in _PLAIN:
         setattr(fleet, name, data["plain"][name])
     fleet.expect(inf)

@@ -11,8 +11,9 @@ import pytest
 
 from tests.processes import procfs
 from tests.processes.events import eventually
-from tests.processes.project import VIEWS, copy_template
+from tests.processes.project import URLS, VIEWS, copy_template
 from tests.processes.server import Server
+from tests.processes.test_boot import hook
 
 
 def test_one_more_one_less(server: Server) -> None:
@@ -64,6 +65,49 @@ def test_a_worker_tells_its_stacks(server: Server) -> None:
     server.running("/debug/sleep?s=3")
     server.kill(server.worker(), signal.SIGUSR2)
     assert "views/debug.py" in server.wait_for("stacks")["stack"]
+
+
+# -- HUP before anybody is ready --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["arbiter_started", "mold_booting", "mold_ready", "worker_spawned"])
+def test_a_reload_during_the_first_start(server: Server, moment: str) -> None:
+    server.launch(workers=1)
+    server.wait_for(moment)
+    mark = server.log.mark()
+    for _ in range(3):  # standard signals do not queue: each is sent when the one before has been taken
+        sent = server.hup()
+        server.log.wait_until(lambda said: any(event["event"].startswith("reload_") for event in said), since=sent)
+    server.wait_for("reload_done", since=mark)
+    assert server.get("/raw").status == 200
+
+
+def test_broken_code_during_the_first_start_ends_nothing(server: Server) -> None:
+    """The first worker takes its time, so that the reload is asked for before anybody is ready, whatever the machine does."""
+    server.project.append(
+        URLS, hook("worker_started", "import os, gevent\n    while not os.path.exists('go'): gevent.sleep(0.02)")
+    )
+    server.launch(workers=1)
+    server.wait_for("worker_spawned")
+    server.project.break_syntax()
+    mark = server.hup()
+    server.wait_for("reload_queued", since=mark)
+    server.project.write("go", "")
+    server.wait_for("reload_failed", since=mark)
+    assert server.events("worker_ready")
+    assert server.version() == 1
+
+
+def test_code_that_is_mended_during_the_first_start_serves(server: Server) -> None:
+    server.project.append(VIEWS, "import time; time.sleep(3600)")
+    server.launch(workers=1)
+    first = server.wait_for("mold_booting")
+    server.project.restore()
+    mark = server.hup()
+    server.wait_for("reload_queued", since=mark)
+    server.kill(first["pid"])
+    server.wait_for("worker_ready", since=mark)
+    assert server.get("/raw").status == 200
 
 
 # -- USR2 -------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.processes.events import eventually
 from tests.processes.http import Answer, Raw, idle_connections
 from tests.processes.project import URLS
 from tests.processes.server import Server
+from tests.processes.test_boot import hook
 
 
 def test_what_runs_and_what_waits_in_the_accept_queue_is_answered(server: Server) -> None:
@@ -76,6 +77,25 @@ def test_asked_twice_it_is_quick(server: Server, number: signal.Signals) -> None
     server.wait_for("stopping", fast=True)
     assert server.wait(timeout=10) == 0
     assert isinstance(endless.result(), Exception)
+
+
+def test_a_hub_that_stops_while_it_drains_is_found(server: Server) -> None:
+    """Long before the end of its grace; and the log says what stopped it."""
+    block = "from gevent.monkey import get_original; get_original('time', 'sleep')(600)"
+    server.project.append(URLS, hook("worker_draining", block))
+    server.start(timeout=2, graceful_timeout=600, workers=1)
+    server.term()
+    assert "get_original('time', 'sleep')(600)" in server.wait_for("hub_blocked")["stack"]
+    assert server.wait_for("worker_killed")["reason"] == "timeout"
+    assert server.wait() == 0
+
+
+def test_a_long_drain_is_not_taken_for_a_blocked_one(server: Server) -> None:
+    server.start(timeout=2, graceful_timeout=60, workers=1)
+    (request,) = server.running("/debug/sleep?s=6")
+    assert server.stop() == 0
+    assert request.answer().status == 200
+    assert not server.events("worker_killed")
 
 
 def slow_clients(server: Server) -> Iterator[tuple[str, Raw]]:

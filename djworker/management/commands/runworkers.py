@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -77,8 +78,11 @@ class Command(BaseCommand):
             self.stdout.write(show(resolved))
             return
         _warn(resolved)
-        module = ["djworker.worker.mold", "--check"] if options["check"] else ["djworker.arbiter"]
-        _become(module, _launch(resolved, cli.overrides(options)))
+        launch = _launch(resolved, cli.overrides(options))
+        if options["check"]:
+            _become(["djworker.worker.mold", "--check"], launch)
+        _hold_signals()
+        _become(["djworker.arbiter"], launch)
 
     def _resolve(self, arguments: Mapping[str, Any], *, starting: bool) -> Resolved:
         if not os.environ.get(ENVIRONMENT_VARIABLE):
@@ -131,6 +135,13 @@ def _launch(resolved: Resolved, overrides: Mapping[str, Any]) -> Launch:
         proc_name=_project_name(),
         python_flags=starting.python_flags(),
     )
+
+
+def _hold_signals() -> None:
+    """Have the arbiter take what is sent from now on: until its handlers stand, a HUP would simply end the process."""
+    from djworker.arbiter.signals import HANDLED  # noqa: PLC0415  (as above)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
 
 def _become(module: Sequence[str], launch: Launch) -> NoReturn:

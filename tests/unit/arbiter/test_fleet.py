@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 
 from djworker.arbiter.commands import (
     AdoptConfig,
-    Announce,
     BootMold,
     Command,
     Exit,
@@ -19,7 +16,6 @@ from djworker.arbiter.commands import (
     StopMold,
 )
 from djworker.arbiter.events import (
-    Event,
     Heartbeat,
     MoldGone,
     MoldReady,
@@ -32,55 +28,9 @@ from djworker.arbiter.events import (
     WorkerGone,
     WorkerReady,
 )
-from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.roster import Policy, WorkerState
 from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, PATIENCE, PROBATION, STABLE
-
-POLICY = Policy(workers=2, timeout=30, boot_timeout=60, graceful_timeout=30)
-
-
-class Story:
-    """A fleet and the clock it is told about."""
-
-    def __init__(self, policy: Policy = POLICY) -> None:
-        self.fleet = Fleet(policy)
-        self.now = 100.0
-        self.said: list[Announce] = []
-
-    def tell(self, event: Event, after: float = 0.0) -> list[Command]:
-        """Let *event* happen *after* seconds; what the fleet wants done, without what it says."""
-        self.now += after
-        commands = self.fleet.handle(event, self.now)
-        self.said += [c for c in commands if isinstance(c, Announce)]
-        return [c for c in commands if not isinstance(c, Announce)]
-
-    def until_due(self) -> list[Command]:
-        """Sleep until the fleet's own deadline, beating for every worker like a healthy one."""
-        due = self.fleet.next_deadline()
-        assert due < inf
-        for worker in self.fleet.roster.ready():
-            self.fleet.handle(Heartbeat(worker.worker_id, due), self.now)
-        self.now = max(self.now, due)
-        return self.tell(Timer())
-
-    def events(self) -> list[str]:
-        return [a.event for a in self.said]
-
-    @classmethod
-    def serving(cls, policy: Policy = POLICY) -> Story:
-        """Generation 1 serves, proven and stable."""
-        story = cls(policy)
-        assert story.tell(Started()) == [BootMold(1)]
-        spawned = story.tell(MoldReady(1, policy), 1)
-        assert spawned == [AdoptConfig(1), *(SpawnWorker(i + 1, i, 1) for i in range(policy.workers))]
-        for i in range(policy.workers):
-            assert story.tell(WorkerReady(i + 1), 0.5) == []
-        for _ in range(int(STABLE) + 1):
-            assert story.tell(Timer(), 1) == []
-        for worker in story.fleet.roster.ready():
-            story.tell(Heartbeat(worker.worker_id, story.now))
-        story.said.clear()
-        return story
+from tests.unit.arbiter.story import POLICY, Story
 
 
 def test_reload_brings_new_before_old() -> None:
@@ -190,7 +140,18 @@ def test_a_crash_loop_backs_off_and_recovers() -> None:
     story.tell(WorkerReady(story.fleet.roster.starting()[0].worker_id), 0.1)
     for _ in range(3):
         story.until_due()
-    assert story.fleet.failures == 0
+    assert story.fleet.crashes.failures == 0
+
+
+def test_a_crash_loop_forks_one_at_a_time() -> None:
+    story = Story.serving()
+    story.tell(WorkerGone(1, 1))
+    story.tell(WorkerGone(2, 1))
+    for worker in story.fleet.roster.starting():
+        assert story.tell(WorkerGone(worker.worker_id, 1), 0.1) == []
+    while not story.fleet.roster.starting():
+        story.until_due()
+    assert len(story.fleet.roster.starting()) == 1
 
 
 def test_term_drains_and_exits() -> None:
@@ -253,6 +214,7 @@ def test_first_start_that_cannot_import_exits_3_at_once() -> None:
     story = Story()
     story.tell(Started())
     assert story.tell(MoldGone(1, 3)) == [Exit(3)]
+    assert story.events() == []
 
 
 def test_workers_that_never_boot_exit_3() -> None:
@@ -310,11 +272,11 @@ def test_nobody_is_killed_after_a_suspension() -> None:
 
 
 def test_a_stop_during_back_off_awaits_only_those_who_leave() -> None:
-    story = Story.serving()
+    story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
     story.tell(MoldReady(2, POLICY), 1)
     story.tell(WorkerGone(3, 1), 1)
-    assert story.fleet.retry_at > story.now
+    assert story.fleet.crashes.retry_at > story.now
     story.tell(Stop(fast=False))
     story.tell(MoldGone(1, 0))
     story.tell(MoldGone(2, 0))
@@ -337,7 +299,7 @@ def test_code_that_dies_after_the_rollout_is_rolled_back_too(age: float) -> None
     story = Story.serving()
     story.tell(Reload())
     story.tell(MoldReady(2, POLICY), 1)
-    while story.fleet.reload_begun:
+    while story.fleet.rollout.begun:
         for starting in story.fleet.roster.starting():
             story.tell(WorkerReady(starting.worker_id), 0.1)
         story.until_due()
@@ -357,7 +319,7 @@ def test_a_reload_is_not_held_up_by_a_mold_that_is_only_kept() -> None:
     story = Story.serving()
     story.tell(Reload())
     story.tell(MoldReady(2, POLICY), 1)
-    while story.fleet.reload_begun:
+    while story.fleet.rollout.begun:
         for starting in story.fleet.roster.starting():
             story.tell(WorkerReady(starting.worker_id), 0.1)
         story.until_due()

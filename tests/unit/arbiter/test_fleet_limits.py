@@ -5,7 +5,7 @@ from __future__ import annotations
 from djworker.arbiter.commands import Announce, BootMold, SpawnWorker
 from djworker.arbiter.events import MoldReady, Reload, Scale, Started, Timer, WorkerGone, WorkerReady
 from djworker.arbiter.fleet import Fleet
-from djworker.arbiter.roster import Policy, WorkerState
+from djworker.arbiter.roster import Policy
 from djworker.arbiter.timing import BACKOFF_MOST, MOST_WORKERS, PROBATION
 from djworker.conf import OPTIONS
 from djworker.scoreboard import SLOTS
@@ -31,7 +31,7 @@ def test_a_crash_loop_may_last_for_weeks() -> None:
         fleet.handle(Timer(), now)
         (worker,) = fleet.roster.starting()
         fleet.handle(WorkerGone(worker.worker_id, 1), now)
-    assert fleet.retry_at == now + BACKOFF_MOST
+    assert fleet.crashes.retry_at == now + BACKOFF_MOST
 
 
 def test_a_storm_of_ttin_stays_on_the_scoreboard() -> None:
@@ -51,7 +51,7 @@ def test_every_number_of_workers_that_may_be_configured_has_its_slots() -> None:
 def test_a_full_scoreboard_waits_for_those_who_drain() -> None:
     fleet = serving()
     while fleet.roster.has_slot():
-        fleet.roster.new_worker(1, deadline=1e6).become(WorkerState.DRAINING, 1e6)
+        fleet.roster.new_worker(1, deadline=1e6).drain(1e6)
     assert not [c for c in fleet.handle(Scale(+1), 5.0) if isinstance(c, SpawnWorker)]
     last = fleet.roster.last_worker
     slot = fleet.roster.workers[last].slot

@@ -2,127 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import inf
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from djworker.arbiter.commands import (
-    AdoptConfig,
-    Announce,
-    BootMold,
-    Command,
-    Exit,
-    KillMold,
-    KillWorker,
-    RetireWorker,
-    SpawnWorker,
-    StopMold,
-)
-from djworker.arbiter.events import (
-    Event,
-    Heartbeat,
-    MoldGone,
-    MoldReady,
-    Recycle,
-    Reload,
-    Started,
-    Timer,
-    WorkerGone,
-    WorkerReady,
-)
-from djworker.arbiter.fleet import Fleet
-from djworker.arbiter.roster import Policy, WorkerState
-from djworker.arbiter.timing import PROBATION, SURGE
+from djworker.arbiter.events import Event, MoldGone, MoldReady, Recycle, Reload, Started, Timer, WorkerGone, WorkerReady
+from tests.unit.arbiter.world import World, is_expected, settled
 
-WORKERS = 3
-POLICY = Policy(WORKERS, timeout=30, boot_timeout=60, graceful_timeout=30)
-
-
-@dataclass
-class World:
-    """The processes, as the fleet's commands made them; any of them may do what its state allows, at any time."""
-
-    fleet: Fleet = field(default_factory=lambda: Fleet(POLICY))
-    now: float = 0.0
-    molds: dict[int, str] = field(default_factory=dict)
-    workers: dict[int, str] = field(default_factory=dict)
-    generations_served: set[int] = field(default_factory=set)
-
-    def happen(self, event: Event) -> None:
-        for command in self.fleet.handle(event, self.now):
-            self.carry_out(command)
-
-    def carry_out(self, command: Command) -> None:
-        match command:
-            case BootMold(generation):
-                self.molds[generation] = "booting"
-            case StopMold(generation) | KillMold(generation, _):
-                self.molds[generation] = "dying"
-            case SpawnWorker(worker_id, _, generation):
-                assert self.molds[generation] == "ready", "only a warm mold can fork"
-                self.workers[worker_id] = "booting"
-            case RetireWorker(worker_id) | KillWorker(worker_id):
-                self.workers[worker_id] = "dying"
-            case Exit():
-                raise AssertionError("a server that has been ready never exits by itself")
-            case AdoptConfig() | Announce():
-                pass
-
-    def possible(self) -> list[Event]:
-        """All that can happen next. New code is as bad as can be, up to the end of each worker's probation."""
-        events: list[Event] = [Reload(), Timer()]
-        for generation, state in self.molds.items():
-            if state == "booting":
-                events += [MoldReady(generation, POLICY), MoldGone(generation, 3)]
-            if state == "dying":
-                events.append(MoldGone(generation, 0))
-        for worker_id, state in self.workers.items():
-            handle = self.fleet.roster.workers[worker_id]
-            if state == "booting":
-                events += [WorkerReady(worker_id), WorkerGone(worker_id, 1)]
-            elif state == "dying" or (not handle.proven and self.now < handle.ready_at + PROBATION):
-                events.append(WorkerGone(worker_id, 0))
-            elif handle.proven:
-                events.append(Recycle(worker_id, "max_requests"))
-        return events
-
-    def apply(self, event: Event) -> None:
-        match event:
-            case MoldReady(generation):
-                self.molds[generation] = "ready"
-            case MoldGone(generation):
-                del self.molds[generation]
-            case WorkerReady(worker_id):
-                self.workers[worker_id] = "ready"
-                self.generations_served.add(self.fleet.roster.workers[worker_id].generation)
-            case WorkerGone(worker_id):
-                del self.workers[worker_id]
-        self.happen(event)
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        for worker_id, state in list(self.workers.items()):
-            if state == "ready":
-                self.happen(Heartbeat(worker_id, self.now))
-        if self.fleet.next_deadline() <= self.now:
-            self.happen(Timer())
-
-    def serve(self) -> None:
-        self.happen(Started())
-        self.apply(MoldReady(1, POLICY))
-        for worker_id in list(self.workers):
-            self.apply(WorkerReady(worker_id))
-        self.pass_time(PROBATION)
-
-    def check(self) -> None:
-        ready = [w for w in self.fleet.roster.workers.values() if w.state is WorkerState.READY]
-        proven = [w for w in ready if w.proven]
-        assert len(proven) >= WORKERS, "the promise"
-        assert len(self.fleet.roster.alive()) <= WORKERS * 2 + SURGE
-        assert set(self.workers) == set(self.fleet.roster.workers), "no process is forgotten"
-        assert set(self.molds) == set(self.fleet.roster.molds)
+STEPS = st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([0.0, 0.3, 1.9])), max_size=120)
 
 
 @settings(max_examples=150, deadline=None)
@@ -139,7 +27,7 @@ def test_ready_workers_never_fall_below_the_target(steps: list[tuple[int, float]
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([0.0, 0.3, 1.9])), max_size=120))
+@given(STEPS)
 def test_good_code_always_gets_there(steps: list[tuple[int, float]]) -> None:
     """After any history, a reload with code that works ends with the wanted workers, all of one generation, one mold."""
     world = World()
@@ -149,6 +37,11 @@ def test_good_code_always_gets_there(steps: list[tuple[int, float]]) -> None:
         world.apply(events[choice % len(events)])
         world.pass_time(seconds)
     world.apply(Reload())
+    live_well(world)
+
+
+def live_well(world: World) -> None:
+    """Every process does from now on what it is to do, until nothing more is to be done."""
     for _ in range(2000):
         good = [e for e in world.possible() if not isinstance(e, (Reload, Recycle, Timer))]
         good = [e for e in good if isinstance(e, (MoldReady, WorkerReady)) or is_expected(world, e)]
@@ -161,22 +54,49 @@ def test_good_code_always_gets_there(steps: list[tuple[int, float]]) -> None:
     assert settled(world)
 
 
-def is_expected(world: World, event: Event) -> bool:
-    """Only those die that were told to."""
+def is_the_first_code_failing(world: World, event: Event) -> bool:
+    """Whether it is bad luck of generation 1, which is good code in the next test."""
     match event:
         case MoldGone(generation):
-            return world.molds[generation] == "dying"
+            return generation == 1 and not is_expected(world, event)
         case WorkerGone(worker_id):
-            return world.workers[worker_id] == "dying"
+            return world.fleet.roster.workers[worker_id].generation == 1 and not is_expected(world, event)
     return False
 
 
-def settled(world: World) -> bool:
-    alive = world.fleet.roster.alive()
-    return (
-        not world.fleet.rolling
-        and not world.fleet.reload_queued
-        and len(alive) == WORKERS == len(world.workers)
-        and {w.generation for w in alive} == {world.fleet.current}
-        and list(world.molds) == [world.fleet.current]
-    )
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_no_reload_ends_a_first_start_that_succeeds(steps: list[tuple[int, float]]) -> None:
+    """The first code is good, everything that is loaded after it as bad as can be."""
+    world = World()
+    world.happen(Started())
+    for choice, seconds in steps:
+        events = [event for event in world.possible() if not is_the_first_code_failing(world, event)]
+        world.apply(events[choice % len(events)])
+        world.pass_time(seconds)
+        assert not world.fleet.stopping
+    live_well(world)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_a_first_start_that_never_succeeds_ends(steps: list[tuple[int, float]]) -> None:
+    """No worker is ever ready; once nobody asks for newer code any more, there is an exit code."""
+    world = World()
+    world.happen(Started())
+    for choice, seconds in steps:
+        events = [event for event in world.possible() if not isinstance(event, WorkerReady)]
+        if world.exit_code is None:
+            world.apply(events[choice % len(events)])
+            world.pass_time(seconds)
+    for _ in range(500):
+        deaths = [event for event in world.possible() if isinstance(event, (MoldGone, WorkerGone))]
+        if world.exit_code is not None:
+            break
+        if deaths:
+            world.apply(deaths[0])
+        else:
+            world.pass_time(1.0)
+    assert world.exit_code == 3
+    assert not world.molds
+    assert not world.workers

@@ -96,7 +96,7 @@ def test_a_reload_that_cannot_start_a_process_leaves_the_site_as_it_is(
     assert edge.fleet.current == 1
     assert edge.fleet.roster.molds[1].state is MoldState.READY
     assert edge.fleet.ready_count() == 1
-    assert not edge.fleet.reload_begun
+    assert not edge.fleet.rollout.begun
     assert [name for name in events.read() if "reload" in name or "failed" in name] == [
         "reload_started",
         "mold_failed",

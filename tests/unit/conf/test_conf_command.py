@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from djworker import starting
+from djworker.arbiter.signals import HANDLED
 from djworker.conf import OPTIONS
 from djworker.launch import Launch
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # Stands where the interpreter stands, so that the real execve can be watched from the other side.
 SUCCESSOR = """#!{python}
-import json, os, sys
+import json, os, signal, sys
 descriptors = {{}}
 for fd in range(3, 64):
     try:
@@ -30,7 +31,8 @@ for fd in range(3, 64):
     except OSError:
         pass
 print(json.dumps({{
-    "argv": sys.argv[1:], "pid": os.getpid(), "environ": dict(os.environ), "cwd": os.getcwd(), "fds": list(descriptors)
+    "argv": sys.argv[1:], "pid": os.getpid(), "environ": dict(os.environ), "cwd": os.getcwd(), "fds": list(descriptors),
+    "held": list(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 }}))
 """
 # What systemd does for a socket unit.
@@ -207,6 +209,11 @@ def test_it_becomes_the_arbiter_in_the_same_process(project: Path) -> None:
     assert launch.inherited == ()
     assert found["fds"] == []  # nothing of Django's lives on
     assert found["stderr"] == []
+
+
+def test_signals_wait_for_the_handlers_of_the_arbiter(project: Path) -> None:
+    assert set(become(project, "0")["held"]) == set(HANDLED)
+    assert become(project, "0", "--check")["held"] == [], "Ctrl-C ends a check"
 
 
 def test_the_process_id_stays(project: Path) -> None:

@@ -1,0 +1,144 @@
+"""What a fleet's commands make: processes of which any may do, at any time, what its state allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from djworker.arbiter.commands import (
+    AdoptConfig,
+    Announce,
+    BootMold,
+    Command,
+    Exit,
+    KillMold,
+    KillWorker,
+    RetireWorker,
+    SpawnWorker,
+    StopMold,
+)
+from djworker.arbiter.events import (
+    Event,
+    Heartbeat,
+    MoldGone,
+    MoldReady,
+    Recycle,
+    Reload,
+    Started,
+    Timer,
+    WorkerGone,
+    WorkerReady,
+)
+from djworker.arbiter.fleet import Fleet
+from djworker.arbiter.roster import Policy, WorkerState
+from djworker.arbiter.timing import PROBATION, SURGE
+
+WORKERS = 3
+POLICY = Policy(WORKERS, timeout=30, boot_timeout=60, graceful_timeout=30)
+
+
+@dataclass
+class World:
+    """The processes, as the fleet's commands made them; any of them may do what its state allows, at any time."""
+
+    fleet: Fleet = field(default_factory=lambda: Fleet(POLICY))
+    now: float = 0.0
+    molds: dict[int, str] = field(default_factory=dict)
+    workers: dict[int, str] = field(default_factory=dict)
+    generations_served: set[int] = field(default_factory=set)
+    exit_code: int | None = None
+
+    def happen(self, event: Event) -> None:
+        for command in self.fleet.handle(event, self.now):
+            self.carry_out(command)
+
+    def carry_out(self, command: Command) -> None:
+        match command:
+            case BootMold(generation):
+                self.molds[generation] = "booting"
+            case StopMold(generation) | KillMold(generation, _):
+                self.molds[generation] = "dying"
+            case SpawnWorker(worker_id, _, generation):
+                assert self.molds[generation] == "ready", "only a warm mold can fork"
+                self.workers[worker_id] = "booting"
+            case RetireWorker(worker_id) | KillWorker(worker_id):
+                self.workers[worker_id] = "dying"
+            case Exit(code):
+                assert not self.fleet.ever_ready, "a server that has been ready never exits by itself"
+                self.exit_code = code
+            case AdoptConfig() | Announce():
+                pass
+
+    def possible(self) -> list[Event]:
+        """All that can happen next. New code is as bad as can be, up to the end of each worker's probation."""
+        events: list[Event] = [Reload(), Timer()]
+        for generation, state in self.molds.items():
+            if state == "booting":
+                events += [MoldReady(generation, POLICY), MoldGone(generation, 3)]
+            if state == "dying":
+                events.append(MoldGone(generation, 0))
+        for worker_id, state in self.workers.items():
+            handle = self.fleet.roster.workers[worker_id]
+            if state == "booting":
+                events += [WorkerReady(worker_id), WorkerGone(worker_id, 1)]
+            elif state == "dying" or (not handle.proven and self.now < handle.ready_at + PROBATION):
+                events.append(WorkerGone(worker_id, 0))
+            elif handle.proven:
+                events.append(Recycle(worker_id, "max_requests"))
+        return events
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case MoldReady(generation):
+                self.molds[generation] = "ready"
+            case MoldGone(generation):
+                del self.molds[generation]
+            case WorkerReady(worker_id):
+                self.workers[worker_id] = "ready"
+                self.generations_served.add(self.fleet.roster.workers[worker_id].generation)
+            case WorkerGone(worker_id):
+                del self.workers[worker_id]
+        self.happen(event)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for worker_id, state in list(self.workers.items()):
+            if state == "ready":
+                self.happen(Heartbeat(worker_id, self.now))
+        if self.fleet.next_deadline() <= self.now:
+            self.happen(Timer())
+
+    def serve(self) -> None:
+        self.happen(Started())
+        self.apply(MoldReady(1, POLICY))
+        for worker_id in list(self.workers):
+            self.apply(WorkerReady(worker_id))
+        self.pass_time(PROBATION)
+
+    def check(self) -> None:
+        ready = [w for w in self.fleet.roster.workers.values() if w.state is WorkerState.READY]
+        proven = [w for w in ready if w.proven]
+        assert len(proven) >= WORKERS, "the promise"
+        assert len(self.fleet.roster.alive()) <= WORKERS * 2 + SURGE
+        assert set(self.workers) == set(self.fleet.roster.workers), "no process is forgotten"
+        assert set(self.molds) == set(self.fleet.roster.molds)
+
+
+def is_expected(world: World, event: Event) -> bool:
+    """Only those die that were told to."""
+    match event:
+        case MoldGone(generation):
+            return world.molds[generation] == "dying"
+        case WorkerGone(worker_id):
+            return world.workers[worker_id] == "dying"
+    return False
+
+
+def settled(world: World) -> bool:
+    alive = world.fleet.roster.alive()
+    return (
+        not world.fleet.rolling
+        and not world.fleet.rollout.queued
+        and len(alive) == WORKERS == len(world.workers)
+        and {w.generation for w in alive} == {world.fleet.current}
+        and list(world.molds) == [world.fleet.current]
+    )
