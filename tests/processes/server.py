@@ -42,6 +42,9 @@ _BUGS = (
     "worker_boot_failed",
 )
 _LISTEN_START = 3  # sd_listen_fds(3)
+#: Two ways to the same arbiter; the second one needs the name of the settings in its environment.
+MANAGE = ("manage.py", "runworkers")
+MODULE = ("-m", "djworker")
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -55,7 +58,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "SHOP_DEBUG_VIEWS": "1", **extra}
 
 
-def command(options: Mapping[str, Any], *words: str) -> list[str]:
+def command(options: Mapping[str, Any], *words: str, program: Sequence[str] = MANAGE) -> list[str]:
     """``manage.py runworkers`` with these options; None leaves one out, a list repeats it."""
     flags = []
     for name, value in {**OPTIONS, **options}.items():
@@ -65,7 +68,7 @@ def command(options: Mapping[str, Any], *words: str) -> list[str]:
         elif value is not None:
             for item in value if isinstance(value, list | tuple) else [value]:
                 flags += [flag, str(item)]
-    return [sys.executable, "-X", "faulthandler", "manage.py", "runworkers", *flags, *words]
+    return [sys.executable, "-X", "faulthandler", *program, *flags, *words]
 
 
 class Server:
@@ -95,6 +98,7 @@ class Server:
         inherit: Sequence[socket.socket] = (),
         pass_fds: Sequence[int] = (),
         prefix: Sequence[str] = (),
+        program: Sequence[str] = MANAGE,
         **options: Any,
     ) -> None:
         """Start it, and wait for nothing. Sockets to *inherit* get the descriptors 3, 4 and so on."""
@@ -105,7 +109,7 @@ class Server:
         try:
             with self.output.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [*prefix, *self._passing(inherit), *command(options, *words)],
+                    [*prefix, *self._passing(inherit), *command(options, *words, program=program)],
                     cwd=self.project.folder,
                     env=environment({MARKER: self._mark, **(environ or {})}),
                     stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""``manage.py runworkers``: decide the configuration, then become the arbiter."""
+"""``manage.py runworkers``, and ``python -m djworker``: decide the configuration, then become the arbiter."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ class Command(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:  # noqa: ANN401
         """Refuse abbreviated options: ``--work 4`` would change its meaning with the next version."""
-        usage = f"{os.path.basename(prog_name)} {subcommand} [ADDR:PORT] [options]"
-        return super().create_parser(prog_name, subcommand, **{"allow_abbrev": False, "usage": usage, **kwargs})
+        usage = " ".join(filter(None, (os.path.basename(prog_name), subcommand, "[ADDR:PORT] [options]")))
+        parser = super().create_parser(prog_name, subcommand, **{"allow_abbrev": False, "usage": usage, **kwargs})
+        parser.prog = parser.prog.strip()  # where the program's name is all there is
+        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add every option of the table, and what to do instead of serving."""

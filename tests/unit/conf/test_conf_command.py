@@ -317,6 +317,50 @@ def test_settings_without_a_module_cannot_be_loaded_again(project: Path) -> None
     assert found.lines[0].startswith("djworker.E012: DJANGO_SETTINGS_MODULE is not set")
 
 
+# -- without manage.py
+
+
+def run_module(*arguments: str, environ: Mapping[str, str]) -> Outcome:
+    done = subprocess.run(
+        [sys.executable, "-m", "djworker", *arguments],
+        env={**os.environ, **environ},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr.splitlines())
+
+
+def test_the_module_takes_the_same_options() -> None:
+    found = run_module("8001", "-w", "3", "--settings", "testproject.settings", "--print-config", environ={})
+    assert found.code == 0
+    assert any(line.startswith("bind") and "127.0.0.1:8001" in line for line in found.stdout.splitlines())
+
+
+def test_the_module_says_what_is_wrong_all_at_once() -> None:
+    found = run_module("0", "--wrokers", "3", environ={"DJANGO_SETTINGS_MODULE": ""})
+    assert found.code == 2
+    assert [line.split(":")[0] for line in found.lines] == ["djworker.E001", "djworker.E012"]
+    found = run_module("--workers", environ={"DJANGO_SETTINGS_MODULE": "testproject.settings"})
+    assert found.code == 2
+    assert found.lines == [
+        "usage: python -m djworker [ADDR:PORT] [options]",
+        "python -m djworker: error: argument -w/--workers: expected one argument",
+    ]
+
+
+def test_settings_that_are_not_there_are_told_in_the_form_of_the_log() -> None:
+    found = run_module("0", "--log-format", "json", environ={"DJANGO_SETTINGS_MODULE": "no_such_settings"})
+    assert found.code == 3
+    (told,) = map(json.loads, found.lines)
+    assert (told["event"], told["stage"], told["module"]) == ("not_started", "settings", "no_such_settings")
+    found = run_module("--workers", "many", environ={"DJANGO_SETTINGS_MODULE": "no_such_settings"})
+    assert found.code == 3, "what is wrong with the options can only be told once there are settings"
+    assert "CRITICAL" in found.lines[0]
+
+
 # -- its parts
 
 
