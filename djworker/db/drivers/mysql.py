@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
 
@@ -40,20 +40,30 @@ def is_fatal(code: object) -> bool:
     return isinstance(code, int) and (2000 <= code < 3000 or code in FATAL_SERVER_ERRORS)
 
 
-def restore(cursor: Any, params: Params, charset: str, *, track: bool, error: type[Exception]) -> None:
+class Place(NamedTuple):
+    """What COM_RESET_CONNECTION does not take back: where a session is, and with whose rights."""
+
+    database: str | None  # chosen with USE
+    role: str | None
+
+    @classmethod
+    def of(cls, cursor: Any) -> Place:
+        """Ask the server."""
+        cursor.execute("SELECT DATABASE(), CURRENT_ROLE()")
+        return cls(*cursor.fetchone())
+
+
+def restore(cursor: Any, params: Params, charset: str, login: Place, *, track: bool, error: type[Exception]) -> None:
     """Make a reset session what `connect` had made it.
 
-    COM_RESET_CONNECTION forgets everything but the database that was chosen with USE. Raises `error` where there was none,
-    for none can be chosen only at the login.
+    Raises `error` if that takes a new login: a role, for nobody else knows the user's default, and the lack of a database.
     """
     cursor.execute(_settings(params, charset, track=track))
-    database = params.get("database") or params.get("db")
-    if database:
-        cursor.execute(f"USE `{str(database).replace('`', '``')}`")
-    else:
-        cursor.execute("SELECT DATABASE()")
-        if cursor.fetchone()[0] is not None:
-            raise error("the session has a database, and had none at its login")
+    now = Place.of(cursor)
+    if now.role != login.role or (now.database and not login.database):
+        raise error(f"a session that went from {login} to {now} can only be replaced")
+    if now.database != login.database:
+        cursor.execute(f"USE `{str(login.database).replace('`', '``')}`")
     if params.get("init_command"):
         cursor.execute(params["init_command"])
 

@@ -12,6 +12,7 @@ import MySQLdb.constants.CLIENT
 import MySQLdb.constants.FIELD_TYPE
 import MySQLdb.converters  # these three, because the constructor imports them, in a native thread: see `offload`
 from MySQLdb.connections import Connection
+from MySQLdb.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
 from djworker.db.drivers.base import CONNECT_TIMEOUT, Driver, Params
@@ -45,6 +46,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
     lost = False
     tracks_session = False
     params: Params
+    login: mysql.Place
     _green = False  # not before the login is done, which happens in a native thread
     _whole = True  # the answer that is being read was in the receive buffer as a whole
 
@@ -252,6 +254,8 @@ def _connect(params: Params) -> GreenConnection:
         conn.query(mysql.TRACK_SESSION)
         conn.store_result()
         conn.tracks_session = True
+    with conn.cursor(Cursor) as cursor:
+        conn.login = mysql.Place.of(cursor)
     return conn
 
 
@@ -304,12 +308,12 @@ class MySQLClientDriver(Driver[GreenConnection]):
         """COM_RESET_CONNECTION, or a new login where the library has none; then what `connect` had asked for."""
         params = conn.params
         if not conn.reset_session():
-            conn.change_user(conn.user, params.get("password", params.get("passwd", "")), conn.database or None)
+            conn.change_user(conn.user, params.get("password", params.get("passwd", "")), conn.login.database)
         charset = params.get("charset") or conn.character_set_name()
         if charset != conn.character_set_name():  # the library must see it too
             conn.set_character_set(charset)
-        with conn.cursor() as cursor:
-            mysql.restore(cursor, params, charset, track=conn.tracks_session, error=self.error)
+        with conn.cursor(Cursor) as cursor:
+            mysql.restore(cursor, params, charset, conn.login, track=conn.tracks_session, error=self.error)
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

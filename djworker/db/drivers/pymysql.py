@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import pymysql
 from pymysql.connections import Connection
+from pymysql.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
 from djworker.db.drivers.base import CONNECT_TIMEOUT, Driver, Params
@@ -79,6 +80,7 @@ class GreenConnection(Connection):
     awaiting = False
     tracks_session = False
     params: Params
+    login: mysql.Place
     _watch: Watch | None = None
 
     if TYPE_CHECKING:  # what the stubs leave out
@@ -184,6 +186,8 @@ class PyMySQLDriver(Driver[GreenConnection]):
         conn.params = params
         try:
             conn.track_session()
+            with conn.cursor(Cursor) as cursor:
+                conn.login = mysql.Place.of(cursor)
         except BaseException:
             self._drop(conn)
             raise
@@ -226,8 +230,8 @@ class PyMySQLDriver(Driver[GreenConnection]):
         charset = conn.params.get("charset") or pymysql.connections.DEFAULT_CHARSET
         if conn.charset != charset:
             conn.set_character_set(charset)
-        with conn.cursor() as cursor:
-            mysql.restore(cursor, conn.params, charset, track=conn.tracks_session, error=self.error)
+        with conn.cursor(Cursor) as cursor:
+            mysql.restore(cursor, conn.params, charset, conn.login, track=conn.tracks_session, error=self.error)
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

@@ -208,6 +208,19 @@ def test_a_session_without_a_database_cannot_go_back_to_none(mysql_target: Targe
     )
     driver.reset(conn)
     run(conn, "USE information_schema")
-    with pytest.raises(driver.error, match="had none at its login"):
+    with pytest.raises(driver.error, match="can only be replaced"):
         driver.reset(conn)
     driver.close(conn)
+
+
+def test_a_role_does_not_outlive_the_reset(mysql_target: Target) -> None:
+    server, driver = mysql_target.server, mysql_target.driver
+    role = f"boss_of_{mysql_target.database}"
+    server.execute(f"CREATE ROLE {role}")
+    server.execute(f"GRANT {role} TO '{server.user}'@'{server.host}'")
+    conn = mysql_target.connect()
+    run(conn, f"SET ROLE {role}")
+    with pytest.raises(driver.error, match="can only be replaced"):
+        driver.reset(conn)
+    driver.close(conn)
+    server.execute(f"DROP ROLE {role}")
