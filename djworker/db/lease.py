@@ -258,6 +258,8 @@ class Lease:
         if reason not in self.pins:
             self.pins[reason] = None
             self.home.tally.pinned(reason, self.label)
+        if self.conn is not None and reason in self.home.contract.lasting:
+            self.conn.lease_spoilt = reason
 
     def hold(self) -> None:
         """Keep the connection until `unhold`. It is not reset for this."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.backends.signals import connection_created
 
 from djworker.db.profile import EMPTY
@@ -43,7 +43,7 @@ class Physical:
                 wrapper.ensure_connection()
                 conn = wrapper.connection
                 conn.lease_turn, conn.lease_at, conn.lease_statements = 0, 0.0, 0
-                conn.lease_profile = EMPTY
+                conn.lease_profile, conn.lease_spoilt = EMPTY, ""
                 with wrapper.wrap_database_errors:
                     self._settle(conn)
             except BaseException:
@@ -54,7 +54,9 @@ class Physical:
         return conn
 
     def reset(self, conn: Any) -> None:
-        """Forget the session, then Django's set-up again."""
+        """Forget the session, then Django's set-up again. Raises OperationalError for what no reset undoes."""
+        if conn.lease_spoilt:
+            raise OperationalError(f"a session can only be replaced after {conn.lease_spoilt}")
         self.green.reset(conn)
         wrapper = self._make()
         wrapper.get_connection_params()  # MySQL's notes the isolation level in it

@@ -57,6 +57,7 @@ class Contract(ABC):
     """[worker] The contract with one kind of server."""
 
     volatile = False  # whether the server must be asked again each time a known text has run
+    lasting: frozenset[str] = frozenset()  # reasons to pin that no reset undoes: the connection is replaced
 
     _pins: tuple[Pattern, ...]
     _reads_write: re.Pattern[str]
@@ -117,6 +118,7 @@ class Contract(ABC):
 class PostgresContract(Contract):
     """[worker] See `Contract`. Tags first."""
 
+    lasting = frozenset({"dblink", "setseed", "LOAD"})  # DISCARD ALL leaves dblink's connections open
     _pins = _words(
         advisory_lock=r"\bpg_(?:try_)?advisory_lock(?:_shared)?\s*\(",
         temporary_table=r"\b(?:create\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?|into\s+(?:local\s+)?)temp(?:orary)?\s|\bpg_temp\b",

@@ -62,6 +62,19 @@ def test_mysql_state_pins(mysql_site: Site, what: str) -> None:
     pins(mysql_site, *MYSQL[what])
 
 
+def test_what_no_reset_undoes_costs_the_connection(postgres_site: Site) -> None:
+    postgres_site.start(max_size=1)
+
+    def careless() -> None:
+        query("SELECT setseed(0.5)")
+        assert held()
+
+    first = view(query, "SELECT pg_backend_pid()")
+    view(careless)
+    assert view(query, "SELECT pg_backend_pid()") != first
+    eventually(lambda: at_rest() and postgres_site.sessions() == 1, "the other one is closed")
+
+
 @pytest.mark.parametrize(
     "statement",
     [
