@@ -275,14 +275,13 @@ class Server:
 
     @contextmanager
     def same_descriptors(self) -> Iterator[None]:
-        """The arbiter has as many descriptors afterwards as before, once things have settled."""
+        """The arbiter has as many descriptors afterwards as before, once things have settled; begin when they have."""
         before = procfs.descriptors(self.pid)
         yield
-
-        def settled() -> bool:
-            return len(procfs.descriptors(self.pid)) == len(before)
-
-        eventually(settled, f"descriptors of the arbiter: {before} before, {procfs.descriptors(self.pid)} now")
+        try:
+            eventually(lambda: len(procfs.descriptors(self.pid)) == len(before), "as many descriptors as before")
+        except AssertionError:
+            raise AssertionError(f"descriptors: {before} before, {procfs.descriptors(self.pid)} now") from None
 
     def stop_reading(self) -> None:
         """From now on nobody reads its standard error; writing there fails."""

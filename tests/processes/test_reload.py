@@ -201,6 +201,7 @@ def test_the_mold_is_killed_in_peace(server: Server) -> None:
 def test_ten_in_a_row(server: Server) -> None:
     server.start(workers=1)
     server.reload()
+    eventually(lambda: len(server.tree()) == 3, "arbiter, one mold, one worker")
     with server.load(clients=2) as load, server.same_descriptors():
         mark = server.log.mark()
         for version in range(2, 12):

@@ -29,7 +29,7 @@ from djworker.arbiter.events import (
     WorkerReady,
 )
 from djworker.arbiter.roster import Policy, WorkerState
-from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, PATIENCE, PROBATION, STABLE
+from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PATIENCE, PROBATION, STABLE
 from tests.unit.arbiter.story import POLICY, Story
 
 
@@ -76,6 +76,7 @@ def test_an_import_that_hangs_is_killed_at_its_deadline() -> None:
     story.tell(Reload())
     assert story.tell(Timer(), 59) == []
     assert story.tell(Timer(), 1) == [KillMold(2, "boot_timeout")]
+    assert story.fleet.next_deadline() == story.now + KILL_AGAIN
     assert story.tell(MoldGone(2, -9)) == []
     assert story.fleet.current == 1
 
@@ -313,6 +314,7 @@ def test_code_that_dies_after_the_rollout_is_rolled_back_too(age: float) -> None
         assert story.now < 200
     assert story.fleet.current == 1
     assert "rollback" in story.events()
+    assert "reload_failed" not in story.events(), "that it was done has been told"
 
 
 def test_a_reload_is_not_held_up_by_a_mold_that_is_only_kept() -> None:

@@ -99,6 +99,8 @@ def test_a_fast_stop_gives_no_time_to_who_has_less() -> None:
 def test_a_suspension_is_no_time_of_the_grace() -> None:
     story = draining()
     assert story.tell(Timer(), 2 * HOUR) == []
+    beat(story, 1, 2)
+    assert story.fleet.next_deadline() > story.now
 
 
 def test_a_blocked_hub_that_was_to_be_recycled_is_no_crash() -> None:
