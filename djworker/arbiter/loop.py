@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from djworker import conf, log, messages, posix
 from djworker.arbiter import commands, events
+from djworker.arbiter.herald import Herald
 from djworker.arbiter.listeners import let_go
 from djworker.arbiter.roster import Policy
 from djworker.arbiter.timing import EXIT_BOOT
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from djworker.arbiter.signals import Signals
     from djworker.arbiter.systemd import Systemd
 
-logger = logging.getLogger("djworker.arbiter")
-
-_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 #: A worker writes its stacks down on SIGQUIT by itself; the arbiter gives it this long before SIGKILL.
 _STACKS_GRACE = 0.5
 
@@ -52,6 +50,7 @@ class Loop:
         self.children = children
         self.config = config
         self.systemd = systemd
+        self.herald = Herald(fleet, systemd)
         self.signals = signals
         self.offered: dict[int, Config] = {}
         self.exit_code: int | None = None
@@ -72,7 +71,7 @@ class Loop:
             self._wait()
             self._serve_signals()
             self._serve_deadlines()
-            self._report()
+            self.herald.report()
         return self.exit_code
 
     def _wait(self) -> None:
@@ -84,8 +83,7 @@ class Loop:
 
     def _time_left(self) -> float | None:
         kill_at = self._kills[0][0] if self._kills else inf
-        ping_at = self.systemd.next_ping() if self._vouches() else inf
-        deadline = min(self.fleet.next_deadline(), ping_at, kill_at)
+        deadline = min(self.fleet.next_deadline(), self.herald.next_report(), kill_at)
         return None if deadline == inf else max(0.0, deadline - time.monotonic())
 
     def _happen(self, event: Event) -> None:
@@ -118,7 +116,7 @@ class Loop:
         for child in self.children.workers():
             if child.channel is not None:
                 child.channel.send(messages.ReopenLogs())
-        log.event(logger, logging.INFO, "logs_reopened", "log files reopened")
+        self.herald.say("logs_reopened", "log files reopened")
 
     def reap(self) -> None:
         """Bury every dead child, ours or not."""
@@ -128,9 +126,8 @@ class Loop:
                 self._bury(child, status)
             else:
                 self.children.keep_unclaimed(pid, status)
-                log.event(
-                    logger, logging.DEBUG, "orphan_reaped", "a process that is not ours ended", pid=pid, status=status
-                )
+                text = "a process that is not ours ended"
+                self.herald.say("orphan_reaped", text, logging.DEBUG, pid=pid, status=status)
 
     def _bury(self, child: Child, status: int) -> None:
         if child.pid:
@@ -139,24 +136,15 @@ class Loop:
         self.children.forget(child.key)
         kind, number = child.key
         if kind == "mold":
-            self._say(
-                "mold_gone", f"mold of generation {number} ended", logging.DEBUG, generation=number, status=status
-            )
+            text = f"mold of generation {number} ended"
+            self.herald.say("mold_gone", text, logging.DEBUG, generation=number, status=status)
             self._happen(events.MoldGone(number, status))
             self.offered.pop(number, None)
         elif kind == "worker":
-            self._say_gone(child, status)
+            self.herald.worker_gone(child, status)
             self._happen(events.WorkerGone(number, status))
         else:
-            self._say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
-
-    def _say_gone(self, child: Child, status: int) -> None:
-        handle = self.fleet.roster.workers[child.key[1]]
-        level = logging.INFO if status == 0 else logging.ERROR
-        text = f"worker {handle.slot} of generation {handle.generation} ended: {posix.describe(status)}"
-        self._say(
-            "worker_gone", text, level, slot=handle.slot, generation=handle.generation, pid=child.pid, status=status
-        )
+            self.herald.say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
 
@@ -168,18 +156,6 @@ class Loop:
             self._happen(events.Timer())
         while self._kills and self._kills[0][0] <= now:
             self.children.kill(self._kills.popleft()[1])
-
-    def _report(self) -> None:
-        fleet = self.fleet
-        ready = fleet.ready_count()
-        if self._vouches():
-            if not self.systemd.ready:
-                self.systemd.tell_ready()
-            self.systemd.keep_alive(time.monotonic())
-        self.systemd.tell_status(f"{ready} of {fleet.target} workers ready, generation {fleet.current}")
-
-    def _vouches(self) -> bool:
-        return self.fleet.ready_count() > 0 and not self.fleet.stopping
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -210,7 +186,7 @@ class Loop:
             case messages.MoldReady(config):
                 self._on_mold_ready(child, Config.from_json(config))
             case messages.MoldFailed():
-                self._on_mold_failed(number, message)
+                self.herald.mold_failed(number, message)
             case messages.WorkerForked(worker_id, pid):
                 self._on_forked(worker_id, pid)
             case messages.ForkFailed(worker_id, error):
@@ -218,18 +194,22 @@ class Loop:
             case messages.WorkerReady():
                 self._on_worker_ready(child)
             case messages.WorkerBootFailed(error, traceback):
-                self._say("worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback)
+                self.herald.say(
+                    "worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback
+                )
             case messages.RecycleWanted(reason):
                 self._happen(events.Recycle(number, reason))
             case messages.FilesChanged(paths):
-                self._say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
+                self.herald.say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
                 self._happen(events.Reload())
             case _:
-                self._say("unknown_message", "a message of another version", logging.WARNING, text=repr(message)[:200])
+                self.herald.say(
+                    "unknown_message", "a message of another version", logging.WARNING, text=repr(message)[:200]
+                )
 
     def _on_mold_ready(self, child: Child, config: Config) -> None:
         generation = child.key[1]
-        self._say("mold_ready", f"generation {generation} is loaded", generation=generation, pid=child.pid)
+        self.herald.mold("mold_ready", generation, "is loaded", pid=child.pid)
         self.offered[generation] = conf.adopt(self.config, config)
         self._say_what_needs_a_restart(config)
         self._happen(events.MoldReady(generation, policy_of(config)))
@@ -238,32 +218,19 @@ class Loop:
         _adopted, fixed = conf.changes(self.config, config)
         if fixed:
             text = f"changed, but only a restart adopts it: {', '.join(fixed)}"
-            self._say("needs_restart", text, logging.WARNING, options=fixed)
-
-    def _on_mold_failed(self, generation: int, message: messages.MoldFailed) -> None:
-        self._say(
-            "mold_failed",
-            f"generation {generation} does not boot ({message.stage}, {message.module}): {message.error}",
-            logging.ERROR,
-            generation=generation,
-            stage=message.stage,
-            module=message.module,
-            error=message.error,
-            traceback=message.traceback,
-        )
+            self.herald.say("needs_restart", text, logging.WARNING, options=fixed)
 
     def _on_forked(self, worker_id: int, pid: int) -> None:
         key: Key = ("worker", worker_id)
         status = self.children.claim(key, pid)
-        handle = self.fleet.roster.workers.get(worker_id)
-        if handle is not None:
-            text = f"worker {handle.slot} of generation {handle.generation} forked"
-            self._say("worker_spawned", text, slot=handle.slot, generation=handle.generation, pid=pid)
-        if status is not None:
-            self._bury(self.children.by_key[key], status)
+        child = self.children.by_key.get(key)
+        if child is not None:
+            self.herald.worker("worker_spawned", child, "forked")
+            if status is not None:
+                self._bury(child, status)
 
     def _on_fork_failed(self, worker_id: int, error: str) -> None:
-        self._say("fork_failed", f"no worker could be forked: {error}", logging.ERROR, error=error)
+        self.herald.fork_failed(error)
         child = self.children.by_key.get(("worker", worker_id))
         if child is not None:  # else EOF on its own channel was quicker
             self._bury(child, 1)
@@ -277,10 +244,8 @@ class Loop:
             self._bury(child, status)
 
     def _on_worker_ready(self, child: Child) -> None:
-        handle = self.fleet.roster.workers[child.key[1]]
         status = self.children.learn_pid(child)
-        text = f"worker {handle.slot} of generation {handle.generation} ready"
-        self._say("worker_ready", text, slot=handle.slot, generation=handle.generation, pid=child.pid)
+        self.herald.worker("worker_ready", child, "ready")
         self._happen(events.WorkerReady(child.key[1]))
         if status is not None:
             self._bury(child, status)
@@ -294,7 +259,7 @@ class Loop:
             case commands.StopMold(generation):
                 self._hang_up(("mold", generation))
             case commands.KillMold(generation, reason):
-                self._say("mold_killed", f"killing the mold of generation {generation}: {reason}", reason=reason)
+                self.herald.say("mold_killed", f"killing the mold of generation {generation}: {reason}", reason=reason)
                 self.children.kill(("mold", generation))
             case commands.SpawnWorker():
                 self._spawn_worker(command)
@@ -304,8 +269,8 @@ class Loop:
                 self._kill_worker(worker_id, reason)
             case commands.AdoptConfig(generation):
                 self._adopt(generation)
-            case commands.Announce(event, level, message, fields):
-                self._announce(event, level, message, fields)
+            case commands.Announce():
+                self._announce(command)
             case commands.Exit(code):
                 self.exit_code = code
 
@@ -313,17 +278,17 @@ class Loop:
         try:
             child = self.children.boot_mold(generation)
         except OSError as error:  # a reload that cannot even begin leaves the site as it is
-            self._on_mold_failed(generation, messages.MoldFailed("start", sys.executable, str(error), ""))
+            self.herald.mold_failed(generation, messages.MoldFailed("start", sys.executable, str(error), ""))
             self._happen(events.MoldGone(generation, EXIT_BOOT))
             return
         self._watch(child)
-        self._say("mold_booting", f"loading generation {generation}", generation=generation, pid=child.pid)
+        self.herald.mold("mold_booting", generation, "is being loaded", pid=child.pid)
 
     def _spawn_worker(self, command: commands.SpawnWorker) -> None:
         try:
             self._watch(self.children.spawn_worker(command))
         except OSError as error:
-            self._say("fork_failed", f"no worker could be forked: {error}", logging.ERROR, error=str(error))
+            self.herald.fork_failed(str(error))
             self._happen(events.WorkerGone(command.worker_id, 1))
 
     def _hang_up(self, key: Key) -> None:
@@ -334,9 +299,7 @@ class Loop:
 
     def _retire(self, command: commands.RetireWorker) -> None:
         child = self.children.by_key["worker", command.worker_id]
-        handle = self.fleet.roster.workers[command.worker_id]
-        text = f"worker {handle.slot} of generation {handle.generation} retires"
-        self._say("worker_retired", text, slot=handle.slot, generation=handle.generation, pid=child.pid)
+        self.herald.worker("worker_retired", child, "retires")
         if child.channel is not None:
             child.channel.send(messages.Retire(command.grace, command.empty_backlog))
 
@@ -347,7 +310,7 @@ class Loop:
         row = self.children.scoreboard.row(child.slot)
         text = f"killing worker {child.slot}: {reason}"
         fields = {"slot": child.slot, "pid": child.pid, "running": row[Gauge.RUNNING]}
-        self._say("worker_killed", text, logging.ERROR, reason=reason, **fields)
+        self.herald.say("worker_killed", text, logging.ERROR, reason=reason, **fields)
         if not child.pid:  # asked for and never forked: it is the mold that is stuck
             self.children.kill(("mold", self.fleet.roster.workers[worker_id].generation))
             self._bury(child, 1)
@@ -366,23 +329,15 @@ class Loop:
         if adopted:
             log.configure(new.log_level, new.log_format, "arbiter")
             values = {name: getattr(new, name) for name in adopted}
-            self._say("config_adopted", f"new settings: {', '.join(adopted)}", options=values)
+            self.herald.say("config_adopted", f"new settings: {', '.join(adopted)}", options=values)
 
-    def _announce(self, event: str, level: str, message: str, fields: dict[str, object]) -> None:
-        self._say(event, message, _LEVELS[level], **fields)
-        if event == "reload_started":
-            self.systemd.tell_reloading()
-        elif event in ("reload_done", "reload_failed"):
-            self.systemd.tell_ready()
-        elif event == "stopping":
-            self._begin_stop()
+    def _announce(self, said: commands.Announce) -> None:
+        self.herald.announce(said)
+        if said.event == "stopping":
+            self._let_go()
 
-    def _begin_stop(self) -> None:
-        """Say so, and let go of the sockets: when the last worker has emptied the backlog, clients are refused at once."""
-        self.systemd.tell_stopping()
+    def _let_go(self) -> None:
+        """Of the sockets: when the last worker has emptied the backlog, clients are refused at once."""
         self._hang_up(("helper", 0))
         let_go(self.children.listeners)
         self.children.listeners.clear()
-
-    def _say(self, event: str, message: str, level: int = logging.INFO, **fields: object) -> None:
-        log.event(logger, level, event, message, **fields)

@@ -93,6 +93,7 @@ def test_a_fast_stop_gives_no_time_to_who_has_less() -> None:
     story = draining(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=10))
     end = story.now + 10 + GRACE_MARGIN
     story.tell(Stop(fast=True), 11)
+    beat(story, 1, 2)
     assert story.fleet.next_deadline() == end
 
 

@@ -1,0 +1,88 @@
+"""What the operator reads in the log, and systemd on its socket, of the arbiter's children."""
+
+from __future__ import annotations
+
+import logging
+import time
+from math import inf
+from typing import TYPE_CHECKING
+
+from djworker import log, posix
+
+if TYPE_CHECKING:
+    from djworker import messages
+    from djworker.arbiter.children import Child
+    from djworker.arbiter.commands import Announce
+    from djworker.arbiter.fleet import Fleet
+    from djworker.arbiter.systemd import Systemd
+
+logger = logging.getLogger("djworker.arbiter")
+
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Herald:
+    """[arbiter] Says what happens; decides and does nothing."""
+
+    def __init__(self, fleet: Fleet, systemd: Systemd) -> None:
+        self._fleet = fleet
+        self._systemd = systemd
+
+    def say(self, event: str, message: str, level: int = logging.INFO, **fields: object) -> None:
+        """One event of the log."""
+        log.event(logger, level, event, message, **fields)
+
+    def announce(self, said: Announce) -> None:
+        """What the fleet has to tell; systemd hears of reloads too, and of the end."""
+        self.say(said.event, said.message, _LEVELS[said.level], **said.fields)
+        if said.event == "reload_started":
+            self._systemd.tell_reloading()
+        elif said.event in ("reload_done", "reload_failed"):
+            self._systemd.tell_ready()
+        elif said.event == "stopping":
+            self._systemd.tell_stopping()
+
+    # -- molds and workers --------------------------------------------------------------------------------------------
+
+    def mold(self, event: str, generation: int, verb: str, level: int = logging.INFO, **fields: object) -> None:
+        """Something that a mold does, or has become."""
+        self.say(event, f"generation {generation} {verb}", level, generation=generation, **fields)
+
+    def mold_failed(self, generation: int, failure: messages.MoldFailed) -> None:
+        """Code that cannot serve: which, where, and why."""
+        fields = {name: getattr(failure, name) for name in ("stage", "module", "error", "traceback")}
+        verb = f"does not boot ({failure.stage}, {failure.module}): {failure.error}"
+        self.mold("mold_failed", generation, verb, logging.ERROR, **fields)
+
+    def worker(self, event: str, child: Child, verb: str, level: int = logging.INFO, **fields: object) -> None:
+        """Something that a worker does, or has become."""
+        handle = self._fleet.roster.workers[child.key[1]]
+        text = f"worker {handle.slot} of generation {handle.generation} {verb}"
+        self.say(event, text, level, slot=handle.slot, generation=handle.generation, pid=child.pid, **fields)
+
+    def worker_gone(self, child: Child, status: int) -> None:
+        """It is dead, as it was to be or not."""
+        level = logging.INFO if status == 0 else logging.ERROR
+        self.worker("worker_gone", child, f"ended: {posix.describe(status)}", level, status=status)
+
+    def fork_failed(self, error: str) -> None:
+        """The machine has no process, or no descriptor, for one more."""
+        self.say("fork_failed", f"no worker could be forked: {error}", logging.ERROR, error=error)
+
+    # -- the state of the service -------------------------------------------------------------------------------------
+
+    def report(self) -> None:
+        """Tell systemd how things are, where it does not know yet."""
+        fleet = self._fleet
+        if self._vouches():
+            if not self._systemd.ready:
+                self._systemd.tell_ready()
+            self._systemd.keep_alive(time.monotonic())
+        self._systemd.tell_status(f"{fleet.ready_count()} of {fleet.target} workers ready, generation {fleet.current}")
+
+    def next_report(self) -> float:
+        """When systemd's watchdog is to be petted; never while there is nothing to vouch for."""
+        return self._systemd.next_ping() if self._vouches() else inf
+
+    def _vouches(self) -> bool:
+        return self._fleet.ready_count() > 0 and not self._fleet.stopping
