@@ -39,8 +39,12 @@ CATALOGUE: Mapping[str, str] = {
     "W104": "ATOMIC_REQUESTS with the transaction lease: each request holds its connection from its first query to its end.",
     "W105": "A strict pool without DEBUG: every statement pays for a reset.",
     "W106": "SQLite with several workers: they write in turns, one at a time.",
-    "W107": "Middleware that reads connection.connection, so that every request keeps its connection to its end.",
-    "W108": "More connections may be wanted, by workers times max_size, than the server takes.",
+    "W107": "Middleware that uses connection.connection, so that every request keeps its connection to its end.",
+    "W108": "More connections may be wanted, by all workers and one more during a reload, than the server gives to this user.",
+    "W109": "AUTOCOMMIT switched off with the transaction lease: a request holds its connection until it commits.",
+    "W110": "An option of psycopg_pool in OPTIONS['pool'] that a green pool has no use for; the hint says what does its work.",
+    "W111": "A database server that cannot be asked how many connections it takes: away, or the settings are wrong.",
+    "W112": "DJWORKER['POOLS'] names an alias whose engine has no pool.",
 }
 
 

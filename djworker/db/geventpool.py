@@ -17,11 +17,9 @@ from djworker.db.errors import DJANGO
 from djworker.db.home import notify, register
 from djworker.db.labels import label_of
 from djworker.db.lookout import Lookout
+from djworker.db.patch import GEVENTPOOL, MAX_CONNS
 from djworker.db.pool import Pool
 from djworker.db.settings import PoolOptions, resolve
-
-PREFIX = "django_db_geventpool.backends."
-MAX_CONNS = 4  # django-db-geventpool's default
 
 
 class _Plain:
@@ -120,7 +118,7 @@ def install(engine: str) -> str:
 
 
 def _green(engine: str) -> Any:
-    name = engine.removeprefix(PREFIX)
+    name = engine.removeprefix(GEVENTPOOL)
     if name == "postgresql_psycopg2" or importlib.util.find_spec("psycopg") is None:
         from djworker.db.drivers.psycopg2 import Psycopg2Driver  # noqa: PLC0415 -- one of the two is not installed
 

@@ -29,6 +29,8 @@ _LEVELS = {"pool_outage": logging.ERROR, "pool_recovered": logging.WARNING, "poo
 class Home:
     """[worker] The pool of one alias with one set of connection parameters."""
 
+    ended = False  # its pool is closed for good; see `end_all`
+
     def __init__(
         self,
         alias: str,
@@ -130,9 +132,14 @@ def stats() -> dict[str, dict[str, float]]:
     }
 
 
-def close_all(timeout: float = CLOSING) -> None:
-    """Close what is idle in every pool, and wait for it: before a fork. Pools stay usable."""
+def end_all(timeout: float = CLOSING) -> None:
+    """[mold] Close the pools and forget them, so that nothing of them is left to be copied. New ones are made at need."""
+    for home in homes():
+        home.ended = True
+        home.pool.close()
     _for_all(Pool.drain, timeout)
+    _for_all(Pool.drain, timeout)  # once more: a connection that was being made has come meanwhile
+    _homes.clear()
 
 
 def leave(timeout: float = PARTING) -> None:

@@ -21,6 +21,7 @@ ENGINES = {
 }
 POOLED = frozenset(ENGINES.values()) - {"djworker.db.backends.sqlite3"}
 GEVENTPOOL = "django_db_geventpool.backends."
+MAX_CONNS = 4  # django-db-geventpool's default
 
 
 class Row(NamedTuple):
@@ -61,7 +62,7 @@ def _row(alias: str, was: str, database: dict[str, Any], djworker: Any) -> Row:
     if engine.startswith(GEVENTPOOL):
         from djworker.db import geventpool  # noqa: PLC0415 -- only where it is wanted
 
-        most = database.get("OPTIONS", {}).get("MAX_CONNS", geventpool.MAX_CONNS)
+        most = database.get("OPTIONS", {}).get("MAX_CONNS", MAX_CONNS)
         return Row(alias, engine, was, geventpool.install(engine), "request", f"0-{most}")
     if engine not in POOLED:
         return Row(alias, engine, was, "sqlite3" if engine in ENGINES.values() else "", "", "")

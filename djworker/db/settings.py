@@ -13,21 +13,21 @@ from typing import Any
 from djworker.problems import ConfigError, Problem
 from djworker.resolve import did_you_mean
 
-# psycopg_pool's, which make no sense here: it is asked for functions, or has threads of its own.
-_PSYCOPG_POOL = frozenset(
-    {
-        "check",
-        "close_returns",
-        "configure",
-        "connection_class",
-        "kwargs",
-        "name",
-        "num_workers",
-        "open",
-        "reconnect_failed",
-    }
-    | {"reconnect_timeout", "reset"}
-)
+# psycopg_pool's options that a green pool has no use for, and what does their work here.
+_PSYCOPG_POOL = {
+    "check": "check_after is the quiet time after which a connection is checked before it is used",
+    "close_returns": "a connection goes back when the statement, the transaction or the request ends",
+    "configure": "a receiver of connection_created (django.db.backends.signals) is called once for each connection",
+    "connection_class": "the driver's own class waits in the hub; cursor_factory in OPTIONS is kept",
+    "conninfo": "the parameters are those of DATABASES",
+    "kwargs": "the parameters are those of DATABASES",
+    "name": "the pool is called as its alias",
+    "num_workers": "each connection is opened by a greenlet of its own",
+    "open": "the pool opens with its first connection",
+    "reconnect_failed": "the event pool_outage says it in the log",
+    "reconnect_timeout": "single attempts go on until the server is back",
+    "reset": "a session on which statements have left something is wiped when it comes back",
+}
 
 
 def _option(default: Any, kind: type, text: str, *, least: float = 0.0) -> Any:
@@ -112,7 +112,7 @@ def _layers(alias: str, djworker: object, pool_option: object) -> Iterator[tuple
     if ours.get("POOL") is not None:
         yield "settings.DJWORKER['POOL']", ours["POOL"]
     if pool_option and pool_option is not True:
-        yield f"settings.DATABASES[{alias!r}]['OPTIONS']['pool']", pool_option
+        yield f"settings.DATABASES[{alias!r}]['OPTIONS']['pool']", _translated(pool_option)
     pools = ours.get("POOLS")
     if pools is None:
         return
@@ -122,14 +122,30 @@ def _layers(alias: str, djworker: object, pool_option: object) -> Iterator[tuple
         yield f"settings.DJWORKER['POOLS'][{alias!r}]", pools[alias]
 
 
+def unused(pool_option: object) -> Iterator[tuple[str, str]]:
+    """The keys of `OPTIONS["pool"]` that have no effect, each with what does its work."""
+    for key in pool_option if isinstance(pool_option, Mapping) else ():
+        if key in _PSYCOPG_POOL:
+            yield key, _PSYCOPG_POOL[key]
+
+
+def _translated(pool_option: object) -> object:
+    """Django's option in our words: psycopg_pool without a max_size has min_size connections, always."""
+    if not isinstance(pool_option, Mapping):
+        return pool_option
+    known = {key: value for key, value in pool_option.items() if key not in _PSYCOPG_POOL}
+    if known.get("max_size") is None and known.get("min_size"):
+        known["max_size"] = known["min_size"]
+    return known
+
+
 def _read(where: str, values: Mapping[Any, Any], problems: list[Problem]) -> dict[str, Any]:
     found = {}
     for key, value in values.items():
         name = str(key).lower()
         if name not in _FIELDS:
-            if name not in _PSYCOPG_POOL:
-                hint = did_you_mean(name, list(_FIELDS)) or f"known are {', '.join(_FIELDS)}"
-                problems.append(Problem("E021", f"{where} has an unknown key {key!r}", hint))
+            hint = _PSYCOPG_POOL.get(name) or did_you_mean(name, list(_FIELDS)) or f"known are {', '.join(_FIELDS)}"
+            problems.append(Problem("E021", f"{where} has an unknown key {key!r}", hint))
         elif value is None:  # psycopg_pool's way to say "the default", or "as min_size"
             continue
         elif complaint := _complaint(name, value):

@@ -20,7 +20,7 @@ from djworker import log, messages
 from djworker.conf import Config
 from djworker.problems import ConfigError
 from djworker.scoreboard import Gauge
-from djworker.worker import blame, leftovers, warmup
+from djworker.worker import blame, checking, leftovers, traces, warmup
 
 if TYPE_CHECKING:
     from djworker.launch import Launch
@@ -98,17 +98,21 @@ def load(launch: Launch, generation: int) -> Project:
     with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
         warmup.load_urlconf()
     with _stage("checks"):
-        _run_checks()
+        if errors := checking.run(config.workers):
+            raise BootError("checks", "django.core.checks", "; ".join(errors))
     with _stage("application"):
         app = _wsgi_application()
     with _stage("templates"):
         warmup.load_templates()
+    traces.wipe()
     _refuse(watch.found())
+    with _stage("checks"):
+        checking.ask_servers()
     with _stage("warm_up"):
-        warmup.request_paths(app, config.warm_up)
-        _close_pools()
+        _warm_up(app, config.warm_up)
     project = Project(config, config.proc_name or launch.proc_name, app, _notifier(), *_pools())
     project.notify("mold_ready", generation=generation, pid=os.getpid())
+    traces.wipe()
     _refuse(watch.found())
     return project
 
@@ -147,11 +151,14 @@ def _map_engines() -> None:
     patch.install(settings)
 
 
-def _close_pools() -> None:
-    """What checks and warm-up left idle: a worker has connections of its own."""
-    from djworker.db import home  # noqa: PLC0415
+def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
+    from django.db import connections  # noqa: PLC0415
 
-    home.close_all()
+    if paths:
+        warmup.request_paths(app, paths)
+        connections.close_all()
+        traces.wipe()
+        traces.destroy_hub()
 
 
 def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object]]:
@@ -166,19 +173,6 @@ def _set_up(watch: leftovers.Watch) -> None:
 
     watch.connections()
     django.setup()
-
-
-def _run_checks() -> None:
-    from django.core import checks  # noqa: PLC0415
-
-    found = [message for message in checks.run_checks() if not message.is_silenced()]
-    errors = [message for message in found if message.level >= checks.ERROR]
-    for message in found:
-        if message not in errors:
-            log.event(logger, logging.WARNING, "check", str(message))
-    if errors:
-        reason = "; ".join(str(message) for message in errors)
-        raise BootError("checks", "django.core.checks", reason)
 
 
 def _wsgi_application() -> Callable[..., Any]:

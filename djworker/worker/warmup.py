@@ -67,7 +67,7 @@ def _template_names(directories: Sequence[Any]) -> Iterator[str]:
 
 
 def request_paths(app: Callable[..., Any], paths: Sequence[str]) -> None:
-    """Request each path through the whole application, then leave no trace of it.
+    """Request each path through the whole application.
 
     Raises:
         WarmUpError: an answer with a status of 500 and above.
@@ -77,8 +77,6 @@ def request_paths(app: Callable[..., Any], paths: Sequence[str]) -> None:
         if status.startswith("5"):
             message = f"{path} answers {status}"
             raise WarmUpError(message)
-    if paths:
-        _forget_traces()
 
 
 def _request(app: Callable[..., Any], path: str) -> str:
@@ -123,14 +121,3 @@ def _environ(path: str) -> dict[str, Any]:
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
     }
-
-
-def _forget_traces() -> None:
-    """Close what the requests opened. A database driver or a name look-up has run the hub: it goes too, with its threads."""
-    from django.db import connections  # noqa: PLC0415
-    from gevent._hub_local import get_hub_if_exists  # noqa: PLC0415
-
-    connections.close_all()
-    hub = get_hub_if_exists()
-    if hub is not None:
-        hub.destroy(destroy_loop=True)

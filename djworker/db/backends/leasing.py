@@ -70,7 +70,7 @@ class LeasingMixin(BaseDatabaseWrapper):
             self.timezone_name,  # PostgreSQL's sessions are set up with it
             type(self),
         )
-        if key != self._home_key or self._home is None:
+        if key != self._home_key or self._home is None or self._home.ended:
             self._home = home_for(key, self._make_home)
             self._home_key = key
             self.facts = self._home.facts

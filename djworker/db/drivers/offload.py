@@ -35,6 +35,13 @@ def _pool() -> ThreadPool:
     return known[1]
 
 
+def stop() -> None:
+    """[mold] End the threads: a copy of one does not run. Waits for calls that are under way."""
+    while _pools:
+        _, (_, pool) = _pools.popitem()
+        pool.kill()
+
+
 class Job(Generic[R]):
     """[worker] A call in a native thread. It outlives the greenlet that asked for it."""
 

@@ -92,3 +92,41 @@ def test_djangos_own_options_are_understood() -> None:
     )
     assert (mine.min_size, mine.max_size, mine.max_waiting) == (1, 5, 9)
     assert resolve("a", {"POOLS": {"a": {"MAX_SIZE": 2}}}, {"max_size": 5}).max_size == 2
+
+
+def test_every_option_of_psycopg_pool_is_mapped_or_explained() -> None:
+    from inspect import signature
+
+    from psycopg_pool import ConnectionPool
+
+    from djworker.db.settings import _FIELDS, unused
+
+    names = set(signature(ConnectionPool.__init__).parameters) - {"self"}
+    explained = dict(unused(dict.fromkeys(names)))
+    assert names == (names & _FIELDS.keys()) | explained.keys()
+    assert not _FIELDS.keys() & explained.keys()
+
+
+@pytest.mark.parametrize(
+    "pool,sizes",
+    [
+        ({"min_size": 6}, (6, 6)),
+        ({"min_size": 20, "max_size": None}, (20, 20)),
+        ({"min_size": 2, "max_size": 8}, (2, 8)),
+        ({"max_size": 2}, (0, 2)),
+        ({"num_workers": 9}, (0, 10)),
+    ],
+)
+def test_sizes_of_djangos_pool_mean_what_they_mean_there(pool: dict[str, object], sizes: tuple[int, int]) -> None:
+    from djworker.db.settings import resolve
+
+    mine = resolve("default", {}, pool)
+    assert (mine.min_size, mine.max_size) == sizes
+
+
+def test_options_of_psycopg_pool_are_none_of_ours() -> None:
+    from djworker.db.settings import resolve
+    from djworker.problems import ConfigError
+
+    with pytest.raises(ConfigError, match="unknown key 'reset': a session on which statements have left something"):
+        resolve("default", {"POOL": {"reset": print}}, None)
