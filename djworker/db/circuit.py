@@ -15,6 +15,8 @@ OUTAGE_AFTER = 3
 # look again within a second: with the jitter, a server that is back is found well within two.
 FIRST_RETRY = 0.05
 LAST_RETRY = 1.0
+# Seconds. A full server refuses some of a crowd of attempts at once, and the others get in a little later.
+HOPE = 1.0
 
 
 class CircuitState(enum.Enum):
@@ -28,16 +30,20 @@ class CircuitState(enum.Enum):
 class Circuit:
     """[worker] Counts failed attempts to connect and says when the next one is due. Pure: time is an argument."""
 
-    __slots__ = ("_in_flight", "_rng", "cause", "failed_at", "failures", "retry_at", "since")
+    __slots__ = ("_hopes", "_in_flight", "_rng", "cause", "failed_at", "failures", "retry_at", "since", "window")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._in_flight = 0
+        self._hopes = 0  # attempts under way that began before the first failure of the present row
         self.failures = 0
         self.since = math.inf  # time of the first failure of the present row
         self.failed_at = -math.inf
         self.retry_at = -math.inf
         self.cause: BaseException | None = None
+        # Attempts that may be under way at once. A server that is full lets one in now and then, and one that has just
+        # come back has others to serve too: after a failure a pool grows as TCP starts, slowly.
+        self.window = math.inf
 
     @property
     def state(self) -> CircuitState:
@@ -60,6 +66,10 @@ class Circuit:
         """Whether an attempt may start now."""
         return not self.failing or now >= self.retry_at
 
+    def hopes(self, now: float) -> bool:
+        """Whether some that started with those that failed may still succeed."""
+        return self._hopes > 0 and now < self.since + HOPE
+
     def started(self, now: float) -> None:
         """An attempt starts. Its successor waits a step, even if this one hangs."""
         self._in_flight += 1
@@ -69,9 +79,12 @@ class Circuit:
     def failed(self, now: float, cause: BaseException) -> bool:
         """An attempt failed. True if it is this one that makes it an outage."""
         self._in_flight -= 1
-        if not self.failures:
-            self.since = now
+        if self.failures:
+            self._hopes -= 1
+        else:
+            self.since, self._hopes = now, self._in_flight
         self.failures += 1
+        self.window = 1.0
         self.cause = cause
         self.failed_at = now
         self.retry_at = now + self._step()
@@ -81,6 +94,7 @@ class Circuit:
         """An attempt succeeded. True if it ends an outage."""
         self._in_flight -= 1
         ended = self.is_open
+        self.window *= 2
         self.failures, self.since, self.retry_at, self.cause = 0, math.inf, -math.inf, None
         return ended
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic
 from gevent import get_hub
 
 from djworker.db.alarm import Alarm
+from djworker.db.circuit import HOPE
 from djworker.db.driver import C
 from djworker.db.pool_errors import PoolBug
 from djworker.db.slot import Slot, SlotState
@@ -182,11 +183,13 @@ class Dispatch(Generic[C]):
         return len(self.queue.waiting) - self.ledger.on_its_way
 
     def _grow(self, now: float) -> None:
-        limits, ledger = self.stock.limits, self.ledger
-        if self.stock.circuit.failing:
+        limits, ledger, circuit = self.stock.limits, self.ledger, self.stock.circuit
+        if circuit.failing:
             self._probe(now)
             return
         while ledger.size < limits.max_size and (self._lacking() > 0 or ledger.live < limits.min_size):
+            if ledger.count(SlotState.CONNECTING) >= circuit.window:
+                return
             self.stock.connect(self._factory(), now)
 
     def _probe(self, now: float) -> None:
@@ -204,6 +207,9 @@ class Dispatch(Generic[C]):
             return
         if ledger.count(SlotState.CONNECTING) >= _PROBES:
             if not circuit.is_open:  # many were started before the first failure: let them end
+                return
+            if circuit.hopes(now):
+                self._remind_probe(circuit.since + HOPE, waited_for=lacking > 0)
                 return
             self.stock.give_up_newest_connect()
         if ledger.size < limits.max_size:
@@ -229,7 +235,7 @@ class Dispatch(Generic[C]):
 
     def _is_out(self, now: float) -> bool:
         """Whether to wait is in vain: no attempt to connect succeeds, and nothing healthy has come back lately either."""
-        if not self.stock.circuit.is_open:
+        if not self.stock.circuit.is_open or self.stock.circuit.hopes(now):
             return False
         return not (self.ledger.count(*_IN_USE) and now - self.stock.sign_at < _SIGN_OF_LIFE)
 

@@ -17,12 +17,17 @@ LEASES = ("transaction", "request")
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test that has a site there instead of here."""
+    return run_there(pyfuncitem, pyfuncitem.module.__name__)
+
+
+def run_there(pyfuncitem: pytest.Function, family: str) -> bool | None:
+    """Run it in the interpreter of this family of tests, on the driver and engine of its site."""
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     site = next((value for value in arguments.values() if isinstance(value, Site)), None)
     if site is None:
         return None
-    module = pyfuncitem.module.__name__
-    trouble = interpreter(f"{module} {site.driver} {site.engine}").call(module, pyfuncitem.originalname, arguments)
+    there = interpreter(f"{family} {site.driver} {site.engine}")
+    trouble = there.call(pyfuncitem.module.__name__, pyfuncitem.originalname, arguments)
     if trouble:
         pytest.fail(trouble, pytrace=False)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from hypothesis import given
@@ -39,6 +40,17 @@ def test_three_failures_in_a_row_are_an_outage_and_one_success_ends_it() -> None
     assert circuit.cause is None
     circuit.started(15)
     assert not circuit.succeeded()
+
+
+def test_after_a_failure_it_begins_again_slowly() -> None:
+    circuit = Circuit(random.Random(0))
+    windows = [circuit.window]
+    fail(circuit, 0)
+    for _ in range(4):
+        windows.append(circuit.window)
+        circuit.started(1)
+        circuit.succeeded()
+    assert windows == [math.inf, 1, 2, 4, 8]
 
 
 def test_a_probe_that_hangs_does_not_delay_its_successor() -> None:

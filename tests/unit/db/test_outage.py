@@ -115,6 +115,23 @@ def test_a_full_server_is_not_an_outage_while_connections_keep_coming_back() -> 
     world.check()
 
 
+def test_a_server_that_lets_some_in_and_others_not_is_not_stormed() -> None:
+    """Its last places: each success must not be an invitation for all who were refused."""
+    rng = random.Random(5)
+    world = World(max_size=20, timeout=100)
+    world.server.slowness = lambda: rng.randrange(1, 8)
+    world.server.fails = lambda verb: verb == "connect" and len(world.server.sessions) > 10
+    users = [world.user() for _ in range(40)]
+    world.run()
+    for user in users:
+        world.pass_time(0.2)
+        assert user.conn is not None
+        user.let_go()
+        world.run()
+    assert world.server.calls["connect"] < 2 * 20 + 40 * 0.2 / (LAST_RETRY / 2)
+    world.check()
+
+
 def test_connections_that_hang_do_not_count_as_hope() -> None:
     """Nothing comes back and nothing connects: to wait is in vain."""
     world = World(max_size=5, timeout=100)

@@ -254,7 +254,8 @@ class World:
         if len(pool._waiting) > coming:
             assert not ledger.lists[SlotState.IDLE], "a waiter sleeps beside an idle connection"
             full = ledger.size >= pool.limits.max_size
-            assert full or pool._stock.circuit.failing, "a waiter sleeps beside a free slot"
+            slowly = self.gauge(SlotState.CONNECTING) >= pool._stock.circuit.window
+            assert full or pool._stock.circuit.failing or slowly, "a waiter sleeps beside a free slot"
         if pool._waiting:
             assert pool._dispatch._waits.at < float("inf"), "a waiter sleeps without an alarm"
             fresh = [slot for slot in ledger.lists[SlotState.IDLE] if now < slot.fresh_until]
