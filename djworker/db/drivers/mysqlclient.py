@@ -82,7 +82,10 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
             else:
                 self._in_thread(_send_query, self, query)
             self._wait(READ)
-            size = self._look(self._buffer, LOOK_AT, _PEEK)
+            try:
+                size = self._look(self._buffer, LOOK_AT, _PEEK)
+            except OSError:  # the connection was reset, or nothing has come after all: the library finds out, and says it
+                size = 0
             self._whole = is_whole(self._buffer, size) and size < self._look_at
             if self._whole:
                 _read_query_result(self)

@@ -147,6 +147,18 @@ def test_a_session_killed_in_mid_query_raises(target: Target) -> None:
     driver.close(conn)
 
 
+def test_a_network_that_is_cut_in_mid_query_raises(target: Target) -> None:
+    driver = target.driver
+    conn = target.connect()
+    worker = gevent.spawn(run, conn, target.sleep_sql(30))
+    eventually(lambda: target.active() == 1, "the statement runs")
+    target.proxy.cut()
+    with pytest.raises(driver.error):
+        worker.get(timeout=10)
+    assert driver.is_broken(conn)
+    driver.close(conn)
+
+
 def test_check(target: Target) -> None:
     driver = target.driver
     conn = target.connect()
