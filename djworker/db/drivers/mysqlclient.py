@@ -84,7 +84,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
             self._wait(READ)
             try:
                 size = self._look(self._buffer, LOOK_AT, _PEEK)
-            except OSError:  # the connection was reset, or nothing has come after all: the library finds out, and says it
+            except OSError:  # reset, or nothing has come after all: the library finds out, and says it
                 size = 0
             self._whole = is_whole(self._buffer, size) and size < self._look_at
             if self._whole:
