@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 READABLE = frozenset(
     {"info", "adapters", "encoding", "server_version", "isolation_level", "thread_id", "get_server_info", "encoders"}
 )
+# Of MySQL's libraries, about the last statement: asked of the session that it ran in, as SQL that asks for it.
+_READ_BACKS = {
+    name: Verdict(reads=f"connection.connection.{name}")
+    for name in ("insert_id", "affected_rows", "warning_count", "show_warnings")
+}
 # Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
 JUST_NOW = 0.002
 
@@ -386,5 +391,6 @@ class Lease:
             raise AttributeError(name)
         if name in READABLE:
             return getattr(self.borrowed(), name)
+        conn = self.take(_READ_BACKS.get(name, PLAIN))
         self.pin(f"raw connection.connection.{name}")
-        return getattr(self.take(), name)
+        return getattr(conn, name)

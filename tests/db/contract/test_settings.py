@@ -269,3 +269,24 @@ def test_found_rows_and_warnings(mysql_site: Site) -> None:
             query("SHOW WARNINGS")
 
     view(work)
+
+
+def test_a_read_back_from_the_library_is_refused_likewise(mysql_site: Site) -> None:
+    mysql_site.start(max_size=1)
+    from django.db import connection
+
+    from djworker.db.lease_errors import ReadBackLost
+
+    def mine() -> None:
+        query("INSERT INTO lease_item (id, name) VALUES (NULL, 'mine')")
+        assert connection.connection.insert_id() == query("SELECT MAX(id) FROM lease_item")[0]
+
+    def disturbed() -> None:
+        query("INSERT INTO lease_item (id, name) VALUES (NULL, 'mine too')")
+        view(query, "INSERT INTO lease_item (id, name) VALUES (NULL, 'a stranger''s')")
+        with pytest.raises(ReadBackLost, match="insert_id"):
+            connection.connection.insert_id()
+        assert not held()
+
+    view(mine)
+    view(disturbed)
