@@ -87,6 +87,14 @@ class Config:
         "Add a random number up to this to max_requests, so that workers are not replaced all at the same time.",
         minimum=0,
     )
+    max_memory: int = option(
+        0,
+        SIZE,
+        "Workers",
+        """Replace a worker that has more resident memory than this, replacement first; 0 never does. What it shares with
+        the others counts too. Looked at once a second.""",
+        minimum=0,
+    )
     warm_up: tuple[str, ...] = option(
         (),
         PATHS,

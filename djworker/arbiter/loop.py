@@ -198,7 +198,7 @@ class Loop:
                     "worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback
                 )
             case messages.RecycleWanted(reason):
-                self._happen(events.Recycle(number, reason))
+                self._on_recycle_wanted(child, reason)
             case messages.FilesChanged(paths):
                 self.herald.say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
                 self._happen(events.Reload())
@@ -249,6 +249,11 @@ class Loop:
         self._happen(events.WorkerReady(child.key[1]))
         if status is not None:
             self._bury(child, status)
+
+    def _on_recycle_wanted(self, child: Child, reason: str) -> None:
+        if child.key[0] == "worker":
+            self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
+            self._happen(events.Recycle(child.key[1], reason))
 
     # -- commands -----------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import _socket
-import errno
 import logging
 import os
-import random
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from djworker.accesslog import access_logger
 from djworker.http.connection import Site
 from djworker.scoreboard import Gauge, Phase
 from djworker.worker.accept import Acceptor
+from djworker.worker.recycling import Recycling, resident_memory
 from djworker.worker.stacks import all_stacks
 
 if TYPE_CHECKING:
@@ -32,14 +31,13 @@ logger = logging.getLogger("djworker.worker")
 
 #: How often the hub shows that it turns, and deadlines of connections are looked at, seconds.
 BEAT_INTERVAL = 0.5
-RSS_INTERVAL = 10.0
+MEMORY_INTERVAL = 1.0
 #: An arbiter that is gone leaves its workers this long; everything must be gone within 2 s.
 ORPHAN_GRACE = 1.5
 #: A TERM that went to the whole process group (systemd's KillMode=control-group) is a stop: the arbiter's order to retire
 #: comes within this time, and asking for a replacement would have one forked for nothing.
 GROUP_TERM = 0.25
 _DRAIN_POLL = 0.02
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Worker:
@@ -71,8 +69,8 @@ class Worker:
         self._done = Event()
         self._retiring = False
         self._recycle_asked = False
-        self._recycle_after = _recycle_after(config)
-        self._rss_due = 0.0
+        self._recycling = Recycling(config, resident_memory())
+        self._memory_due = 0.0
         self._line: Any = None
 
     def run(self) -> int:
@@ -88,6 +86,7 @@ class Worker:
         self._acceptor.start()
         self._row[Gauge.PHASE] = Phase.READY
         self._channel.send(messages.WorkerReady())
+        self._warn_of_too_little_memory()
         gevent.spawn(self._notify, "worker_ready", **self._who)
         self._done.wait()
         self._notify("worker_exiting", limit=ORPHAN_GRACE, **self._who)
@@ -127,17 +126,24 @@ class Worker:
         row[Gauge.IDLE] = site.idle
         oldest = site.in_flight()[:1] if site.running else []
         row[Gauge.OLDEST] = time.monotonic_ns() - int(oldest[0].age * 1e9) if oldest else 0
-        if now >= self._rss_due:
-            self._rss_due = now + RSS_INTERVAL
-            row[Gauge.RSS] = _resident_kib()
+        if now >= self._memory_due:
+            self._memory_due = now + MEMORY_INTERVAL
+            row[Gauge.RSS] = resident_memory() >> 10
 
     def _look_after_pools(self) -> None:
         for gauge, value in self._pools().items():
             self._row[gauge] = value
 
     def _ask_for_recycling(self) -> None:
-        if self._recycle_after and self.site.total >= self._recycle_after:
-            self._want_replacement("max_requests")
+        reason = self._recycling.reason(self.site.total, self._row[Gauge.RSS] << 10)
+        if reason is not None:
+            self._want_replacement(reason)
+
+    def _warn_of_too_little_memory(self) -> None:
+        if self._recycling.pointless:
+            limit, fresh = self._recycling.max_memory, self._recycling.fresh_memory
+            text = f"max_memory ({limit}) is less than a fresh worker has ({fresh} bytes): it is ignored"
+            log.event(logger, logging.WARNING, "max_memory_ignored", text, **self._who, limit=limit, fresh=fresh)
 
     def _want_replacement(self, reason: str) -> None:
         """Ask once; the arbiter retires us when another is ready and proven."""
@@ -203,20 +209,3 @@ def _access(config: Config) -> Callable[[Any], None] | None:
     """Nothing where nobody reads it: neither our file, nor a handler that the project has put on the logger."""
     wanted = config.access_log or logging.getLogger("djworker.access").handlers
     return access_logger(config.access_log_format) if wanted else None
-
-
-def _recycle_after(config: Config) -> int:
-    """Jitter keeps the workers from reaching their limits all at once."""
-    if not config.max_requests:
-        return 0
-    return config.max_requests + random.randint(0, config.max_requests_jitter)  # noqa: S311
-
-
-def _resident_kib() -> int:
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE // 1024
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EMFILE, errno.ENFILE):
-            raise
-        return 0

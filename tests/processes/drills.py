@@ -18,6 +18,8 @@ import psycopg2.extensions
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
+from testproject.shop.views import debug
+
 
 def block_in_c(_request):
     """Hold the GIL, so that no thread of Python can look."""
@@ -46,6 +48,15 @@ def big(request):
     """So many pieces of 64 KiB."""
     piece = b"x" * 65536
     return StreamingHttpResponse(piece for _ in range(int(request.GET["pieces"])))
+
+
+HOARD = []
+
+
+def hoard(request):
+    """Keep so many MiB for good, each page of them touched."""
+    HOARD.append(bytearray(b"x") * (int(request.GET.get("mib", 1)) << 20))
+    return debug.pid(request)
 
 
 def account(_request):
@@ -89,6 +100,7 @@ urlpatterns = [
     path("crash", crash_in_c),
     path("orphan", orphan),
     path("big", big),
+    path("hoard", hoard),
     path("account", account),
     path("patched", patched),
 ]

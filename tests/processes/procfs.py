@@ -34,6 +34,12 @@ def alive(pid: int) -> bool:
     return state(pid) not in ("", "Z")
 
 
+def runnable_seconds(pid: int) -> float:
+    """How long it has run, or would have had the machine been free: the same on a machine that is busy with others."""
+    running, waiting, _slices = map(int, (PROC / str(pid) / "schedstat").read_text().split())
+    return (running + waiting) / 1e9
+
+
 def children(pid: int) -> list[int]:
     """The processes whose parent this is."""
     return [other for other in pids() if status(other).get("PPid") == str(pid)]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
 
 from tests.processes import procfs
 from tests.processes.events import eventually
-from tests.processes.http import Answer, Load
+from tests.processes.http import Answer
 from tests.processes.project import URLS
 from tests.processes.server import Server
 from tests.processes.test_boot import hook
@@ -233,50 +232,6 @@ def test_orphans_of_views_are_reaped(server: Server) -> None:
     zombies = [pid for pid in procfs.children(server.pid) if procfs.state(pid) == "Z"]
     assert not zombies
     assert len(server.ready()) == 2
-
-
-# -- descriptors, logs ------------------------------------------------------------------------------------------------
-
-
-def test_no_descriptors_are_left(server: Server) -> None:
-    """Accepting pauses, tells so at most once a second, and goes on when there are some again."""
-    server.start(workers=1, keep_alive=60)
-    worker = server.worker()
-    used = len(procfs.descriptors(worker))
-    import resource
-
-    limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-    resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 20, limits[1]))
-    with ExitStack() as stack:
-        for _ in range(40):
-            stack.enter_context(server.raw())
-        server.wait_for("accept_failed", count=3)
-        times = [float(event["time"][17:26]) for event in server.events("accept_failed")]
-        assert all((later - earlier) % 60 > 0.9 for earlier, later in pairwise(times)), times
-    assert server.get("/raw").status == 200
-    resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
-    assert server.worker() == worker
-
-
-def test_a_full_disk_fails_no_request(server: Server) -> None:
-    server.start(access_log="/dev/full", workers=1)
-    mark = server.log.mark()
-    with server.load(clients=2) as load:
-        load.wait_for_answers(100)
-    load.assert_nothing_lost()
-    assert len(server.events("access_log_lost", since=mark)) == 1
-
-
-def test_a_log_that_nobody_reads_fails_no_request(server: Server) -> None:
-    """Standard error is a pipe whose reader has gone."""
-    server.start(log_level="debug", workers=1)
-    address = server.address
-    server.stop_reading()
-    with Load(address, clients=2) as load:
-        load.wait_for_answers(50)
-        server.hup()
-        load.wait_for_answers(200)
-    load.assert_nothing_lost()
 
 
 # -- what must not be forked ------------------------------------------------------------------------------------------

@@ -1,0 +1,151 @@
+"""What runs out: descriptors, memory, the disk of a log, its reader. Requests go on, and so does the server afterwards."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+from tests.processes import procfs
+from tests.processes.events import Event, eventually
+from tests.processes.http import Load
+from tests.processes.server import Server
+
+MIB = 1 << 20
+
+
+@contextmanager
+def limited(pid: int, kind: int, value: int) -> Iterator[None]:
+    """Lower a limit of a running process for a while."""
+    limits = resource.prlimit(pid, kind)
+    resource.prlimit(pid, kind, (value, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, kind, limits)
+
+
+# -- descriptors ------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_has_no_descriptors_left(server: Server) -> None:
+    """Accepting pauses, tells so at most once a second, does not spin, and goes on when there are some again."""
+    server.start(workers=1, keep_alive=60)
+    worker = server.worker()
+    used = len(procfs.descriptors(worker))
+    with limited(worker, resource.RLIMIT_NOFILE, used + 20), ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(server.raw())
+        server.wait_for("accept_failed")
+        begun, runnable = time.monotonic(), procfs.runnable_seconds(worker)
+        server.wait_for("accept_failed", count=4)
+        share = (procfs.runnable_seconds(worker) - runnable) / (time.monotonic() - begun)
+        times = [seconds(event) for event in server.events("accept_failed")]
+        assert all((later - earlier) % 60 > 0.9 for earlier, later in pairwise(times)), times
+        assert share < 0.5, f"it spins: it could have run for {share:.0%} of the time"
+    assert server.get("/raw").status == 200
+    assert server.worker() == worker
+
+
+def seconds(event: Event) -> float:
+    """Within its minute."""
+    return float(event["time"][17:26])
+
+
+def test_the_arbiter_has_no_descriptors_left(server: Server) -> None:
+    """It can start nobody, says so, and tries again; whoever serves does so meanwhile."""
+    server.expected.add("fork_failed")
+    server.start()
+    used = max(procfs.descriptors(server.pid))
+    with server.load(clients=2) as load:
+        with limited(server.pid, resource.RLIMIT_NOFILE, used + 1):
+            mark = server.hup()
+            server.wait_for("reload_failed", since=mark)
+            assert server.wait_for("mold_failed", since=mark)["stage"] == "start"
+            load.wait_for_answers()
+        server.project.set_version(2)
+        server.reload()
+        load.wait_for_version(2)
+    load.assert_nothing_lost()
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def resident(pid: int) -> int:
+    return int(procfs.status(pid)["VmRSS"].split()[0]) * 1024
+
+
+def test_workers_that_grow_are_replaced_one_at_a_time(server: Server) -> None:
+    """Replacement first: no request is lost, and the number of ready workers never dips."""
+    server.start()
+    server.project.settings(MAX_MEMORY=resident(server.worker()) + 30 * MIB)
+    server.reload()
+    mark = server.log.mark()
+    with server.load(clients=4, path="/drill/hoard") as load:
+        wanted = server.wait_for("recycle_wanted", count=3, since=mark)
+        assert wanted["reason"] == "max_memory"
+        server.wait_for("worker_retired", count=2, since=mark)
+        load.wait_for_answers()
+    load.assert_nothing_lost()
+    assert server.fewest_ready(mark) == 2
+    assert not server.events("worker_gone", since=mark, status=lambda status: status != 0)
+
+
+def test_a_limit_that_no_worker_can_keep_replaces_nobody(server: Server) -> None:
+    server.start(workers=1, max_memory="1M", max_requests=1)
+    ignored = server.wait_for("max_memory_ignored")
+    assert ignored["limit"] == MIB < ignored["fresh"]
+    assert server.get("/raw").status == 200
+    assert server.wait_for("recycle_wanted")["reason"] == "max_requests"
+
+
+def test_a_request_that_cannot_have_its_memory_fails_alone(server: Server) -> None:
+    server.start(workers=1)
+    server.tracebacks_expected = True
+    worker = server.worker()
+    size = int(procfs.status(worker)["VmSize"].split()[0]) * 1024
+    with limited(worker, resource.RLIMIT_AS, size + 100 * MIB):
+        assert server.get("/drill/hoard?mib=1000").status == 500
+        assert server.get("/raw").status == 200
+    assert server.get("/debug/pid").json()["pid"] == worker
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_fails_no_request(server: Server, scratch: Path) -> None:
+    """It is told once, and USR1 brings the log back when there is room again."""
+    log = scratch / "access.log"
+    log.symlink_to("/dev/full")
+    server.start(access_log=log, workers=1)
+    mark = server.log.mark()
+    with server.load(clients=2) as load:
+        load.wait_for_answers(100)
+    load.assert_nothing_lost()
+    assert len(server.events("access_log_lost", since=mark)) == 1
+    log.unlink()
+    mark = server.send(signal.SIGUSR1)
+    server.wait_for("logs_reopened", since=mark)
+
+    def written() -> bool:
+        server.get("/raw?after")
+        return log.exists() and "/raw?after" in log.read_text()
+
+    eventually(written, "lines in the new file")
+
+
+def test_a_log_that_nobody_reads_fails_no_request(server: Server) -> None:
+    """Standard error is a pipe whose reader has gone."""
+    server.start(log_level="debug", workers=1)
+    address = server.address
+    server.stop_reading()
+    with Load(address, clients=2) as load:
+        load.wait_for_answers(50)
+        server.hup()
+        load.wait_for_answers(200)
+    load.assert_nothing_lost()
