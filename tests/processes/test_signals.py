@@ -199,6 +199,40 @@ def test_a_signal_during_a_takeover_is_not_lost(server: Server, number: signal.S
         assert server.wait() == 0
 
 
+# -- during a roll-out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment, workers", [("mold_booting", 2), ("worker_spawned", 3), ("worker_retired", 3)])
+def test_one_more_during_a_rollout(server: Server, moment: str, workers: int) -> None:
+    """Asked for before the new generation is there, it ends with it: a reload goes back to the settings' number."""
+    server.start()
+    with server.load(clients=2) as load:
+        mark = server.hup()
+        server.wait_for(moment, since=mark)
+        server.send(signal.SIGUSR1)
+        server.send(signal.SIGTTIN)
+        server.wait_for("logs_reopened", since=mark)
+        assert server.wait_for("scaled", since=mark)["workers"] == 3
+        server.wait_for("reload_done", since=mark)
+        server.log.wait_until(lambda _: len(server.ready()) == workers)
+    load.assert_nothing_lost()
+    assert server.fewest_ready(mark) == 2
+
+
+@pytest.mark.parametrize("moment", ["worker_spawned", "worker_retired"])
+def test_one_less_during_a_rollout(server: Server, moment: str) -> None:
+    server.start()
+    with server.load(clients=2) as load:
+        mark = server.hup()
+        server.wait_for(moment, since=mark)
+        server.send(signal.SIGTTOU)
+        assert server.wait_for("scaled", since=mark)["workers"] == 1
+        server.wait_for("reload_done", since=mark)
+        server.log.wait_until(lambda _: len(server.ready()) == 1)
+    load.assert_nothing_lost()
+    assert server.fewest_ready(mark) == 1
+
+
 # -- all at once ------------------------------------------------------------------------------------------------------
 
 
