@@ -95,6 +95,11 @@ def _installed(module: str) -> bool:
 
 
 def _text(row: Row) -> str:
-    if not row.lease:
-        return f"database {row.alias!r}: {row.engine or 'no engine'}, not pooled"
-    return f"database {row.alias!r}: {row.engine}, {row.driver}, {row.lease} lease, {row.sizes} connections per worker"
+    where = f"database {row.alias!r}: {row.engine or 'no engine'}"
+    if row.lease:
+        return f"{where}, {row.driver}, {row.lease} lease, {row.sizes} connections per worker"
+    if row.driver:
+        return f"{where}, not pooled, writers take turns"
+    if not row.engine:
+        return where
+    return f"{where} is left as it is: no engine of Django's that has a pool here, so nothing bounds its connections"

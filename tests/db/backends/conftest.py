@@ -7,6 +7,7 @@ import pytest
 from tests.db.lease.conftest import *  # noqa: F403
 from tests.db.lease.conftest import _site, pytest_pyfunc_call  # noqa: F401
 from tests.db.lease.site import Site
+from tests.processes.conftest import make_server, project, scratch, server, template  # noqa: F401
 
 GEVENTPOOL = "django_db_geventpool.backends.postgresql_"
 

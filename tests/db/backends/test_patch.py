@@ -44,7 +44,22 @@ def test_engines_are_mapped_and_the_others_are_left_alone(psycopg3_site: Site) -
     assert (rows["a"].driver, rows["a"].lease, rows["a"].sizes) == ("psycopg", "transaction", "0-7")
     assert (rows["b"].driver, rows["b"].lease) == ("mysqlclient", "request")
     assert rows["c"].lease == rows["d"].lease == ""
+    assert "writers take turns" in patch._text(rows["c"])
+    assert "django.db.backends.oracle is left as it is" in patch._text(rows["d"])
     assert rows["f"].sizes == "0-4"
+
+
+def test_a_connection_that_exists_already_keeps_its_engine(psycopg3_site: Site) -> None:
+    psycopg3_site.start(create=False)
+    from django.db import connections
+
+    from djworker.db import patch
+
+    connections["default"].ensure_connection()
+    settings = databases(default="django.db.backends.postgresql", other="django.db.backends.postgresql")
+    patch.install(settings)
+    assert settings.DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql"
+    assert settings.DATABASES["other"]["ENGINE"] == "djworker.db.backends.postgresql"
 
 
 def test_sqlite_writers_take_turns(sqlite_site: Site) -> None:
