@@ -76,7 +76,7 @@ def config_as_text(resolved: Resolved) -> str:
 
 
 def _shown(option: Option, config: Config) -> str:
-    return option.show(getattr(config, option.name)) or "-"
+    return option.show(getattr(config, option.name)) or "none"
 
 
 def config_as_json(resolved: Resolved) -> str:

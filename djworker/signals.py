@@ -13,7 +13,7 @@ worker_exiting     worker     the last thing before its end; not sent when it is
 =================  =========  ================================================================  ======================
 
 The sender of all of them is ``Lifecycle``. Receivers of worker signals run in greenlets of their own, in the order of
-their connection, and a worker waits for them for at most HOOK_TIMEOUT seconds altogether. One that raises is logged
+their connection, and a worker waits for all of them for at most 10 seconds. One that raises is logged
 (event ``hook_failed``), one that still runs then is logged with its stack (event ``hook_hangs``) and left alone. A
 receiver that blocks the hub blocks the worker: that is found by the watchdog. Receivers of ``mold_ready`` run one after
 the other, must leave no thread, greenlet or connection behind, and are guarded by ``boot_timeout``.
