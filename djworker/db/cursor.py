@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from djworker.db.lease_errors import LeaseClosed
+from djworker.db.lease_errors import CursorClosed
 from djworker.db.pins import PLAIN, Verdict
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class LeasedCursor:
     def _real(self, verdict: Verdict = PLAIN) -> Any:
         """A new real cursor, on the connection that this statement runs on."""
         if self.closed:
-            raise LeaseClosed("the cursor is closed")
+            raise CursorClosed("the cursor is closed")
         if self._holding:
             self._release()
         raw = self._raw = self._wrapper.raw_cursor(self._lease.take(verdict), self._name)
@@ -177,9 +177,9 @@ class LeasedCursor:
 
     def _need(self) -> Any:
         if self.closed:
-            raise LeaseClosed("the cursor is closed")
+            raise CursorClosed("the cursor is closed")
         if self._raw is None:
-            raise LeaseClosed("nothing was executed on this cursor")
+            raise CursorClosed("nothing was executed on this cursor")
         return self._raw
 
     def fetchone(self) -> Any:

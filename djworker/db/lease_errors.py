@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, ProgrammingError
 
 
 class ConnectionLost(OperationalError):
@@ -22,3 +22,10 @@ class ReadBackLost(OperationalError):
 
 class LeaseClosed(InterfaceError):
     """A connection or cursor is used after its end: Django's `connection.close()`, or the end of the request."""
+
+
+class CursorClosed(LeaseClosed, ProgrammingError):
+    """A cursor is used after its end, or before it has executed anything.
+
+    psycopg calls that an InterfaceError, the MySQL libraries a ProgrammingError: who catches either goes on catching it.
+    """

@@ -61,6 +61,7 @@ class Physical:
         wrapper = self._make()
         wrapper.get_connection_params()  # MySQL's notes the isolation level in it
         wrapper.connection = conn
+        wrapper.make_debug_cursor = wrapper.make_cursor  # nobody has asked for it, so it is in nobody's SQL log
         try:
             with self._as_current(wrapper), wrapper.wrap_database_errors:
                 wrapper.set_autocommit(True)

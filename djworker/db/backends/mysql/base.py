@@ -41,6 +41,12 @@ class DatabaseWrapper(LeasingMixin, base.DatabaseWrapper):
         return connection
 
     @cached_property
+    def isolation_level(self) -> Any:
+        """Django's notes it when it asks for the parameters of a connection, and a lease asks for none."""
+        self.get_connection_params()
+        return self.__dict__["isolation_level"]
+
+    @cached_property
     def mysql_server_data(self) -> dict[str, Any]:
         """Django's, asked once per pool and not once per request."""
         if not self.bare:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.operations import DatabaseOperations as StockOperations
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
+from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 from django.utils.functional import cached_property
 
 from djworker.db.backends.leasing import LeasingMixin
@@ -68,6 +68,11 @@ class PostgresMixin(LeasingMixin):
         if monkey.is_module_patched("socket") and not isinstance(self.Database, Library):
             self.Database = Library(self.Database, self.green_driver())
         return super().get_new_connection(conn_params)
+
+    @cached_property
+    def isolation_level(self) -> Any:
+        """Django's notes it when it connects, which a lease does not."""
+        return IsolationLevel(self.settings_dict["OPTIONS"].get("isolation_level", IsolationLevel.READ_COMMITTED))
 
     @property
     def pool(self) -> Any:
