@@ -74,11 +74,8 @@ class Lease:
     def take(self, verdict: Verdict = PLAIN) -> Any:
         """The physical connection for one statement, in the state that the lease has promised."""
         conn = self.conn
-        if conn is None:
+        if conn is None or (self._owner.dead and self.held() is None):
             conn = self._acquire(verdict)
-        elif self._owner.dead:
-            self._owner_died()
-            raise ConnectionLost(f"the connection was lost {self.lost}")
         conn.lease_statements += 1  # see `sightings`
         if self._mode is not self.autocommit_mode:
             self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
@@ -218,10 +215,12 @@ class Lease:
         return self.conn
 
     def _owner_died(self) -> None:
-        """The greenlet that took it has ended, and the pool has taken it back."""
+        """The greenlet that took it has ended, and the pool has taken it back. Some of it may be missed."""
         self.conn = None
+        if not self.autocommit_mode or self._by_hand or self.pins or self.holds:
+            self.lost = "with the greenlet that used it"
         self._pending = []
-        self.lost = "with the greenlet that used it"
+        self._by_hand = False
 
     # -- what a statement leaves ------------------------------------------------------------------------------------
 
@@ -280,6 +279,7 @@ class Lease:
 
     def commit(self) -> None:
         """End the transaction, if there is one."""
+        self.held()
         if self.lost:
             raise ConnectionLost(f"the connection was lost {self.lost}: there is nothing to commit")
         self._end("commit")

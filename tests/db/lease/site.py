@@ -148,6 +148,24 @@ def view(function: Callable[..., Any], *args: Any) -> Any:
     return request(function, *args).get()
 
 
+def by_another(function: Any, **arguments: Any) -> None:
+    """Call it in a greenlet that has our Django connection, as LiveServerTestCase's server has its test's."""
+    import gevent
+    from django.db import connections
+
+    ours = connections["default"]
+
+    def work() -> None:
+        connections["default"] = ours
+        function(**arguments)
+
+    ours.inc_thread_sharing()
+    try:
+        gevent.spawn(work).get()
+    finally:
+        ours.dec_thread_sharing()
+
+
 def query(sql: str, params: Any = None) -> Any:
     """The first row."""
     from django.db import connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, fill, held, pool, query, request, view
+from tests.db.lease.site import Site, at_rest, by_another, eventually, fill, held, pool, query, request, view
 
 
 def test_autocommit_gives_back_after_each_statement(site: Site) -> None:
@@ -350,3 +350,28 @@ def test_a_cursor_of_a_closed_connection_refuses(site: Site) -> None:
 
     view(work)
     assert at_rest()
+
+
+def test_a_greenlet_that_shared_the_connection_and_ended_takes_nothing_with_it(site: Site) -> None:
+    item = site.start()
+
+    def work() -> None:
+        by_another(item.objects.create, name="hers")
+        assert list(item.objects.values_list("name", flat=True)) == ["hers"]
+
+    view(work)
+    eventually(at_rest, "both connections are back")
+
+
+def test_a_transaction_of_a_greenlet_that_ended_is_not_committed_without_a_word(site: Site) -> None:
+    item = site.start()
+
+    def work() -> None:
+        from django.db import OperationalError, transaction
+
+        with pytest.raises(OperationalError, match="nothing to commit"), transaction.atomic():
+            by_another(item.objects.create, name="hers")
+        assert item.objects.count() == 0
+
+    view(work)
+    eventually(at_rest, "both connections are back")
