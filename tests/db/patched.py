@@ -33,7 +33,8 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-SECONDS = 60  # for one test, then all stacks are shown and the interpreter ends
+# For one test, then all stacks are shown and the interpreter ends. A fuzz may be told to take longer.
+SECONDS = 60 + float(os.environ.get("FUZZ_SECONDS", "0"))
 _LENGTH = struct.Struct("!Q")
 
 

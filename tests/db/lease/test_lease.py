@@ -231,23 +231,28 @@ def test_the_view_that_waits_for_somebody_else_holds_nothing(leasing: Site) -> N
     assert leasing.sessions() == 1
 
 
-def test_children_query_while_their_parent_holds_a_transaction(leasing: Site) -> None:
-    item = leasing.start(max_size=4, timeout=5)
+def test_children_query_while_their_parent_holds_a_transaction(site: Site) -> None:
+    """Three of four connections are held, and all children come through the fourth."""
+    item = site.start(max_size=4, timeout=20)
 
     def parent(number: int) -> None:
         from django.db import transaction
 
-        children = [gevent.spawn(view, item.objects.count) for _ in range(2)]
-        gevent.joinall(children, raise_error=True)
         with transaction.atomic():
             item.objects.create(name=str(number))
+            children = [gevent.spawn(view, item.objects.count) for _ in range(4)]
+            gevent.joinall(children, raise_error=True)
 
-    gevent.joinall([request(parent, number) for number in range(12)], raise_error=True)
-    assert view(item.objects.count) == 12
+    for first in (0, 3, 6):
+        gevent.joinall([request(parent, number) for number in range(first, first + 3)], raise_error=True)
+    assert view(item.objects.count) == 9
+    assert at_rest()
 
 
-def test_hold_and_wait_ends_with_the_names_of_the_holders(leasing: Site) -> None:
-    item = leasing.start(max_size=2, timeout=0.3)
+def test_hold_and_wait_ends_with_the_names_of_the_holders(site: Site) -> None:
+    """Four of four are held, and their holders wait for children who want a fifth."""
+    item = site.start(min_size=4, max_size=4, timeout=1)
+    eventually(lambda: pool().stats()["pool_available"] == 4, "all are there, so that no parent has to wait")
     inside, refusals = [], []
 
     def parent(number: int) -> None:
@@ -256,17 +261,17 @@ def test_hold_and_wait_ends_with_the_names_of_the_holders(leasing: Site) -> None
         with transaction.atomic():
             item.objects.create(name=str(number))
             inside.append(number)
-            eventually(lambda: len(inside) == 2, "both hold a connection")
+            eventually(lambda: len(inside) == 4, "all hold a connection")
             try:
                 gevent.spawn(view, item.objects.count).get()
             except OperationalError as refusal:
                 refusals.append(str(refusal))
-            eventually(lambda: len(refusals) == 2, "both were refused one more")
+            eventually(lambda: len(refusals) == 4, "all were refused one more")
 
-    gevent.joinall([request(parent, number) for number in range(2)], raise_error=True)
+    gevent.joinall([request(parent, number) for number in range(4)], raise_error=True)
     for message in refusals:
         assert "no connection within" in message
-        assert "GET /test/" in message
+        assert message.count("GET /test/") == 4
     assert at_rest()
 
 
