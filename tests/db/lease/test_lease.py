@@ -380,3 +380,23 @@ def test_a_transaction_of_a_greenlet_that_ended_is_not_committed_without_a_word(
 
     view(work)
     eventually(at_rest, "both connections are back")
+
+
+def test_the_isolation_level_is_known_without_a_connection(site: Site) -> None:
+    site.start(create=False)
+    from django.db import connection
+
+    level = connection.isolation_level
+    assert getattr(level, "name", level).lower().replace("_", " ") == "read committed"
+    assert site.sessions() == 0
+
+
+def test_a_cursor_is_closed_in_the_words_of_either_library(site: Site) -> None:
+    site.start(create=False)
+    from django.db import InterfaceError, ProgrammingError, connection
+
+    with connection.cursor() as cursor:
+        pass
+    for error in (InterfaceError, ProgrammingError):
+        with pytest.raises(error, match="closed"):
+            cursor.execute("SELECT 1")
