@@ -137,7 +137,7 @@ class MySQLClient(_MySQL):
     @staticmethod
     def detach(conn: Any, cursor: Any) -> Any:
         """Cut the cursor loose, unless there is more to read."""
-        return None if conn.awaiting or conn.more_results() else _cut(cursor)
+        return None if conn.wire.awaiting or conn.more_results() else _cut(cursor)
 
 
 class PyMySQL(_MySQL):
