@@ -7,7 +7,18 @@ from math import inf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from djworker.arbiter.events import Event, MoldGone, MoldReady, Recycle, Reload, Started, Timer, WorkerGone, WorkerReady
+from djworker.arbiter.events import (
+    Event,
+    MoldGone,
+    MoldReady,
+    Recycle,
+    Reload,
+    Scale,
+    Started,
+    Timer,
+    WorkerGone,
+    WorkerReady,
+)
 from tests.unit.arbiter.world import World, is_expected, settled
 
 STEPS = st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([0.0, 0.3, 1.9])), max_size=120)
@@ -24,6 +35,19 @@ def test_ready_workers_never_fall_below_the_target(steps: list[tuple[int, float]
         world.check()
         world.pass_time(seconds)
         world.check()
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_whatever_number_is_wanted_nobody_is_retired_below_it(steps: list[tuple[int, float]]) -> None:
+    world = World()
+    world.serve()
+    for choice, seconds in steps:
+        events = [*world.possible(), Scale(+1), Scale(-1)]
+        world.apply(events[choice % len(events)])
+        world.check_retired()
+        world.pass_time(seconds)
+        world.check_retired()
 
 
 @settings(max_examples=50, deadline=None)

@@ -46,6 +46,8 @@ class World:
     workers: dict[int, str] = field(default_factory=dict)
     generations_served: set[int] = field(default_factory=set)
     exit_code: int | None = None
+    #: Told to leave although they served, since somebody last looked.
+    retired: int = 0
 
     def happen(self, event: Event) -> None:
         for command in self.fleet.handle(event, self.now):
@@ -61,6 +63,7 @@ class World:
                 assert self.molds[generation] == "ready", "only a warm mold can fork"
                 self.workers[worker_id] = "booting"
             case RetireWorker(worker_id) | KillWorker(worker_id):
+                self.retired += isinstance(command, RetireWorker) and self.workers[worker_id] == "ready"
                 self.workers[worker_id] = "dying"
             case Exit(code):
                 assert not self.fleet.ever_ready, "a server that has been ready never exits by itself"
@@ -114,10 +117,17 @@ class World:
             self.apply(WorkerReady(worker_id))
         self.pass_time(PROBATION)
 
+    def proven(self) -> int:
+        """Workers that serve and have lived through their probation."""
+        return sum(w.proven for w in self.fleet.roster.workers.values() if w.state is WorkerState.READY)
+
+    def check_retired(self) -> None:
+        """Where somebody had to leave, as many as wanted are still there."""
+        assert not self.retired or self.proven() >= self.fleet.target
+        self.retired = 0
+
     def check(self) -> None:
-        ready = [w for w in self.fleet.roster.workers.values() if w.state is WorkerState.READY]
-        proven = [w for w in ready if w.proven]
-        assert len(proven) >= WORKERS, "the promise"
+        assert self.proven() >= WORKERS, "the promise"
         assert len(self.fleet.roster.alive()) <= WORKERS * 2 + SURGE
         assert set(self.workers) == set(self.fleet.roster.workers), "no process is forgotten"
         assert set(self.molds) == set(self.fleet.roster.molds)
