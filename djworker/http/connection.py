@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djworker.conf import Config
+    from djworker.http.kept import Kept
     from djworker.http.wsgi import Exchange, WSGIApplication
 
 __all__ = ["InFlight", "Site"]
@@ -83,7 +84,8 @@ class Site:
         self.permits = Permits(config.worker_connections)
         self.base_environ = _base_environ(server_address)
         self.max_open = _descriptors() - RESERVED_DESCRIPTORS
-        # Ordered sets of Connection. The idle ones are in the order in which they were parked, and so in that of their deadlines.
+        # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do
+        # not pay for it; the idle ones are in the order of their deadlines.
         self.idle_ones: dict[Any, None] = {}
         self.busy: dict[Any, None] = {}
 
@@ -97,7 +99,7 @@ class Site:
     @property
     def idle(self) -> int:
         """Kept connections without a request."""
-        return len(self.idle_ones)
+        return len(self.idle_ones) + sum(connection.phase is Phase.IDLE for connection in self.busy)
 
     @property
     def running(self) -> int:
@@ -171,6 +173,7 @@ class Site:
 
     def sweep(self, now: float) -> None:
         """Expire what is over its deadline. now: time.monotonic(); to be called about every half second."""
+        self._settle(now)
         for connection in self.busy:
             if connection.deadline <= now:
                 connection.expire()
@@ -191,8 +194,26 @@ class Site:
         if self.open > self.max_open:
             self._drop_oldest_idle(self.open - self.max_open)
 
+    def _settle(self, now: float) -> None:
+        """Move those that are idle; their time begins to count now."""
+        for connection in [connection for connection in self.busy if connection.phase is Phase.IDLE]:
+            del self.busy[connection]
+            self.idle_ones[connection] = None
+            connection.resting = True
+            connection.began = now
+            connection.deadline = now + self.keep_alive
+
+    def rejoin(self, connection: Kept) -> None:
+        """Move a connection back that has been idle: there is a request, or the end."""
+        self.idle_ones.pop(connection, None)
+        self.busy[connection] = None
+        connection.resting = False
+        connection.deadline = NEVER
+
     def _drop_oldest_idle(self, count: int) -> None:
         """Make room: those that were not needed for the longest time go, as if their time were over."""
+        if len(self.idle_ones) < count:
+            self._settle(time.monotonic())
         for connection in islice(self.idle_ones, count):
             if not connection.cut_for:
                 connection.expire()
@@ -202,6 +223,7 @@ class Site:
         self.draining = True
         self.header_timeout = min(self.header_timeout, LINGER)
         now = time.monotonic()
+        self._settle(now)
         for connection in self.idle_ones:
             connection.deadline = min(connection.deadline, now + LINGER)
         for connection in self.busy:

@@ -106,10 +106,7 @@ class Connection(Kept):
             self._turn_pipelined()
         else:
             data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
-            if self.dozing:
-                return None
-            end = data.find(END_OF_HEAD)
-            if end >= 0 and end == len(data) - 4 and data[0] != CR and self.has_permit:
+            if 0 < data.find(END_OF_HEAD) == len(data) - 4 and data[0] != CR and self.has_permit:
                 # Nearly every packet: one head as a whole, and nothing else.
                 return data
             if not data:
@@ -136,6 +133,7 @@ class Connection(Kept):
             inbox.feed(data)
             head = inbox.take_head(limits)
             if head is not None:
+                self.phase = RUNNING
                 self.deadline = NEVER
                 return head
 
@@ -144,8 +142,6 @@ class Connection(Kept):
     def _serve_one(self, head: bytes) -> bool:
         """Answer a request; say whether another can follow."""
         site = self._site
-        self.phase = RUNNING
-        self.deadline = NEVER
         environ = site.base_environ.copy()
         environ["REMOTE_ADDR"] = self._peer
         environ["REMOTE_PORT"] = self._port

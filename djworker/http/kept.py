@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from gevent import sleep
-from gevent.hub import Waiter
 
 from djworker.http.protocol import ProtocolError
 from djworker.http.wire import NEVER, Phase, Wire
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djworker.http.connection import Site
-    from djworker.http.permits import Permits
 
 __all__ = ["READ_SIZE", "Kept"]
 
@@ -26,75 +24,55 @@ READ_SIZE: Final = 65_536
 # Seconds that a request waits for a permit before it is refused with 503.
 PERMIT_TIMEOUT: Final = 30.0
 # Looking a member up in its class costs as much as a call.
-FRESH, IDLE = Phase.FRESH, Phase.IDLE
+FRESH, IDLE, RUNNING = Phase.FRESH, Phase.IDLE, Phase.RUNNING
 
 
 class Kept(Wire):
     """[worker] What a connection does while it has no request, and how it gets a permit for the next."""
 
-    __slots__ = ("_greenlet", "_site", "_waiter", "began", "dozing", "has_permit")
+    __slots__ = ("_greenlet", "_parked", "_site", "_switch", "began", "dozing", "has_permit", "resting")
 
     def __init__(self, site: Site, sock: Any, greenlet: Any) -> None:  # noqa: ANN401
         super().__init__(sock, site.patience, site.write_timeout)
         self._site = site
         self._greenlet = greenlet
-        # When the request began, or the wait for one.
+        self._switch = greenlet.switch
+        # When the request began; or the wait for one, once the sweep has seen that it is long.
         self.began = now()
         self.has_permit = False
-        # Of a parked connection; and whether it has given up its greenlet.
-        self._waiter: Any = None
-        self.dozing = False
+        # Of an idle connection: does its greenlet wait for a request, is it among the site's idle ones, and has it given
+        # its greenlet up?
+        self._parked = self.resting = self.dozing = False
 
     def _fresh_bytes(self) -> bytes:
         """Receive on a new connection; nothing at its end."""
         self.deadline = self.patience(self._site.header_timeout)
         data = self.recv(READ_SIZE)
         self.began = now()
+        self.phase = RUNNING
+        self.deadline = NEVER
         return data
 
     def _kept_bytes(self) -> bytes:
         """Receive on a kept connection, which is parked until something comes; nothing at its end, or if it dozes."""
         site = self._site
-        if self._waiter is not None or self._stay():
-            return self._woken_bytes(site.permits)
-        return b""
-
-    def _stay(self) -> bool:
-        """Park until there is something to receive; say whether there is."""
-        site, permits, reader = self._site, self._site.permits, self._reader
-        if site.draining or not site.keep_alive:
-            return False
-        del site.busy[self]
-        site.idle_ones[self] = None
-        self.phase = IDLE
+        permits = site.permits
+        if self.phase is not IDLE:
+            if site.draining or not site.keep_alive:
+                return b""
+            self.phase = IDLE
+            self.has_permit = False
+            permits.taken -= 1
+            if permits.queue:
+                permits.hand_out()
+            self._park()
+            if self.dozing:
+                return b""
+        data = self._received()
         self.began = now()
-        self.deadline = self.began + site.keep_alive
-        self.has_permit = False
-        permits.taken -= 1
-        if permits.queue:
-            permits.hand_out()
-        waiter = self._waiter = Waiter(self._hub)
-        reader.start(waiter.switch, True)
-        try:
-            self.dozing = not waiter.get()
-        finally:
-            reader.stop()
-        return not self.dozing
-
-    def _woken_bytes(self, permits: Permits) -> bytes:
-        """Receive after the wait."""
-        self._waiter = None
-        self.deadline = NEVER
-        site = self._site
-        site.idle_ones.pop(self, None)
-        site.busy[self] = None
-        try:
-            data: bytes = self._sock.recv(READ_SIZE)
-        except BlockingIOError:
-            data = self.recv(READ_SIZE)
-        except OSError:
-            data = b""
-        self.began = now()
+        self.phase = RUNNING
+        if self.resting:
+            site.rejoin(self)
         if data:
             if permits.queue or permits.taken >= permits.limit:
                 self._acquire()
@@ -103,23 +81,53 @@ class Kept(Wire):
                 self.has_permit = True
         return data
 
+    def _park(self) -> None:
+        """Wait until there is something to receive, or until the connection is to doze.
+
+        The hub switches here directly. A Waiter, which would hold back a switch that comes too late, costs more than all
+        else that is done here: only the reader, which is stopped at once, and doze(), which asks first, ever switch.
+        """
+        self._parked = True
+        self._reader.start(self._switch)
+        try:
+            self._hub.switch()
+        finally:
+            self._reader.stop()
+            self._parked = False
+
+    def _received(self) -> bytes:
+        """Receive what has come."""
+        try:
+            return self._sock.recv(READ_SIZE)  # type: ignore[no-any-return]
+        except BlockingIOError:
+            return self.recv(READ_SIZE)
+        except OSError:
+            return b""
+
     def doze(self) -> None:
         """Give the greenlet back: nobody has asked for long, and a stack weighs more than a connection.
 
         What the greenlet held of the application's, a database connection for example, goes with it.
         """
-        if self._waiter is not None and not self.dozing:
-            self._hub.loop.run_callback(self._waiter.switch, False)
+        if self._parked:
+            self._hub.loop.run_callback(self._fall_asleep)
+
+    def _fall_asleep(self) -> None:
+        """[hub] Let the greenlet end, unless a request was faster."""
+        if self._parked:
+            self.dozing = True
+            self._switch()
 
     def rest(self, rouse: Callable[[Any], None]) -> None:
         """Call rouse, in the hub, when there is something to receive."""
-        self._greenlet = None
+        self._greenlet = self._switch = None
         self._reader.start(rouse, self)
 
     def rise(self, greenlet: Any) -> None:  # noqa: ANN401
         """Go on in another greenlet."""
         self._reader.stop()
         self._greenlet = greenlet
+        self._switch = greenlet.switch
         self.dozing = False
 
     def _turn_pipelined(self) -> None:
@@ -140,3 +148,4 @@ class Kept(Wire):
         if not permits.acquire(PERMIT_TIMEOUT):
             raise ProtocolError(503, "no permit became free")
         self.has_permit = True
+        self.phase = RUNNING

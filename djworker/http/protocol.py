@@ -17,6 +17,8 @@ from urllib.parse import unquote_to_bytes
 import httptools
 from httptools import HttpRequestParser
 
+from djworker.http.byheart import Memory, without_cookie
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -33,24 +35,18 @@ VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 # Not of a line that has nothing else: that would be folding.
 TRAILING_BLANKS: Final = re.compile(rb"(?<=[^ \t\r\n])[ \t]+\r\n")
 
+TAB: Final = 9
 METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 # A name is cached under its exact spelling. A client can invent names, so the cache has a size.
 CACHED_NAMES: Final = 512
 CACHED_NAME_LENGTH: Final = 64
 CACHED_HOSTS: Final = 256
-# Whole heads that are known by heart, and bytes of the longest: at most some 2 MiB a worker with what they mean.
-KNOWN_HEADS: Final = 256
-KNOWN_HEAD: Final = 2048
-SEEN_HEADS: Final = 4096
-SECRETS: Final = frozenset({"HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"})
+# Options of Connection that say nothing new in HTTP/1.1.
+PERSISTENT: Final = frozenset({"keep-alive", "Keep-Alive"})
 # Two of these are a disagreement about who asks for what, not a list.
 SINGLETONS: Final = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_AUTHORIZATION"})
 # 2**63 is 19 digits: longer lengths overflow somewhere behind us.
 MAX_LENGTH_DIGITS: Final = 18
-
-
-# Method, target, minor version, keep-alive, variables.
-_Known = tuple[str, str, int, bool, dict[str, Any]]
 
 
 class ProtocolError(Exception):
@@ -68,16 +64,13 @@ class ProtocolError(Exception):
 class RequestHead:
     """[worker] What the server itself has to know of a request's head; the rest is in the CGI variables."""
 
-    __slots__ = ("chunked", "expects", "keep_alive", "length", "method", "minor", "target")
-
-    def __init__(self) -> None:
-        self.method = self.target = ""
-        # Of HTTP/1.x.
-        self.minor = 1
-        self.keep_alive = True
-        # Of the body: its length in bytes, unless it is chunked; whether the client waits for a 100 before sending it.
-        self.length = 0
-        self.chunked = self.expects = False
+    method = target = ""
+    # Of HTTP/1.x.
+    minor = 1
+    keep_alive = True
+    # Of the body: its length in bytes, unless it is chunked; whether the client waits for a 100 before sending it.
+    length = 0
+    chunked = expects = False
 
 
 class HeadParser:
@@ -95,9 +88,7 @@ class HeadParser:
         self._always_short = min(max_line, max_field)
         self._variables: dict[bytes, str] = {}
         self._hosts: set[str] = set()
-        self._known: dict[bytes, _Known] = {}
-        # Hashes of heads that came once. Another head with the same hash costs nothing but a place among the known.
-        self._seen: set[int] = set()
+        self._memory = Memory()
         # llhttp's callback.
         self.on_header: Callable[[bytes, bytes], object] = _ignore
 
@@ -107,54 +98,54 @@ class HeadParser:
         head: from the method's first byte to the empty line's last. environ, request: are changed, also where
         ProtocolError is raised.
         """
-        known = self._known.get(head)
+        memory = self._memory
+        known = memory.heads.get(head)
         if known is not None:
-            request.method, request.target, request.minor, request.keep_alive, variables = known
+            request.method, request.target, variables = known
             environ.update(variables)
             return
-        self._parse(head, environ, request)
-        digest = hash(head)
-        if digest in self._seen:
-            self._remember(head, request)
-        else:
-            if len(self._seen) >= SEEN_HEADS:
-                self._seen.clear()
-            self._seen.add(digest)
-
-    def _remember(self, head: bytes, request: RequestHead) -> None:
-        """Keep what a head means that came twice: health checks, pollers and API clients send the same again and again.
-
-        Not those with a body, which cost more than their head, nor those with a secret, which is not to outlive its request.
-        """
-        if len(head) > KNOWN_HEAD or request.length or request.chunked or request.expects:
+        end = head.find(CRLF)
+        usual = _request_line(head[:end], environ, request)
+        block, cookie = without_cookie(head[end:])
+        fields = memory.blocks.get(block)
+        if not usual or fields is None or len(head) > self._always_short:
+            self._parse(head, environ, request)
+            if memory.came_before(block):
+                self._learn(block)
             return
+        environ.update(fields)
+        if cookie:
+            environ["HTTP_COOKIE"] = cookie
+        elif memory.came_before(head):
+            variables = dict(fields)
+            _request_line(head[:end], variables, request)
+            memory.learn_head(head, request.method, request.target, variables)
+
+    def _learn(self, block: bytes) -> None:
+        """Know a block of fields by heart, if it can follow any request line and says nothing of a body."""
         variables: dict[str, Any] = {}
-        self._parse(head, variables, RequestHead())
-        if not SECRETS.isdisjoint(variables):
+        request = RequestHead()
+        request.target = "/"
+        try:
+            self._parse(b"GET / HTTP/1.1" + block, variables, request)
+        except ProtocolError:
             return
-        if len(self._known) >= KNOWN_HEADS:
-            self._known.clear()
-        self._known[head] = (request.method, request.target, request.minor, request.keep_alive, variables)
+        # One field less than there may be, for the cookies.
+        few = block.count(CRLF) - 2 < self._max_fields
+        if few and request.keep_alive and not (request.length or request.chunked or request.expects):
+            self._memory.learn_block(block, variables)
 
     def _parse(self, head: bytes, environ: dict[str, Any], request: RequestHead) -> None:
-        try:
-            method, target, rest = head.split(b" ", 2)
-            environ["REQUEST_METHOD"] = request.method = METHODS.get(method) or _method(method)
-            environ["RAW_URI"] = environ["PATH_INFO"] = request.target = text = target.decode("ascii")
-        except ValueError:
-            raise ProtocolError(400, "malformed request line") from None
-        if not rest.startswith(b"HTTP/1.1\r\n"):
-            _other_version(rest, request, environ)
-        if "?" in text or "%" in text or "#" in text:
-            _split_target(text, environ)
+        """Add the fields, and find out what they mean for the request, whose line has been read."""
         self._fields(head, environ)
         host = environ.get("HTTP_HOST")
         if host not in self._hosts:
             self._check_host(host, request)
-        if not text.startswith("/"):
+        if not request.target.startswith("/"):
             _other_target(request, environ)
-        if "HTTP_CONNECTION" in environ:
-            _connection(request, environ["HTTP_CONNECTION"])
+        options = environ.get("HTTP_CONNECTION")
+        if options is not None and (options not in PERSISTENT or not request.minor):
+            _connection(request, options)
         if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
             self._framing(request, environ)
         if "HTTP_EXPECT" in environ:
@@ -179,7 +170,7 @@ class HeadParser:
             raise ProtocolError(431, "too many header fields")
         if len(head) > self._always_short:
             self._check_lengths(head.split(CRLF))
-        if b"\t" in head:
+        if TAB in head:
             # llhttp refuses "chunked<TAB>"; it leaves other blanks at the end to us.
             head = _without_trailing_blanks(head)
         variables, before = self._variables, len(environ)
@@ -265,6 +256,22 @@ def _ignore(name: bytes, value: bytes) -> None:
     """Take a field from llhttp before there is a request."""
 
 
+def _request_line(line: bytes, environ: dict[str, Any], request: RequestHead) -> bool:
+    """Read a request line; say whether llhttp need not see it, because it is of the usual kind and there is no doubt."""
+    try:
+        method, target, version = line.split(b" ")
+        environ["REQUEST_METHOD"] = request.method = METHODS.get(method) or _method(method)
+        environ["RAW_URI"] = environ["PATH_INFO"] = request.target = text = target.decode("ascii")
+    except ValueError:
+        raise ProtocolError(400, "malformed request line") from None
+    usual = version == b"HTTP/1.1"
+    if not usual:
+        _other_version(version, request, environ)
+    if "?" in text or "%" in text or "#" in text:
+        _split_target(text, environ)
+    return usual and method in METHODS and text[:1] == "/" and text.isprintable()
+
+
 def _method(method: bytes) -> str:
     """Return a rarer method. llhttp skips line ends before it, we do not; it knows which of them there are."""
     text = method.decode("latin-1")
@@ -273,8 +280,7 @@ def _method(method: bytes) -> str:
     return text
 
 
-def _other_version(rest: bytes, request: RequestHead, environ: dict[str, Any]) -> None:
-    version = rest[: rest.find(CRLF)]
+def _other_version(version: bytes, request: RequestHead, environ: dict[str, Any]) -> None:
     if version == b"HTTP/1.0":
         environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         request.minor = 0

@@ -36,11 +36,36 @@ HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )
-ORDINARY, LENGTH, DATE, SERVER_NAME = range(4)
-ANY_OURS: Final = 1 << DATE
+# What a field means to the server, as bits.
+ORDINARY, LENGTH, DATE, SERVER_NAME = 0, 1, 2, 4
 MEANINGS: Final = {"content-length": LENGTH, "date": DATE, "server": SERVER_NAME}
+# Fields that have few values, and no secret in them: their lines are known by heart once they have been checked.
+LASTING: Final = frozenset(
+    {
+        "access-control-allow-credentials",
+        "access-control-allow-headers",
+        "access-control-allow-methods",
+        "access-control-allow-origin",
+        "allow",
+        "cache-control",
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-type",
+        "cross-origin-opener-policy",
+        "referrer-policy",
+        "strict-transport-security",
+        "vary",
+        "x-content-type-options",
+        "x-frame-options",
+    }
+)
+LASTING_LENGTH: Final = 200
+
+# A field's line, its meaning, and what length it announces, -1 for none.
+_Line = tuple[str, int, int]
+_lines: dict[tuple[str, str], _Line] = {}
 _meanings: dict[str, int] = {}
-_prefixes: dict[str, str] = {}
 _status_lines: dict[str, str] = {}
 
 
@@ -51,23 +76,21 @@ class ResponseError(Exception):
 def render(status: str, headers: Iterable[tuple[str, str]]) -> tuple[str, int, int]:
     """Check a status and header fields and make lines of them, without what the server adds.
 
-    Returns the lines; the Content-Length, -1 where there is none; and a bit for each field of MEANINGS that is there.
+    Returns the lines; the Content-Length, -1 where there is none; and the bits of MEANINGS that are there.
     Raises ResponseError.
     """
     length, meanings = -1, 0
     try:
         text = _status_lines.get(status) or status_line(status)
-        for name, value in headers:
-            prefix = _prefixes.get(name)
-            if prefix is None:
-                meaning, prefix = _meaning(name)
-                meanings |= 1 << meaning
-                if meaning == LENGTH:
-                    length = _length(value, length)
-            # Also false for a few harmless characters, which the slow check knows better.
-            if not value.isprintable():
-                _check_value(name, value)
-            text += prefix + value + "\r\n"
+        for field in headers:
+            line, meaning, announced = _lines.get(field) or _line(field)
+            text += line
+            if meaning:
+                meanings |= meaning
+                if announced >= 0:
+                    if length >= 0:
+                        raise ResponseError(f"repeated Content-Length {announced}")
+                    length = announced
         if not text.isascii():
             text.encode("latin-1")
     except (AttributeError, TypeError, ValueError) as error:
@@ -85,27 +108,39 @@ def status_line(status: str) -> str:
     return line
 
 
-def _meaning(name: str) -> tuple[int, str]:
-    """Return what a field means to the server, and its line's beginning. What means nothing is remembered."""
-    if name in _meanings:
-        return _meanings[name], f"{name}: "
+def _line(field: tuple[str, str]) -> _Line:
+    """Check a field."""
+    name, value = field
+    meaning = _meanings.get(name)
+    if meaning is None:
+        meaning = _meaning(name)
+    # Also false for a few harmless characters, which the slow check knows better.
+    if not value.isprintable():
+        _check_value(name, value)
+    line = f"{name}: {value}\r\n", meaning, _length(value) if meaning == LENGTH else -1
+    if name.lower() in LASTING and len(value) <= LASTING_LENGTH:
+        if len(_lines) >= CACHED:
+            _lines.clear()
+        _lines[field] = line
+    return line
+
+
+def _meaning(name: str) -> int:
+    """Check a field's name, and return what the field means to the server."""
     if not NAME.fullmatch(name):
         raise ResponseError(f"invalid header name {name!r}")
     lower = name.lower()
     if lower in HOP_BY_HOP:
         raise ResponseError(f"hop-by-hop header {name}: the connection is the server's (PEP 3333)")
     meaning = MEANINGS.get(lower, ORDINARY)
-    if len(_prefixes) + len(_meanings) < CACHED:
-        if meaning == ORDINARY:
-            _prefixes[name] = f"{name}: "
-        else:
-            _meanings[name] = meaning
-    return meaning, f"{name}: "
+    if len(_meanings) < CACHED:
+        _meanings[name] = meaning
+    return meaning
 
 
-def _length(value: str, before: int) -> int:
-    if not (value.isascii() and value.isdigit()) or before >= 0:
-        raise ResponseError(f"invalid or repeated Content-Length {value!r}")
+def _length(value: str) -> int:
+    if not (value.isascii() and value.isdigit()):
+        raise ResponseError(f"invalid Content-Length {value!r}")
     return int(value)
 
 
@@ -114,21 +149,23 @@ def _check_value(name: str, value: str) -> None:
         raise ResponseError(f"header field {name} has a control character, or one that is not in latin-1: {value!r}")
 
 
-_second = 0
+# The lines of the second that began at the one time and ends at the other.
+_since = _until = 0
 _second_lines = ""
 
 
 def common_fields(meanings: int = 0) -> str:
     """Return the Date and Server lines, without those that the application gave itself, and the empty line."""
-    global _second, _second_lines  # noqa: PLW0603  (one text serves a second's answers)
-    now = int(time())
-    if now != _second:
-        _second_lines = f"Date: {formatdate(now, usegmt=True)}\r\nServer: {SERVER}\r\n\r\n"
-        _second = now
-    if meanings < ANY_OURS:
+    global _since, _until, _second_lines  # noqa: PLW0603  (one text serves a second's answers)
+    now = time()
+    if not _since <= now < _until:
+        _since = int(now)
+        _until = _since + 1
+        _second_lines = f"Date: {formatdate(_since, usegmt=True)}\r\nServer: {SERVER}\r\n\r\n"
+    if meanings <= LENGTH:
         return _second_lines
     date, server, _, _ = _second_lines.split(CRLF)
-    lines = ["" if meanings & 1 << DATE else date + CRLF, "" if meanings & 1 << SERVER_NAME else server + CRLF]
+    lines = ["" if meanings & DATE else date + CRLF, "" if meanings & SERVER_NAME else server + CRLF]
     return "".join(lines) + CRLF
 
 

@@ -57,43 +57,26 @@ class Exchange(RequestHead):
     The application may keep a reference to start_response after the end; then nothing can be sent any more.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_length",
-        "_lines",
-        "_meanings",
-        "_sink",
-        "bodiless",
-        "complete",
-        "environ",
-        "error",
-        "head_sent",
-        "headers",
-        "persists",
-        "remaining",
-        "sent",
-        "started",
-        "status",
-    )
+    # Most requests leave most of these as they are here: setting each of them for each request would cost more than the
+    # call of a small application.
+    status = error = ""
+    headers: list[tuple[str, str]] = NO_FIELDS
+    # bodiless: has the answer no body, because of its method or status?
+    head_sent = complete = persists = bodiless = False
+    # Bytes of the body that were sent, and how many the announced length leaves; -1 where none was announced.
+    sent = 0
+    remaining = -1
+    # The status and the fields, what length they announce and which of the server's fields are among them: see render().
+    # Beside error, nothing: it is why the answer is not what the application wanted, for the log.
+    _lines = ""
+    _length, _meanings = -1, 0
+    _chunked = False
 
     def __init__(self, environ: dict[str, Any], sink: Sink, started: float) -> None:
-        # What RequestHead sets, without the call.
-        self.method = self.target = self.status = self._lines = self.error = ""
-        self.minor, self.length, self.keep_alive = 1, 0, True
-        self.chunked = self.expects = self._chunked = False
         self.environ = environ
         self._sink = sink
         # By the monotonic clock, in seconds.
         self.started = started
-        self.headers: list[tuple[str, str]] = NO_FIELDS
-        # bodiless: has the answer no body, because of its method or status?
-        self.head_sent = self.complete = self.persists = self.bodiless = False
-        # Bytes of the body that were sent, and how many the announced length leaves; -1 where none was announced.
-        self.sent = 0
-        self.remaining = -1
-        # Beside _lines, the status and the fields, what length they announce and which of the server's fields are among
-        # them: see render(). Beside error, nothing: it is why the answer is not what the application wanted, for the log.
-        self._length, self._meanings = -1, 0
 
     # --- PEP 3333
 

@@ -235,9 +235,36 @@ def test_caches_of_names_and_statuses_are_bounded() -> None:
     from djworker.http import response
 
     for number in range(response.CACHED * 2):
-        render(f"299 Reason {number}", [(f"X-{number}", "a")])
+        render(f"299 Reason {number}", [(f"X-{number}", "a"), ("Vary", f"X-{number}")])
     assert len(response._status_lines) <= response.CACHED
-    assert len(response._prefixes) + len(response._meanings) <= response.CACHED
+    assert len(response._meanings) <= response.CACHED
+    assert 0 < len(response._lines) <= response.CACHED
+
+
+def test_only_lasting_fields_are_known_by_heart() -> None:
+    from djworker.http import response
+
+    fields = [
+        ("Set-Cookie", "session=1"),
+        ("X-Token", "t"),
+        ("Vary", "X" * response.LASTING_LENGTH + "X"),
+        ("Allow", "GET"),
+    ]
+    before = set(response._lines)
+    assert render("200 OK", fields) == render("200 OK", fields)
+    assert set(response._lines) - before <= {("Allow", "GET")}
+
+
+@pytest.mark.parametrize("field", [("Content-Length", "5"), ("content-length", "5"), ("Date", "d"), ("SERVER", "s")])
+def test_a_field_that_is_known_by_heart_means_the_same(field: tuple[str, str]) -> None:
+    first = render("200 OK", [field])
+    assert render("200 OK", [field]) == first
+    assert first != render("200 OK", [("Allow", "GET")])
+    if field[0].lower() == "content-length":
+        with pytest.raises(ResponseError):
+            render("200 OK", [field, ("Content-Length", "6")])
+        with pytest.raises(ResponseError):
+            render("200 OK", [field, field])
 
 
 def test_the_date_is_the_second_that_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
