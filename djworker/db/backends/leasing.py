@@ -37,7 +37,7 @@ class LeasingMixin(BaseDatabaseWrapper):
     facts: dict[str, Any]
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
-        super().__init__(settings_dict, alias)
+        super().__init__(settings_dict, alias=alias)  # PostGIS's looks for it among the keywords
         self.facts = {}
         if alias == NO_DB_ALIAS or not monkey.is_module_patched("socket"):
             self._strip()
