@@ -69,7 +69,9 @@ def _check_library(alias: str) -> Iterator[CheckMessage]:
         yield Warning(text, hint=hint, id="djworker.W101")
     if why := _late(wrapper):
         hint = "import it later, or patch first: `from gevent import monkey; monkey.patch_all()`"
-        yield Error(f"database {alias!r} would stop the whole worker: {why}", hint=hint, id="djworker.E025")
+        yield Error(
+            f"database {alias!r} stops the whole worker whenever it connects: {why}", hint=hint, id="djworker.E025"
+        )
 
 
 def _late(wrapper: Any) -> str:
@@ -103,8 +105,10 @@ def _check_lease(alias: str, database: dict[str, Any], options: PoolOptions) -> 
         )
         yield Warning(text, hint=hint, id="djworker.W104")
     if options.lease == "transaction" and not database["AUTOCOMMIT"]:
-        text = f"database {alias!r}: without AUTOCOMMIT a request holds its connection from its first query until it commits"
-        hint = "leave AUTOCOMMIT out and use atomic(), or commit before waiting for others"
+        text = (
+            f"database {alias!r}: without AUTOCOMMIT each request holds its connection from its first query to its end"
+        )
+        hint = "leave AUTOCOMMIT out, and use atomic() where it is needed"
         yield Warning(text, hint=hint, id="djworker.W109")
     if options.strict and not settings.DEBUG:
         text = f"database {alias!r}: the pool is strict, every statement pays for a reset"

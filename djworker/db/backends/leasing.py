@@ -6,6 +6,7 @@ Django's own there, with one connection per thread.
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from gevent import monkey
 
+from djworker import log
 from djworker.db import settings as pool_settings
 from djworker.db.cursor import LeasedCursor
 from djworker.db.errors import ServerUnavailable
@@ -22,6 +24,8 @@ from djworker.db.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger("djworker.db")
 
 
 class LeasingMixin(BaseDatabaseWrapper):
@@ -90,7 +94,7 @@ class LeasingMixin(BaseDatabaseWrapper):
             wrapper.facts = home[0].facts
             return wrapper
 
-        home.append(Home(alias, options, self.green_driver(), make, self._database()))
+        home.append(Home(alias, options, _unblocked(self.green_driver(), alias), make, self._database()))
         return home[0]
 
     def _database(self) -> tuple[Any, ...]:
@@ -202,6 +206,14 @@ class LeasingMixin(BaseDatabaseWrapper):
         if isinstance(lease, Lease):
             return lease.alive()
         return bool(super().is_usable())
+
+
+def _unblocked(driver: Any, alias: str) -> Any:
+    """The driver; where it was loaded too early the log says so, for nobody runs the checks under gunicorn or Celery."""
+    if why := driver.blocks_hub():
+        message = f"djworker.E025: database {alias!r} stops the whole process whenever it connects: {why}"
+        log.event(logger, logging.WARNING, "driver_blocks", message, alias=alias)
+    return driver
 
 
 def _prove(lease: Lease) -> None:

@@ -129,6 +129,16 @@ MIDDLEWARE = ["middleware.Asks"]
     ids=["late", "first", "never"],
 )
 def test_late_patching(tmp_path: Path, first: str, says: str) -> None:
-    found = Site(tmp_path, f"{HEAD}\nDATABASES = {{'default': shop(OURS)}}", first).check()
+    site = Site(tmp_path, f"{HEAD}\nDATABASES = {{'default': shop(OURS)}}", first)
+    found = site.check()
     assert [number for number, _, _ in found] == (["djworker.E025"] if says else [])
     assert says in "".join(text for _, text, _ in found)
+
+
+@pytest.mark.parametrize("imports,told", [("psycopg", True), ("socket", False)])
+def test_late_patching_is_logged_where_nobody_runs_the_checks(tmp_path: Path, imports: str, *, told: bool) -> None:
+    first = f"import {imports}; from gevent import monkey; monkey.patch_all()"
+    site = Site(tmp_path, f"{HEAD}\nDATABASES = {{'default': shop(OURS)}}", first)
+    said = site.manage("shell", "-c", "from django.db import connection; connection.home.stats()")
+    assert said.returncode == 0, said
+    assert ("'default' stops the whole process whenever it connects" in said.stderr) is told
