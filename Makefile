@@ -48,7 +48,7 @@ format: $(VENV)/.stamp-dev ## Let ruff lay out the code.
 bench: packages $(VENV)/.stamp-dev ## Compare with other servers (ARGS=--help for the options).
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-tox: packages $(VENV)/.stamp-dev ## Run the unit and contract tests on each Python and Django that is here.
+tox: packages $(VENV)/.stamp-dev ## Run the tests on each Python and Django that is here.
 	@# pyenv's Pythons are no commands until somebody chooses them.
 	PATH="$$PATH:$$(printf '%s:' $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.1[1-9]*/bin)" $(BIN)/tox run $(ARGS)
 
