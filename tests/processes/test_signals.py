@@ -171,6 +171,18 @@ def test_the_arbiter_is_replaced_at_any_moment_of_a_rollout(server: Server, mome
     assert server.fewest_ready(mark) == 1
 
 
+def test_the_arbiter_is_replaced_during_the_first_start(server: Server) -> None:
+    """What was asked for meanwhile travels with it."""
+    server.launch(workers=1)
+    server.wait_for("mold_booting")
+    mark = server.hup()
+    server.wait_for("reload_queued", since=mark)
+    take_over(server)
+    server.wait_for("reload_done", since=mark)
+    assert server.get("/raw").status == 200
+    assert server.stop() == 0
+
+
 def test_a_broken_program_is_not_taken(server: Server, template: Path, scratch: Path) -> None:
     own = copy_template(template, scratch / "own", own_djworker=True)
     server.project = own
