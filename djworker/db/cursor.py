@@ -157,7 +157,7 @@ class LeasedCursor:
         """The next result, if there is one; the connection goes back after the last."""
         raw = self._need()
         try:
-            found = raw.nextset()
+            found = self._lease.home.dialect.next_result(raw)
         except BaseException:
             self._release()
             self._lease.failed()

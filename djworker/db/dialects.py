@@ -26,6 +26,10 @@ class Dialect:
     def own(self, cursor: Any) -> None:
         """A server-side cursor is in a lease's care from now on."""
 
+    def next_result(self, cursor: Any) -> Any:
+        """As the library's `nextset()`."""
+        return cursor.nextset()
+
     def base(self, conn: Any) -> dict[str, str]:  # noqa: ARG002
         """The settings that a connection has after its set-up."""
         return {}
@@ -123,6 +127,10 @@ class Detached:
 
 class _MySQL(Dialect):
     contract = MySQLContract
+
+    def next_result(self, cursor: Any) -> Any:
+        """A cursor that was cut loose had no more."""
+        return None if getattr(cursor, "cursor", cursor).connection is None else cursor.nextset()
 
 
 def _cut(cursor: Any) -> Any:

@@ -48,6 +48,8 @@ _SINGLES = {verdict: verdict for verdict in (PLAIN, WRITE)}  # so that `is PLAIN
 
 Pattern = tuple[str, re.Pattern[str]]
 
+_PROCEDURE = r"(?:^|;|\*/)\s*call\b"  # what it does, nobody sees
+
 
 def _words(**patterns: str) -> tuple[Pattern, ...]:
     return tuple((name.replace("_", " "), re.compile(text, re.IGNORECASE)) for name, text in patterns.items())
@@ -63,7 +65,7 @@ class Contract(ABC):
     _reads_write: re.Pattern[str]
     _reads_statement: re.Pattern[str] | None = None
     _leaves = re.compile(
-        r"^\s*(?:insert|replace|merge|call|with|do)\b|\bnextval\s*\(|\bsetval\s*\(|\breturning\b", re.IGNORECASE
+        r"^\s*(?:insert|replace|merge|call|with|do)\b|\b(?:nextval|setval)\"?\s*\(|\breturning\b", re.IGNORECASE
     )
     _reverts = re.compile(r"^\s*rollback\s+(?:work\s+)?to\b", re.IGNORECASE)
     _begins = re.compile(r"(?:^|;)\s*(?:begin|start\s+transaction)\b", re.IGNORECASE)
@@ -120,24 +122,31 @@ class PostgresContract(Contract):
 
     lasting = frozenset({"dblink", "setseed", "LOAD"})  # DISCARD ALL leaves dblink's connections open
     _pins = _words(
-        advisory_lock=r"\bpg_(?:try_)?advisory_lock(?:_shared)?\s*\(",
+        advisory_lock=r"\bpg_(?:try_)?advisory_lock(?:_shared)?\"?\s*\(",
         temporary_table=r"\b(?:create\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?|into\s+(?:local\s+)?)temp(?:orary)?\s|\bpg_temp\b",
         cursor_with_hold=r"\bwith\s+hold\b",
         dblink=r"\bdblink_connect",
-        setseed=r"\bsetseed\s*\(",
+        setseed=r"\bsetseed\"?\s*\(",
+        procedure=_PROCEDURE,
+        pg_settings=r"\bupdate\b.*\bpg_settings\b",  # a rule makes it set_config()
         pg_prepared_transaction=r"^\s*prepare\s+transaction\b",
     )
-    _reads_write = re.compile(r"\b(?:lastval|currval)\s*\(", re.IGNORECASE)
+    _reads_write = re.compile(r"\b(?:lastval|currval)\"?\s*\(", re.IGNORECASE)
     _local_config = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)", re.IGNORECASE)
-    _config = re.compile(r"\bset_config\s*\(", re.IGNORECASE)
+    _config = re.compile(r"\bset_config\"?\s*\(", re.IGNORECASE)
     # They end with their transaction.
     _transient = re.compile(
         r"^\s*set\s+(?:local\b|constraints\b|transaction\b|(?:session\s+)?transaction_(?:isolation|read_only|deferrable)\b)",
         re.IGNORECASE,
     )
     # What is left of these when the statement has run: state of the session.
-    _tags = frozenset({"SET", "RESET", "LISTEN", "PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "LOAD", "DO"})
+    _tags = frozenset({"SET", "RESET", "LISTEN", "PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "LOAD", "DO", "CALL"})
     _tags |= {"DISCARD ALL", "DISCARD TEMP", "DISCARD SEQUENCES", "DISCARD PLANS"}
+
+    # One of several statements in a string, where the library knows the last one's tag only.
+    _several = re.compile(
+        r"(?=.*;\s*\S).*\b(?:set|reset|listen|prepare|deallocate|load|do|discard)\b", re.IGNORECASE | re.DOTALL
+    )
 
     def _special(self, sql: str, verdict: Verdict) -> Verdict:
         if not self._config.search(sql) or verdict.pin:
@@ -158,6 +167,8 @@ class PostgresContract(Contract):
                 verdict = replace(verdict, settings=True)
             else:
                 verdict = replace(verdict, pin=state[0])
+        if driver.last_tag_only and not verdict.pin and self._several.match(sql):
+            verdict = replace(verdict, pin="SET among other statements")
         return self.keep(sql, verdict)
 
 
@@ -175,6 +186,7 @@ class MySQLContract(Contract):
         PREPARE=r"(?:^|;)\s*(?:prepare|deallocate|execute)\b",
         HANDLER=r"^\s*handler\b",
         XA=r"^\s*xa\b",
+        procedure=_PROCEDURE,  # session tracking does not tell of GET_LOCK in it
         last_insert_id_of_a_value=r"\blast_insert_id\s*\(\s*[^)\s]",
     )
     _reads_write = re.compile(
@@ -185,8 +197,8 @@ class MySQLContract(Contract):
         r"|@@(?:session\.)?(?:warning_count|error_count)\b",
         re.IGNORECASE,
     )
-    # Transactions are flagged too, as a change of state, but leave nothing behind.
-    _transactions = re.compile(r"^\s*(?:begin|start|commit|rollback|savepoint|release)\b", re.IGNORECASE)
+    # Transactions are flagged too, as a change of state, but leave nothing behind. BEGIN NOT ATOMIC is a block of statements.
+    _transactions = re.compile(r"^\s*(?:begin(?!\s+not\b)|start|commit|rollback|savepoint|release)\b", re.IGNORECASE)
 
     def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
         """Look at the session-state flag. Never final: a trigger or a procedure may change the session or not."""

@@ -23,6 +23,7 @@ class Driver(ABC, Generic[C]):
     """
 
     name: ClassVar[str]
+    last_tag_only: ClassVar[bool] = False  # whether `command_tags` knows but one of several statements in a string
 
     @property
     @abstractmethod

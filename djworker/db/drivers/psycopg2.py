@@ -90,6 +90,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
     """[worker] See `Driver`. Without COPY and large objects: psycopg2 refuses them under any green library."""
 
     name = "psycopg2"
+    last_tag_only = True
     error = psycopg2.Error
 
     def connect(self, params: Params) -> GreenConnection:

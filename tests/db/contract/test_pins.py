@@ -16,6 +16,22 @@ POSTGRES = {
     "cursor with hold": ("DECLARE cc CURSOR WITH HOLD FOR SELECT 1", "SELECT count(*) FROM pg_cursors", 0),
     "PREPARE": ("PREPARE pp AS SELECT 1", "SELECT count(*) FROM pg_prepared_statements WHERE name = 'pp'", 0),
     "SET behind a comment": ("/* x */ SET work_mem = '5MB'", "SELECT current_setting('work_mem')", "4MB"),
+    "SET before others": ("SET work_mem = '5MB'; SELECT 1", "SELECT current_setting('work_mem')", "4MB"),
+    "a function's name in quotes": (
+        """SELECT "set_config"('work_mem', '5MB', false)""",
+        "SELECT current_setting('work_mem')",
+        "4MB",
+    ),
+    "a lock's name in quotes": (
+        """SELECT "pg_advisory_lock"(79)""",
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        0,
+    ),
+    "pg_settings": (
+        "UPDATE pg_settings SET setting = '5MB' WHERE name = 'work_mem'",
+        "SELECT current_setting('work_mem')",
+        "4MB",
+    ),
     "SET among others": ("SELECT 1; SET work_mem = '5MB'", "SELECT current_setting('work_mem')", "4MB"),
     "set_config in a query": (
         "SELECT set_config('work_mem', '5MB', false) FROM generate_series(1, 2)",
@@ -29,6 +45,7 @@ MYSQL = {
     "temporary table": ("CREATE TEMPORARY TABLE tt (x int)", "SELECT @@tmp_table_size > 0", 1),
     "variable": ("SET @mine = 7", "SELECT @mine", None),
     "variable in a query": ("SELECT @mine := 7", "SELECT @mine", None),
+    "a block of statements": ("BEGIN NOT ATOMIC SET @mine = 7; END", "SELECT @mine", None),
     "SET": ("SET SESSION sql_safe_updates = 1", "SELECT @@sql_safe_updates", 0),
     "SET behind a comment": ("/* x */ SET sql_safe_updates = 1", "SELECT @@sql_safe_updates", 0),
     "USE": ("USE information_schema", "SELECT DATABASE() = 'information_schema'", 0),
@@ -60,6 +77,21 @@ def test_postgres_state_pins(postgres_site: Site, what: str) -> None:
 @pytest.mark.parametrize("what", list(MYSQL))
 def test_mysql_state_pins(mysql_site: Site, what: str) -> None:
     pins(mysql_site, *MYSQL[what])
+
+
+def test_a_procedure_pins(leasing: Site) -> None:
+    leasing.start(max_size=1)
+    postgres = leasing.dialect == "postgres"
+    body = "LANGUAGE sql AS 'SELECT pg_advisory_lock(80)'" if postgres else "DO GET_LOCK('quiet', 1)"
+    view(query, f"CREATE PROCEDURE quiet() {body}")
+
+    def work() -> None:
+        query("CALL quiet()")
+        assert held()
+
+    view(work)
+    look = "SELECT count(*) FROM pg_locks WHERE objid = 80" if postgres else "SELECT IS_USED_LOCK('quiet')"
+    assert view(query, look)[0] in (0, None)
 
 
 def test_what_no_reset_undoes_costs_the_connection(postgres_site: Site) -> None:

@@ -400,3 +400,17 @@ def test_a_cursor_is_closed_in_the_words_of_either_library(site: Site) -> None:
     for error in (InterfaceError, ProgrammingError):
         with pytest.raises(error, match="closed"):
             cursor.execute("SELECT 1")
+
+
+def test_after_the_last_result_there_is_no_other(mysql_site: Site) -> None:
+    mysql_site.start()
+
+    def work() -> list[object]:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            return [cursor.nextset(), *cursor.fetchall()]
+
+    assert view(work) == [None, (1,)]
+    assert at_rest()
