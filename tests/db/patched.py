@@ -136,7 +136,12 @@ class Runner:
         return ""
 
     def unraisable(self, event: Any) -> None:
-        """An exception in a finalizer is a failure too, a ResourceWarning among them."""
+        """An exception in a finalizer is a failure too, a ResourceWarning among them.
+
+        But not a kill: a greenlet that is killed twice may just close a server-side cursor in the finalizer of a generator.
+        """
+        if event.exc_type.__name__ == "GreenletExit":
+            return
         lines = traceback.format_exception(event.exc_type, event.exc_value, event.exc_traceback)
         self.unseen.append(f"ignored in {event.object!r}: {''.join(lines)}")
 

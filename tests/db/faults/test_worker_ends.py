@@ -144,3 +144,15 @@ def test_what_is_cut_is_cancelled_in_the_server(running: Server, database: Datab
     assert not running.events("worker_killed")
     for request in slow:
         request.result()
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_query_of_a_killed_worker_ends_too(running: Server, database: Database) -> None:
+    """PostgreSQL can be told to look at its clients. On MySQL the query runs to its end."""
+    slow = [running.in_background("/slow") for _ in range(3)]
+    eventually(lambda: database.active() == 3, "three statements run")
+    old = running.ready()[0]
+    replaced(running, old, running.kill(old))
+    eventually(lambda: not database.active(), "the server has looked at its clients")
+    for request in slow:
+        request.result()

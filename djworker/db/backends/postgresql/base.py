@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.operations import DatabaseOperations as StockOperations
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 from django.utils.functional import cached_property
+from gevent.monkey import is_module_patched
 
 from djworker.db.backends.leasing import LeasingMixin
 from djworker.db.lease import Lease
+
+# While a query runs PostgreSQL does not look at its client: the query of a worker that was killed would keep its session for
+# as long as it likes, and its locks. From PostgreSQL 14 on it can be asked to look; whoever has asked already is left alone.
+_LOOK_AT_CLIENT = """SELECT set_config('client_connection_check_interval', '2s', false)
+ WHERE current_setting('client_connection_check_interval', true) = '0'"""
 
 
 class Library:
@@ -63,9 +70,7 @@ class PostgresMixin(LeasingMixin):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Django's own, with a green `connect`."""
-        from gevent import monkey  # noqa: PLC0415
-
-        if monkey.is_module_patched("socket") and not isinstance(self.Database, Library):
+        if is_module_patched("socket") and not isinstance(self.Database, Library):
             self.Database = Library(self.Database, self.green_driver())
         return super().get_new_connection(conn_params)
 
@@ -73,6 +78,14 @@ class PostgresMixin(LeasingMixin):
     def isolation_level(self) -> Any:
         """Django's notes it when it connects, which a lease does not."""
         return IsolationLevel(self.settings_dict["OPTIONS"].get("isolation_level", IsolationLevel.READ_COMMITTED))
+
+    def init_connection_state(self) -> None:
+        """Django's, for a connection of the pool's with one setting more; part of each reset, too."""
+        super().init_connection_state()
+        if self.bare and is_module_patched("socket"):
+            # Not every system can tell the server of it, and not everything that speaks PostgreSQL's protocol has settings.
+            with suppress(self.Database.Error), self.connection.cursor() as cursor:
+                cursor.execute(_LOOK_AT_CLIENT)
 
     @property
     def pool(self) -> Any:
