@@ -102,4 +102,7 @@ def _text(row: Row) -> str:
         return f"{where}, not pooled, writers take turns"
     if not row.engine:
         return where
-    return f"{where} is left as it is: no engine of Django's that has a pool here, so nothing bounds its connections"
+    why = (
+        "no engine of Django's that has a pool here; unless it is built on one of ours, nothing bounds its connections"
+    )
+    return f"{where} is left as it is: {why}"
