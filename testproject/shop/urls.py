@@ -9,6 +9,7 @@ from testproject.shop.views import api, catalogue, checkout, debug, documents, p
 debug_urlpatterns = [
     path("pid", debug.pid),
     path("sleep", debug.sleep),
+    path("queries", debug.queries),
     path("spin", debug.spin),
     path("crash", debug.crash),
     path("echo", debug.echo),

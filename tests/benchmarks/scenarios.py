@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.benchmarks.summary import Target, best_ratio, further_worker, ratio, worker_share
 
@@ -197,6 +198,64 @@ def _wait(database: str, rows: tuple[Row, ...]) -> Scenario:
     )
 
 
+LEASES = tuple(
+    Row(
+        f"{lease} lease",
+        "djworker",
+        {
+            "BENCH_CONNECTIONS": "djworker",
+            "BENCH_POOL_SIZE": str(POOL),
+            "BENCH_LEASE": lease,
+            "SHOP_DEBUG_VIEWS": "1",
+        },
+    )
+    for lease in ("transaction", "request")
+)
+
+
+def _leases(database: str, metric: str, target: Target, **more: Any) -> Scenario:
+    title = f"{more.pop('title')} on {database}, at most {POOL} connections"
+    compare = ((metric, "request lease"),)
+    return Scenario(
+        app=DJANGO,
+        expect='"stock"',
+        rows=LEASES,
+        database=database,
+        title=title,
+        compare=compare,
+        targets=(target,),
+        **more,
+    )
+
+
+def _lease(database: str) -> Scenario:
+    """What it is good for to give a connection back before a wait."""
+    value = ratio("rate", "transaction lease", "request lease")
+    return _leases(
+        database,
+        "rate",
+        Target("requests per second, transaction lease ÷ request lease", value, at_least=6.0),
+        name=f"lease-{database}",
+        title="Query, 100 ms of waiting, query",
+        path="/debug/queries?n=2&ms=100",
+        connections=200,
+    )
+
+
+def _overhead(database: str) -> Scenario:
+    """What it costs where nobody waits for a connection."""
+    value = ratio("cpu", "transaction lease", "request lease")
+    return _leases(
+        database,
+        "cpu",
+        Target("CPU per request, transaction lease ÷ request lease", value, at_most=1.08),
+        name=f"overhead-{database}",
+        title="Five queries, a connection for each client",
+        path="/debug/queries?n=5&ms=0",
+        connections=POOL,
+    )
+
+
 SCENARIOS = (
     RAW_HELLO,
     HELLO,
@@ -206,4 +265,5 @@ SCENARIOS = (
         for database, rows in (("postgresql", POSTGRESQL), ("mariadb", MARIADB))
         for make in (_db, _wait)
     ),
+    *(make(database) for database in ("postgresql", "mariadb") for make in (_lease, _overhead)),
 )

@@ -10,6 +10,7 @@ from django.http import HttpResponseBadRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from testproject.shop import VERSION
+from testproject.shop.models import Product
 from testproject.shop.views.numbers import number
 
 CHUNK = 65536
@@ -23,6 +24,16 @@ def sleep(request):
     """Wait `s` seconds; under gevent other requests go on."""
     time.sleep(number(request, "s", 3))
     return JsonResponse({"pid": os.getpid(), "version": VERSION})
+
+
+def queries(request):
+    """Ask `n` times what is in stock, and wait `ms` milliseconds between two questions, as for another service."""
+    found, pause = [], number(request, "ms", 100) / 1000
+    for turn in range(int(number(request, "n", 2, most=100))):
+        if turn and pause:
+            time.sleep(pause)
+        found.append(Product.objects.order_by("pk").values_list("stock", flat=True).first())
+    return JsonResponse({"stock": found})
 
 
 def spin(request):
