@@ -60,3 +60,10 @@ def test_every_problem_id_is_catalogued_and_every_catalogued_one_is_used() -> No
     sources = [path for path in (ROOT / "djworker").rglob("*.py") if path.name != "problems.py"]
     used = {number for path in sources for number in re.findall(r'"(?:djworker\.)?([EW]\d{3})"', path.read_text())}
     assert used == set(CATALOGUE)
+
+
+def test_the_documentation_speaks_of_no_other_problem() -> None:
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    named = {number for path in pages for number in re.findall(r"\b(?:djworker\.)?([EW]\d{3})\b", path.read_text())}
+    assert named <= set(CATALOGUE)
+    assert named
