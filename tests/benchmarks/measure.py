@@ -93,11 +93,11 @@ def _load(
 ) -> tuple[wrk.Load, float, int | None]:
     """Warm up, then load; what wrk measured, the CPU seconds of the tree meanwhile, and connections to the database."""
     url, watch = f"http://{HOST}:{running.port}{scenario.path}", _Watch(around)
-    wrk.run(url, scenario.connections, bench.warm_up, watch)
+    wrk.run(url, scenario.connections, bench.warm_up, watch, scenario.script)
     # What the warm-up left in the server's queue has no reader any more, but must not be paid for by the load phase.
     running.check(scenario.path, scenario.expect)
     before = proc.cpu_seconds(proc.tree(running.pid))
-    load = wrk.run(url, scenario.connections, bench.duration, watch)
+    load = wrk.run(url, scenario.connections, bench.duration, watch, scenario.script)
     return load, proc.cpu_seconds(proc.tree(running.pid)) - before, watch.most
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.benchmarks.summary import Target, best_ratio, further_worker, ratio, worker_share
@@ -36,6 +36,7 @@ class Scenario:
     path: str
     rows: tuple[Row, ...]
     connections: int = 32
+    script: str = ""  # what wrk sends, where that is not the same again and again
     expect: str = ""  # what a good answer contains
     database: str = ""  # "postgresql" or "mariadb": a server of our own, migrated and seeded
     slow_service: bool = False
@@ -82,13 +83,19 @@ RAW_HELLO = Scenario(
     ),
 )
 
+# djworker knows by heart what came before, so that one head again and again flatters it.
+RAW_HEADS = replace(
+    RAW_HELLO, name="raw-heads", title="Raw WSGI: the same, from browsers whose heads all differ", script="heads.lua"
+)
+
 HELLO = Scenario(
     name="hello",
     title="Django page with middleware and template, no database",
     app=DJANGO,
     path="/hello",
     expect="Hello, World!",
-    rows=(*PLAIN, _row(BARE)),
+    # Beside each other, because they are compared by their rates.
+    rows=(PLAIN[0], _row(BARE), *PLAIN[1:]),
     compare=(("cpu", "granian"), ("cpu", "gunicorn gevent"), ("rate", BARE)),
     targets=(
         Target("CPU per request, djworker ÷ granian", ratio("cpu", "djworker", "granian"), at_most=1.1),
@@ -96,6 +103,10 @@ HELLO = Scenario(
             "CPU per request, djworker ÷ gunicorn gevent", ratio("cpu", "djworker", "gunicorn gevent"), at_most=0.65
         ),
         Target("requests per second, djworker ÷ bare handler", ratio("rate", "djworker", BARE), at_least=0.85),
+        Target(
+            "for comparison: CPU per request, bare handler ÷ djworker, the same without what others took of the machine",
+            ratio("cpu", BARE, "djworker"),
+        ),
         Target(
             "for comparison: CPU per request, bare handler ÷ gunicorn gevent, which no server can beat",
             ratio("cpu", BARE, "gunicorn gevent"),
@@ -174,7 +185,7 @@ def _db(database: str, rows: tuple[Row, ...]) -> Scenario:
         app=DJANGO,
         path="/db",
         expect='"stock"',
-        rows=(*rows, PERSISTENT),
+        rows=(rows[0], PERSISTENT, *rows[1:]),
         connections=100,
         database=database,
         compare=(("rate", BARE), ("cpu", BARE)),
@@ -258,6 +269,7 @@ def _overhead(database: str) -> Scenario:
 
 SCENARIOS = (
     RAW_HELLO,
+    RAW_HEADS,
     HELLO,
     MEMORY,
     *(

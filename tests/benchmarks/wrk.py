@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 TIMEOUT = 15  # seconds until wrk counts a request as lost
 POLL = 0.25  # seconds between two calls of the watcher
@@ -74,19 +75,23 @@ def percentile(text: str, percent: int) -> float:
     return duration(line[1])
 
 
-def command(url: str, connections: int, seconds: float) -> list[str]:
-    """The command line; wrk counts in whole seconds, so a fraction is rounded up."""
+def command(url: str, connections: int, seconds: float, script: str = "") -> list[str]:
+    """The command line; wrk counts in whole seconds, so a fraction is rounded up. script: a file beside this one."""
     whole = max(1, math.ceil(seconds))
     options = [f"--connections={connections}", f"--duration={whole}s", f"--timeout={TIMEOUT}s", "--latency"]
+    if script:
+        options.append(f"--script={Path(__file__).with_name(script)}")
     return ["wrk", "--threads=1", *options, url]
 
 
-def run(url: str, connections: int, seconds: float, watch: Callable[[], object] = lambda: None) -> Load:
+def run(
+    url: str, connections: int, seconds: float, watch: Callable[[], object] = lambda: None, script: str = ""
+) -> Load:
     """Load `url` and wait for the end; `watch` is called now and then meanwhile. Raises WrkError.
 
     wrk runs where we run: on the core for the load.
     """
-    process = start(command(url, connections, seconds))
+    process = start(command(url, connections, seconds, script))
     deadline = seconds + 2 * TIMEOUT
     for _ in range(int(deadline / POLL)):
         try:

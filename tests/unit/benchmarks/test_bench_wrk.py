@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.benchmarks.scenarios import SCENARIOS, Scenario
 from tests.benchmarks.wrk import WrkError, command, duration, parse
 
 GOOD = """\
@@ -67,3 +70,9 @@ def test_a_time_without_a_unit_is_refused() -> None:
 def test_wrk_is_asked_for_whole_seconds() -> None:
     assert "--duration=3s" in command("http://127.0.0.1:1/", 32, 2.1)
     assert "--duration=1s" in command("http://127.0.0.1:1/", 32, 0.0)
+
+
+@pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if scenario.script], ids=lambda one: one.name)
+def test_scripts_are_there(scenario: Scenario) -> None:
+    words = command("http://127.0.0.1:1/", 32, 1.0, scenario.script)
+    assert [Path(word.removeprefix("--script=")).is_file() for word in words if word.startswith("--script=")] == [True]
