@@ -74,7 +74,8 @@ class LeasedCursor:
             except BaseException:
                 lease.failed(verdict)
                 raise
-            self._finish(raw, verdict, text, args[0] if args and method == "execute" else ())
+            # Of several rounds nobody knows what was set: {} is no sequence, so that it pins.
+            self._finish(raw, verdict, text, args[0] if args and method == "execute" else {})
         return self if result is raw else result
 
     def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:

@@ -290,3 +290,18 @@ def test_a_read_back_from_the_library_is_refused_likewise(mysql_site: Site) -> N
 
     view(mine)
     view(disturbed)
+
+
+def test_settings_of_several_rounds_pin(postgres_site: Site) -> None:
+    postgres_site.start(max_size=2)
+
+    def work() -> None:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.executemany("SELECT set_config('app.tenant', %s, false)", [["red"], ["blue"]])
+        assert held()
+        assert query("SELECT current_setting('app.tenant')") == ("blue",)
+
+    view(work)
+    assert view(query, "SELECT current_setting('app.tenant', true)")[0] in ("", None)
