@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from gevent import getcurrent
 
+from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.errors import DJANGO
 from djworker.db.home import notify, register
 from djworker.db.labels import label_of
@@ -35,6 +36,7 @@ class _Plain:
     def connect(self) -> Any:
         """Open."""
         conn = self._green.connect(self._params)
+        mind_the_peer(conn.watch.fd)
         if self._green.name == "psycopg2":
             from psycopg2.extras import register_default_jsonb  # noqa: PLC0415 -- optional
 

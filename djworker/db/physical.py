@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import OperationalError, connections
 from django.db.backends.signals import connection_created
 
+from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.profile import EMPTY
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Physical:
             try:
                 wrapper.ensure_connection()
                 conn = wrapper.connection
+                mind_the_peer(conn.watch.fd)
                 conn.lease_turn, conn.lease_at, conn.lease_statements = 0, 0.0, 0
                 conn.lease_profile, conn.lease_spoilt = EMPTY, ""
                 with wrapper.wrap_database_errors:

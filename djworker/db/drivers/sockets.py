@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -19,6 +20,28 @@ if TYPE_CHECKING:
 _close_now: Callable[[int], None] = get_original("os", "close")
 
 CLOSE_TIMEOUT = 2.0  # seconds for the server to let go of a connection that said good-bye; PostgreSQL needs 1-5 ms
+
+# A peer whose host has died, or that a router has forgotten, is found out by the kernel alone: of a connection that waits for an
+# answer after two hours, of what was sent in vain after a quarter of one. Seconds, a count, and milliseconds (tcp(7)).
+_DEAD_AFTER = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+
+
+def mind_the_peer(fd: int) -> None:
+    """Have the kernel find out within a minute that the peer is gone. What somebody has set is left as it is."""
+    line, plain = _socket.socket(fileno=fd), _socket.socket()
+    try:
+        for name, value in _DEAD_AFTER.items():
+            option = getattr(_socket, name, None)  # not every system has all of them
+            with suppress(OSError):  # a Unix socket has none
+                if option and _tcp(line, option) == _tcp(plain, option):
+                    line.setsockopt(_socket.IPPROTO_TCP, option, value)
+    finally:
+        line.detach()
+        plain.close()
+
+
+def _tcp(line: _socket.socket, option: int) -> int:
+    return line.getsockopt(_socket.IPPROTO_TCP, option)
 
 
 def cut_loose(fd: int) -> None:

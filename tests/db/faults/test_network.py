@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _socket
+import socket
 import time
 
 import gevent
@@ -58,3 +60,31 @@ def test_requests_that_give_up_in_a_deaf_network(leasing: Site) -> None:
     assert {found.get() for found in patient} == {3}
     eventually(lambda: settled(leasing), "no slot is lost")
     assert leasing.active() == 0
+
+
+def kernel(option: str) -> set[int]:
+    """An option of TCP, of all connections of the pool."""
+    number = getattr(socket, option)
+    where = socket.SOL_SOCKET if option.startswith("SO_") else socket.IPPROTO_TCP
+    found = set()
+    for conn in pool()._ledger.by_conn:
+        line = _socket.socket(fileno=conn.watch.fd)
+        found.add(line.getsockopt(where, number))
+        line.detach()
+    return found
+
+
+def test_a_peer_that_vanishes_is_found_by_the_kernel(leasing: Site) -> None:
+    """A proxy's kernel answers for it, so it is the options that are looked at."""
+    item = leasing.start()
+    fill(item, 3)
+    assert kernel("SO_KEEPALIVE") == {1}
+    assert kernel("TCP_KEEPIDLE") == {30}
+    assert kernel("TCP_USER_TIMEOUT") == {60_000}
+
+
+def test_what_is_set_by_hand_is_left_alone(postgres_site: Site) -> None:
+    item = postgres_site.start(options={"keepalives_idle": 77})
+    fill(item, 3)
+    assert kernel("TCP_KEEPIDLE") == {77}
+    assert kernel("TCP_KEEPINTVL") == {10}
