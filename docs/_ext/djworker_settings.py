@@ -12,7 +12,7 @@ from dataclasses import Field, fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sphinx.util.docutils import SphinxDirective
+from djworker_generated import Generated
 
 from djworker import accesslog, cli, conf, problems
 from djworker.db import settings as pools
@@ -21,24 +21,13 @@ from djworker.values import FLAG
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from docutils import nodes
     from sphinx.application import Sphinx
 
     from djworker.options import Option
 
 
-class _Generated(SphinxDirective):
-    """Parses the reStructuredText that ``lines`` makes."""
-
-    def run(self) -> list[nodes.Node]:
-        """Make the nodes; the page is made anew when a table changes."""
-        for module in (accesslog, cli, conf, pools, problems):
-            self.env.note_dependency(str(module.__file__))
-        return self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
-
-    def lines(self) -> Iterator[str]:
-        """Return the text to parse."""
-        raise NotImplementedError
+class _Generated(Generated):
+    sources = tuple(module.__file__ for module in (accesslog, cli, conf, pools, problems))
 
 
 class Settings(_Generated):
