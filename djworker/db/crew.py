@@ -55,8 +55,11 @@ class Crew:
         return min((job.deadline for job in self._jobs.values()), default=None)
 
     def join(self, timeout: float | None) -> None:
-        """Wait until all that is under way has ended."""
-        gevent.joinall(list(self._jobs), timeout=timeout)
+        """Wait until all that is under way has ended, and what follows from it: who was reset may be closed next."""
+        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # gevent's word for "silently", unknown to the stubs
+            while self._jobs:
+                gevent.joinall(list(self._jobs))
+                gevent.sleep(0)  # the links of those that were dead already run in the hub
 
     def abandon(self) -> None:
         """After a fork: these are copies of the parent's greenlets. They must not go on, nor have consequences."""

@@ -604,6 +604,20 @@ def test_drain_replaces_all_connections() -> None:
     world.check_at_rest()
 
 
+def test_a_drain_that_waits_sees_a_session_that_is_being_wiped_to_its_end() -> None:
+    """It is closed when it has been wiped, and only then is the server rid of it."""
+    world = World()
+    user = world.user_with_conn()
+    gate = world.server.hold("reset")
+    user.let_go(lambda conn: world.pool.release(conn, reset=True))
+    world.run()
+    assert world.gauge(SlotState.RESETTING) == 1
+    gevent.spawn(gate.set)
+    world.pool.drain(10)
+    assert not world.server.sessions
+    world.check_at_rest()
+
+
 def test_close() -> None:
     """Waiters are told, idle connections closed, leased ones when they come back."""
     world = World(max_size=2)
