@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 import httptools
 from httptools import HttpRequestParser
 
-from djworker.http.byheart import Memory, without_cookie
+from djworker.http.byheart import COOKIE, REFERER, Memory, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -106,7 +106,8 @@ class HeadParser:
             return
         end = head.find(CRLF)
         usual = _request_line(head[:end], environ, request)
-        block, cookie = without_cookie(head[end:])
+        block, cookie = without(head[end:], COOKIE)
+        block, referer = without(block, REFERER)
         fields = memory.blocks.get(block)
         if not usual or fields is None or len(head) > self._always_short:
             self._parse(head, environ, request)
@@ -116,7 +117,9 @@ class HeadParser:
         environ.update(fields)
         if cookie:
             environ["HTTP_COOKIE"] = cookie
-        elif memory.came_before(head):
+        if referer:
+            environ["HTTP_REFERER"] = referer
+        if not cookie and not referer and memory.came_before(head):
             variables = dict(fields)
             _request_line(head[:end], variables, request)
             memory.learn_head(head, request.method, request.target, variables)
@@ -130,8 +133,8 @@ class HeadParser:
             self._parse(b"GET / HTTP/1.1" + block, variables, request)
         except ProtocolError:
             return
-        # One field less than there may be, for the cookies.
-        few = block.count(CRLF) - 2 < self._max_fields
+        # Two fields less than there may be, for those that were taken out.
+        few = block.count(CRLF) - 2 <= self._max_fields - 2
         if few and request.keep_alive and not (request.length or request.chunked or request.expects):
             self._memory.learn_block(block, variables)
 
