@@ -13,7 +13,7 @@ STATEMENTS = 7
 
 
 def test_five_hundred_clients_on_ten_connections(site: Site) -> None:
-    item = site.start(max_size=10, timeout=60)
+    item = site.start(max_size=10, timeout=30)
     fill(item, 3)
     from django.core.signals import request_finished, request_started
 
@@ -34,7 +34,7 @@ def test_five_hundred_clients_on_ten_connections(site: Site) -> None:
     clients = [gevent.spawn(client) for _ in range(CLIENTS)]
     while not all(client.dead for client in clients):
         seen.append(site.sessions())
-        gevent.sleep(0.1)
+        gevent.sleep(0.25)
     gevent.joinall(clients, raise_error=True)
     after = pool().stats()
     uses = after["requests_num"] - before["requests_num"]
