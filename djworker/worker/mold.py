@@ -25,7 +25,7 @@ from djworker import log, messages, posix  # noqa: E402
 from djworker.channel import Channel  # noqa: E402
 from djworker.launch import Launch  # noqa: E402
 from djworker.scoreboard import Gauge, Scoreboard  # noqa: E402
-from djworker.worker import project  # noqa: E402
+from djworker.worker import addresses, project  # noqa: E402
 from djworker.worker.project import BootError, Project  # noqa: E402
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djworker.mold")
 
+#: New objects, less those that are gone, at which the young ones are looked through. Python's 700 come together in a dozen
+#: small requests. Set before the project loads, so that its own wish counts.
+_YOUNG_OBJECTS = 5_000
 #: The same as ``djworker.arbiter.fleet.EXIT_BOOT``; this tree does not import that one.
 EXIT_BOOT = 3
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
@@ -118,6 +121,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     log.configure(launch.config.log_level, launch.config.log_format, "mold")
+    addresses.install()
     if options.check:
         _leave(_check(launch))
     _keep_from_others((options.channel, options.scoreboard, *options.listeners))
@@ -190,4 +194,5 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 if __name__ == "__main__":
     gc.disable()  # no collection while modules load: it would only leave holes in pages that are to be shared
+    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
     main(sys.argv[1:])

@@ -6,6 +6,7 @@ Django's own there, with one connection per thread.
 
 from __future__ import annotations
 
+import _thread
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ class LeasingMixin(BaseDatabaseWrapper):
     _home: Home | None = None
     _home_key: Any = None
     facts: dict[str, Any]
+    _thread_ident: int  # Django's: of the thread, here the greenlet, that made it
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
         super().__init__(settings_dict, alias=alias)  # PostGIS's looks for it among the keywords
@@ -173,6 +175,11 @@ class LeasingMixin(BaseDatabaseWrapper):
             yield
         finally:
             self.connection = lease
+
+    def validate_thread_sharing(self) -> None:
+        """Django's takes a lock before it compares, and under gevent a lock is written in Python."""
+        if self._thread_ident != _thread.get_ident():
+            super().validate_thread_sharing()
 
     # -- transactions -----------------------------------------------------------------------------------------------------
 
