@@ -78,7 +78,7 @@ def test_settings_can_be_checked_without_gevent() -> None:
     """`migrate` and `runserver` have djworker in INSTALLED_APPS too, and must stay as they are: unpatched and lean."""
     loaded = modules_after(
         "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'testproject.settings'; django.setup()\n"
-        "from django.core.checks import run_checks; run_checks()",
+        "from django.core.checks import run_checks; assert run_checks() == [], 'the shop has nothing to be told of'",
     )
     assert "django" in loaded
     assert not loaded & {"gevent", "gevent.monkey", "djworker.worker", "djworker.http"}
