@@ -10,6 +10,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
+from djworker.worker import loops  # noqa: E402
+
+loops.install()
+
 import argparse  # noqa: E402
 import contextlib  # noqa: E402
 import gc  # noqa: E402

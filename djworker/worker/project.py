@@ -158,6 +158,7 @@ def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
         warmup.request_paths(app, paths)
         connections.close_all()
         traces.wipe()
+        traces.let_threads_end()
         traces.destroy_hub()
 
 

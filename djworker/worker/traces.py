@@ -5,6 +5,8 @@ The project's own connections, threads and greenlets are not ours to close; `lef
 
 from __future__ import annotations
 
+import gc
+
 
 def wipe() -> None:
     """Close and forget the pools, if there are any, and all that they used. A lease that holds nothing goes with its pool."""
@@ -22,6 +24,17 @@ def wipe() -> None:
     home.end_all()
     offload.stop()
     destroy_hub()
+
+
+def let_threads_end() -> None:
+    """Threads that have nothing more to do end when they get their turn: those of executors that nobody has any more.
+
+    Django runs an async view in such a thread. They are greenlets, and their executors may be in cycles.
+    """
+    import gevent  # noqa: PLC0415 -- it makes a hub
+
+    gc.collect()
+    gevent.idle()
 
 
 def destroy_hub() -> None:

@@ -1,6 +1,7 @@
 # ruff: noqa: ANN001, ANN201, ANN202 - an ordinary Django module
 """Views that fail in ways which the shop's own debug views do not. Copied into the project, not imported by the tests."""
 
+import asyncio
 import ctypes
 import os
 import re
@@ -18,6 +19,7 @@ import psycopg2.extensions
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
+from testproject.shop.models import Product
 from testproject.shop.views import debug
 
 
@@ -84,6 +86,29 @@ def patched(_request):
     )
 
 
+async def wait(request):
+    """Ask the database, wait, ask again; `asyncio` in all the ways that an ordinary async view uses it."""
+    before = await Product.objects.acount()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        naps = [group.create_task(asyncio.sleep(float(request.GET["s"]), result=number)) for number in range(3)]
+    slept = await asyncio.gather(*naps)
+    found = [product.pk async for product in Product.objects.order_by("pk")[:3]]
+    task = asyncio.current_task()
+    return JsonResponse(
+        {"before": before, "slept": slept, "found": len(found), "mine": task in asyncio.all_tasks(), "pid": os.getpid()}
+    )
+
+
+def run_loop(request):
+    """A synchronous view that runs a loop of its own."""
+    return JsonResponse({"slept": asyncio.run(asyncio.sleep(float(request.GET["s"]), result=1))})
+
+
+def count(_request):
+    """An ordinary view that asks the database."""
+    return JsonResponse({"products": Product.objects.count()})
+
+
 def note(get_response):
     """Middleware: a request with ``?begun=x`` leaves a file of that name, so that a test knows when it runs."""
 
@@ -103,4 +128,7 @@ urlpatterns = [
     path("hoard", hoard),
     path("account", account),
     path("patched", patched),
+    path("wait", wait),
+    path("run-loop", run_loop),
+    path("count", count),
 ]

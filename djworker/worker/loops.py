@@ -1,0 +1,44 @@
+"""[mold] asyncio in greenlets: an event loop runs in its greenlet, not in the thread that all greenlets share.
+
+Django runs an `async def` view in a loop of its own, in another thread: under gevent that is another greenlet of the same
+native thread. asyncio's C code notes the running loop per native thread, so while one such view awaited, the ORM refused every
+other request (`SynchronousOnlyOperation`), and a second async view failed. asyncio's own Python code notes it in a
+`threading.local`, which gevent makes local to the greenlet, and does all else the same.
+
+Native threads for the loops would be the other way. But asgiref hands work between them with locks of `threading`, which are
+gevent's, and whose wake-ups can be lost between native threads (see `djworker.db.drivers.offload`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import events, futures, tasks
+from typing import TYPE_CHECKING, Any
+
+from gevent.local import local
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+class RunningLoop(local):
+    """[worker] What `asyncio.events` keeps, for each greenlet."""
+
+    loop_pid: tuple[asyncio.AbstractEventLoop | None, int | None] = (None, None)
+
+
+def install() -> None:
+    """Use asyncio's Python code in place of its C code. To be called before anybody takes a name out of asyncio."""
+    events._running_loop = RunningLoop()  # type: ignore[attr-defined]  # noqa: SLF001 -- in case asyncio was there before gevent
+    for module in (events, futures, tasks):
+        for name, twin in list(vars(module).items()):
+            if name.startswith("_py_"):
+                _replace(module, twin.__name__, twin)
+    _replace(futures, "Future", futures._PyFuture)  # type: ignore[attr-defined]  # noqa: SLF001
+    _replace(tasks, "Task", tasks._PyTask)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _replace(module: ModuleType, name: str, value: Any) -> None:  # noqa: ANN401
+    setattr(module, name, value)
+    if hasattr(asyncio, name):
+        setattr(asyncio, name, value)

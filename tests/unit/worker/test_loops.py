@@ -1,0 +1,78 @@
+"""Event loops in greenlets, in a fresh interpreter that is patched as the mold is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PATCHED = """
+from gevent import monkey
+monkey.patch_all()
+from djworker.worker import loops
+loops.install()
+import asyncio, gevent
+both = []
+async def meet(name):
+    both.append(name)
+    async with asyncio.timeout(20):
+        while len(both) < 2:
+            await asyncio.sleep(0.001)
+    assert asyncio.current_task() in asyncio.all_tasks()
+    return name, asyncio.get_running_loop() is asyncio.get_event_loop()
+def is_inside():
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+"""
+
+
+def answer(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PATCHED + program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_two_loops_run_at_once_and_nobody_else_is_inside_one() -> None:
+    """Each loop only ends because the other runs meanwhile."""
+    program = """
+jobs = [gevent.spawn(asyncio.run, meet(name)) for name in "ab"]
+gevent.sleep(0)
+print(is_inside(), [job.get(timeout=30) for job in jobs], is_inside())
+"""
+    assert answer(program) == "False [('a', True), ('b', True)] False"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "f = asyncio.new_event_loop().create_future(); f.set_result(1); print(f.result())",
+        "async def main(): return await asyncio.gather(*[asyncio.create_task(asyncio.sleep(0, n)) for n in range(2)])\n"
+        "print(sum(asyncio.run(main())))",
+        "async def main(): return await asyncio.to_thread(lambda: 1)\nprint(asyncio.run(main()))",
+        "async def main():\n"
+        "    server = await asyncio.start_server(lambda r, w: (w.write(b'1'), w.close()), '127.0.0.1', 0)\n"
+        "    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())\n"
+        "    data = await reader.read()\n"
+        "    writer.close()\n"
+        "    server.close()\n"
+        "    return data.decode()\n"
+        "print(asyncio.run(main()))",
+        "async def main():\n"
+        "    task = asyncio.create_task(asyncio.sleep(99))\n"
+        "    await asyncio.sleep(0)\n"
+        "    task.cancel()\n"
+        "    return 1 if await asyncio.gather(task, return_exceptions=True) and task.cancelled() else 0\n"
+        "print(asyncio.run(main()))",
+    ],
+    ids=["future", "tasks", "thread", "streams", "cancel"],
+)
+def test_what_asyncio_does(program: str) -> None:
+    assert answer(program) == "1"
