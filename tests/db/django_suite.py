@@ -39,6 +39,7 @@ LABELS = [
     "migrations",
     "test_utils",
     "servers",
+    "async",
 ]
 EXPECTED = Path(__file__).with_name("django_expected.toml")
 #: The last recorded run, from which the documentation has its figures.
