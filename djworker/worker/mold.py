@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djworker.mold")
 
-#: New objects, less those that are gone, at which the young ones are looked through. Python's 700 come together in a dozen
-#: small requests. Set before the project loads, so that its own wish counts.
-_YOUNG_OBJECTS = 5_000
 #: The same as ``djworker.arbiter.fleet.EXIT_BOOT``; this tree does not import that one.
 EXIT_BOOT = 3
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
@@ -198,5 +195,4 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 if __name__ == "__main__":
     gc.disable()  # no collection while modules load: it would only leave holes in pages that are to be shared
-    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
     main(sys.argv[1:])

@@ -50,29 +50,47 @@ print(is_inside(), [job.get(timeout=30) for job in jobs], is_inside())
     assert answer(program) == "False [('a', True), ('b', True)] False"
 
 
+FUTURE = """
+future = asyncio.new_event_loop().create_future()
+future.set_result(1)
+print(future.result())
+"""
+TASKS = """
+async def main():
+    return sum(await asyncio.gather(*[asyncio.create_task(asyncio.sleep(0, n)) for n in range(2)]))
+print(asyncio.run(main()))
+"""
+THREAD = """
+async def main():
+    return await asyncio.to_thread(lambda: 1)
+print(asyncio.run(main()))
+"""
+STREAMS = """
+def greet(reader, writer):
+    writer.write(b"1")
+    writer.close()
+async def main():
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    data = await reader.read()
+    writer.close()
+    server.close()
+    return data.decode()
+print(asyncio.run(main()))
+"""
+CANCEL = """
+async def main():
+    task = asyncio.create_task(asyncio.sleep(99))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return int(task.cancelled())
+print(asyncio.run(main()))
+"""
+
+
 @pytest.mark.parametrize(
-    "program",
-    [
-        "f = asyncio.new_event_loop().create_future(); f.set_result(1); print(f.result())",
-        "async def main(): return await asyncio.gather(*[asyncio.create_task(asyncio.sleep(0, n)) for n in range(2)])\n"
-        "print(sum(asyncio.run(main())))",
-        "async def main(): return await asyncio.to_thread(lambda: 1)\nprint(asyncio.run(main()))",
-        "async def main():\n"
-        "    server = await asyncio.start_server(lambda r, w: (w.write(b'1'), w.close()), '127.0.0.1', 0)\n"
-        "    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())\n"
-        "    data = await reader.read()\n"
-        "    writer.close()\n"
-        "    server.close()\n"
-        "    return data.decode()\n"
-        "print(asyncio.run(main()))",
-        "async def main():\n"
-        "    task = asyncio.create_task(asyncio.sleep(99))\n"
-        "    await asyncio.sleep(0)\n"
-        "    task.cancel()\n"
-        "    return 1 if await asyncio.gather(task, return_exceptions=True) and task.cancelled() else 0\n"
-        "print(asyncio.run(main()))",
-    ],
-    ids=["future", "tasks", "thread", "streams", "cancel"],
+    "program", [FUTURE, TASKS, THREAD, STREAMS, CANCEL], ids=["future", "tasks", "thread", "streams", "cancel"]
 )
 def test_what_asyncio_does(program: str) -> None:
     assert answer(program) == "1"
