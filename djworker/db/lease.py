@@ -122,9 +122,6 @@ class Lease:
         conn, self.conn = self.conn, None
         reset = self.dirty or self._strict
         self.dirty = False
-        if reset:
-            conn.lease_profile = EMPTY
-            conn.lease_turn += 1
         conn.lease_at = monotonic()
         self.pool.release(conn, reset=reset, ticket=self._ticket)
 

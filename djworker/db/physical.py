@@ -60,6 +60,9 @@ class Physical:
         if conn.lease_spoilt:
             raise OperationalError(f"a session can only be replaced after {conn.lease_spoilt}")
         self.green.reset(conn)
+        # Here and not in the lease: the pool also resets what a dead greenlet has left, and no lease knows of that.
+        conn.lease_profile = EMPTY
+        conn.lease_turn += 1
         wrapper = self._make()
         wrapper.get_connection_params()  # MySQL's notes the isolation level in it
         wrapper.connection = conn

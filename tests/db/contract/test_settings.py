@@ -195,6 +195,26 @@ def test_a_setting_that_cannot_be_made_again_fails_loudly(postgres_site: Site) -
     assert view(query, "SELECT current_user") == ("app",)
 
 
+def test_a_setting_is_made_again_after_a_connection_was_left_behind_with_it(postgres_site: Site) -> None:
+    postgres_site.start(max_size=1)
+
+    def leave_behind() -> None:
+        from django.db import transaction
+
+        query("SET work_mem = '5MB'")
+        transaction.set_autocommit(False)
+        query("SELECT 1")
+        assert held()
+
+    def work() -> None:
+        query("SET work_mem = '5MB'")
+        gevent.spawn(leave_behind).join()
+        eventually(at_rest, "it was taken back, and wiped")
+        assert query("SHOW work_mem") == ("5MB",)
+
+    view(work)
+
+
 READ_BACKS: dict[str, Any] = {
     "postgres": "SELECT lastval()",
     "mysql": "SELECT LAST_INSERT_ID()",
