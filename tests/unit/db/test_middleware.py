@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from djworker.db.middleware import pinning, reaches_through
@@ -38,3 +40,27 @@ def test_what_does_not(code: str) -> None:
 
 def test_middleware_that_cannot_be_read_is_passed_over() -> None:
     assert list(pinning(["nowhere.Middleware", "sys.intern", "django.middleware.common.CommonMiddleware"])) == []
+
+
+PIECES = """
+def make():
+    def middleware(get_response):
+        text = '''
+at the margin'''
+        return get_response
+    return middleware
+
+inner = make()
+anonymous = (
+    lambda get_response:
+    get_response)
+"""
+
+
+@pytest.mark.parametrize("name", ["inner", "anonymous"])
+def test_source_that_does_not_stand_alone_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "pieces.py").write_text(PIECES)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(pinning([f"pieces.{name}"])) == []
