@@ -49,6 +49,8 @@ _SINGLES = {verdict: verdict for verdict in (PLAIN, WRITE)}  # so that `is PLAIN
 Pattern = tuple[str, re.Pattern[str]]
 
 _PROCEDURE = r"(?:^|;|\*/)\s*call\b"  # what it does, nobody sees
+# Comments before the first word. MySQL runs what is in its own kind of comment: of that, only the opening is in the way.
+_PREFACE = re.compile(r"^(?:\s+|(?:--|#)[^\n]*(?:\n|\Z)|/\*M?!\d*|/\*.*?\*/)+", re.DOTALL)
 
 
 def _words(**patterns: str) -> tuple[Pattern, ...]:
@@ -74,7 +76,9 @@ class Contract(ABC):
     def __init__(self, pin_sql: Sequence[str] = ()) -> None:
         """pin_sql: further regular expressions; a statement in which one is found pins."""
         own = tuple((f"pin_sql {text!r}", re.compile(text, re.IGNORECASE)) for text in pin_sql)
-        self._patterns = own + self._pins
+        # Of several reasons, that which costs the connection is the one to know.
+        first = tuple(pattern for pattern in self._pins if pattern[0] in self.lasting)
+        self._patterns = first + own + self._pins
         self._young: dict[str, Verdict] = {}
         self._old: dict[str, Verdict] = {}
 
@@ -87,18 +91,22 @@ class Contract(ABC):
 
     def judge(self, sql: str) -> Verdict:
         """From the text alone: for a statement that has not run yet."""
-        of_write = self._reads_write.search(sql)
-        found = of_write or (self._reads_statement and self._reads_statement.search(sql))
+        text = _PREFACE.sub("", sql)
+        of_write = self._reads_write.search(text)
+        found = of_write or (self._reads_statement and self._reads_statement.search(text))
         verdict = Verdict(
-            pin=next((reason for reason, pattern in self._patterns if pattern.search(sql)), ""),
+            pin=self._reason(sql) or self._reason(text),
             reads=found.group(0).strip().lower() if found else "",
             of_write=of_write is not None,
-            writes=self._leaves.search(sql) is not None,
-            reverts=self._reverts.search(sql) is not None,
-            begins=self._begins.search(sql) is not None,
-            called=self._calls.search(sql) is not None,
+            writes=self._leaves.search(text) is not None,
+            reverts=self._reverts.search(text) is not None,
+            begins=self._begins.search(text) is not None,
+            called=self._calls.search(text) is not None,
         )
         return self._special(sql, verdict)
+
+    def _reason(self, text: str) -> str:
+        return next((reason for reason, pattern in self._patterns if pattern.search(text)), "")
 
     def _special(self, sql: str, verdict: Verdict) -> Verdict:  # noqa: ARG002
         return verdict

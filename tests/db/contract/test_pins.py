@@ -51,6 +51,8 @@ MYSQL = {
     "USE": ("USE information_schema", "SELECT DATABASE() = 'information_schema'", 0),
     "PREPARE": ("PREPARE pp FROM 'SELECT 1'", "SELECT 1", 1),
     "LOCK TABLES": ("LOCK TABLES lease_item READ", "SELECT 1", 1),
+    "LOCK TABLES behind comments": ("/* nightly */ -- by hand\nLOCK TABLES lease_item READ", "SELECT 1", 1),
+    "LOCK TABLES in a dump": ("/*!40000 LOCK TABLES lease_item READ */", "SELECT 1", 1),
 }
 
 
@@ -94,8 +96,9 @@ def test_a_procedure_pins(leasing: Site) -> None:
     assert view(query, look)[0] in (0, None)
 
 
-def test_what_no_reset_undoes_costs_the_connection(postgres_site: Site) -> None:
-    postgres_site.start(max_size=1)
+@pytest.mark.parametrize("pin_sql", [(), ("set[a-z]+",)], ids=["our word for it", "the project's"])
+def test_what_no_reset_undoes_costs_the_connection(postgres_site: Site, pin_sql: tuple[str, ...]) -> None:
+    postgres_site.start(max_size=1, pin_sql=pin_sql)
 
     def careless() -> None:
         query("SELECT setseed(0.5)")

@@ -259,6 +259,17 @@ def test_a_read_back_from_a_strangers_session_is_refused(leasing: Site) -> None:
     assert at_rest()
 
 
+def test_a_read_back_is_answered_whatever_stands_before_the_insert(leasing: Site) -> None:
+    item = leasing.start(max_size=2)
+
+    def work() -> None:
+        query("/* audited */ INSERT INTO lease_item (name) VALUES ('mine')")
+        assert query(READ_BACKS[leasing.dialect])[0] == item.objects.get(name="mine").pk
+
+    view(work)
+    assert at_rest()
+
+
 def test_a_read_back_inside_a_transaction_is_as_ever(leasing: Site) -> None:
     item = leasing.start(max_size=2)
 
