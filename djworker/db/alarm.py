@@ -43,10 +43,13 @@ class Alarm:
     def cancel(self) -> None:
         """Forget the deadline."""
         self.at = math.inf
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            try:
+                timer.stop()
+                timer.close()
+            except ValueError:  # the loop was destroyed, as the mold does with its own, and the timer with it
+                return
 
     def _ring(self) -> None:
         self.cancel()

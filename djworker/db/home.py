@@ -133,7 +133,10 @@ def stats() -> dict[str, dict[str, float]]:
 
 
 def end_all(timeout: float = CLOSING) -> None:
-    """[mold] Close the pools and forget them, so that nothing of them is left to be copied. New ones are made at need."""
+    """[mold] Close the pools and forget them, so that nothing of them is left to be copied. New ones are made at need.
+
+    Those without leases are kept by whoever made them: they are emptied, and go on.
+    """
     for home in homes():
         home.ended = True
         home.pool.close()

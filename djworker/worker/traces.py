@@ -15,7 +15,7 @@ def wipe() -> None:
     from djworker.db import home  # noqa: PLC0415
     from djworker.db.drivers import offload  # noqa: PLC0415
 
-    if not any(home.homes()):
+    if not any(home.lookouts()):
         return
     for connection in connections.all(initialized_only=True):
         lease = connection.connection

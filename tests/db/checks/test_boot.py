@@ -9,7 +9,7 @@ import pytest
 from tests.db.proxy import TCPProxy
 from tests.db.servers import DatabaseServer, MariaDBServer, PostgresServer
 from tests.processes.events import Event
-from tests.processes.project import URLS, Project
+from tests.processes.project import SETTINGS, URLS, Project
 from tests.processes.server import Server
 
 VIEW = """
@@ -97,6 +97,17 @@ def test_warm_up_on_a_database_server(
     host = "localhost" if kind == "postgres" else asked.host
     server.start(workers=1, environ={"DATABASE_URL": asked.url(name, host=host)})
     assert asked.connections(name) == 0
+    assert server.get("/asks").body == b"1"
+
+
+def test_warm_up_on_a_pool_of_django_db_geventpools(
+    server: Server, project: Project, postgres: PostgresServer, postgres_db: str
+) -> None:
+    project.append(URLS, VIEW)
+    project.append(SETTINGS, 'DATABASES["default"]["ENGINE"] = "django_db_geventpool.backends.postgresql_psycopg3"\n')
+    project.settings(WARM_UP=["/asks"])
+    server.start(workers=1, environ={"DATABASE_URL": postgres.url(postgres_db)})
+    assert postgres.connections(postgres_db) == 0
     assert server.get("/asks").body == b"1"
 
 
