@@ -53,7 +53,8 @@ class GeventPool:
         most = int(params.pop("MAX_CONNS", MAX_CONNS))
         self._reuse = max(int(params.pop("REUSE_CONNS", most)), 1)
         params["client_encoding"] = "UTF8"
-        name = f"geventpool {params.get('dbname', '')}".strip()
+        # A replica's database has the same name.
+        name = f"geventpool {params.get('dbname', '')} {params.get('host', '')}".strip()
         self._tickets: dict[Any, int] = {}
         options = _options(most)
         lookout = Lookout(options, self.green)
@@ -66,7 +67,7 @@ class GeventPool:
             on_wait=lookout.waited,
         )
         lookout.pool = self.inner
-        register(name, lookout)
+        register(lookout)
 
     @property
     def size(self) -> int:

@@ -112,24 +112,22 @@ def homes_of(database: tuple[Any, ...]) -> Iterator[Home]:
     return (home for home in homes() if home.database == database)
 
 
-_others: dict[str, Lookout] = {}  # over pools without leases: django-db-geventpool's
+_others: list[Lookout] = []  # over pools without leases: django-db-geventpool's
 
 
-def register(name: str, lookout: Lookout) -> None:
+def register(lookout: Lookout) -> None:
     """Count a pool that has no leases, look over it, and close it with the others."""
-    _others[name] = lookout
+    _others.append(lookout)
 
 
 def lookouts() -> Iterator[Lookout]:
     """One for each pool of this process."""
-    return iter([*(home.lookout for home in homes()), *_others.values()])
+    return iter([*(home.lookout for home in homes()), *_others])
 
 
 def stats() -> dict[str, dict[str, float]]:
     """Numbers by alias; of several homes with one alias (test databases) the last one counts."""
-    return {home.alias: home.stats() for home in homes()} | {
-        name: other.pool.stats() for name, other in _others.items()
-    }
+    return {home.alias: home.stats() for home in homes()} | {other.pool.name: other.pool.stats() for other in _others}
 
 
 def end_all(timeout: float = CLOSING) -> None:

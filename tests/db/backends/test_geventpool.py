@@ -80,3 +80,20 @@ def test_an_open_transaction_does_not_reach_the_next_request(geventpool_site: Si
 
     view(careless)
     assert view(item.objects.count) == 0
+
+
+def test_pools_on_databases_of_one_name_are_all_looked_after(geventpool_site: Site) -> None:
+    start(geventpool_site, MAX_CONNS=4)
+    from django.db import connections
+
+    from djworker.db.home import lookouts
+
+    def primary_and_replica() -> set[object]:
+        for alias in ("default", "other"):
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SELECT 1")
+        return {connections[alias].pool.inner for alias in ("default", "other")}
+
+    pools = view(primary_and_replica)
+    assert len(pools) == 2
+    assert pools <= {lookout.pool for lookout in lookouts()}
