@@ -12,13 +12,17 @@ gevent's, and whose wake-ups can be lost between native threads (see `djworker.d
 from __future__ import annotations
 
 import asyncio
-from asyncio import events, futures, tasks
+import sys
+from asyncio import events, futures, selector_events, tasks
 from typing import TYPE_CHECKING, Any
 
 from gevent.local import local
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from types import ModuleType
+
+_process_events = selector_events.BaseSelectorEventLoop._process_events  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class RunningLoop(local):
@@ -36,9 +40,27 @@ def install() -> None:
                 _replace(module, twin.__name__, twin)
     _replace(futures, "Future", futures._PyFuture)  # type: ignore[attr-defined]  # noqa: SLF001
     _replace(tasks, "Task", tasks._PyTask)  # type: ignore[attr-defined]  # noqa: SLF001
+    selector_events.BaseSelectorEventLoop._process_events = _woken_up  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _replace(module: ModuleType, name: str, value: Any) -> None:  # noqa: ANN401
     setattr(module, name, value)
     if hasattr(asyncio, name):
         setattr(asyncio, name, value)
+
+
+def _woken_up(loop: Any, ready: Any) -> None:  # noqa: ANN401
+    """A loop comes back from its wait, in which others ran and set the hooks for asynchronous generators to their own.
+
+    These are the thread's too: at its end a loop closes the generators that were noted as its own, and would close another's
+    in the middle.
+    """
+    sys.set_asyncgen_hooks(firstiter=_first_step, finalizer=loop._asyncgen_finalizer_hook)  # noqa: SLF001
+    _process_events(loop, ready)
+
+
+def _first_step(generator: AsyncGenerator[Any, Any]) -> None:
+    """Note the generator as one of the loop that runs it."""
+    loop: Any = events._get_running_loop()  # noqa: SLF001
+    if loop is not None:
+        loop._asyncgen_firstiter_hook(generator)  # noqa: SLF001

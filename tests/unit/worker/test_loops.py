@@ -50,6 +50,31 @@ print(is_inside(), [job.get(timeout=30) for job in jobs], is_inside())
     assert answer(program) == "False [('a', True), ('b', True)] False"
 
 
+def test_a_loop_that_ends_closes_no_generator_of_another() -> None:
+    """Python keeps one pair of hooks for a thread's asynchronous generators: the loop that began last would note them all."""
+    program = """
+ended = gevent.event.Event()
+async def numbers():
+    for number in range(3):
+        yield number
+async def long():
+    await asyncio.sleep(0.01)  # by then the short one has begun
+    found = []
+    async for number in numbers():
+        found.append(number)
+        while not ended.is_set():
+            await asyncio.sleep(0.001)
+    return found
+async def short():
+    await asyncio.sleep(0.05)
+job = gevent.spawn(asyncio.run, long())
+gevent.sleep(0)
+gevent.spawn(asyncio.run, short()).link(lambda _: ended.set())
+print(job.get(timeout=30))
+"""
+    assert answer("import gevent.event" + program) == "[0, 1, 2]"
+
+
 FUTURE = """
 future = asyncio.new_event_loop().create_future()
 future.set_result(1)
