@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import events, futures, selector_events, tasks
+from asyncio import base_events, events, futures, selector_events, tasks
 from typing import TYPE_CHECKING, Any
 
 from gevent.local import local
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import ModuleType
 
+_first_step = base_events.BaseEventLoop._asyncgen_firstiter_hook  # type: ignore[attr-defined]  # noqa: SLF001
 _process_events = selector_events.BaseSelectorEventLoop._process_events  # type: ignore[attr-defined]  # noqa: SLF001
 
 
@@ -40,6 +41,7 @@ def install() -> None:
                 _replace(module, twin.__name__, twin)
     _replace(futures, "Future", futures._PyFuture)  # type: ignore[attr-defined]  # noqa: SLF001
     _replace(tasks, "Task", tasks._PyTask)  # type: ignore[attr-defined]  # noqa: SLF001
+    base_events.BaseEventLoop._asyncgen_firstiter_hook = _note  # type: ignore[attr-defined]  # noqa: SLF001
     selector_events.BaseSelectorEventLoop._process_events = _woken_up  # type: ignore[attr-defined]  # noqa: SLF001
 
 
@@ -52,15 +54,15 @@ def _replace(module: ModuleType, name: str, value: Any) -> None:  # noqa: ANN401
 def _woken_up(loop: Any, ready: Any) -> None:  # noqa: ANN401
     """A loop comes back from its wait, in which others ran and set the hooks for asynchronous generators to their own.
 
-    These are the thread's too: at its end a loop closes the generators that were noted as its own, and would close another's
-    in the middle.
+    The hooks are the thread's. With another loop's, a generator that nobody reads to its end is closed there, or not at all.
     """
-    sys.set_asyncgen_hooks(firstiter=_first_step, finalizer=loop._asyncgen_finalizer_hook)  # noqa: SLF001
+    sys.set_asyncgen_hooks(firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook)  # noqa: SLF001
     _process_events(loop, ready)
 
 
-def _first_step(generator: AsyncGenerator[Any, Any]) -> None:
-    """Note the generator as one of the loop that runs it."""
-    loop: Any = events._get_running_loop()  # noqa: SLF001
-    if loop is not None:
-        loop._asyncgen_firstiter_hook(generator)  # noqa: SLF001
+def _note(loop: Any, generator: AsyncGenerator[Any, Any]) -> None:  # noqa: ANN401
+    """A generator begins: it is one of the loop that runs it, whoever's hook this is.
+
+    At its end a loop closes the generators that were noted as its own, and would close another's in the middle.
+    """
+    _first_step(events._get_running_loop() or loop, generator)  # noqa: SLF001
