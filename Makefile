@@ -26,7 +26,8 @@ run: $(VENV)/.stamp-run ## Serve the shop at http://127.0.0.1:8000, on SQLite.
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(BIN)/python manage.py seed
 	@echo "Open http://$(ADDRESS)/ (Ctrl-C stops)."
-	@exec $(BIN)/python manage.py runworkers $(ADDRESS) $(ARGS)
+	@# The supplier whom /wait asks, for as long as the shop is served.
+	@$(BIN)/python manage.py slowservice 8099 --with-parent & exec $(BIN)/python manage.py runworkers $(ADDRESS) $(ARGS)
 
 test: packages $(VENV)/.stamp-dev ## Run every test (ARGS='-k pool' for some of them).
 	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)

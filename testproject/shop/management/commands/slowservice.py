@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import os
 from urllib.parse import parse_qs, urlsplit
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 HOST = "127.0.0.1"
 
@@ -17,15 +18,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("port", type=int, help="Where to listen, on 127.0.0.1; 0 takes a free port.")
+        parser.add_argument(
+            "--with-parent", action="store_true", help="End when the process that started this one has ended."
+        )
         parser.add_argument("--ms", type=int, default=100, help="Delay where the request asks for none.")
 
     def handle(self, *_args, **options):
         try:
-            asyncio.run(self._serve(options["port"], options["ms"]))
+            asyncio.run(self._serve(options["port"], options["ms"], with_parent=options["with_parent"]))
         except KeyboardInterrupt:
             self.stdout.write("")
+        except OSError as error:
+            raise CommandError(f"cannot listen at {HOST}:{options['port']}: {error.strerror}") from error
 
-    async def _serve(self, port, ms):
+    async def _serve(self, port, ms, *, with_parent):
         async def answer(reader, writer):
             await _answer(reader, writer, ms)
 
@@ -34,7 +40,13 @@ class Command(BaseCommand):
         self.stdout.write(f"Listening at http://{host}:{port}/")
         self.stdout.flush()
         async with server:
-            await server.serve_forever()
+            await (_parent_is_gone() if with_parent else server.serve_forever())
+
+
+async def _parent_is_gone():
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110  (nobody tells)
+        await asyncio.sleep(0.5)
 
 
 async def _answer(reader, writer, ms):
