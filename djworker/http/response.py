@@ -82,7 +82,8 @@ def render(status: str, headers: Iterable[tuple[str, str]]) -> tuple[str, int, i
     length, meanings = -1, 0
     try:
         text = _status_lines.get(status) or status_line(status)
-        for field in headers:
+        for name, value in headers:
+            field = name, value  # not every application gives tuples
             line, meaning, announced = _lines.get(field) or _line(field)
             text += line
             if meaning:

@@ -279,3 +279,10 @@ def test_the_servers_own_answers() -> None:
     assert f"Content-Length: {len(body)}" in lines
     assert "Connection: close" in lines
     assert parsed(error_response(500, body=False))[1] == b""
+
+
+def test_a_field_may_be_any_pair() -> None:
+    """PEP 3333 says tuples; applications that give lists have always been served."""
+    fields = [("Content-Type", "text/plain"), ("X-A", "b"), ("Content-Length", "2")]
+    for _ in range(2):  # known by heart the second time
+        assert render("200 OK", [list(field) for field in fields]) == render("200 OK", fields)
