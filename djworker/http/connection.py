@@ -17,6 +17,7 @@ from djworker.http.inbox import HeadLimits
 from djworker.http.input import Input
 from djworker.http.permits import Permits
 from djworker.http.protocol import HeadParser
+from djworker.http.turnstile import Turnstile
 from djworker.http.wire import NEVER, Phase
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Site:
             line=config.limit_request_line, fields=config.limit_request_fields, field=config.limit_request_field_size
         )
         self.permits = Permits(config.worker_connections)
+        self.turnstile = Turnstile(self.permits)
         self.base_environ = _base_environ(server_address)
         self.max_open = _descriptors() - RESERVED_DESCRIPTORS
         # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do

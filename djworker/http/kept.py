@@ -1,4 +1,4 @@
-"""A connection between its requests: fresh, kept and parked, or waiting for a permit."""
+"""A connection between its requests: fresh, kept and parked, or waiting for its turn or a permit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ READ_SIZE: Final = 65_536
 # Seconds that a request waits for a permit before it is refused with 503.
 PERMIT_TIMEOUT: Final = 30.0
 # Looking a member up in its class costs as much as a call.
-FRESH, IDLE, RUNNING = Phase.FRESH, Phase.IDLE, Phase.RUNNING
+FRESH, IDLE, QUEUED, RUNNING = Phase.FRESH, Phase.IDLE, Phase.QUEUED, Phase.RUNNING
 
 
 class Kept(Wire):
     """[worker] What a connection does while it has no request, and how it gets a permit for the next."""
 
-    __slots__ = ("_greenlet", "_parked", "_site", "_switch", "began", "dozing", "has_permit", "resting")
+    __slots__ = ("_greenlet", "_parked", "_queued", "_site", "_switch", "began", "dozing", "has_permit", "resting")
 
     def __init__(self, site: Site, sock: Any, greenlet: Any) -> None:  # noqa: ANN401
         super().__init__(sock, site.patience, site.write_timeout)
@@ -43,14 +43,18 @@ class Kept(Wire):
         # Of an idle connection: does its greenlet wait for a request, is it among the site's idle ones, and has it given
         # its greenlet up?
         self._parked = self.resting = self.dozing = False
+        # Does its greenlet wait at the turnstile?
+        self._queued = False
 
     def _fresh_bytes(self) -> bytes:
         """Receive on a new connection; nothing at its end."""
         self.deadline = self.patience(self._site.header_timeout)
         data = self.recv(READ_SIZE)
         self.began = now()
-        self.phase = RUNNING
         self.deadline = NEVER
+        self.phase = RUNNING
+        if data and self._others_run():
+            self._wait_turn()
         return data
 
     def _kept_bytes(self) -> bytes:
@@ -68,8 +72,11 @@ class Kept(Wire):
             self._park()
             if self.dozing:
                 return b""
+        elif self._others_run():  # roused from its doze
+            self._wait_turn()
         data = self._received()
-        self.began = now()
+        if self.phase is IDLE:
+            self.began = now()
         self.phase = RUNNING
         if self.resting:
             site.rejoin(self)
@@ -85,15 +92,54 @@ class Kept(Wire):
         """Wait until there is something to receive, or until the connection is to doze.
 
         The hub switches here directly. A Waiter, which would hold back a switch that comes too late, costs more than all
-        else that is done here: only the reader, which is stopped at once, and doze(), which asks first, ever switch.
+        else that is done here: only the reader, which is stopped at once, and the turnstile and doze(), which ask first,
+        ever switch.
         """
         self._parked = True
-        self._reader.start(self._switch)
+        self._reader.start(self._arrived)
         try:
             self._hub.switch()
         finally:
             self._reader.stop()
+            self._parked = self._queued = False
+
+    def _arrived(self) -> None:
+        """[hub] Something has come: it is served at once, or when its turn has come."""
+        site = self._site
+        if site.permits.taken or site.turnstile.waiting:
+            self._reader.stop()
             self._parked = False
+            self._queue()
+        else:
+            self._switch()
+
+    def _others_run(self) -> bool:
+        """Whether any other request is under way, or waits for its turn."""
+        site = self._site
+        return site.permits.taken > self.has_permit or bool(site.turnstile.waiting)
+
+    def _wait_turn(self) -> None:
+        """Let those go on that are under way, and those begin that were here before."""
+        self._queue()
+        try:
+            self._hub.switch()
+        finally:
+            self._queued = False
+        self.phase = RUNNING
+
+    def _queue(self) -> None:
+        if self.resting:
+            self._site.rejoin(self)
+        self._queued = True
+        self.phase = QUEUED
+        self.began = now()
+        self._site.turnstile.queue(self._begin)
+
+    def _begin(self) -> None:
+        """[hub] The turn has come, unless the greenlet was killed before."""
+        if self._queued:
+            self._queued = False
+            self._switch()
 
     def _received(self) -> bytes:
         """Receive what has come."""
@@ -137,6 +183,9 @@ class Kept(Wire):
             self.has_permit = False
             permits.release()
             self._acquire()
+        elif self._others_run():
+            self._wait_turn()
+            return
         else:
             sleep(0)
         self.began = now()

@@ -31,7 +31,7 @@ class Phase(enum.Enum):
     FRESH = "accepted"
     IDLE = "idle"
     HEAD = "reading the head"
-    QUEUED = "waiting for a permit"
+    QUEUED = "waiting for its turn"
     BODY = "reading the body"
     RUNNING = "running"
     WRITING = "writing"

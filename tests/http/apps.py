@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,9 +16,12 @@ from wsgiref.validate import validator
 
 import gevent
 from gevent.event import Event
+from gevent.monkey import get_original
+from gevent.socket import wait_read
 
 Environ = dict[str, Any]
 TEXT = [("Content-Type", "text/plain")]
+really_sleep: Callable[[float], None] = get_original("time", "sleep")
 SEEN = contextvars.ContextVar("SEEN", default="nothing")
 
 counts = {"closed": 0, "started": 0, "inside": 0, "most": 0, "reads": 0}
@@ -303,6 +307,29 @@ def wait(environ: Environ, start_response: Any) -> list[bytes]:
     return [b"waited"]
 
 
+def ask(environ: Environ, start_response: Any) -> list[bytes]:
+    """Wait for a descriptor that is ready at once, as a fast database is, and count how many do."""
+    counts["inside"] += 1
+    counts["most"] = max(counts["most"], counts["inside"])
+    mine, other = socket.socketpair()
+    with mine, other:
+        other.send(b"x")
+        wait_read(mine.fileno())
+    counts["inside"] -= 1
+    start_response("200 OK", TEXT)
+    return [b"asked"]
+
+
+def stall(environ: Environ, start_response: Any) -> list[bytes]:
+    """Block the hub, so that much has arrived when it looks again; wait a little before and after."""
+    gevent.sleep(0)
+    counts["started"] += 1
+    really_sleep(float(parameter(environ, "s")))
+    gevent.sleep(0.001)
+    start_response("200 OK", TEXT)
+    return [b"stalled"]
+
+
 def keep_input(environ: Environ, start_response: Any) -> list[bytes]:
     """Read what the request before has left open."""
     old = kept.get("input")
@@ -327,7 +354,7 @@ APPS = {
     app.__name__.replace("_", "-"): app
     for app in (
         hello, environ, echo, digest, reads, read_later, tolerate, ignore, stream, lazy, nothing, several, write, big,
-        file, fail, replaced, broken, length, status, own_fields, context, wait, keep_input,
+        file, fail, replaced, broken, length, status, own_fields, context, wait, ask, stall, keep_input,
     )
 }  # fmt: skip
 APPS["valid"] = valid

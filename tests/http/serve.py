@@ -99,7 +99,7 @@ class Server:
         elif name == "flight":
             return [[*item[:3], item.phase] for item in site.in_flight()]
         elif name == "kill":
-            gevent.kill(next(item.greenlet for item in site.in_flight() if arguments[0] in item.url))
+            gevent.kill(next(item.greenlet for item in site.in_flight() if arguments[0] in item.url + item.phase))
         return {
             "open": site.open,
             "idle": site.idle,

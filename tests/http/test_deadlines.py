@@ -208,7 +208,7 @@ def test_a_woken_connection_waits_for_its_permit(serve: Start) -> None:
         other.send(request("/wait"))
         eventually(lambda: server.gauges()["started"] == 1)
         kept.send(request("/hello"))
-        eventually(lambda: "waiting for a permit" in str(server.command("flight")))
+        eventually(lambda: "waiting for its turn" in str(server.command("flight")))
         server.command("open wait")
         assert other.answer().status == kept.answer().status == 200
 

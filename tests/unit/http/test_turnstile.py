@@ -1,0 +1,117 @@
+"""The turnstile, in a real hub."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+from gevent import get_hub
+
+from djworker.http.permits import Permits
+from djworker.http.turnstile import Turnstile
+
+
+@pytest.fixture
+def permits() -> Permits:
+    return Permits(100)
+
+
+@pytest.fixture
+def turnstile(permits: Permits) -> Turnstile:
+    return Turnstile(permits)
+
+
+@pytest.fixture
+def readable() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Have the hub call something once in the same turn in which it sees what is readable."""
+    ends = socket.socketpair()
+    ends[1].send(b"x")
+    watchers = []
+
+    def start(callback: Callable[[], None]) -> None:
+        watcher = get_hub().loop.io(ends[0].fileno(), 1)
+        watchers.append(watcher)
+
+        def called() -> None:
+            watcher.stop()
+            callback()
+
+        watcher.start(called)
+
+    yield start
+    for watcher in watchers:
+        watcher.close()
+    for end in ends:
+        end.close()
+
+
+def test_all_begin_in_one_turn_while_none_of_them_waits(turnstile: Turnstile) -> None:
+    turns: list[int] = []
+    for _ in range(5):
+        turnstile.queue(lambda: turns.append(get_hub().loop.iteration))
+    gevent.sleep(0.01)
+    assert len(turns) == 5
+    assert len(set(turns)) == 1
+
+
+def test_one_begins_in_each_turn_while_others_are_under_way(turnstile: Turnstile, permits: Permits) -> None:
+    permits.taken = 1
+    turns: list[int] = []
+    for _ in range(5):
+        turnstile.queue(lambda: turns.append(get_hub().loop.iteration))
+    gevent.sleep(0.01)
+    assert turns == sorted(set(turns))
+    assert len(turns) == 5
+
+
+def test_what_is_under_way_goes_first(
+    turnstile: Turnstile, permits: Permits, readable: Callable[[Callable[[], None]], None]
+) -> None:
+    said: list[str] = []
+
+    def begin(name: str) -> None:
+        permits.taken += 1
+        said.append(f"{name} begins")
+
+        def end() -> None:
+            said.append(f"{name} ends")
+            permits.taken -= 1
+
+        readable(end)
+
+    for name in "abc":
+        turnstile.queue(lambda name=name: begin(name))  # type: ignore[misc]
+    gevent.sleep(0.01)
+    assert said == ["a begins", "a ends", "b begins", "b ends", "c begins", "c ends"]
+
+
+def test_who_comes_later_is_called_later(turnstile: Turnstile, permits: Permits) -> None:
+    permits.taken = 1
+    called: list[int] = []
+
+    def first() -> None:
+        called.append(1)
+        turnstile.queue(lambda: called.append(3))
+
+    turnstile.queue(first)
+    turnstile.queue(lambda: called.append(2))
+    gevent.sleep(0.01)
+    assert called == [1, 2, 3]
+
+
+def test_an_empty_turnstile_lets_the_hub_sleep(turnstile: Turnstile, permits: Permits) -> None:
+    permits.taken = 1
+    called: list[int] = []
+    for number in range(3):
+        turnstile.queue(lambda number=number: called.append(number))  # type: ignore[misc]
+    gevent.sleep(0.01)
+    before = get_hub().loop.iteration
+    gevent.sleep(0.05)
+    # One turn for the timer, and one or two around it; a hub that does not sleep makes thousands.
+    assert get_hub().loop.iteration - before < 10
+    assert called == [0, 1, 2]
+    turnstile.queue(lambda: called.append(3))
+    gevent.sleep(0.01)
+    assert called == [0, 1, 2, 3]
