@@ -90,6 +90,14 @@ class Server:
             gevent.sleep(SWEEP)
             self.site.sweep(time.monotonic())
 
+    def found(self, what: str) -> Any:
+        """The greenlet of a request with this in its URL or phase, as soon as there is one."""
+        while True:
+            for item in self.site.in_flight():
+                if what in item.url + item.phase:
+                    return item.greenlet
+            gevent.sleep(0)
+
     def command(self, name: str, *arguments: str) -> object:
         site = self.site
         if name == "drain":
@@ -99,7 +107,7 @@ class Server:
         elif name == "flight":
             return [[*item[:3], item.phase] for item in site.in_flight()]
         elif name == "kill":
-            gevent.kill(next(item.greenlet for item in site.in_flight() if arguments[0] in item.url + item.phase))
+            gevent.kill(self.found(arguments[0]))
         return {
             "open": site.open,
             "idle": site.idle,
