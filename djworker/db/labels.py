@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.core.handlers.base import BaseHandler
 from django.core.signals import request_started
 from django.urls import resolve
+from greenlet import getcurrent
 
 from djworker.db.tally import text_of
 
@@ -34,8 +35,6 @@ class _Request(NamedTuple):
 
 
 def _remember(environ: Mapping[str, Any] | None = None, **_: Any) -> None:
-    from gevent import getcurrent  # noqa: PLC0415 -- only a process that serves needs it
-
     request = _Request(str(environ.get("REQUEST_METHOD", "")), str(environ.get("PATH_INFO", ""))) if environ else None
     setattr(getcurrent(), _ATTRIBUTE, request)
 
@@ -99,8 +98,6 @@ def view_of(label: Label | str | Callable[[], str] | None) -> str:
 
 def frames(owner: greenlet) -> Iterator[FrameType]:
     """Where a greenlet is now, the innermost first; nothing if it has ended. Neither stops it nor switches."""
-    from gevent import getcurrent  # noqa: PLC0415
-
     frame = sys._getframe(1) if owner is getcurrent() else owner.gr_frame  # noqa: SLF001
     while frame is not None:
         yield frame
