@@ -46,7 +46,9 @@ class Visiting(ShopTestCase):
 
     def test_a_dead_supplier_is_told_of(self):
         with self.settings(SLOW_SERVICE_URL="http://127.0.0.1:1/"):
-            self.assertEqual(self.client.get("/wait").status_code, 502)
+            answer = self.client.get("/wait")
+        self.assertEqual(answer.status_code, 502)
+        self.assertIn("The supplier does not answer: ", answer.json()["error"])
 
     def test_debug_views_are_off_unless_asked_for(self):
         self.assertEqual(self.client.get("/debug/pid").status_code, 404)
