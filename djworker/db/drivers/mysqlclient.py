@@ -148,10 +148,12 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
     def store_result(self) -> Any:
         """All rows of the answer, or None."""
         wire = self.wire
-        if wire is None or wire.whole:
+        if wire is None:
             return _store_result(self)
-        wire.awaiting = True
         try:
+            if wire.whole:
+                return _store_result(self)
+            wire.awaiting = True
             result = self._in_thread(_store_result, self)
         except MySQLdb.Error as error:
             self._failed(error)
@@ -225,7 +227,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
             self._run(f"SET NAMES {charset} COLLATE {collation}".encode())
 
     def change_user(self, *args: Any) -> None:
-        """Log in anew; forgets the whole session."""
+        """Log in anew; forgets the whole session. Never on a lost connection: libmariadb writes into the buffer it has freed."""
         self._exchange(super().change_user, *args)
 
     def set_server_option(self, option: int) -> int:
@@ -241,8 +243,15 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         return str(self._exchange(super().stat))
 
     def reset_session(self) -> bool:
-        """COM_RESET_CONNECTION; False where the client library has none."""
-        return bool(self._exchange(self.handle.reset))
+        """COM_RESET_CONNECTION; False where the client library or the server has none."""
+        return bool(self._exchange(self._reset))
+
+    def _reset(self) -> bool:
+        # [a native thread] Ours and not the handle's: a thread that is left behind must keep the C structure.
+        done = self.handle.reset()
+        if not done and mysql.is_fatal(self.errno()):
+            raise MySQLdb.OperationalError(self.errno(), self.error())
+        return done
 
     # -- its end --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -210,6 +211,39 @@ def test_a_session_without_a_database_cannot_go_back_to_none(mysql_target: Targe
     run(conn, "USE information_schema")
     with pytest.raises(driver.error, match="can only be replaced"):
         driver.reset(conn)
+    driver.close(conn)
+
+
+def test_a_reset_that_finds_the_connection_lost_does_not_log_in_anew(mysqlclient: Target) -> None:
+    driver, conn = mysqlclient.driver, mysqlclient.connect()
+    logins: list[Any] = []
+    conn.change_user = lambda *args: logins.append(args)  # the library's would write into memory that it has freed
+    mysqlclient.server.terminate_backends(mysqlclient.database)
+    with pytest.raises(driver.error):
+        driver.reset(conn)
+    assert logins == []
+    assert driver.is_broken(conn)
+    driver.close(conn)
+
+
+def test_nor_does_one_after_an_answer_that_ended_early(mysqlclient: Target) -> None:
+    driver, conn = mysqlclient.driver, mysqlclient.connect()
+    conn.query("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_100000")
+    conn.wire.whole = True  # as after a wrong guess
+    mysqlclient.server.terminate_backends(mysqlclient.database)
+    with pytest.raises(driver.error):
+        conn.store_result()
+    with pytest.raises(driver.error, match="the connection was lost"):
+        conn.change_user(conn.user, "secret", mysqlclient.database)
+    driver.close(conn)
+
+
+def test_a_reset_without_the_command_is_a_new_login(mysqlclient: Target) -> None:
+    driver, conn = mysqlclient.driver, mysqlclient.connect()
+    run(conn, "SET @mine = 1")
+    conn.handle = SimpleNamespace(reset=lambda: False)
+    driver.reset(conn)
+    assert run(conn, "SELECT @mine") == [(None,)]
     driver.close(conn)
 
 
