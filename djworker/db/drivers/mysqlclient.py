@@ -244,6 +244,10 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def reset_session(self) -> bool:
         """COM_RESET_CONNECTION; False where the client library or the server has none."""
+        # libmariadb itself would read one of several, and take the next for the reset's; after an error it goes round for ever.
+        with suppress(MySQLdb.Error):  # a statement's, which nobody waits for; of a lost connection the reset will tell
+            while self.next_result() == 0:
+                self.discard_result()
         return bool(self._exchange(self._reset))
 
     def _reset(self) -> bool:

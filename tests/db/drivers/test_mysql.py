@@ -247,6 +247,18 @@ def test_a_reset_without_the_command_is_a_new_login(mysqlclient: Target) -> None
     driver.close(conn)
 
 
+@pytest.mark.parametrize("more", ["SELECT 5", "NONSENSE", "SELECT SLEEP(0.2); SELECT 6", "DO 1; NONSENSE", "DO 1"])
+def test_a_reset_reads_the_answers_that_nobody_wanted(mysqlclient: Target, more: str) -> None:
+    driver, conn = mysqlclient.driver, mysqlclient.connect()
+    run(conn, "SET @mine = 1")
+    cursor = conn.cursor()
+    cursor.execute(f"SELECT 4; {more}")
+    with gevent.Timeout(10):
+        driver.reset(conn)
+    assert run(conn, "SELECT @mine") == [(None,)]
+    driver.close(conn)
+
+
 def test_a_role_does_not_outlive_the_reset(mysql_target: Target) -> None:
     server, driver = mysql_target.server, mysql_target.driver
     role = f"boss_of_{mysql_target.database}"
