@@ -70,6 +70,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         fd = self.fileno()
         self.watch = Watch(fd)
         self.handle = Handle(self)
+        self.backend = int(self.thread_id())  # while a thread of ours is in the library, whoever asks it is refused
         self._line = _socket.socket(fileno=fd)  # for looking only: it must never close the descriptor
         self._thread: offload.Job[Any] | None = None
         self._unread: UnreadRows | None = None
@@ -186,9 +187,12 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def next_result(self) -> int:
         """Go to the next answer of a procedure or of several statements; 0, or -1 if there is none."""
-        if not self.more_results():
+        wire = self.wire
+        # Under way is the last answer, or there would be no command. Its thread may have been left behind by a killed greenlet,
+        # and whoever asks the library beside it is refused.
+        if (wire is not None and wire.awaiting) or not self.more_results():
             return -1
-        self.wire.whole = False  # it may be in the library's buffer already: the socket does not tell
+        wire.whole = False  # it may be in the library's buffer already: the socket does not tell
         return int(self._exchange(super().next_result))
 
     def discard_result(self) -> None:
@@ -331,9 +335,9 @@ class MySQLClientDriver(Driver[GreenConnection]):
         return conn.wire.awaiting and bool(conn.open)
 
     def cancel(self, conn: GreenConnection) -> None:
-        """KILL the session, then wait for a thread that was reading from it."""
+        """KILL the session. A thread that was reading from it is waited for in `close`."""
         params = {"connect_timeout": CONNECT_TIMEOUT, **mysql.killer_params(conn.params)}
-        mysql.kill_session(lambda: self.connect(params), conn.thread_id(), self.error)
+        mysql.kill_session(lambda: self.connect(params), conn.backend, self.error)
 
     def reset(self, conn: GreenConnection) -> None:
         """COM_RESET_CONNECTION, or a new login where the library has none; then what `connect` had asked for."""
@@ -367,7 +371,7 @@ class MySQLClientDriver(Driver[GreenConnection]):
 
     def backend_id(self, conn: GreenConnection) -> int:
         """See `Driver`."""
-        return int(conn.thread_id())
+        return conn.backend
 
     def session_state_changed(self, conn: GreenConnection, cursor: Any) -> bool | None:
         """See `Driver`. Known for statements without rows."""

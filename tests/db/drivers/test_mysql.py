@@ -259,6 +259,15 @@ def test_a_reset_reads_the_answers_that_nobody_wanted(mysqlclient: Target, more:
     driver.close(conn)
 
 
+def test_a_time_limit_on_an_answer_that_a_thread_reads_is_itself(mysql_target: Target) -> None:
+    conn = mysql_target.connect()
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.3), conn.cursor() as cursor:
+        cursor.execute("SELECT seq, REPEAT('x', 1000), IF(seq > 90, SLEEP(1), 0) FROM seq_1_to_100")
+    assert mysql_target.driver.busy(conn)
+    mysql_target.driver.cancel(conn)
+    mysql_target.driver.close(conn)
+
+
 def test_a_role_does_not_outlive_the_reset(mysql_target: Target) -> None:
     server, driver = mysql_target.server, mysql_target.driver
     role = f"boss_of_{mysql_target.database}"
