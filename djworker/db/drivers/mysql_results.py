@@ -61,6 +61,7 @@ class UnreadRows:
         self._ahead: tuple[Any, ...] = ()
         self._at = 0
         self._ended = False
+        self._interrupted = False  # a read has not come back: it failed, or a killed greenlet left its thread behind
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._result, name)
@@ -80,14 +81,16 @@ class UnreadRows:
     def _read_on(self, how: int) -> bool:
         if self._ended:
             return False
+        self._interrupted = True
         self._ahead, self._at = self._reader.fetch_in_thread(self._result.fetch_row, ROWS_AHEAD, how), 0
+        self._interrupted = False
         if len(self._ahead) < ROWS_AHEAD:
             self._finish()
         return bool(self._ahead)
 
     def discard(self) -> None:
-        """Read the rest and throw it away."""
-        if not self._ended:
+        """Read the rest and throw it away. Nothing can be read any more where a read was interrupted."""
+        if not self._ended and not self._interrupted:
             self._reader.fetch_in_thread(self._result.discard)
             self._finish()
 

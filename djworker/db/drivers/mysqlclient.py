@@ -115,13 +115,20 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         raise MySQLdb.OperationalError(mysql.SERVER_LOST if self.wire.lost else mysql.COMMANDS_OUT_OF_SYNC, why)
 
     def _in_thread(self, function: Any, *args: Any) -> Any:
-        # Remembered, because the C structure must not be freed under a thread that a killed greenlet left behind.
-        self._thread = offload.Job(function, *args)
-        result = self._thread.get()
-        self._thread = None
-        return result
+        # Remembered, because the C structure must not be freed, nor used by a second thread, under one that a killed greenlet
+        # left behind.
+        if self._thread is not None:
+            self._refuse()
+        job = self._thread = offload.Job(function, *args)
+        try:
+            return job.get()
+        finally:
+            if job.over:
+                self._thread = None
 
     def _failed(self, error: MySQLdb.Error) -> None:
+        if self._thread is not None:  # not of the answer that it reads
+            return
         self.wire.awaiting = False
         self.wire.lost = self.wire.lost or mysql.is_fatal(error.args[0] if error.args else None)
 

@@ -56,6 +56,11 @@ class Job(Generic[R]):
             raise outcome.error
         return cast("R", outcome.value)
 
+    @property
+    def over(self) -> bool:
+        """Whether the thread is done with it."""
+        return bool(self._outcome.ready())
+
     def wait(self) -> None:
         """Wait in the hub for the end, whatever it is."""
         self._outcome.wait()

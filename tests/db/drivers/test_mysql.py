@@ -268,6 +268,37 @@ def test_a_time_limit_on_an_answer_that_a_thread_reads_is_itself(mysql_target: T
     mysql_target.driver.close(conn)
 
 
+def test_a_time_limit_on_unbuffered_rows_leaves_the_connection_busy(mysql_target: Target) -> None:
+    driver, conn = mysql_target.driver, mysql_target.connect()
+
+    def read() -> None:
+        with gevent.Timeout(0.5), conn.cursor(unbuffered(mysql_target)) as cursor:
+            cursor.execute("SELECT seq, REPEAT('x', 1000), SLEEP(0.01) FROM seq_1_to_100000")
+            cursor.fetchall()
+
+    with pytest.raises(gevent.Timeout):
+        read()
+    assert driver.busy(conn)
+    with pytest.raises(driver.error):
+        run(conn, "SELECT 1")
+    driver.cancel(conn)
+    driver.close(conn)
+    assert mysql_target.sessions() == 0
+
+
+def test_unbuffered_rows_that_end_in_an_error(mysqlclient: Target) -> None:
+    driver, conn = mysqlclient.driver, mysqlclient.connect()
+    sql = "SELECT seq, REPEAT('x', 1000), IF(seq < 400, 1, (SELECT 1 UNION SELECT 2)) FROM seq_1_to_500"
+    with conn.cursor(unbuffered(mysqlclient)) as cursor:
+        cursor.execute(sql)
+        for _ in range(2):
+            with pytest.raises(driver.error, match="more than 1 row"):
+                cursor.fetchall()
+    assert not driver.busy(conn)
+    assert run(conn, "SELECT 1") == [(1,)]
+    driver.close(conn)
+
+
 def test_a_role_does_not_outlive_the_reset(mysql_target: Target) -> None:
     server, driver = mysql_target.server, mysql_target.driver
     role = f"boss_of_{mysql_target.database}"
