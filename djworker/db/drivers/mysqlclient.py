@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import os
 import socket
 from contextlib import suppress
 from typing import Any
@@ -67,11 +68,13 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def become_green(self) -> None:
         """From here on the connection belongs to the hub."""
-        fd = self.fileno()
-        self.watch = Watch(fd)
+        # The library closes its descriptor as soon as it finds the connection lost, in a native thread perhaps, and its number is
+        # anybody's then. So we look, wait and hang up through one of our own.
+        self._fd = self.fileno()
+        self._line = _socket.socket(fileno=os.dup(self._fd))
+        self.watch = Watch(self._line.fileno())
         self.handle = Handle(self)
         self.backend = int(self.thread_id())  # while a thread of ours is in the library, whoever asks it is refused
-        self._line = _socket.socket(fileno=fd)  # for looking only: it must never close the descriptor
         self._thread: offload.Job[Any] | None = None
         self._unread: UnreadRows | None = None
         # What is compressed cannot be looked through: nothing is taken for whole.
@@ -279,13 +282,21 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
                     self._line.shutdown(socket.SHUT_RDWR)
             if self._thread is not None:
                 self._thread.wait()
-            self._line.detach()
+            self._line.close()
         super().close()
 
+    def cut_loose(self) -> None:
+        """Put a dead end in the socket's place, the library's descriptor included if it has not closed that."""
+        ours = self.watch.fd
+        with suppress(OSError):
+            if os.path.sameopenfile(self._fd, ours):
+                cut_loose(self._fd)
+        cut_loose(ours)
+
     def __del__(self) -> None:
-        """The socket is the library's to close."""
+        """Dropped without an end: no warning, for the library gives none either."""
         if self.wire is not None:
-            self._line.detach()
+            self._line.close()
 
 
 def _connect(params: Params) -> GreenConnection:
@@ -361,7 +372,7 @@ class MySQLClientDriver(Driver[GreenConnection]):
         """See `Driver`."""
         with suppress(Exception):
             if conn.open:
-                cut_loose(conn.watch.fd)
+                conn.cut_loose()
 
     def in_transaction(self, conn: GreenConnection) -> bool | None:
         """See `Driver`. Oracle's client library does not tell."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -297,6 +300,47 @@ def test_unbuffered_rows_that_end_in_an_error(mysqlclient: Target) -> None:
     assert not driver.busy(conn)
     assert run(conn, "SELECT 1") == [(1,)]
     driver.close(conn)
+
+
+@contextmanager
+def number_reused(number: int) -> Iterator[None]:
+    """Somebody else's socket with this descriptor, which must have been closed; nothing may happen to it."""
+    with ExitStack() as stack:
+        ends: list[tuple[Any, Any]] = []
+        while number not in {line.fileno() for pair in ends for line in pair}:
+            assert len(ends) < 100, f"{number} is still in use"
+            ends.append(tuple(stack.enter_context(line) for line in socket.socketpair()))  # type: ignore[arg-type]
+        yield
+        for one, other in ends:
+            for line in (one, other):
+                line.settimeout(1)
+            one.sendall(b"ping")
+            assert other.recv(4) == b"ping"
+            other.sendall(b"pong")
+            assert one.recv(4) == b"pong"
+
+
+def test_a_close_leaves_alone_who_has_the_number_of_its_socket(mysqlclient: Target) -> None:
+    driver, conn = mysqlclient.driver, mysqlclient.connect()
+    number = conn.fileno()
+    # The library reads the rows in a native thread; it closes the socket there when the session is killed.
+    reader = gevent.spawn(run, conn, "SELECT seq, REPEAT('x', 1000), IF(seq > 90, SLEEP(1), 0) FROM seq_1_to_200")
+    eventually(lambda: conn._thread is not None, "a thread reads")
+    reader.kill()
+    driver.cancel(conn)
+    conn._thread.wait()
+    with number_reused(number):
+        driver.close(conn)
+
+
+def test_nor_does_it_when_it_is_forgotten(mysqlclient: Target) -> None:
+    driver, conn = mysqlclient.driver, mysqlclient.connect()
+    number = conn.fileno()
+    mysqlclient.server.terminate_backends(mysqlclient.database)
+    with pytest.raises(driver.error):
+        run(conn, "SELECT 1")
+    with number_reused(number):
+        driver.forget(conn)
 
 
 def test_a_role_does_not_outlive_the_reset(mysql_target: Target) -> None:
