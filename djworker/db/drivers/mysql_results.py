@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import MySQLdb
+
 from djworker.db.drivers.turns import give_way
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
         def rows_are_read(self) -> None:
             """There are no more."""
+
+        def refuse(self) -> None:
+            """Raise: what was asked cannot be done now."""
 
 
 # Rows that are made into Python objects in one go; above, the hub gets a turn in between. 1000 rows take about 1 ms.
@@ -53,6 +58,9 @@ class UnreadRows:
     """[worker] An unbuffered result (SSCursor), read ahead in a native thread.
 
     Whether the next row has arrived cannot be known: it may be in the C library's buffer, where no descriptor shows it.
+
+    The library's result is let go after the last row: its finalizer waits for the connection's lock. A collector that found it
+    while rows of a later result are made, which holds the same lock, stopped the hub for ever. So no frame holds it either.
     """
 
     def __init__(self, result: Any, reader: Reader) -> None:
@@ -61,7 +69,7 @@ class UnreadRows:
         self._ahead: tuple[Any, ...] = ()
         self._at = 0
         self._ended = False
-        self._interrupted = False  # a read has not come back: it failed, or a killed greenlet left its thread behind
+        self._interrupted = False  # a greenlet was killed in a read; its thread may be at it still
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._result, name)
@@ -81,9 +89,7 @@ class UnreadRows:
     def _read_on(self, how: int) -> bool:
         if self._ended:
             return False
-        self._interrupted = True
-        self._ahead, self._at = self._reader.fetch_in_thread(self._result.fetch_row, ROWS_AHEAD, how), 0
-        self._interrupted = False
+        self._ahead, self._at = self._read(self._fetch, how), 0
         if len(self._ahead) < ROWS_AHEAD:
             self._finish()
         return bool(self._ahead)
@@ -91,9 +97,28 @@ class UnreadRows:
     def discard(self) -> None:
         """Read the rest and throw it away. Nothing can be read any more where a read was interrupted."""
         if not self._ended and not self._interrupted:
-            self._reader.fetch_in_thread(self._result.discard)
+            self._read(self._discard)
             self._finish()
 
+    def _fetch(self, how: int) -> tuple[Any, ...]:
+        rows: tuple[Any, ...] = self._result.fetch_row(ROWS_AHEAD, how)
+        return rows
+
+    def _discard(self) -> None:
+        self._result.discard()
+
+    def _read(self, function: Any, *args: Any) -> Any:
+        if self._interrupted:
+            self._reader.refuse()
+        self._interrupted = True
+        try:
+            found = self._reader.fetch_in_thread(function, *args)
+        except MySQLdb.Error:
+            self._finish()
+            raise
+        self._interrupted = False
+        return found
+
     def _finish(self) -> None:
-        self._ended = True
+        self._ended, self._result = True, None
         self._reader.rows_are_read()

@@ -91,7 +91,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         if type(query) is not bytes:
             query = query.encode(self.encoding) if isinstance(query, str) else bytes(query)
         if wire.awaiting or wire.lost:
-            self._refuse()
+            self.refuse()
         wire.awaiting = True
         try:
             if len(query) <= SEND_INLINE:
@@ -113,21 +113,22 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
             raise
         wire.awaiting = False
 
-    def _refuse(self) -> None:
+    def refuse(self) -> None:
+        """Raise: what was asked cannot be done now."""
         why = "the connection was lost" if self.wire.lost else "another command waits for its answer on this connection"
         raise MySQLdb.OperationalError(mysql.SERVER_LOST if self.wire.lost else mysql.COMMANDS_OUT_OF_SYNC, why)
 
     def _in_thread(self, function: Any, *args: Any) -> Any:
-        # Remembered, because the C structure must not be freed, nor used by a second thread, under one that a killed greenlet
-        # left behind.
+        # Remembered: under a thread that a killed greenlet left behind the C structure must not be freed, nor used by another.
         if self._thread is not None:
-            self._refuse()
+            self.refuse()
         job = self._thread = offload.Job(function, *args)
         try:
             return job.get()
         finally:
             if job.over:
                 self._thread = None
+            del job  # see `Job.get`
 
     def _failed(self, error: MySQLdb.Error) -> None:
         if self._thread is not None:  # not of the answer that it reads
@@ -140,7 +141,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         if self.wire is None:
             return function(*args)
         if self.wire.awaiting or self.wire.lost:
-            self._refuse()
+            self.refuse()
         self.wire.awaiting = True
         try:
             result = self._in_thread(function, *args)
@@ -198,8 +199,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
     def next_result(self) -> int:
         """Go to the next answer of a procedure or of several statements; 0, or -1 if there is none."""
         wire = self.wire
-        # Under way is the last answer, or there would be no command. Its thread may have been left behind by a killed greenlet,
-        # and whoever asks the library beside it is refused.
+        # Nothing is left of a command before the one under way. Whoever asks the library beside that one's thread is refused.
         if (wire is not None and wire.awaiting) or not self.more_results():
             return -1
         wire.whole = False  # it may be in the library's buffer already: the socket does not tell

@@ -52,9 +52,12 @@ class Job(Generic[R]):
     def get(self) -> R:
         """Wait in the hub; the result, or what the call raised."""
         outcome = cast("_Outcome[R]", self._outcome.get())
-        if outcome.error is not None:
+        if outcome.error is None:
+            return cast("R", outcome.value)
+        try:
             raise outcome.error
-        return cast("R", outcome.value)
+        finally:
+            del self, outcome  # the traceback has this frame: a connection's results would be left to the collector
 
     @property
     def over(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import socket
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -13,6 +15,8 @@ import gevent
 import pytest
 
 from tests.db.drivers.target import Target, eventually, run
+
+FIELD_TYPE_DATETIME = 12
 
 
 def unbuffered(target: Target) -> Any:
@@ -294,9 +298,9 @@ def test_unbuffered_rows_that_end_in_an_error(mysqlclient: Target) -> None:
     sql = "SELECT seq, REPEAT('x', 1000), IF(seq < 400, 1, (SELECT 1 UNION SELECT 2)) FROM seq_1_to_500"
     with conn.cursor(unbuffered(mysqlclient)) as cursor:
         cursor.execute(sql)
-        for _ in range(2):
-            with pytest.raises(driver.error, match="more than 1 row"):
-                cursor.fetchall()
+        with pytest.raises(driver.error, match="more than 1 row"):
+            cursor.fetchall()
+        assert cursor.fetchall() == ()
     assert not driver.busy(conn)
     assert run(conn, "SELECT 1") == [(1,)]
     driver.close(conn)
@@ -341,6 +345,38 @@ def test_nor_does_it_when_it_is_forgotten(mysqlclient: Target) -> None:
         run(conn, "SELECT 1")
     with number_reused(number):
         driver.forget(conn)
+
+
+def test_a_cursor_that_is_collected_while_rows_are_made_does_not_stop_the_hub(mysqlclient: Target) -> None:
+    """faulthandler ends the interpreter if it does: no timer of gevent's fires then."""
+    conn = mysqlclient.connect()
+    gc.disable()
+    try:
+        cursor = conn.cursor(unbuffered(mysqlclient))
+        cursor.execute("SELECT 1")
+        cursor.fetchall()
+        cursor.itself = cursor
+        del cursor
+        conn.converter[FIELD_TYPE_DATETIME] = lambda _: gc.collect()
+        assert run(conn, "SELECT NOW()")[0][0] > 0
+    finally:
+        gc.enable()
+    mysqlclient.driver.close(conn)
+
+
+def test_an_error_from_a_thread_leaves_nothing_to_the_collector(mysqlclient: Target) -> None:
+    conn = mysqlclient.connect()
+    gc.disable()
+    try:
+        with pytest.raises(mysqlclient.driver.error) as caught:
+            conn.set_character_set("nonsense")
+        error = weakref.ref(caught.value)
+        del caught
+        gevent.sleep(0.01)  # gevent's own part in it
+        assert error() is None
+    finally:
+        gc.enable()
+    mysqlclient.driver.close(conn)
 
 
 def test_a_role_does_not_outlive_the_reset(mysql_target: Target) -> None:
