@@ -120,7 +120,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def _in_thread(self, function: Any, *args: Any) -> Any:
         # Remembered: under a thread that a killed greenlet left behind the C structure must not be freed, nor used by another.
-        if self._thread is not None:
+        if self._thread is not None or self.wire.lost:
             self.refuse()
         job = self._thread = offload.Job(function, *args)
         try:
@@ -258,7 +258,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def reset_session(self) -> bool:
         """COM_RESET_CONNECTION; False where the client library or the server has none."""
-        # libmariadb itself would read one of several, and take the next for the reset's; after an error it goes round for ever.
+        # What nobody read. libmariadb reads one answer and takes the next for the reset's, or goes round for ever at an error.
         with suppress(MySQLdb.Error):  # a statement's, which nobody waits for; of a lost connection the reset will tell
             while self.next_result() == 0:
                 self.discard_result()
@@ -277,6 +277,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         """Close. With an answer under way the socket is shut first, so that nothing waits for the rest of it."""
         if self.wire is not None and self.open:
             self.watch.close(MySQLdb.OperationalError(mysql.SERVER_LOST, "closed by another greenlet"))
+            self.wire.lost = True  # or who reads on would send the next thread into it while we wait for this one
             if self.wire.awaiting:
                 with suppress(OSError):
                     self._line.shutdown(socket.SHUT_RDWR)
@@ -287,11 +288,10 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def cut_loose(self) -> None:
         """Put a dead end in the socket's place, the library's descriptor included if it has not closed that."""
-        ours = self.watch.fd
         with suppress(OSError):
-            if os.path.sameopenfile(self._fd, ours):
+            if os.path.sameopenfile(self._fd, self.watch.fd):
                 cut_loose(self._fd)
-        cut_loose(ours)
+        cut_loose(self.watch.fd)
 
     def __del__(self) -> None:
         """Dropped without an end: no warning, for the library gives none either."""
