@@ -285,6 +285,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
                 self._thread.wait()
             self._line.close()
         super().close()
+        self._unread = self._thread = None  # the collector does not see that mysqlclient's result in them holds us
 
     def cut_loose(self) -> None:
         """Put a dead end in the socket's place, the library's descriptor included if it has not closed that."""
@@ -331,13 +332,11 @@ class MySQLClientDriver(Driver[GreenConnection]):
 
     def close(self, conn: GreenConnection) -> None:
         """See `Driver`."""
-        if not conn.open:
-            return
-        if conn.wire.awaiting or conn.wire.lost:
+        if conn.open and (conn.wire.awaiting or conn.wire.lost):
             conn.close()
-            return
-        with until_gone(conn.watch.fd):
-            conn.close()
+        elif conn.open:
+            with until_gone(conn.watch.fd):
+                conn.close()
 
     def check(self, conn: GreenConnection) -> None:
         """`DO 0`."""

@@ -83,6 +83,21 @@ def test_unbuffered_rows_that_end_in_an_error(mysqlclient: Target) -> None:
     driver.close(conn)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 10], ids=["killed", "not killed"])
+def test_a_connection_that_was_closed_before_its_rows_were_read_is_freed(mysqlclient: Target, seconds: float) -> None:
+    conn = mysqlclient.connect()
+    cursor = unbuffered(conn)
+    cursor.execute("SELECT seq, REPEAT('x', 1000), SLEEP(0.01) FROM seq_1_to_1000")
+    with gevent.Timeout(seconds, False):
+        assert cursor.fetchone()[0] == 1
+    mysqlclient.driver.close(conn)
+    freed = weakref.ref(conn)
+    del conn, cursor
+    gevent.sleep(0.01)
+    gc.collect()
+    assert freed() is None
+
+
 @contextmanager
 def number_reused(number: int) -> Iterator[None]:
     """Somebody else's socket with this descriptor, which must have been closed; nothing may happen to it."""
