@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -42,6 +43,22 @@ class Watch:
             if getattr(held, "conn", held) is not None:  # a lease of the pool holds nothing while it does nothing
                 place = self._opened.get(connection.alias, "an unknown place")
                 yield f"a connection to database {connection.alias!r}, opened at {place}"
+
+
+def peers() -> list[str]:
+    """Whom a connection that is open leads to: a kept one of an HTTP client, say, which no worker can use or share."""
+    from gevent import socket  # noqa: PLC0415
+
+    found = set()
+    for thing in gc.get_objects():
+        if issubclass(type(thing), socket.socket) and thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
+            with contextlib.suppress(OSError):  # it listens, or is not connected yet, or no longer
+                found.add(_address(thing.getpeername()))
+    return sorted(found)
+
+
+def _address(peer: Any) -> str:  # noqa: ANN401
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else f"unix:{peer}"
 
 
 def _greenlets() -> Iterator[str]:

@@ -114,6 +114,7 @@ def load(launch: Launch, generation: int) -> Project:
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     traces.wipe()
     _refuse(watch.found())
+    _warn_of(leftovers.peers())
     return project
 
 
@@ -189,6 +190,16 @@ def _refuse(found: Sequence[str]) -> None:
         names = "; ".join(found)
         reason = f"left behind while loading: {names}. Start or open it in a receiver of djworker.signals.worker_ready"
         raise BootError("leftovers", blame.first_module(found), reason)
+
+
+def _warn_of(peers: Sequence[str]) -> None:
+    """No reason to refuse: a client library opens another when the one it kept fails."""
+    for peer in peers:
+        text = (
+            f"a connection to {peer} was left open while loading: no worker can use it, so the first question over it fails in"
+            " each; close it, or open it in a receiver of djworker.signals.worker_ready"
+        )
+        log.event(logger, logging.WARNING, "connection_left_open", text, peer=peer)
 
 
 def _notifier() -> Notify:

@@ -269,6 +269,16 @@ def test_leftovers_are_refused_with_the_name_of_their_owner(server: Server, code
     assert failed["module"] == "testproject.urls"
 
 
+def test_a_connection_to_another_service_is_told_of_and_the_workers_serve(server: Server) -> None:
+    code = "import socket\nlistens = socket.create_server(('127.0.0.1', 0))\nkept = socket.create_connection(listens.getsockname())"
+    server.project.append(URLS, code)
+    server.start()
+    told = server.wait_for("connection_left_open")
+    assert told["peer"].startswith("127.0.0.1:")
+    assert told["level"] == "warning"
+    assert server.get("/debug/pid").status == 200
+
+
 def test_what_may_be_forked(server: Server) -> None:
     """Connections that were closed, threads that have ended, and whatever a hook of the worker starts."""
     server.project.append(

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 
-def found_in_a_mold(code: str, folder: Path) -> list[str]:
+def found_in_a_mold(code: str, folder: Path, what: str = "watch.found()") -> list[str]:
     """Run code in a patched interpreter; what the watch then finds."""
     script = f"""
 from gevent import monkey
 monkey.patch_all()
 import sys
-from djworker.worker.leftovers import Watch
+from djworker.worker.leftovers import Watch, peers
 from django.conf import settings
 settings.configure(DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(folder / "db")!r}}}}})
 import django
@@ -27,7 +27,7 @@ def project():
     pass
 {textwrap.indent(textwrap.dedent(code), "    ")}
 kept = project()
-print("\\n".join(watch.found()), flush=True)
+print("\\n".join({what}), flush=True)
 import os
 os._exit(0)
 """
@@ -83,3 +83,25 @@ def test_lazy_objects_stay_lazy(tmp_path: Path) -> None:
     return SimpleLazyObject(wake)
     """
     assert "woken" not in found_in_a_mold(code, tmp_path)
+
+
+LISTENS = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+"""
+
+
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        ("client = socket.create_connection(server.getsockname()); return client, server", "127.0.0.1:"),
+        ("return socket.socketpair()", "unix:"),
+        ("return socket.socket(), server", ""),
+        ("socket.create_connection(server.getsockname()).close(); return server", ""),
+        ("log = socket.socket(type=socket.SOCK_DGRAM); log.connect(('127.0.0.1', 514)); return log", ""),
+    ],
+)
+def test_connections_to_others_are_told_of(tmp_path: Path, code: str, says: str) -> None:
+    (peer,) = found_in_a_mold(LISTENS + code, tmp_path, "peers()") or [""]
+    assert peer.startswith(says)
+    assert bool(peer) == bool(says)
