@@ -270,7 +270,11 @@ def test_leftovers_are_refused_with_the_name_of_their_owner(server: Server, code
 
 
 def test_a_connection_to_another_service_is_told_of_and_the_workers_serve(server: Server) -> None:
-    code = "import socket\nlistens = socket.create_server(('127.0.0.1', 0))\nkept = socket.create_connection(listens.getsockname())"
+    code = """
+import socket
+listens = socket.create_server(("127.0.0.1", 0))
+kept = socket.create_connection(listens.getsockname())
+"""
     server.project.append(URLS, code)
     server.start()
     told = server.wait_for("connection_left_open")
