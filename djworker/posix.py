@@ -12,6 +12,7 @@ import time
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
+_SS_DISABLE = 2  # sigaltstack(2)
 
 LINUX = sys.platform == "linux"
 
@@ -60,6 +61,23 @@ def wait_for_parent(parent: int, limit: float = 5.0) -> None:
             msg = f"process {os.getpid()} was adopted by {os.getppid()}, not by the arbiter {parent}"
             raise TimeoutError(msg)
         os.sched_yield()  # microseconds; a patched time.sleep would need the hub
+
+
+class _Stack(ctypes.Structure):
+    """Linux' ``stack_t``."""
+
+    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def leave_signal_stack() -> None:
+    """Have signal handlers run on the ordinary stack, also where faulthandler is enabled (``-X dev``).
+
+    It makes a small stack for crashes, in the heap, and since 3.10 CPython runs all its handlers there. Those of signals that
+    come together interrupt one another: the fifth may write over what lies below that stack, and at the sixth the kernel
+    ends the process. faulthandler still tells of every crash but an overflow of the stack itself.
+    """
+    if LINUX:  # macOS has room for dozens
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(_Stack(flags=_SS_DISABLE)), None)
 
 
 def reap() -> list[tuple[int, int]]:

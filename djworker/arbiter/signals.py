@@ -12,6 +12,8 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
+from djworker import posix
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
@@ -40,6 +42,7 @@ class Signals:
 
     def install(self) -> None:
         """Handle them from now on; those that were blocked across an exec arrive at once."""
+        posix.leave_signal_stack()  # there is no room there for all of them, and they may well come together
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         for number in HANDLED:
             signal.signal(number, self._note)

@@ -72,6 +72,11 @@ def test_what_was_noted_travels(signals: Signals) -> None:
     assert signals.take() == [signal.SIGHUP]
 
 
+def alone(program: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own."""
+    return subprocess.run([sys.executable, *flags, "-c", program], capture_output=True, text=True, check=False)
+
+
 def test_signals_that_were_blocked_arrive() -> None:
     """In a process of its own: a mask holds for one thread, and a signal goes to any other that there may be here."""
     program = """
@@ -84,5 +89,35 @@ assert signals.take() == []
 signals.install()
 assert signals.take() == [signal.SIGTERM]
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = alone(program)
     assert done.returncode == 0, done.stderr
+
+
+def test_there_is_room_for_all_of_them_at_once() -> None:
+    """faulthandler has handlers run on a small stack, and those of signals that come together interrupt one another."""
+    program = """
+import os, resource, signal
+from djworker.arbiter.signals import HANDLED, Signals
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+signals = Signals()
+signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+for number in HANDLED:
+    os.kill(os.getpid(), number)
+signals.install()
+assert set(signals.take()) == set(HANDLED)
+"""
+    done = alone(program, "-X", "faulthandler")
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+def test_a_crash_is_still_told_of() -> None:
+    program = """
+import ctypes, resource
+from djworker.arbiter.signals import Signals
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+Signals().install()
+ctypes.string_at(0)
+"""
+    done = alone(program, "-X", "faulthandler")
+    assert "Segmentation fault" in done.stderr
+    assert "in string_at" in done.stderr
