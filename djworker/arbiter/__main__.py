@@ -93,6 +93,7 @@ def _run(loop: Loop, signals: Signals, pidfile: Pidfile | None, first: Event | N
         loop.reap()  # those that died while the signals were blocked
         code = loop.run(first)
     finally:
+        signals.block()
         close_all(loop.children.listeners)
         if pidfile is not None:
             pidfile.remove()

@@ -49,6 +49,10 @@ class Signals:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
+    def block(self) -> None:
+        """Take no more: an interpreter that ends gives signals their default meaning back, and most of these would kill it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._came.append(number)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -77,6 +78,15 @@ def test_asked_twice_it_is_quick(server: Server, number: signal.Signals) -> None
     server.wait_for("stopping", fast=True)
     assert server.wait(timeout=10) == 0
     assert isinstance(endless.result(), Exception)
+
+
+def test_asked_until_the_very_end_it_ends_by_itself(server: Server) -> None:
+    """The interpreter takes a moment to leave, too."""
+    server.start(workers=1)
+    while server.process.poll() is None:
+        server.term()
+        time.sleep(0.001)
+    assert server.wait() == 0
 
 
 def test_a_hub_that_stops_while_it_drains_is_found(server: Server) -> None:
