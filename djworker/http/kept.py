@@ -105,13 +105,12 @@ class Kept(Wire):
 
     def _arrived(self) -> None:
         """[hub] Something has come: it is served at once, or when its turn has come."""
-        site = self._site
-        if site.permits.taken or site.turnstile.waiting:
+        if self._site.turnstile.is_free():
+            self._switch()
+        else:
             self._reader.stop()
             self._parked = False
             self._queue()
-        else:
-            self._switch()
 
     def _others_run(self) -> bool:
         """Whether any other request is under way, or waits for its turn."""

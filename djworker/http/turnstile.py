@@ -38,6 +38,10 @@ class Turnstile:
         self._end_of_turn: Any = None
         self._awake: Any = None
 
+    def is_free(self) -> bool:
+        """Whether nothing is under way, and nobody waits."""
+        return not (self._permits.taken or self.waiting)
+
     def queue(self, begin: Callable[[], Any]) -> None:
         """Call begin in the hub when its turn has come. It is called even if nobody needs it any more."""
         if not self.waiting:

@@ -6,7 +6,10 @@ import socket
 from pathlib import Path
 
 import gevent
+import pytest
 
+from djworker.http.permits import Permits
+from djworker.http.turnstile import Turnstile
 from djworker.worker.accept import Acceptor
 
 
@@ -14,11 +17,20 @@ class Site:
     """Permits without end; counts how often the acceptor thinks that there is something to accept."""
 
     on_permit_free = None
-    asked = 0
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.permits = Permits(100)
+        self.turnstile = Turnstile(self.permits)
+        self.said: list[str] = []
 
     def has_permit(self) -> bool:
         self.asked += 1
         return True
+
+    def handle(self, sock: socket.socket, _peer: object) -> None:
+        self.said.append("accepted")
+        sock.close()
 
 
 def test_a_socket_that_is_shut_down_does_not_keep_the_hub_busy(tmp_path: Path) -> None:
@@ -33,3 +45,36 @@ def test_a_socket_that_is_shut_down_does_not_keep_the_hub_busy(tmp_path: Path) -
             gevent.sleep(0.001)
         acceptor.close()
     assert site.asked == 1, "it is tried again after a pause, not at every turn"
+
+
+def test_a_busy_worker_accepts_in_its_turn() -> None:
+    """Behind what has arrived before: a worker that has less to do is faster, and gets the connection."""
+    site = Site()
+    site.permits.taken = 1
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        acceptor = Acceptor(site, [listener], alone=False)  # type: ignore[arg-type,list-item]
+        acceptor.start()
+        for number in range(3):
+            site.turnstile.queue(lambda number=number: site.said.append(f"begun {number}"))  # type: ignore[misc]
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+        while len(site.said) < 5:
+            gevent.sleep(0.001)
+        acceptor.close()
+    assert site.said == ["begun 0", "begun 1", "begun 2", "accepted", "accepted"]
+    for client in clients:
+        client.close()
+
+
+def test_what_waits_for_its_turn_when_the_acceptor_ends_is_not_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site()
+    site.permits.taken = 1
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        acceptor = Acceptor(site, [listener], alone=False)  # type: ignore[arg-type,list-item]
+        acceptor.start()
+        with socket.create_connection(listener.getsockname()):
+            site.turnstile.queue(acceptor.close)
+            gevent.sleep(0.01)
+    assert site.said == []
+    assert caplog.records == []
