@@ -23,6 +23,8 @@ logger = logging.getLogger("djworker.worker")
 #: Connections taken in one turn of the hub. Several workers wait on one socket, and whoever is awake first would take a
 #: whole burst (gunicorn#2266); one at a time lets the others wake up too.
 _SHARED_BURST, _LONE_BURST = 1, 64
+#: A worker that is behind takes, when its turn has come, one connection more for so many requests that wait.
+_SHARE = 8
 #: Out of descriptors or memory, or whatever else lasts: accepting again at once would only spin (gevent#18).
 _PAUSE = 0.5
 _POLL = 0.01
@@ -86,7 +88,7 @@ class Acceptor:
     def _on_acceptable(self, sock: _socket.socket) -> None:
         """[hub] Must not wait. A worker with much to do accepts in its turn, so that one with less to do is faster."""
         if self._site.turnstile.is_free():
-            self._accept_some(sock)
+            self._accept_some(sock, self._burst)
         else:
             self._pause()
             self._site.turnstile.queue(partial(self._in_turn, sock))
@@ -94,10 +96,11 @@ class Acceptor:
     def _in_turn(self, sock: _socket.socket) -> None:
         if self._watchers:
             self._resume()
-            self._accept_some(sock)
+            # With one at a turn, a crowd that comes at once to a worker that is behind would wait for the square of its number.
+            self._accept_some(sock, max(self._burst, 1 + len(self._site.turnstile.waiting) // _SHARE))
 
-    def _accept_some(self, sock: _socket.socket) -> None:
-        for _ in range(self._burst):
+    def _accept_some(self, sock: _socket.socket, most: int) -> None:
+        for _ in range(most):
             if not self._site.has_permit():
                 self._pause()
                 return

@@ -78,3 +78,29 @@ def test_what_waits_for_its_turn_when_the_acceptor_ends_is_not_accepted(caplog: 
             gevent.sleep(0.01)
     assert site.said == []
     assert caplog.records == []
+
+
+def test_a_crowd_is_let_in_faster_by_a_worker_that_serves_a_crowd() -> None:
+    """One at a turn, each of them would wait for all that are in already, again and again."""
+    site = Site()
+    site.permits.taken = 1
+
+    def ask() -> None:
+        if len(site.said) < 200:
+            site.said.append("begun")
+            site.turnstile.queue(ask)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        acceptor = Acceptor(site, [listener], alone=False)  # type: ignore[arg-type,list-item]
+        acceptor.start()
+        for _ in range(24):
+            site.turnstile.queue(ask)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(5)]
+        while len(site.said) < 200:
+            gevent.sleep(0.001)
+        acceptor.close()
+    rounds = "".join("a" if word == "accepted" else "." for word in site.said).strip(".").split(".")
+    assert [len(accepted) for accepted in rounds if accepted] == [4, 1]
+    for client in clients:
+        client.close()
