@@ -49,16 +49,22 @@ def peers() -> list[str]:
     """Whom a connection that is open leads to: a kept one of an HTTP client, say, which no worker can use or share."""
     from gevent import socket  # noqa: PLC0415
 
-    found = set()
+    found: set[str] = set()
     for thing in gc.get_objects():
-        if issubclass(type(thing), socket.socket) and thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
-            with contextlib.suppress(OSError):  # it listens, or is not connected yet, or no longer
-                found.add(_address(thing.getpeername()))
+        if issubclass(type(thing), socket.socket):
+            # It listens, is not connected yet, or no longer; or it could not be made: an exception may still lead to it.
+            with contextlib.suppress(OSError, AttributeError):
+                if thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
+                    found.update(_address(thing.getpeername()))
     return sorted(found)
 
 
-def _address(peer: Any) -> str:  # noqa: ANN401
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else f"unix:{peer}"
+def _address(peer: Any) -> Iterator[str]:  # noqa: ANN401
+    """Nobody where it has no name: that is the other end of a pair, asyncio's loops have one, and ours too."""
+    if isinstance(peer, tuple):
+        yield f"{peer[0]}:{peer[1]}"
+    elif peer:
+        yield f"unix:{peer}"
 
 
 def _greenlets() -> Iterator[str]:

@@ -85,8 +85,9 @@ def test_lazy_objects_stay_lazy(tmp_path: Path) -> None:
     assert "woken" not in found_in_a_mold(code, tmp_path)
 
 
+UNIX = "path = tempfile.mkdtemp() + '/s'; server = socket.socket(socket.AF_UNIX); server.bind(path); server.listen()\n"
 LISTENS = """
-import socket
+import socket, tempfile
 server = socket.create_server(("127.0.0.1", 0))
 """
 
@@ -95,7 +96,10 @@ server = socket.create_server(("127.0.0.1", 0))
     "code, says",
     [
         ("client = socket.create_connection(server.getsockname()); return client, server", "127.0.0.1:"),
-        ("return socket.socketpair()", "unix:"),
+        (UNIX + "client = socket.socket(socket.AF_UNIX); client.connect(path); return client, server", "unix:/"),
+        ("return socket.socketpair()", ""),
+        ("import asyncio; return asyncio.new_event_loop()", ""),
+        ("try: socket.socket(99)\nexcept OSError as error: return error", ""),
         ("return socket.socket(), server", ""),
         ("socket.create_connection(server.getsockname()).close(); return server", ""),
         ("log = socket.socket(type=socket.SOCK_DGRAM); log.connect(('127.0.0.1', 514)); return log", ""),
