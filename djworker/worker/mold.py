@@ -10,10 +10,9 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from djworker.worker import locks, loops  # noqa: E402
+from djworker.worker import loops  # noqa: E402
 
 loops.install()
-locks.install()
 
 import argparse  # noqa: E402
 import contextlib  # noqa: E402

@@ -20,7 +20,7 @@ from djworker import log, messages
 from djworker.conf import Config
 from djworker.problems import ConfigError
 from djworker.scoreboard import Gauge
-from djworker.worker import blame, checking, leftovers, traces, warmup
+from djworker.worker import blame, checking, leftovers, locks, traces, warmup
 
 if TYPE_CHECKING:
     from djworker.launch import Launch
@@ -127,6 +127,7 @@ def _enter(launch: Launch) -> None:
         from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - psycopg2 is optional
 
         patch_psycopg()
+    locks.install()  # it imports Django, which must be the one of that path
 
 
 def _resolve(launch: Launch) -> Config:

@@ -92,11 +92,17 @@ print(before, said)
     assert answer(PATCHED + program) == "[] ['inside']"
 
 
-def test_the_mold_installs_them_before_django_is_there() -> None:
-    program = """
-from djworker.worker import mold
+def test_they_are_installed_when_the_import_path_is_known_and_django_not_there_yet(tmp_path: Path) -> None:
+    """The project may have a Django of its own, which the mold's own import path does not lead to."""
+    program = f"""
+import sys
+from djworker.worker import mold, project
+early = "django" in sys.modules or "asgiref" in sys.modules
+from djworker.conf import Config
+from djworker.launch import Launch
+project._enter(Launch("nowhere", ({str(tmp_path)!r},), {str(tmp_path)!r}, {{}}, (), Config(), ""))
 from django.core.signals import request_started
 from django.utils.translation import trans_real
-print(type(request_started.lock).__module__, type(trans_real._active._lock).__module__)
+print(early, type(request_started.lock).__module__, type(trans_real._active._lock).__module__)
 """
-    assert answer(program) == "_thread _thread"
+    assert answer(program) == "False _thread _thread"
