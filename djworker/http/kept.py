@@ -134,11 +134,13 @@ class Kept(Wire):
         self.began = now()
         self._site.turnstile.queue(self._begin)
 
-    def _begin(self) -> None:
-        """[hub] The turn has come, unless the greenlet was killed before."""
-        if self._queued:
-            self._queued = False
-            self._switch()
+    def _begin(self) -> bool:
+        """[hub] The turn has come, unless the greenlet was killed before. Say whether the request waits for something."""
+        if not self._queued:
+            return False
+        self._queued = False
+        self._switch()
+        return self.phase is not IDLE and self.phase is not QUEUED
 
     def _received(self) -> bytes:
         """Receive what has come."""

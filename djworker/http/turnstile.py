@@ -22,6 +22,8 @@ LONG: Final = 0.005
 # Of what a long turn takes above that, so much is spent on those who wait. It is less than beginnings are of the work where a
 # request has a few queries, so that no pause, a collection for example, can lead to where everything is under way.
 SHARE: Final = 0.25
+# Requests that do not wait hold up those under way, but a turn for each would cost as much as the shortest of them.
+QUICK: Final = 0.001
 
 spent = time.thread_time
 
@@ -34,7 +36,8 @@ class Turnstile:
     cost a third of the throughput of two clients. One at a time, the answers of the database are looked at in between,
     so that just as many are under way as are needed to be never idle, and the others wait where they cost nothing.
 
-    Where nothing is under way, or what is begun does not wait, nothing is held back. No request is overtaken by a later one.
+    Where nothing is under way, nothing is held back; what ends without a wait holds its turn for one more. No request is
+    overtaken by a later one.
 
     Somebody may keep a turn to himself: gevent looks for events after fifty switches at the earliest where a greenlet works in
     pieces, with sleep(0) between. In such turns more than one begins, or a single view would leave the others a few a second.
@@ -56,7 +59,10 @@ class Turnstile:
         return not (self._permits.taken or self.waiting)
 
     def queue(self, begin: Callable[[], Any]) -> None:
-        """Call begin in the hub when its turn has come. It is called even if nobody needs it any more."""
+        """Call begin in the hub when its turn has come, even if nobody needs it any more.
+
+        It says whether what it began has come to a wait.
+        """
         if not self.waiting:
             self._start()
         self.waiting.append(begin)
@@ -72,13 +78,13 @@ class Turnstile:
         self._awake.start(_nothing)
 
     def _admit(self) -> None:
-        """[hub] Begin the next, and more while those that were begun ended at once, or where the turn was long."""
+        """[hub] Begin the next, and more where those that were begun ended at once, or where the turn was long."""
         waiting, permits = self.waiting, self._permits
         start = spent()
         allowance = (start - self._left - LONG) * SHARE
         while waiting:
-            waiting.popleft()()
-            if permits.taken and (allowance <= 0 or spent() - start >= allowance):
+            waits = waiting.popleft()()
+            if permits.taken and spent() - start >= (allowance if waits else QUICK):
                 break
         self._left = spent()
         if not waiting:

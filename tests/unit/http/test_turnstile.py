@@ -57,14 +57,51 @@ def test_all_begin_in_one_turn_while_none_of_them_waits(turnstile: Turnstile) ->
     assert len(set(turns)) == 1
 
 
-def test_one_begins_in_each_turn_while_others_are_under_way(turnstile: Turnstile, permits: Permits) -> None:
+def waits(turns: list[int]) -> Callable[[], bool]:
+    """A beginning that leads to a wait."""
+
+    def begin() -> bool:
+        turns.append(get_hub().loop.iteration)
+        return True
+
+    return begin
+
+
+def test_of_those_that_wait_one_begins_in_each_turn(turnstile: Turnstile, permits: Permits) -> None:
+    permits.taken = 1
+    turns: list[int] = []
+    for _ in range(5):
+        turnstile.queue(waits(turns))
+    gevent.sleep(0.01)
+    assert turns == sorted(set(turns))
+    assert len(turns) == 5
+
+
+def test_those_that_end_at_once_share_a_turn_while_others_are_under_way(turnstile: Turnstile, permits: Permits) -> None:
     permits.taken = 1
     turns: list[int] = []
     for _ in range(5):
         turnstile.queue(lambda: turns.append(get_hub().loop.iteration))
     gevent.sleep(0.01)
-    assert turns == sorted(set(turns))
     assert len(turns) == 5
+    assert len(set(turns)) == 1
+
+
+def test_they_share_it_for_a_millisecond(turnstile: Turnstile, permits: Permits) -> None:
+    permits.taken = 1
+    turns: list[int] = []
+
+    def begin() -> None:
+        turns.append(get_hub().loop.iteration)
+        end = time.thread_time() + 0.0006
+        while time.thread_time() < end:
+            pass
+
+    for _ in range(10):
+        turnstile.queue(begin)
+    gevent.sleep(0.1)
+    assert max(turns.count(turn) for turn in turns) <= 2
+    assert len(turns) == 10
 
 
 def test_what_is_under_way_goes_first(
@@ -72,7 +109,7 @@ def test_what_is_under_way_goes_first(
 ) -> None:
     said: list[str] = []
 
-    def begin(name: str) -> None:
+    def begin(name: str) -> bool:
         permits.taken += 1
         said.append(f"{name} begins")
 
@@ -81,6 +118,7 @@ def test_what_is_under_way_goes_first(
             permits.taken -= 1
 
         readable(end)
+        return True
 
     for name in "abc":
         turnstile.queue(lambda name=name: begin(name))  # type: ignore[misc]
@@ -103,7 +141,7 @@ def test_of_those_who_wait_for_somebody_that_works_in_pieces_more_than_one_begin
             gevent.sleep(0)
 
     for _ in range(20):
-        turnstile.queue(lambda: turns.append(get_hub().loop.iteration))
+        turnstile.queue(waits(turns))
     gevent.spawn(work).join(5)
     assert len(turns) == 20
     assert len(set(turns)) <= 3
