@@ -86,7 +86,13 @@ def run(conn: Any, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
 
 
 def fork() -> int:
-    """os.fork, without Python's warning that other threads exist: the child only forgets a connection and exits."""
+    """os.fork, without Python's warning that other threads exist: the child only forgets a connection and exits.
+
+    gevent learns of SIGCHLD from its first fork on, too late for a child that has ended by then: nobody would wait it out.
+    """
+    import gevent
+
+    gevent.get_hub().loop.install_sigchld()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
