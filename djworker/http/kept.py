@@ -53,7 +53,7 @@ class Kept(Wire):
         self.began = now()
         self.deadline = NEVER
         self.phase = RUNNING
-        if data and self._others_run():
+        if data and not self._site.turnstile.is_free(self.has_permit):
             self._wait_turn()
         return data
 
@@ -72,7 +72,7 @@ class Kept(Wire):
             self._park()
             if self.dozing:
                 return b""
-        elif self._others_run():  # roused from its doze
+        elif not site.turnstile.is_free():  # roused from its doze
             self._wait_turn()
         data = self._received()
         if self.phase is IDLE:
@@ -111,11 +111,6 @@ class Kept(Wire):
             self._reader.stop()
             self._parked = False
             self._queue()
-
-    def _others_run(self) -> bool:
-        """Whether any other request is under way, or waits for its turn."""
-        site = self._site
-        return site.permits.taken > self.has_permit or bool(site.turnstile.waiting)
 
     def _wait_turn(self) -> None:
         """Let those go on that are under way, and those begin that were here before."""
@@ -184,7 +179,7 @@ class Kept(Wire):
             self.has_permit = False
             permits.release()
             self._acquire()
-        elif self._others_run():
+        elif not self._site.turnstile.is_free(self.has_permit):
             self._wait_turn()
             return
         else:

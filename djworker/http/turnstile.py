@@ -33,7 +33,7 @@ class Turnstile:
 
     A hub that begins all that has arrived works on all of it at once: each request waits for every other one at each of
     its queries, and when its turn comes, what it needs has left the processor's caches. On one core with 100 clients that
-    cost a third of the throughput of two clients. One at a time, the answers of the database are looked at in between,
+    took 26 % more CPU than with two (decision 20). One at a time, the answers of the database are looked at in between,
     so that just as many are under way as are needed to be never idle, and the others wait where they cost nothing.
 
     Where nothing is under way, nothing is held back; what ends without a wait holds its turn for one more. No request is
@@ -54,9 +54,9 @@ class Turnstile:
         # The time that the thread had spent when the last turn ended.
         self._left = 0.0
 
-    def is_free(self) -> bool:
-        """Whether nothing is under way, and nobody waits."""
-        return not (self._permits.taken or self.waiting)
+    def is_free(self, own: int = 0) -> bool:
+        """Whether nothing is under way, but for the caller's own permit if there is one, and nobody waits."""
+        return not (self._permits.taken > own or self.waiting)
 
     def queue(self, begin: Callable[[], Any]) -> None:
         """Call begin in the hub when its turn has come, even if nobody needs it any more.

@@ -50,12 +50,11 @@ def peers() -> list[str]:
     from gevent import socket  # noqa: PLC0415
 
     found: set[str] = set()
-    for thing in gc.get_objects():
-        if issubclass(type(thing), socket.socket):
-            # It listens, is not connected yet, or no longer; or it could not be made: an exception may still lead to it.
-            with contextlib.suppress(OSError, AttributeError):
-                if thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
-                    found.update(_address(thing.getpeername()))
+    for thing in _existing(socket.socket):
+        # It listens, is not connected yet, or no longer; or it could not be made: an exception may still lead to it.
+        with contextlib.suppress(OSError, AttributeError):
+            if thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
+                found.update(_address(thing.getpeername()))
     return sorted(found)
 
 
@@ -67,12 +66,17 @@ def _address(peer: Any) -> Iterator[str]:  # noqa: ANN401
         yield f"unix:{peer}"
 
 
+def _existing(kind: type) -> Iterator[Any]:
+    """All objects of a class."""
+    # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
+    return (thing for thing in gc.get_objects() if issubclass(type(thing), kind))
+
+
 def _greenlets() -> Iterator[str]:
     from gevent import Greenlet  # noqa: PLC0415
 
-    for thing in gc.get_objects():
-        # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
-        if issubclass(type(thing), Greenlet) and not thing.dead and not _is_worker_of_hub(thing):
+    for thing in _existing(Greenlet):
+        if not thing.dead and not _is_worker_of_hub(thing):
             place = blame.project_place(_spawning_stack(thing))
             yield f"{_name(thing)}, started at {place}"
 

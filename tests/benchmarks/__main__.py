@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--rows", action="append", default=[], metavar="TEXT", help="only rows whose name begins so; repeatable"
     )
+    options.add_argument("--clients", type=int, help="connections of the load (default: each scenario's own)")
     options.add_argument(
         "--quick", action="store_true", help="one short round, to see that everything runs; its numbers mean little"
     )
@@ -60,11 +61,16 @@ def _with_rows(scenario: Scenario, beginnings: Sequence[str]) -> Scenario:
     return replace(scenario, rows=kept)
 
 
+def _for_clients(scenario: Scenario, clients: int | None) -> Scenario:
+    """Targets are for the scenario's own load."""
+    return scenario if clients is None else replace(scenario, connections=clients, targets=())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write; 1 when a measurement is not valid."""
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the servers are stopped too
-    scenarios = chosen(options.only, options.rows)
+    scenarios = [_for_clients(scenario, options.clients) for scenario in chosen(options.only, options.rows)]
     usual = QUICK if options.quick else NORMAL
     rounds = options.rounds or int(usual["rounds"])
     bench = prepare(options, options.duration or usual["duration"])

@@ -41,15 +41,24 @@ def close(clients: list[Client]) -> None:
         client.socket.close()
 
 
-def test_of_a_burst_on_kept_connections_few_are_under_way(serve: Start) -> None:
+def asked_one_by_one(server: Served, clients: list[Client], times: int = 1) -> None:
+    """All are answered, and no more than two were under way at once."""
+    for client in clients:
+        assert [client.answer().body for _ in range(times)] == [b"asked"] * times
+    assert server.gauges()["most"] <= 2
+    close(clients)
+
+
+@pytest.mark.parametrize("doze", [False, True], ids=["kept", "dozing"])
+def test_of_a_burst_on_old_connections_few_are_under_way(serve: Start, *, doze: bool) -> None:
     server = serve()
     clients = [kept(server) for _ in range(MANY)]
+    if doze:
+        eventually(lambda: server.gauges()["greenlets"] <= server.base["greenlets"], "greenlets given back")
     with stalled(server):
         for client in clients:
             client.send(request("/ask"))
-    assert [client.answer().body for client in clients] == [b"asked"] * MANY
-    assert server.gauges()["most"] <= 2
-    close(clients)
+    asked_one_by_one(server, clients)
 
 
 def test_of_a_burst_of_new_connections_few_are_under_way(serve: Start) -> None:
@@ -59,21 +68,7 @@ def test_of_a_burst_of_new_connections_few_are_under_way(serve: Start) -> None:
         for _ in range(MANY):
             clients.append(server.connect())
             clients[-1].send(request("/ask"))
-    assert [client.answer().body for client in clients] == [b"asked"] * MANY
-    assert server.gauges()["most"] <= 2
-    close(clients)
-
-
-def test_of_a_burst_on_dozing_connections_few_are_under_way(serve: Start) -> None:
-    server = serve()
-    clients = [kept(server) for _ in range(MANY)]
-    eventually(lambda: server.gauges()["greenlets"] <= server.base["greenlets"], "greenlets given back")
-    with stalled(server):
-        for client in clients:
-            client.send(request("/ask"))
-    assert [client.answer().body for client in clients] == [b"asked"] * MANY
-    assert server.gauges()["most"] <= 2
-    close(clients)
+    asked_one_by_one(server, clients)
 
 
 def test_pipelined_requests_take_their_turns(serve: Start) -> None:
@@ -82,10 +77,7 @@ def test_pipelined_requests_take_their_turns(serve: Start) -> None:
     with stalled(server):
         for client in clients:
             client.send(request("/ask") * 20)
-    for client in clients:
-        assert [client.answer().body for _ in range(20)] == [b"asked"] * 20
-    assert server.gauges()["most"] <= 2
-    close(clients)
+    asked_one_by_one(server, clients, 20)
 
 
 def test_nobody_waits_for_a_request_that_waits(serve: Start) -> None:

@@ -48,15 +48,6 @@ def readable() -> Iterator[Callable[[Callable[[], None]], None]]:
         end.close()
 
 
-def test_all_begin_in_one_turn_while_none_of_them_waits(turnstile: Turnstile) -> None:
-    turns: list[int] = []
-    for _ in range(5):
-        turnstile.queue(lambda: turns.append(get_hub().loop.iteration))
-    gevent.sleep(0.01)
-    assert len(turns) == 5
-    assert len(set(turns)) == 1
-
-
 def waits(turns: list[int]) -> Callable[[], bool]:
     """A beginning that leads to a wait."""
 
@@ -77,8 +68,9 @@ def test_of_those_that_wait_one_begins_in_each_turn(turnstile: Turnstile, permit
     assert len(turns) == 5
 
 
-def test_those_that_end_at_once_share_a_turn_while_others_are_under_way(turnstile: Turnstile, permits: Permits) -> None:
-    permits.taken = 1
+@pytest.mark.parametrize("under_way", [0, 1])
+def test_those_that_end_at_once_share_a_turn(turnstile: Turnstile, permits: Permits, under_way: int) -> None:
+    permits.taken = under_way
     turns: list[int] = []
     for _ in range(5):
         turnstile.queue(lambda: turns.append(get_hub().loop.iteration))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import gevent
@@ -17,6 +19,7 @@ class Site:
     """Permits without end; counts how often the acceptor thinks that there is something to accept."""
 
     on_permit_free = None
+    close_acceptor: Callable[[], None]
 
     def __init__(self) -> None:
         self.asked = 0
@@ -47,35 +50,40 @@ def test_a_socket_that_is_shut_down_does_not_keep_the_hub_busy(tmp_path: Path) -
     assert site.asked == 1, "it is tried again after a pause, not at every turn"
 
 
+@contextmanager
+def accepting_while_busy(site: Site) -> Iterator[Callable[[int], list[socket.socket]]]:
+    """An acceptor in a worker that has a request under way; how to connect a number of clients."""
+    site.permits.taken = 1
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.setblocking(False)
+        acceptor = Acceptor(site, [listener], alone=False)  # type: ignore[arg-type,list-item]
+        stack.callback(acceptor.close)
+        site.close_acceptor = acceptor.close
+        acceptor.start()
+        yield lambda count: [
+            stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(count)
+        ]
+
+
 def test_a_busy_worker_accepts_in_its_turn() -> None:
     """Behind what has arrived before: a worker that has less to do is faster, and gets the connection."""
     site = Site()
-    site.permits.taken = 1
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        acceptor = Acceptor(site, [listener], alone=False)  # type: ignore[arg-type,list-item]
-        acceptor.start()
+    with accepting_while_busy(site) as connect:
         for number in range(3):
             site.turnstile.queue(lambda number=number: site.said.append(f"begun {number}"))  # type: ignore[misc]
-        clients = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+        connect(2)
         while len(site.said) < 5:
             gevent.sleep(0.001)
-        acceptor.close()
     assert site.said == ["begun 0", "begun 1", "begun 2", "accepted", "accepted"]
-    for client in clients:
-        client.close()
 
 
 def test_what_waits_for_its_turn_when_the_acceptor_ends_is_not_accepted(caplog: pytest.LogCaptureFixture) -> None:
     site = Site()
-    site.permits.taken = 1
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        acceptor = Acceptor(site, [listener], alone=False)  # type: ignore[arg-type,list-item]
-        acceptor.start()
-        with socket.create_connection(listener.getsockname()):
-            site.turnstile.queue(acceptor.close)
-            gevent.sleep(0.01)
+    with accepting_while_busy(site) as connect:
+        connect(1)
+        site.turnstile.queue(site.close_acceptor)
+        gevent.sleep(0.01)
     assert site.said == []
     assert caplog.records == []
 
@@ -83,7 +91,6 @@ def test_what_waits_for_its_turn_when_the_acceptor_ends_is_not_accepted(caplog: 
 def test_a_crowd_is_let_in_faster_by_a_worker_that_serves_a_crowd() -> None:
     """One at a turn, each of them would wait for all that are in already, again and again."""
     site = Site()
-    site.permits.taken = 1
 
     def ask() -> bool:
         if len(site.said) < 200:
@@ -91,17 +98,11 @@ def test_a_crowd_is_let_in_faster_by_a_worker_that_serves_a_crowd() -> None:
             site.turnstile.queue(ask)
         return True
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        acceptor = Acceptor(site, [listener], alone=False)  # type: ignore[arg-type,list-item]
-        acceptor.start()
+    with accepting_while_busy(site) as connect:
         for _ in range(24):
             site.turnstile.queue(ask)
-        clients = [socket.create_connection(listener.getsockname()) for _ in range(5)]
+        connect(5)
         while len(site.said) < 200:
             gevent.sleep(0.001)
-        acceptor.close()
     rounds = "".join("a" if word == "accepted" else "." for word in site.said).strip(".").split(".")
     assert [len(accepted) for accepted in rounds if accepted] == [4, 1]
-    for client in clients:
-        client.close()
