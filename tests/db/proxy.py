@@ -8,13 +8,14 @@
         proxy.stop()          cut, and refuse new ones ("connection refused")
         proxy.start()         back to normal, on the same port
 
-The proxy is a process of its own: it neither waits for the test's interpreter nor sees its monkey patches.
-The handle may be pickled into another process; all verbs work there.
+Proxies live in a process of their own: they neither wait for the test's interpreter nor see its monkey patches.
+One such process serves every proxy of a test process. The handle may be pickled elsewhere; all verbs work there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import json
 import os
@@ -31,36 +32,59 @@ ANSWER_DEADLINE = 10.0  # seconds for one verb
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST, as a vanished peer does
 
 
+class ProxyProcess:
+    """The process that all proxies of this test process share: an interpreter for each would cost more than the tests."""
+
+    def __init__(self) -> None:
+        root = Path(__file__).parents[2]
+        command = [sys.executable, "-m", "tests.db.proxy"]
+        self._process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.control: int = json.loads(self._process.stdout.readline())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can serve another proxy."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End it."""
+        with self._process:
+            self._process.kill()
+
+
+_processes: list[ProxyProcess] = []
+
+
+def _control() -> int:
+    """The port on which the proxy process takes verbs; it is started when it is first needed."""
+    if not _processes or not _processes[-1].alive:
+        _processes.append(ProxyProcess())
+        atexit.register(_processes[-1].close)
+    return _processes[-1].control
+
+
 class TCPProxy:
-    """The test's side: starts the proxy process and sends it verbs."""
+    """The test's side: asks the proxy process for a proxy, and sends that proxy verbs."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = HOST
         self.target = (host, port)
         self.port = 0
-        self.control = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_process": None}
+        self._control = 0
 
     def __enter__(self) -> Self:
-        root = Path(__file__).parents[2]
-        command = [sys.executable, "-m", "tests.db.proxy", self.target[0], str(self.target[1])]
-        self._process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        self.port, self.control = json.loads(self._process.stdout.readline())
+        self._control = _control()
+        host, port = self.target
+        self.port = self._say("open", host=host, port=port)["port"]
         return self
 
     def __exit__(self, *exc: object) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            with process:
-                process.kill()
+        self._say("close")
 
-    def _say(self, verb: str, **arguments: float) -> dict[str, Any]:
-        with socket.create_connection((HOST, self.control), ANSWER_DEADLINE) as line, line.makefile("rw") as stream:
-            stream.write(json.dumps([verb, arguments]) + "\n")
+    def _say(self, verb: str, **arguments: object) -> dict[str, Any]:
+        with socket.create_connection((HOST, self._control), ANSWER_DEADLINE) as line, line.makefile("rw") as stream:
+            stream.write(json.dumps([self.port, verb, arguments]) + "\n")
             stream.flush()
             answer: dict[str, Any] = json.loads(stream.readline())
             return answer
@@ -139,7 +163,7 @@ class Pipe:
 
 
 class Proxy:
-    """The proxy process."""
+    """One proxy, in the proxy process."""
 
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
@@ -189,23 +213,41 @@ class Proxy:
         """Counters."""
         return {"open": len(self.pipes), "total": self.total, "round_trips": self.round_trips}
 
+
+class Proxies:
+    """Every proxy of the process. A test's handle names its own one by the port, which stays the same all its life."""
+
+    def __init__(self) -> None:
+        self.by_port: dict[int, Proxy] = {}
+
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One line, one verb, one answer."""
-        verb, arguments = json.loads(await reader.readline())
-        answer = await getattr(self, verb)(**arguments)
+        port, verb, arguments = json.loads(await reader.readline())
+        answer = await (self.open(**arguments) if verb == "open" else self.tell(port, verb, arguments))
         writer.write(json.dumps(answer or {}).encode() + b"\n")
         writer.close()
 
+    async def open(self, host: str, port: int) -> dict[str, int]:
+        """A new proxy before this address."""
+        proxy = Proxy(host, port)
+        await proxy.start()
+        self.by_port[proxy.port] = proxy
+        return {"port": proxy.port}
 
-async def serve(host: str, port: int) -> None:
+    async def tell(self, port: int, verb: str, arguments: dict[str, Any]) -> dict[str, int] | None:
+        """Do what one proxy is asked for; after `close` it is forgotten."""
+        proxy = self.by_port.pop(port) if verb == "close" else self.by_port[port]
+        answer: dict[str, int] | None = await getattr(proxy, "stop" if verb == "close" else verb)(**arguments)
+        return answer
+
+
+async def serve() -> None:
     """Run until the test's end of our standard input closes."""
-    proxy = Proxy(host, port)
-    await proxy.start()
-    control = await asyncio.start_server(proxy.control, HOST, 0)
-    print(json.dumps([proxy.port, control.sockets[0].getsockname()[1]]), flush=True)
+    control = await asyncio.start_server(Proxies().control, HOST, 0)
+    print(json.dumps(control.sockets[0].getsockname()[1]), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     os._exit(0)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(serve())

@@ -61,6 +61,7 @@ class MariaDBServer(DatabaseServer):
             program("mariadb-install-db", "mysql_install_db"),
             "--no-defaults",
             f"--datadir={self.data}",
+            f"--tmpdir={self.directory}",  # a server that starts removes the temporary tables of all others from /tmp
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
         )
