@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import pickle
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pymysql
@@ -11,6 +15,7 @@ import pytest
 
 from tests.db.proxy import TCPProxy
 from tests.db.servers import DatabaseServer, MariaDBServer, PostgresServer
+from tests.db.servers.base import ABANDONED_AFTER, remove_abandoned
 
 
 def test_postgres_counts_and_cuts_its_clients(postgres: PostgresServer, postgres_db: str) -> None:
@@ -44,6 +49,25 @@ def test_a_server_comes_back_with_its_port_and_data(kind: type[DatabaseServer], 
 
 def test_a_handle_works_in_another_process(postgres: PostgresServer) -> None:
     assert pickle.loads(pickle.dumps(postgres)).execute("SELECT 1") == [(1,)]
+
+
+def test_only_the_data_of_a_run_that_was_killed_is_removed(postgres: PostgresServer, tmp_path: Path) -> None:
+    old = time.time() - 2 * ABANDONED_AFTER
+    killed, used, young, foreign = (tmp_path / name for name in ("djworker-a", "djworker-b", "djworker-c", "other"))
+    for folder in (killed, used, young, foreign):
+        (folder / "data").mkdir(parents=True)
+        if folder is not young:
+            os.utime(folder, (old, old))
+    lock = os.open(used, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    remove_abandoned(tmp_path)
+    os.close(lock)
+    assert sorted(tmp_path.iterdir()) == [used, young, foreign]
+    assert postgres.directory is not None
+    ours = os.open(postgres.directory, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(ours)
 
 
 def test_proxy_faults(postgres: PostgresServer, proxy: Callable[[DatabaseServer], TCPProxy]) -> None:

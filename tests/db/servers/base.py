@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
@@ -23,6 +24,10 @@ HOST = "127.0.0.1"
 START_ATTEMPTS = 5  # a free port may be taken by somebody else between our look and the server's bind
 START_DEADLINE = 60.0  # seconds; a busy two-core runner needs up to ten
 STOP_DEADLINE = 30.0  # seconds, then SIGKILL
+PREFIX = "djworker-"  # of every data directory
+MEMORY = Path("/dev/shm")
+ABANDONED_AFTER = 60.0  # seconds; a younger directory may just not be locked yet
+MEMORY_NEEDED = 4 << 30  # bytes; a server takes some 200 MB, and a run that is spread over processes has a dozen
 
 
 class ServerUnavailable(RuntimeError):
@@ -44,6 +49,31 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds:g} s: {what}")
         time.sleep(0.02)
+
+
+def room() -> Path | None:
+    """Where data directories go: into memory, if there is much of it. A database is 300 files, and most tests make one."""
+    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK):
+        return None
+    remove_abandoned(MEMORY)
+    return MEMORY if shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED else None
+
+
+def remove_abandoned(room: Path) -> None:
+    """Remove the directories of test runs that were killed: in memory they would cost until the next boot.
+
+    Each owner holds a lock on its directory, so this is right across containers too, where process numbers say nothing.
+    """
+    for left in room.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # of another user, in use, or gone in the meantime
+            if time.time() - left.stat().st_mtime < ABANDONED_AFTER:
+                continue
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def account(*names: str) -> str:
@@ -78,9 +108,10 @@ class DatabaseServer(ABC):
         self.pid = 0
         self.directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_process": None}
+        return {**self.__dict__, "_process": None, "_lock": -1}
 
     def __enter__(self) -> Self:
         self.start()
@@ -90,6 +121,7 @@ class DatabaseServer(ABC):
         self.stop()
         if self.directory is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
+            os.close(self._lock)
 
     # -- lifecycle ------------------------------------------------------------------------------------------------
 
@@ -137,7 +169,9 @@ class DatabaseServer(ABC):
         self.start()
 
     def _initialise(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix=f"djworker-{self.scheme}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{self.scheme}-", dir=room()))
+        self._lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         user = account(*self.accounts)
         if user:
             shutil.chown(self.directory, user)

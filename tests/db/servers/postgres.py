@@ -24,6 +24,8 @@ FAST = {
     "autovacuum": "off",
     "shared_buffers": "32MB",
 }
+# From PostgreSQL 15 on a new database is written to the log page by page, for six times the CPU of a copy.
+STRATEGIES_SINCE = 150000
 
 
 @functools.cache
@@ -52,6 +54,7 @@ class PostgresServer(DatabaseServer):
         "fast": signal.SIGINT,
         "immediate": signal.SIGQUIT,
     }
+    _strategy = ""
 
     def _install(self, user: str) -> None:
         options = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres"]
@@ -72,9 +75,12 @@ class PostgresServer(DatabaseServer):
 
     def _prepare(self) -> None:
         self.execute(f"CREATE ROLE {self.user} LOGIN CREATEDB PASSWORD '{self.password}'")
+        [(version,)] = self.execute("SHOW server_version_num")
+        if int(version) >= STRATEGIES_SINCE:
+            self._strategy = " STRATEGY file_copy"
 
     def create_database(self, name: str) -> None:
-        self.execute(f"CREATE DATABASE {name} OWNER {self.user}")
+        self.execute(f"CREATE DATABASE {name} OWNER {self.user}{self._strategy}")
 
     def execute(self, sql: str, params: tuple[object, ...] = (), dbname: str = "") -> list[tuple[Any, ...]]:
         import psycopg
