@@ -19,6 +19,11 @@ LAST_RETRY = 1.0
 HOPE = 1.0
 
 
+#: Count. Logins in a row that ended by hand: above, the server counts as gone all the same, for something is wrong with it
+#: that more attempts do not mend.
+MOST_ENDED = 100
+
+
 class CircuitState(enum.Enum):
     """What the last attempts to connect say about the server."""
 
@@ -30,12 +35,24 @@ class CircuitState(enum.Enum):
 class Circuit:
     """[worker] Counts failed attempts to connect and says when the next one is due. Pure: time is an argument."""
 
-    __slots__ = ("_hopes", "_in_flight", "_rng", "cause", "failed_at", "failures", "retry_at", "since", "window")
+    __slots__ = (
+        "_ended",
+        "_hopes",
+        "_in_flight",
+        "_rng",
+        "cause",
+        "failed_at",
+        "failures",
+        "retry_at",
+        "since",
+        "window",
+    )
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._in_flight = 0
         self._hopes = 0  # attempts under way that began before the first failure of the present row
+        self._ended = 0  # logins in a row that the server accepted and then ended
         self.failures = 0
         self.since = math.inf  # time of the first failure of the present row
         self.failed_at = -math.inf
@@ -92,9 +109,21 @@ class Circuit:
 
     def succeeded(self) -> bool:
         """An attempt succeeded. True if it ends an outage."""
+        self.window *= 2
+        self._ended = 0
+        return self._answered()
+
+    def ended_by_hand(self) -> bool | None:
+        """The server let an attempt in, and that session was ended then: a sign of life, and no reason to wait.
+
+        True if it ends an outage; None if there were too many of them, so that it has to count as a failure.
+        """
+        self._ended += 1
+        return None if self._ended > MOST_ENDED else self._answered()
+
+    def _answered(self) -> bool:
         self._in_flight -= 1
         ended = self.is_open
-        self.window *= 2
         self.failures, self.since, self.retry_at, self.cause = 0, math.inf, -math.inf, None
         return ended
 

@@ -187,10 +187,13 @@ class Dispatch(Generic[C]):
         if circuit.failing:
             self._probe(now)
             return
-        while ledger.size < limits.max_size and (self._lacking() > 0 or ledger.live < limits.min_size):
+        while ledger.size < limits.max_size and self._wants_more():
             if ledger.count(SlotState.CONNECTING) >= circuit.window:
                 return
             self.stock.connect(self._factory(), now)
+
+    def _wants_more(self) -> bool:
+        return self._lacking() > 0 or self.ledger.live < self.stock.limits.min_size or self.stock.wants_fresh
 
     def _probe(self, now: float) -> None:
         """One attempt per back-off step, on demand."""

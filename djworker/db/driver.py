@@ -1,4 +1,4 @@
-"""What the pool asks of a database driver: eight verbs, and nothing else."""
+"""What the pool asks of a database driver: nine verbs, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Protocol, TypeVar
 C = TypeVar("C")
 
 
+class Useless(Exception):
+    """A driver's word for a connection that shall be replaced by a new one at once, wanted by a waiter or not."""
+
+
 class Driver(Protocol[C]):
     """[worker] One kind of physical connection, seen from the pool.
 
-    A connection must be hashable by identity. Every verb but `is_broken`, `busy` and `forget` may switch greenlets; those three
-    must not, and must not raise. The verbs that may switch run in the pool's own greenlets, which are killed
-    (`GreenletExit`) when they overrun their time: leave no open socket behind when a `BaseException` passes through.
+    A connection must be hashable by identity. Every verb but `is_broken`, `busy`, `ended_by_hand` and `forget` may switch
+    greenlets; those four must not, and must not raise. The verbs that may switch run in the pool's own greenlets, which
+    are killed (`GreenletExit`) when they overrun their time: leave no open socket behind when a `BaseException` passes.
     """
 
     def connect(self) -> C:
@@ -40,7 +44,14 @@ class Driver(Protocol[C]):
         ...
 
     def reset(self, conn: C, /) -> None:
-        """Roll back, and forget all session state: `DISCARD ALL`, `COM_RESET_CONNECTION`, and the set-up again."""
+        """Roll back, and forget all session state: `DISCARD ALL`, `COM_RESET_CONNECTION`, and the set-up again.
+
+        Raises Useless for a connection that works, and whose server is of no use.
+        """
+        ...
+
+    def ended_by_hand(self, error: BaseException, /) -> bool:
+        """Whether `connect` raised this because the server let us in, and then ended that one session. No I/O."""
         ...
 
     def forget(self, conn: C, /) -> None:

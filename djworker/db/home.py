@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from djworker import log
 from djworker.db.dialects import DIALECTS
+from djworker.db.driver import Useless
+from djworker.db.drivers.news import News
 from djworker.db.errors import DJANGO
 from djworker.db.lease_tally import LeaseTally
 from djworker.db.lookout import Lookout
 from djworker.db.physical import Physical
 from djworker.db.pool import Pool
+from djworker.db.standby import Standby
+from djworker.db.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +27,12 @@ logger = logging.getLogger("djworker.db")
 CLOSING = 2.0  # seconds for connections to be closed, where somebody wants them gone
 # Seconds, at a worker's end. A server that answers needs some milliseconds; the arbiter's GRACE_MARGIN is 2.
 PARTING = 1.5
-_LEVELS = {"pool_outage": logging.ERROR, "pool_recovered": logging.WARNING, "pool_reclaimed": logging.WARNING}
+_LEVELS = {
+    "pool_outage": logging.ERROR,
+    "pool_recovered": logging.WARNING,
+    "pool_reclaimed": logging.WARNING,
+    "pool_read_only": logging.WARNING,
+}
 
 
 class Home:
@@ -52,10 +61,12 @@ class Home:
         self.tally = LeaseTally()
         self.facts: dict[str, Any] = {}  # what is asked of the server once, for all wrappers
         self.base: dict[str, str] = {}
+        self.standby = Standby()
+        self._throttle = Throttle()
         self._base_known = False
         self.lookout = Lookout(options, green)
         self.pool: Pool[Any] = Pool(
-            Physical(make, alias, green, self._set_up),
+            Physical(make, alias, green, self._set_up, self._judge),
             **options.for_pool(),
             rotate=options.strict,
             name=alias,
@@ -69,6 +80,39 @@ class Home:
         if not self._base_known:
             self.base = self.dialect.base(conn)
             self._base_known = True
+        if self.standby.refusing:
+            self._tell_writes(refused=self.driver.refuses_writes(conn))
+
+    def _judge(self, conn: Any) -> None:
+        """Raise Useless for a connection on which a write was refused, if it was not the application that wanted that."""
+        if conn.lease_suspect:
+            conn.lease_suspect = False
+            refused = self.driver.refuses_writes(conn)
+            self._tell_writes(refused=refused)
+            if refused:
+                raise Useless("the server is read-only")
+
+    def _tell_writes(self, *, refused: bool) -> None:
+        if not self.standby.answered(refuses=refused):
+            return
+        if not refused:
+            self.pool.renew()
+            notify(
+                "pool_recovered", f"pool {self.alias!r}: new connections take writes, all are replaced", pool=self.alias
+            )
+        elif self._throttle.admit("pool_read_only", time.monotonic()) is not None:
+            text = "the database server has become read-only: new connections look for one that takes writes"
+            notify("pool_read_only", f"pool {self.alias!r}: {text}", pool=self.alias)
+
+    def heard(self, error: BaseException | None, conn: Any) -> bool:
+        """A statement raised this on a connection. Whether to wipe it when it goes back. Does not switch."""
+        news, now = self.driver.news(error), time.monotonic()
+        if news is News.READ_ONLY and self.standby.may_look(now):
+            conn.lease_suspect = True
+            return True
+        if news is News.LEAVING and self.standby.may_renew(now):
+            self.pool.renew()
+        return False
 
     @property
     def proved(self) -> bool:

@@ -7,6 +7,7 @@ no round trip. Both Django's mode and the wire decide, for MySQL's DDL commits o
 
 from __future__ import annotations
 
+import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +95,11 @@ class Lease:
         conn = self.conn
         if conn is None:
             return
+        suspect = self.home.heard(sys.exception(), conn)
         if self.driver.busy(conn) or self.driver.is_broken(conn):
             self._lose()
             return
+        self.dirty = self.dirty or suspect
         if verdict.pin:
             self.pin(verdict.pin)
         self.settle()

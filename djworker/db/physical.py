@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import OperationalError, connections
 from django.db.backends.signals import connection_created
 
+from djworker.db.drivers.news import logged_in, was_logged_in
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.profile import EMPTY
 
@@ -23,11 +24,22 @@ class Physical:
     moment it *is* `connections[alias]`, so that receivers of `connection_created` cannot ask the pool for a second one.
     """
 
-    def __init__(self, make: Callable[[], Any], alias: str, green: Any, settle: Callable[[Any], None]) -> None:
-        """make: a bare wrapper; green: the library's `Driver`; settle: told of each connection that has been set up."""
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        alias: str,
+        green: Any,
+        settle: Callable[[Any], None],
+        judge: Callable[[Any], None],
+    ) -> None:
+        """make: a bare wrapper; green: the library's `Driver`; settle: told of each connection that has been set up.
+
+        judge: told of each that was wiped, before its set-up; raises Useless for one that shall not be used again.
+        """
         self._make = make
         self._alias = alias
         self._settle = settle
+        self._judge = judge
         self.green = green
         self.close = green.close
         self.check = green.check
@@ -45,11 +57,12 @@ class Physical:
                 conn = wrapper.connection
                 mind_the_peer(conn.watch.fd)
                 conn.lease_turn, conn.lease_at, conn.lease_statements = 0, 0.0, 0
-                conn.lease_profile, conn.lease_spoilt = EMPTY, ""
+                conn.lease_profile, conn.lease_spoilt, conn.lease_suspect = EMPTY, "", False
                 with wrapper.wrap_database_errors:
                     self._settle(conn)
-            except BaseException:
+            except BaseException as error:
                 if wrapper.connection is not None:
+                    logged_in(error)
                     self.green.forget(wrapper.connection)
                 raise
         wrapper.connection = None
@@ -63,6 +76,7 @@ class Physical:
         # Here and not in the lease: the pool also resets what a dead greenlet has left, and no lease knows of that.
         conn.lease_profile = EMPTY
         conn.lease_turn += 1
+        self._judge(conn)
         wrapper = self._make()
         wrapper.get_connection_params()  # MySQL's notes the isolation level in it
         wrapper.connection = conn
@@ -74,6 +88,14 @@ class Physical:
                 connection_created.send(sender=type(wrapper), connection=wrapper)
         finally:
             wrapper.connection = None
+
+    def ended_by_hand(self, error: BaseException) -> bool:
+        """Django wraps the library's error, or does not; we note what we know on the outer one."""
+        inner = error.__cause__ if isinstance(error.__cause__, self.green.error) else error
+        if not was_logged_in(error):
+            return bool(self.green.ended_by_hand(inner))
+        logged_in(inner)
+        return isinstance(inner, OSError) or bool(self.green.ended_by_hand(inner))  # the socket may be closed already
 
     @contextmanager
     def _as_current(self, wrapper: Any) -> Iterator[None]:

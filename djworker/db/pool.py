@@ -213,6 +213,10 @@ class Pool(Generic[C]):
         if timeout > 0:
             self._stock.crew.join(timeout)
 
+    def renew(self) -> None:
+        """As `drain`, but for the connections that are being made."""
+        self._stock.doom(list(self._ledger.by_conn.values()), self._clock())
+
     def close(self, timeout: float = 0.0) -> None:
         """End: waiters are refused, idle connections closed now, the others when they come back. `timeout` as in drain."""
         self._dispatch.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from djworker.db.circuit import Circuit
 from djworker.db.crew import Crew
-from djworker.db.driver import C
+from djworker.db.driver import C, Useless
 from djworker.db.slot import Ledger, Slot, SlotState
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Stock(Generic[C]):
         self.ledger: Ledger[C] = Ledger()
         self.circuit = Circuit(terms.rng)
         self.crew = Crew()
+        self.wants_fresh = False  # a new connection, for what it will tell of the server
         self.sign_at = -math.inf  # when the server last gave a sign of life
         self._terms = terms
         self._driver = terms.driver
@@ -66,6 +67,7 @@ class Stock(Generic[C]):
         """Reserve a slot, then connect."""
         slot: Slot[C] = Slot(self._on_owner_death)
         self.ledger.add(slot)
+        self.wants_fresh = False
         self.circuit.started(now)
         self._start(slot, factory, partial(self._connected, slot, now), now, self.limits.connect_timeout)
 
@@ -167,13 +169,22 @@ class Stock(Generic[C]):
     def _not_connected(self, slot: Slot[C], now: float, error: BaseException) -> None:
         self._tally.connections_errors += 1
         self.ledger.move(slot, SlotState.GONE)
+        recovered = self.circuit.ended_by_hand() if self._driver.ended_by_hand(error) else None
+        if recovered is not None:
+            self.sign_at = now
+            if recovered:
+                self._terms.tell("pool_recovered", "the database server is back")
+            return
         if self.circuit.failed(now, error):
             self._terms.tell("pool_outage", f"the database server cannot be reached: {error}", cause=repr(error))
         self._front.connect_failed(now)
 
     def _proved(self, slot: Slot[C], _: object, error: BaseException | None) -> None:
         now = self._clock()
-        if error is not None:
+        if isinstance(error, Useless):
+            self.wants_fresh = True
+            self.close(slot, now)
+        elif error is not None:
             self._tally.connections_lost += 1
             self.suspect_idle()
             self.close(slot, now)

@@ -7,6 +7,7 @@
         proxy.cut()           reset the open connections
         proxy.stop()          cut, and refuse new ones ("connection refused")
         proxy.start()         back to normal, on the same port
+        proxy.aim(host, port) new connections lead to another server; open ones stay where they are, as with a name that moves
 
 Proxies live in a process of their own: they neither wait for the test's interpreter nor see its monkey patches.
 One such process serves every proxy of a test process. The handle may be pickled elsewhere; all verbs work there.
@@ -109,6 +110,10 @@ class TCPProxy:
         """Reset the open connections; new ones are welcome."""
         self._say("cut")
 
+    def aim(self, host: str, port: int) -> None:
+        """Forward new connections to another server. Open ones stay with theirs."""
+        self._say("aim", host=host, port=port)
+
     def stats(self) -> dict[str, int]:
         """`open` and `total` connections; `round_trips`: how often the direction turned from client to server."""
         return self._say("stats")
@@ -208,6 +213,10 @@ class Proxy:
         """Reset what is open."""
         for pipe in list(self.pipes):
             pipe.reset()
+
+    async def aim(self, host: str, port: int) -> None:
+        """Move the name."""
+        self.target = (host, port)
 
     async def stats(self) -> dict[str, int]:
         """Counters."""

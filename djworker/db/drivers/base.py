@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from djworker.db.drivers.news import News
 
 C = TypeVar("C")
 
@@ -74,6 +77,13 @@ class Driver(ABC, Generic[C]):
     def forget(self, conn: C) -> None:
         """Let go without a word to the server, who goes on talking with the parent process."""
 
+    def ended_by_hand(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether `connect` failed because the server let us in, and then ended that one session.
+
+        Somebody ends sessions there (`pg_terminate_backend`, KILL): the next attempt may succeed at once.
+        """
+        return False
+
     # -- for the lease --------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -91,6 +101,14 @@ class Driver(ABC, Generic[C]):
     @abstractmethod
     def backend_id(self, conn: C) -> int:
         """The server's number for the session: PostgreSQL's backend PID, MySQL's thread id."""
+
+    def news(self, error: BaseException | None) -> News | None:  # noqa: ARG002
+        """What an error of a statement says of the server; None if it speaks of the statement alone."""
+        return None
+
+    @abstractmethod
+    def refuses_writes(self, conn: C) -> bool:
+        """Ask whether the server itself refuses writes to everybody. On a session that was just reset; one round trip."""
 
     def command_tags(self, cursor: Any) -> tuple[str, ...]:  # noqa: ARG002
         """PostgreSQL's command tags of what the cursor executed last, one per statement that is still known."""

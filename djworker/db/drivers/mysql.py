@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gevent
 
 from djworker.db.drivers.base import CANCEL_TIMEOUT, Params
+from djworker.db.drivers.news import News, was_logged_in
 from djworker.db.drivers.turns import at_most
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ SERVER_LOST = 2013
 # The session is over, whatever the library thinks: killed (MariaDB), shut down, idle for too long (MySQL 8).
 FATAL_SERVER_ERRORS = frozenset({1053, 1927, 3169, 4031})
 
+#: ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE; ER_SERVER_SHUTDOWN, ER_SERVER_OFFLINE_MODE.
+_NEWS: Final = {1792: News.READ_ONLY, 1836: News.READ_ONLY, 1053: News.LEAVING, 3032: News.LEAVING}
+#: Numbers that mean several things, each with the word of its text that tells (no translation changes option names):
+#: ER_OPTION_PREVENTS_STATEMENT, and ER_UNKNOWN_COM_ERROR of a Galera node without its cluster.
+_NEWS_BY_WORD: Final = {1290: ("read-only", News.READ_ONLY), 1047: ("WSREP", News.LEAVING)}
+#: ER_CONNECTION_KILLED, ER_QUERY_INTERRUPTED, and what a client finds where KILL said nothing (PyMySQL's number is 0 then).
+_ENDED_BY_HAND: Final = frozenset({1927, 1317, 2006, SERVER_LOST, 0})
+#: Servers differ in which of these they have, and MariaDB 12 in the values. What is set for all sessions counts.
+REFUSES_WRITES: Final = """SHOW GLOBAL VARIABLES WHERE variable_name IN
+ ('read_only', 'super_read_only', 'innodb_read_only', 'tx_read_only', 'transaction_read_only', 'offline_mode')
+ AND value NOT IN ('OFF', '0')"""
+
 _POLL = 0.005  # seconds between two looks at the server's list of sessions
 _RETRY = 0.05
 
@@ -38,6 +51,20 @@ _RETRY = 0.05
 def is_fatal(code: object) -> bool:
     """Whether an error with this number ends the session: the client's own errors 2000-2999 do, and a few of the server's."""
     return isinstance(code, int) and (2000 <= code < 3000 or code in FATAL_SERVER_ERRORS)
+
+
+def news_of(error: BaseException) -> News | None:
+    """See `Driver.news`, for an error of the library's."""
+    code, text = (*error.args, "", "")[:2]
+    if code in _NEWS_BY_WORD:
+        word, news = _NEWS_BY_WORD[code]
+        return news if word in str(text) else None
+    return _NEWS.get(code) if isinstance(code, int) else None
+
+
+def was_ended(error: BaseException) -> bool:
+    """See `Driver.ended_by_hand`, for an error of the library's."""
+    return was_logged_in(error) and bool(_ENDED_BY_HAND.intersection(error.args[:1]))
 
 
 class Place(NamedTuple):

@@ -6,7 +6,7 @@ import _socket
 import os
 import socket
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import MySQLdb
 import MySQLdb.constants.CLIENT
@@ -20,8 +20,12 @@ from djworker.db.drivers.base import CONNECT_TIMEOUT, Driver, Params
 from djworker.db.drivers.mysql_native import Handle
 from djworker.db.drivers.mysql_replies import is_whole
 from djworker.db.drivers.mysql_results import Rows, UnreadRows
+from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.watch import READ, Watch
+
+if TYPE_CHECKING:
+    from djworker.db.drivers.news import News
 
 # A statement up to here fits into any socket's send buffer, so that sending it cannot block.
 SEND_INLINE = 16 * 1024
@@ -236,7 +240,11 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """SET NAMES, which the library must see too: its escaping depends on it."""
-        self._exchange(super().set_character_set, charset, None)
+        try:
+            self._exchange(super().set_character_set, charset, None)
+        except MySQLdb.Error as error:
+            logged_in(error)  # the constructor sends it first
+            raise
         if collation:
             self._run(f"SET NAMES {charset} COLLATE {collation}".encode())
 
@@ -303,12 +311,16 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 def _connect(params: Params) -> GreenConnection:
     """[a native thread] Connect, log in and set up, blocking."""
     conn = GreenConnection(**params)
-    with suppress(MySQLdb.Error):
-        conn.query(mysql.TRACK_SESSION)
-        conn.store_result()
-        conn.tracks_session = True
-    with conn.cursor(Cursor) as cursor:
-        conn.login = mysql.Place.of(cursor)
+    try:
+        with suppress(MySQLdb.Error):
+            conn.query(mysql.TRACK_SESSION)
+            conn.store_result()
+            conn.tracks_session = True
+        with conn.cursor(Cursor) as cursor:
+            conn.login = mysql.Place.of(cursor)
+    except MySQLdb.Error as error:
+        logged_in(error)
+        raise
     return conn
 
 
@@ -389,6 +401,20 @@ class MySQLClientDriver(Driver[GreenConnection]):
     def backend_id(self, conn: GreenConnection) -> int:
         """See `Driver`."""
         return conn.backend
+
+    def ended_by_hand(self, error: BaseException) -> bool:
+        """See `Driver`."""
+        return isinstance(error, MySQLdb.Error) and mysql.was_ended(error)
+
+    def news(self, error: BaseException | None) -> News | None:
+        """See `Driver`."""
+        return mysql.news_of(error) if isinstance(error, MySQLdb.Error) else None
+
+    def refuses_writes(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        with conn.cursor(Cursor) as cursor:
+            cursor.execute(mysql.REFUSES_WRITES)
+            return bool(cursor.fetchall())
 
     def session_state_changed(self, conn: GreenConnection, cursor: Any) -> bool | None:
         """See `Driver`. Known for statements without rows."""

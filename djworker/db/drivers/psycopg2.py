@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import os
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import psycopg2
@@ -15,11 +15,14 @@ from gevent import socket
 from psycogreen.gevent import gevent_wait_callback, patch_psycopg
 from psycopg2 import extensions
 
-from djworker.db.drivers import offload
+from djworker.db.drivers import offload, postgres
 from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
 from djworker.db.drivers.sockets import cut_loose, read_to_end, until_gone
 from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import Watch
+
+if TYPE_CHECKING:
+    from djworker.db.drivers.news import News
 
 ACTIVE = extensions.TRANSACTION_STATUS_ACTIVE
 _ERROR_LENGTH = 256  # what libpq asks for in PQcancel's buffer
@@ -197,6 +200,21 @@ class Psycopg2Driver(Driver[GreenConnection]):
     def backend_id(self, conn: GreenConnection) -> int:
         """See `Driver`."""
         return conn.info.backend_pid
+
+    def ended_by_hand(self, error: BaseException) -> bool:
+        """See `Driver`."""
+        return isinstance(error, psycopg2.Error) and postgres.was_ended(error.pgcode, error)
+
+    def news(self, error: BaseException | None) -> News | None:
+        """See `Driver`."""
+        return postgres.news_of(error.pgcode, error.diag) if isinstance(error, psycopg2.Error) else None
+
+    def refuses_writes(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        with conn.cursor() as cursor:
+            cursor.execute(postgres.REFUSES_WRITES)
+            row = cursor.fetchone()
+        return bool(row and row[0])
 
     def command_tags(self, cursor: Any) -> tuple[str, ...]:
         """The last statement's tag: psycopg2 keeps no other."""

@@ -11,7 +11,7 @@ from gevent.lock import Semaphore
 from psycopg import capabilities, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from djworker.db.drivers import offload
+from djworker.db.drivers import offload, postgres
 from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import at_most
@@ -19,6 +19,8 @@ from djworker.db.drivers.watch import READ, Watch
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
+
+    from djworker.db.drivers.news import News
 
 ACTIVE = TransactionStatus.ACTIVE
 _resets = itertools.count(1)
@@ -163,6 +165,19 @@ class Psycopg3Driver(Driver[GreenConnection]):
     def backend_id(self, conn: GreenConnection) -> int:
         """See `Driver`."""
         return conn.info.backend_pid
+
+    def ended_by_hand(self, error: BaseException) -> bool:
+        """See `Driver`."""
+        return isinstance(error, psycopg.Error) and postgres.was_ended(error.sqlstate, error)
+
+    def news(self, error: BaseException | None) -> News | None:
+        """See `Driver`."""
+        return postgres.news_of(error.sqlstate, error.diag) if isinstance(error, psycopg.Error) else None
+
+    def refuses_writes(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        row = conn.execute(postgres.REFUSES_WRITES, prepare=False).fetchone()
+        return bool(row and row[0])
 
     def command_tags(self, cursor: Any) -> tuple[str, ...]:
         """One tag per statement of the last `execute()`, when they came in one string."""

@@ -16,6 +16,7 @@ from pymysql.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
 from djworker.db.drivers.base import CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import give_way
 from djworker.db.drivers.watch import Watch
@@ -23,6 +24,8 @@ from djworker.db.drivers.watch import Watch
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+
+    from djworker.db.drivers.news import News
 
 ER_CANNOT_CONNECT = 2003
 TURN = 0.005  # seconds of unpacking before others get a turn
@@ -78,6 +81,7 @@ class GreenConnection(Connection):
     """[worker] A PyMySQL connection that connects in time and knows when it was abandoned."""
 
     awaiting = False
+    let_in = False  # the server has accepted the login
     tracks_session = False
     params: Params
     login: mysql.Place
@@ -109,6 +113,10 @@ class GreenConnection(Connection):
         try:
             with limit:
                 super().connect(sock)
+        except pymysql.MySQLError as error:
+            if self.let_in:
+                logged_in(error)
+            raise
         except gevent.Timeout as overrun:
             if overrun is not limit:
                 raise
@@ -116,6 +124,10 @@ class GreenConnection(Connection):
             raise pymysql.OperationalError(ER_CANNOT_CONNECT, message) from None
         self._rfile.close()  # empty: the last answer was read to its end
         self._rfile = io.BufferedReader(PoliteReader(self._sock))
+
+    def _request_authentication(self) -> None:
+        super()._request_authentication()  # type: ignore[misc]
+        self.let_in = True
 
     def _force_close(self) -> None:
         super()._force_close()  # type: ignore[misc]
@@ -188,7 +200,8 @@ class PyMySQLDriver(Driver[GreenConnection]):
             conn.track_session()
             with conn.cursor(Cursor) as cursor:
                 conn.login = mysql.Place.of(cursor)
-        except BaseException:
+        except BaseException as error:
+            logged_in(error)
             self._drop(conn)
             raise
         return conn
@@ -254,6 +267,20 @@ class PyMySQLDriver(Driver[GreenConnection]):
     def backend_id(self, conn: GreenConnection) -> int:
         """See `Driver`."""
         return conn.thread_id()
+
+    def ended_by_hand(self, error: BaseException) -> bool:
+        """See `Driver`."""
+        return isinstance(error, pymysql.MySQLError) and mysql.was_ended(error)
+
+    def news(self, error: BaseException | None) -> News | None:
+        """See `Driver`."""
+        return mysql.news_of(error) if isinstance(error, pymysql.MySQLError) else None
+
+    def refuses_writes(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        with conn.cursor(Cursor) as cursor:
+            cursor.execute(mysql.REFUSES_WRITES)
+            return bool(cursor.fetchall())
 
     def session_state_changed(self, conn: GreenConnection, cursor: Any) -> bool | None:
         """See `Driver`. Known for statements without rows: PyMySQL drops the status word at the end of rows."""

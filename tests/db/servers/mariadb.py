@@ -89,8 +89,8 @@ class MariaDBServer(DatabaseServer):
         who = f"'{self.user}'@'{self.host}'"
         self.execute(f"CREATE USER {who} IDENTIFIED BY '{self.password}'")
         self.execute(f"GRANT ALL ON *.* TO {who}")
-        # Without these two, max_connections and read-only bind `app` as they bind an application in production.
-        self.execute(f"REVOKE SUPER, CONNECTION ADMIN ON *.* FROM {who}")
+        # Without these, max_connections and read-only bind `app` as they bind an application in production.
+        self.execute(f"REVOKE SUPER, CONNECTION ADMIN, READ_ONLY ADMIN ON *.* FROM {who}")
 
     def execute(self, sql: str, params: tuple[object, ...] = (), dbname: str = "") -> list[tuple[Any, ...]]:
         import pymysql

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from djworker.db import pool_errors
-from djworker.db.circuit import LAST_RETRY
+from djworker.db.circuit import LAST_RETRY, MOST_ENDED, OUTAGE_AFTER
 from djworker.db.slot import SlotState
 from tests.unit.db.world import DriverError, User, World
 
@@ -235,3 +235,60 @@ def test_a_verb_that_fails_costs_its_connection_and_nothing_else(verb: str) -> N
         user.let_go({"close": world.pool.discard}.get(verb) or (lambda conn: world.pool.release(conn, reset=True)))
         world.run()
     world.check_at_rest()
+
+
+def test_logins_that_are_ended_by_hand_are_no_outage() -> None:
+    world = World(max_size=4)
+    world.server.ends_logins = True
+    user = world.user()
+    world.run(turns=20)
+    assert user.asking
+    assert world.server.calls["connect"] > OUTAGE_AFTER, "it is tried again without a wait"
+    world.server.ends_logins = False
+    world.run()
+    assert user.conn is not None
+    assert not world.events
+
+
+def test_logins_that_are_ended_for_ever_become_an_outage_in_the_end() -> None:
+    world = World(max_size=4)
+    world.server.ends_logins = True
+    user = world.user()
+    world.run(turns=20 * MOST_ENDED)
+    for _ in range(4):
+        world.pass_time(0.2)
+    assert isinstance(user.error, pool_errors.ServerUnavailable)
+    assert world.server.calls["connect"] <= MOST_ENDED + 10
+    assert world.events == ["pool_outage"]
+
+
+def test_a_useless_connection_is_replaced_though_nobody_waits() -> None:
+    world = World(max_size=2)
+    user = world.user_with_conn()
+    old, world.server.useless = user.conn, True
+    user.let_go(lambda conn: world.pool.release(conn, reset=True))
+    world.run()
+    assert world.server.sessions, "a new one"
+    assert old not in world.server.sessions
+    assert world.server.calls["connect"] == 2
+    assert world.pool.stats()["pool_available"] == 1
+
+
+def test_renewing_replaces_what_there_is_and_spares_what_is_being_made() -> None:
+    world = World(max_size=3)
+    first, second = world.user_with_conn(), world.user_with_conn()
+    second.let_go()
+    world.run()
+    gate = world.server.hold("connect")
+    third, fourth = world.user(), world.user()
+    world.run()
+    assert third.conn is not None
+    world.pool.renew()
+    gate.set()
+    world.run()
+    assert fourth.conn is not None
+    fourth.let_go()
+    first.let_go()
+    third.let_go()
+    world.run()
+    assert world.server.sessions == {fourth.conn}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
+from djworker.db.driver import Useless
 from djworker.db.pool import Pool
 from djworker.db.slot import SlotState
 
@@ -38,6 +39,10 @@ class DriverError(Exception):
     """What the driver raises."""
 
 
+class Ended(DriverError):
+    """An operator ended the session during its login."""
+
+
 class FakeServer:
     """The driver and the server behind it."""
 
@@ -45,6 +50,8 @@ class FakeServer:
         self.sessions: set[Conn] = set()  # as the server counts them: from the first packet to the last
         self.bound = 10
         self.up = True
+        self.ends_logins = False
+        self.useless = False  # what a reset finds out
         self.slowness: Callable[[], int] = lambda: 1
         self.fails: Callable[[str], bool] = lambda _verb: False
         self.gates: dict[str, Event] = {}
@@ -59,6 +66,8 @@ class FakeServer:
             self.violations.append(f"{len(self.sessions)} sessions, at most {self.bound} are allowed")
         try:
             self._visit("connect")
+            if self.ends_logins:
+                raise Ended("terminating connection due to administrator command")  # noqa: TRY301 -- likewise
             if not self.up:
                 raise DriverError("connection refused")  # noqa: TRY301 -- as a real one does, half-way
         except BaseException:
@@ -88,12 +97,17 @@ class FakeServer:
     def busy(self, conn: Conn, /) -> bool:
         return conn.busy
 
+    def ended_by_hand(self, error: BaseException, /) -> bool:
+        return isinstance(error, Ended)
+
     def cancel(self, conn: Conn, /) -> None:
         self._visit("cancel")
         conn.busy = False
 
     def reset(self, conn: Conn, /) -> None:
         self._visit("reset")
+        if self.useless:
+            raise Useless("read-only")
         conn.dirty = False
 
     def forget(self, conn: Conn, /) -> None:
