@@ -16,8 +16,11 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 # A part of the tests covers a part of the code, and says nothing of the rest.
 COVERAGE := $(if $(ARGS),,--cov --cov-report=term)
 
+# In several processes (tests/side_by_side.py); ARGS=-n0 keeps all in one, as a debugger wants it.
+SIDE_BY_SIDE := -n auto
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-django lint format bench tox docs clean packages
+.PHONY: help run test test-quick test-django lint format bench tox docs clean packages
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +33,10 @@ run: $(VENV)/.stamp-run ## Serve the shop at http://127.0.0.1:8000, on SQLite.
 	@$(BIN)/python manage.py slowservice 8099 --with-parent & exec $(BIN)/python manage.py runworkers $(ADDRESS) $(ARGS)
 
 test: packages $(VENV)/.stamp-dev ## Run every test (ARGS='-k pool' for some of them).
-	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(COVERAGE) $(ARGS)
+
+test-quick: packages $(VENV)/.stamp-dev ## Run the tests that need neither a database server nor a process tree.
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit tests/http tests/contracts $(ARGS)
 
 test-django: packages $(VENV)/.stamp-dev ## Run Django's own tests on our engines and compare with Django's (ARGS=--help).
 	$(BIN)/python -m tests.db.django_suite $(ARGS)

@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.side_by_side"]
+
 # A developer's own settings must not reach the servers that tests start: each of these changes what djworker does.
 for _name in [name for name in os.environ if name.startswith("DJWORKER_")]:
     del os.environ[_name]

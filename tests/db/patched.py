@@ -95,6 +95,14 @@ def interpreter(module: str) -> PatchedInterpreter:
     return known
 
 
+def close_interpreters(family: str) -> None:
+    """End those of a test module: `tests.db.lease.test_lease`, or `tests.db.lease.test_lease psycopg3 …`."""
+    for name in [name for name in _interpreters if name.partition(" ")[0] == family]:
+        known = _interpreters.pop(name)
+        atexit.unregister(known.close)
+        known.close()
+
+
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
     """Run the test there instead of here."""
     import pytest

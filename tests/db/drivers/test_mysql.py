@@ -78,7 +78,8 @@ def test_unread_rows_do_not_hold_up_the_end(mysql_target: Target) -> None:
     driver = mysql_target.driver
     conn = mysql_target.connect()
     cursor = conn.cursor(unbuffered(mysql_target))
-    cursor.execute("SELECT seq, SLEEP(0.01) FROM seq_1_to_100000")
+    # The server sends when its buffer is full: with short rows the first one would come after a thousand.
+    cursor.execute("SELECT seq, REPEAT('x', 30000), SLEEP(0.01) FROM seq_1_to_100000")
     assert cursor.fetchone()[0] == 1
     with gevent.Timeout(10):
         driver.cancel(conn)

@@ -1,0 +1,80 @@
+"""How tests are handed to the processes that run them side by side (`pytest -n auto`, which `make test` uses).
+
+There are two kinds of work:
+
+- A module whose tests start *process trees* (it imports `tests.processes.server`). Such tests wait more than they compute,
+  and each has a server of its own: they are handed out one by one.
+- Any other module. Its tests share what is expensive: patched interpreters, a server, database servers. They stay together.
+
+Half of the processes begin with the first kind and half with the second, so that all the time some wait while others
+compute. Who has finished its own kind helps with the other. A new test module falls into its kind by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
+
+ROOT = Path(__file__).resolve().parents[1]
+#: What a module imports that starts process trees.
+TREES = "from tests.processes.server import"
+#: What a module marks that has a test of many seconds: it is begun early.
+SLOW = "pytest.mark.slow"
+#: Processes for a core. Two cores, measured: 2 processes 100 %, 4 69 %, 6 66 % of the time, and 6 need half as much memory again.
+A_CORE = 2
+#: Each process that runs database tests has two database servers and up to a dozen interpreters, some 500 MB.
+AT_MOST = 8
+
+
+@functools.cache
+def _source(module: str) -> str:
+    return (ROOT / module).read_text()
+
+
+def module_of(nodeid: str) -> str:
+    """`tests/unit/test_one.py::test_it[1]`: the first part."""
+    return nodeid.partition("::")[0]
+
+
+def starts_trees(nodeid: str) -> bool:
+    """Whether the test, or unit of tests, belongs to a module that starts process trees."""
+    return TREES in _source(module_of(nodeid))
+
+
+def unit_of(nodeid: str) -> str:
+    """What it is handed out together with: itself, or its module."""
+    return nodeid if starts_trees(nodeid) else module_of(nodeid)
+
+
+def next_unit(units: Iterable[str], *, trees: bool) -> str:
+    """The unit to hand out next to a process that begins with trees, or not: of its own kind while there is one."""
+    return min(units, key=lambda unit: (starts_trees(unit) != trees, SLOW not in _source(module_of(unit))))
+
+
+class SideBySide(LoadScopeScheduling):
+    """xdist's scheduler for units, with units of our own, of which the largest come first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        number = int(node.gateway.id.removeprefix("gw"))
+        self.workqueue.move_to_end(next_unit(self.workqueue, trees=number % 2 == 1), last=False)
+        super()._assign_work_unit(node)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideBySide:
+    """In the place of `--dist`."""
+    return SideBySide(config, log)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: more than there are cores, as many tests wait."""
+    return min(A_CORE * len(os.sched_getaffinity(0)), AT_MOST)
