@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.side_by_side"]
+# Without pytest-xdist the same tests run one after the other.
+pytest_plugins = ["tests.side_by_side"] if find_spec("xdist") else []
 
 # A developer's own settings must not reach the servers that tests start: each of these changes what djworker does.
 for _name in [name for name in os.environ if name.startswith("DJWORKER_")]:

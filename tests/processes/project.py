@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -92,6 +93,7 @@ def make_template(folder: Path) -> None:
     environ.pop("DATABASE_URL", None)
     migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     subprocess.run(migrate, cwd=folder, env=environ, check=True, timeout=120)
+    compileall.compile_dir(folder, quiet=1)  # else each process of each test would
 
 
 def copy_template(template: Path, folder: Path, *, own_djworker: bool = False) -> Project:
