@@ -69,7 +69,8 @@ class Config:
         1000,
         WHOLE,
         "Workers",
-        "Requests that one worker runs at once. Idle keep-alive connections do not count.",
+        """Requests that one worker runs at once. Idle keep-alive connections do not count, and a request does not while it
+        waits for its client, to send or to read.""",
         minimum=1,
         maximum=1_000_000,
     )
@@ -159,6 +160,29 @@ class Config:
         minimum=0.1,
         maximum=DAY,
     )
+    upload_timeout: float = option(
+        3600.0,
+        SECONDS,
+        "Deadlines",
+        "Time that a client may take for all of a request's body; 0 for any time, within body_timeout and its rate.",
+        minimum=0,
+        maximum=DAY,
+    )
+    queue_timeout: float = option(
+        10.0,
+        SECONDS,
+        "Deadlines",
+        """Time that a complete request may wait to begin, for others to end or to give their place among the
+        worker_connections; then it is answered with 503 and Retry-After.""",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    health_paths: tuple[str, ...] = option(
+        (),
+        PATHS,
+        "Limits",
+        "Paths whose requests count in no limit of running requests, such as /healthz: an overloaded worker is not dead.",
+    )
     limit_request_line: int = option(
         8190,
         SIZE,
@@ -189,6 +213,15 @@ class Config:
         "Limits",
         "Length of a request's body, 0 for no limit. Longer: 413.",
         minimum=0,
+    )
+    chunked_buffer: int = option(
+        2_621_440,
+        SIZE,
+        "Limits",
+        """Memory for a body without a length (chunked), which Django reads only when it knows the length. Longer: 413. The
+        default is what Django holds of any other (DATA_UPLOAD_MAX_MEMORY_SIZE). File uploads, and what a view reads with
+        request.read(), come as they are read and have no such limit.""",
+        minimum=1,
     )
     pid: str | None = option(None, FILE, "Process", "File that holds the arbiter's process id.", reloadable=False)
     umask: int = option(

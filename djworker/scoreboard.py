@@ -36,7 +36,7 @@ class Gauge(IntEnum):
     PHASE = auto()
     #: When the hub last turned.
     BEAT = auto()
-    #: Connections that have a request running, or that may send their first one.
+    #: Requests that run; those that wait for their client do not.
     RUNNING = auto()
     #: Requests answered since the fork.
     REQUESTS = auto()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gevent import getcurrent, spawn
 
+from djworker.http.bulk import BulkWork
 from djworker.http.conversation import Connection, InFlight
 from djworker.http.filewrapper import FileWrapper
 from djworker.http.inbox import HeadLimits
@@ -35,8 +36,6 @@ log = logging.getLogger("djworker.http")
 LINGER: Final = 1.5
 # Seconds that a peer may take for the next piece of anything, once the worker is draining.
 DRAINING_PATIENCE: Final = 5.0
-# Seconds after which an incomplete head no longer holds a permit: slow clients are many and cost little.
-SLOW_HEAD: Final = 1.0
 # Seconds after which an idle connection gives its greenlet back: some kB of stack, and all that is local to it. Clients
 # that ask in quick succession keep it, and with it what Django has built for it.
 DOZE: Final = 2.0
@@ -50,8 +49,6 @@ class Site:
     """[worker] Everything that a worker's connections share.
 
     server_address: what the listening socket is bound to. access: is called after each answer.
-    buffer_chunked: receive a body without a length as a whole, into memory and then a temporary file, before the
-    application is called. Django reads nothing where there is no CONTENT_LENGTH.
     """
 
     def __init__(
@@ -61,15 +58,16 @@ class Site:
         *,
         server_address: Any,  # noqa: ANN401
         access: Callable[[Exchange], None] | None = None,
-        buffer_chunked: bool = True,
     ) -> None:
         self.app = app
         self.config = config
         self.access = access
-        self.buffer_chunked = buffer_chunked
         self.keep_alive = config.keep_alive
         self.header_timeout = config.header_timeout
         self.body_timeout = config.body_timeout
+        self.upload_timeout = config.upload_timeout
+        self.queue_timeout = config.queue_timeout
+        self.health_paths = frozenset(path.encode() for path in config.health_paths)
         self.write_timeout = config.write_timeout
         self.draining = False
         self.total = 0
@@ -84,6 +82,7 @@ class Site:
         )
         self.permits = Permits(config.worker_connections)
         self.turnstile = Turnstile(self.permits)
+        self.bulk = BulkWork()
         self.base_environ = _base_environ(server_address)
         self.max_open = _descriptors() - RESERVED_DESCRIPTORS
         # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do
@@ -105,21 +104,8 @@ class Site:
 
     @property
     def running(self) -> int:
-        """Connections between the first byte of a request and the last byte of its answer, and fresh ones."""
+        """Requests that run; those that wait for their client, to send or to read, do not."""
         return self.permits.taken
-
-    @property
-    def on_permit_free(self) -> Callable[[], None] | None:
-        """Called when the accept loop, having been refused by has_permit(), may try again."""
-        return self.permits.on_free
-
-    @on_permit_free.setter
-    def on_permit_free(self, callback: Callable[[], None] | None) -> None:
-        self.permits.on_free = callback
-
-    def has_permit(self) -> bool:
-        """May another connection be accepted? Where not, the accept loop gets its turn in the queue."""
-        return self.permits.offers()
 
     def in_flight(self) -> list[InFlight]:
         """Return what is being served, oldest first. Safe in other threads: one step copies the set."""
@@ -141,7 +127,6 @@ class Site:
             sock.close()
             return
         self.busy[connection] = None
-        connection.has_permit = self.permits.take_free()
         if self.open > self.max_open:
             self._drop_oldest_idle(self.open - self.max_open)
         self._serve(connection)
@@ -179,13 +164,6 @@ class Site:
         for connection in self.busy:
             if connection.deadline <= now:
                 connection.expire()
-            elif (
-                connection.has_permit
-                and connection.began + SLOW_HEAD < now
-                and connection.phase in (Phase.HEAD, Phase.FRESH)
-            ):
-                connection.has_permit = False
-                self.permits.release()
         for connection in self.idle_ones:
             if connection.deadline <= now:
                 connection.expire()

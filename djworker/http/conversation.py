@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import tempfile
 import time
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gevent import GreenletExit
+from gevent import GreenletExit, sleep
 
 from djworker import log
 from djworker.http.body import ChunkedBody, LengthBody
@@ -35,10 +34,13 @@ logger = logging.getLogger("djworker.http")
 now = time.monotonic
 
 # A closing connection reads on so that a peer, still sending, finds the answer and not a reset (RFC 9112 9.6).
-LINGER_BYTES: Final = 4 << 20
-LINGER_TIME: Final = 5.0
-# Bytes of a body of unknown length that are kept in memory; the rest goes to a temporary file.
-BUFFER_SIZE: Final = 1 << 19
+# Seconds in all, seconds for each piece (nginx's lingering_time and lingering_timeout), and bytes a second, so that an upload
+# without end costs a few per cent of a processor while 30 MiB take half a second.
+LINGER_TIME: Final = 30.0
+LINGER_TIMEOUT: Final = 5.0
+LINGER_RATE: Final = 64 << 20
+# Seconds of a pause that keeps to the rate.
+LINGER_PAUSE: Final = 0.01
 
 
 class InFlight(NamedTuple):
@@ -106,17 +108,26 @@ class Connection(Kept):
             self._turn_pipelined()
         else:
             data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
-            if 0 < data.find(END_OF_HEAD) == len(data) - 4 and data[0] != CR and self.has_permit:
+            if 0 < data.find(END_OF_HEAD) == len(data) - 4 and data[0] != CR:
                 # Nearly every packet: one head as a whole, and nothing else.
-                return data
+                return self._permitted(data, self.began)
             if not data:
                 return None
             inbox.feed(data)
         head = inbox.take_head(self._site.head_limits)
-        if head is None:
-            head = self._rest_of_head()
-        if head is not None and not self.has_permit:
-            self._acquire()
+        if head is not None:
+            return self._permitted(head, self.began)
+        head = self._rest_of_head()
+        return head and self._permitted(head, now())
+
+    def _permitted(self, head: bytes, since: float) -> bytes:
+        """Return the head once its request may run. Raises ProtocolError. since: when it was there."""
+        permits = self._site.permits
+        if permits.queue or permits.taken >= permits.limit or self._late:
+            self._acquire(head, since)
+        else:
+            permits.taken += 1
+            self.has_permit = True
         return head
 
     def _rest_of_head(self) -> bytes | None:
@@ -153,7 +164,7 @@ class Connection(Kept):
             return False
         try:
             if exchange.length or exchange.chunked:
-                self._run_with_body(exchange)
+                self._run_with_body(exchange, head)
             else:
                 Context().run(exchange.run, site.app if exchange.target != "*" else server_options)
         except BaseException as error:  # noqa: BLE001  (whatever the application raises, GreenletExit and Timeout too)
@@ -168,31 +179,27 @@ class Connection(Kept):
         self._end()
         return False
 
-    def _run_with_body(self, exchange: Exchange) -> None:
+    def _run_with_body(self, exchange: Exchange, head: bytes) -> None:
         site = self._site
         body = ChunkedBody(site.config.limit_request_body) if exchange.chunked else LengthBody(exchange.length)
-        upload = Upload(body, self, self._inbox, timeout=site.body_timeout, expects=exchange.expects)
-        self._upload = upload
-        if exchange.chunked and site.buffer_chunked:
-            Context().run(self._run_buffered, exchange, upload)
-            return
+        upload = self._upload = Upload(
+            body, self, self._inbox, timeout=site.body_timeout, total=site.upload_timeout, expects=exchange.expects
+        )
+        if upload.wants_more_first():
+            self._receive_first(upload, head)
+        elif exchange.chunked:
+            upload.look_ahead()
         stream = exchange.environ["wsgi.input"] = Input(upload.pull)
         try:
             Context().run(exchange.run, site.app)
         finally:
             stream.end()
 
-    def _run_buffered(self, exchange: Exchange, upload: Upload) -> None:
-        """Run a request whose body has no length once all of it is here. RFC 9112 7.1.3 says what then changes."""
-        environ = exchange.environ
-        with tempfile.SpooledTemporaryFile(BUFFER_SIZE) as body:
-            while block := upload.pull():
-                body.write(block)
-            environ["CONTENT_LENGTH"] = str(body.tell())
-            del environ["HTTP_TRANSFER_ENCODING"]
-            body.seek(0)
-            environ["wsgi.input"] = body
-            exchange.run(self._site.app)
+    def _receive_first(self, upload: Upload, head: bytes) -> None:
+        """Receive a short body before the application begins, without a permit. Raises BodyError, ProtocolError."""
+        self._give_back()
+        upload.receive_all()
+        self._permitted(head, now())
 
     def _report(self, exchange: Exchange) -> None:
         if exchange.error:
@@ -211,7 +218,7 @@ class Connection(Kept):
         """Answer in the application's place, or cut the answer that it began."""
         upload = self._upload
         exchange.persists = exchange.persists and exchange.complete
-        if isinstance(error, (GreenletExit, ClientGone)) or self.cut_for == WRITE_TIMEOUT or (upload and upload.gone):
+        if isinstance(error, (GreenletExit, ClientGone)) or self.cut_for == WRITE_TIMEOUT:
             # Nobody to answer, and not the application's fault.
             exchange.persists = False
             self._gone = True
@@ -219,6 +226,9 @@ class Connection(Kept):
             return
         if upload is not None and upload.failure is not None and not exchange.head_sent:
             self._answer(exchange, upload.failure.status)
+            return
+        if isinstance(error, ProtocolError):
+            self._answer(exchange, error.status)
             return
         log.event(
             logger,
@@ -265,6 +275,10 @@ class Connection(Kept):
 
     # --- Sink, for the exchange
 
+    def share(self) -> None:
+        """Let others have their turn, if this one has lasted."""
+        self.bulk.share()
+
     def may_persist(self) -> bool:
         """Can another request follow? Raises BodyError where this one turned out to be none."""
         site = self._site
@@ -281,14 +295,23 @@ class Connection(Kept):
         unread = self._upload is not None and not self._upload.done
         if not (hears_more or unread or self._inbox.data) or not self.end_writing():
             return
-        if self.has_permit:
-            self.has_permit = False
-            self._site.permits.release()
+        self._give_back()
         self.phase = Phase.LINGERING
-        self.deadline = self.patience(LINGER_TIME)
+        self._listen_on()
+
+    def _listen_on(self) -> None:
+        began = now()
+        self.deadline = self.patience(LINGER_TIMEOUT)
         heard = 0
-        while heard < LINGER_BYTES and (data := self.recv(READ_SIZE)):
+        while data := self.recv(READ_SIZE):
             heard += len(data)
+            lasted = now() - began
+            if lasted > (LINGER_TIMEOUT if self._site.draining else LINGER_TIME):
+                return
+            self.deadline = self.patience(min(LINGER_TIMEOUT, LINGER_TIME - lasted))
+            if heard > LINGER_RATE * (lasted + LINGER_PAUSE):
+                sleep(LINGER_PAUSE)
+            self.bulk.share()
 
     def expire(self) -> None:
         """The deadline has passed: end what is being waited for."""

@@ -33,6 +33,18 @@ class Input:
         self._pull = nothing
         self._block, self._position = b"", 0
 
+    def hold(self, limit: int) -> int | None:
+        """Receive all of the body into memory, up to a limit in bytes; what is received stays to be read.
+
+        Returns:
+            Its length; None if it is longer than limit.
+        """
+        held = bytearray(self._block[self._position :])
+        while len(held) <= limit and (block := self._pull()):
+            held += block
+        self._block, self._position = bytes(held), 0
+        return len(held) if len(held) <= limit else None
+
     def _more(self) -> bool:
         """Have at least one byte at hand, or say that the end was reached."""
         if self._position < len(self._block):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from gevent import sleep
-
 from djworker.http.protocol import ProtocolError
 from djworker.http.wire import NEVER, Phase, Wire
 
@@ -21,8 +19,6 @@ now = time.monotonic
 
 # Bytes for one recv of heads. Pipelined requests beyond it wait in the kernel.
 READ_SIZE: Final = 65_536
-# Seconds that a request waits for a permit before it is refused with 503.
-PERMIT_TIMEOUT: Final = 30.0
 # Looking a member up in its class costs as much as a call.
 FRESH, IDLE, QUEUED, RUNNING = Phase.FRESH, Phase.IDLE, Phase.QUEUED, Phase.RUNNING
 
@@ -30,10 +26,21 @@ FRESH, IDLE, QUEUED, RUNNING = Phase.FRESH, Phase.IDLE, Phase.QUEUED, Phase.RUNN
 class Kept(Wire):
     """[worker] What a connection does while it has no request, and how it gets a permit for the next."""
 
-    __slots__ = ("_greenlet", "_parked", "_queued", "_site", "_switch", "began", "dozing", "has_permit", "resting")
+    __slots__ = (
+        "_greenlet",
+        "_late",
+        "_parked",
+        "_queued",
+        "_site",
+        "_switch",
+        "began",
+        "dozing",
+        "has_permit",
+        "resting",
+    )
 
     def __init__(self, site: Site, sock: Any, greenlet: Any) -> None:  # noqa: ANN401
-        super().__init__(sock, site.patience, site.write_timeout)
+        super().__init__(sock, site.patience, site.write_timeout, site.bulk)
         self._site = site
         self._greenlet = greenlet
         self._switch = greenlet.switch
@@ -45,6 +52,8 @@ class Kept(Wire):
         self._parked = self.resting = self.dozing = False
         # Does its greenlet wait at the turnstile?
         self._queued = False
+        # Did its turn come when it had waited for too long?
+        self._late = False
 
     def _fresh_bytes(self) -> bytes:
         """Receive on a new connection; nothing at its end."""
@@ -53,18 +62,18 @@ class Kept(Wire):
         self.began = now()
         self.deadline = NEVER
         self.phase = RUNNING
-        if data and not self._site.turnstile.is_free(self.has_permit):
+        if data and not self._site.turnstile.is_free():
             self._wait_turn()
         return data
 
     def _kept_bytes(self) -> bytes:
         """Receive on a kept connection, which is parked until something comes; nothing at its end, or if it dozes."""
         site = self._site
-        permits = site.permits
         if self.phase is not IDLE:
             if site.draining or not site.keep_alive:
                 return b""
             self.phase = IDLE
+            permits = site.permits
             self.has_permit = False
             permits.taken -= 1
             if permits.queue:
@@ -80,12 +89,6 @@ class Kept(Wire):
         self.phase = RUNNING
         if self.resting:
             site.rejoin(self)
-        if data:
-            if permits.queue or permits.taken >= permits.limit:
-                self._acquire()
-            else:
-                permits.taken += 1
-                self.has_permit = True
         return data
 
     def _park(self) -> None:
@@ -134,6 +137,7 @@ class Kept(Wire):
         if not self._queued:
             return False
         self._queued = False
+        self._late = now() - self.began > self._site.queue_timeout
         self._switch()
         return self.phase is not IDLE and self.phase is not QUEUED
 
@@ -174,23 +178,51 @@ class Kept(Wire):
 
     def _turn_pipelined(self) -> None:
         """Let others run before the next request that is already here."""
-        permits = self._site.permits
-        if permits.contended:
-            self.has_permit = False
-            permits.release()
-            self._acquire()
-        elif not self._site.turnstile.is_free(self.has_permit):
-            self._wait_turn()
-            return
+        self._give_back()
+        if self._site.turnstile.is_free():
+            self.bulk.share()
+            self.began = now()
         else:
-            sleep(0)
-        self.began = now()
+            self._wait_turn()
 
-    def _acquire(self) -> None:
+    # --- permits
+
+    def _acquire(self, head: bytes, since: float) -> None:
+        """Wait for a permit, behind those that wait already. Raises ProtocolError where that takes too long.
+
+        since: when the request could have begun.
+        """
         permits = self._site.permits
-        self.phase = Phase.QUEUED
-        self.deadline = NEVER
-        if not permits.acquire(PERMIT_TIMEOUT):
-            raise ProtocolError(503, "no permit became free")
+        late, self._late = self._late, False
+        if self._is_health_check(head):
+            permits.resume()
+        else:
+            self.phase = Phase.QUEUED
+            self.deadline = NEVER
+            left = since + self._site.queue_timeout - now()
+            if late or left <= 0 or not permits.acquire(left):
+                raise ProtocolError(503, "the request waited for too long to begin")
         self.has_permit = True
         self.phase = RUNNING
+
+    def _is_health_check(self, head: bytes) -> bool:
+        paths = self._site.health_paths
+        return bool(paths) and head.split(b" ", 2)[1].partition(b"?")[0] in paths
+
+    def _give_back(self) -> None:
+        if self.has_permit:
+            self.has_permit = False
+            self._site.permits.release()
+
+    def _wait_for_peer(self, watcher: Any) -> None:  # noqa: ANN401
+        """Wait without a permit: a request runs while its application does, and slow clients can be many."""
+        if not self.has_permit:
+            self._wait(watcher)
+            return
+        permits = self._site.permits
+        self._give_back()
+        try:
+            self._wait(watcher)
+        finally:
+            permits.resume()
+            self.has_permit = True

@@ -20,6 +20,8 @@ NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 STATUS: Final = re.compile(r"([2-9][0-9]{2}) [\t \x21-\x7e\x80-\xff]*")
 # An application may invent names and reasons, so the caches have a size.
 CACHED: Final = 512
+#: Seconds after which a client that was not served may come again.
+RETRY_AFTER: Final = 5
 
 # PEP 3333: "applications and middleware are forbidden from using HTTP/1.1 hop-by-hop features or headers"
 HOP_BY_HOP: Final = frozenset(
@@ -171,8 +173,10 @@ def common_fields(meanings: int = 0) -> str:
 
 
 def error_response(status: int, *, body: bool = True) -> bytes:
-    """Return the server's own answer, after which the connection ends."""
+    """Return the server's own answer, after which the connection ends. With 503, it says when to come back."""
     phrase = HTTPStatus(status).phrase
     text = f"{status} {phrase}\n".encode()
     head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\nConnection: close\r\n"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        head += f"Retry-After: {RETRY_AFTER}\r\n"
     return (head + common_fields()).encode() + (text if body else b"")

@@ -54,9 +54,9 @@ class Turnstile:
         # The time that the thread had spent when the last turn ended.
         self._left = 0.0
 
-    def is_free(self, own: int = 0) -> bool:
-        """Whether nothing is under way, but for the caller's own permit if there is one, and nobody waits."""
-        return not (self._permits.taken > own or self.waiting)
+    def is_free(self) -> bool:
+        """Whether no request is under way, and none waits."""
+        return not (self._permits.taken or self.waiting)
 
     def queue(self, begin: Callable[[], Any]) -> None:
         """Call begin in the hub when its turn has come, even if nobody needs it any more.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from djworker.http.protocol import ProtocolError
 from djworker.http.wire import NEVER, Phase
@@ -23,65 +23,109 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 MINIMUM_RATE: Final = 500
 # Bytes of a body that are thrown away to keep the connection, when the application did not read them.
 UNREAD_LIMIT: Final = 65_536
+# Bytes of a body that are received before the application is called (nginx's client_body_buffer_size: 16 KiB): it costs less
+# than the application's stack, and a slow client of a form holds nothing of the application's. Longer ones come as it reads.
+AHEAD: Final = 65_536
 
 
 class Upload:
     """[worker] One request's body.
 
-    timeout: seconds between two pieces. expects: the client waits for a 100 before it sends anything.
+    timeout: seconds between two pieces. total: seconds that the client may take for all of them, 0 for any time.
+    expects: the client waits for a 100 before it sends anything.
     """
 
-    __slots__ = ("_awaits_continue", "_body", "_inbox", "_received", "_timeout", "_waited", "_wire", "failure", "gone")
+    __slots__ = (
+        "_ahead",
+        "_awaits_continue",
+        "_body",
+        "_inbox",
+        "_received",
+        "_timeout",
+        "_total",
+        "_waited",
+        "_wire",
+        "failure",
+    )
 
-    def __init__(self, body: Body, wire: Wire, inbox: Inbox, *, timeout: float, expects: bool) -> None:
+    def __init__(self, body: Body, wire: Wire, inbox: Inbox, *, timeout: float, total: float, expects: bool) -> None:
         self._body = body
+        # Content that was taken before the application read.
+        self._ahead = b""
         self._wire = wire
         self._inbox = inbox
         self._timeout = timeout
+        self._total = total or NEVER
         self._awaits_continue = expects
         # Bytes that came, and seconds that they were waited for.
         self._received = 0
         self._waited = 0.0
         # Why the body cannot be read to its end: this is the answer then, whatever the application says.
         self.failure: ProtocolError | None = None
-        self.gone = False
+
+    def wants_more_first(self) -> bool:
+        """Tell whether a short body is still to come, so that the application need not wait for its rest."""
+        left = self._body.left
+        return left is not None and len(self._inbox) < left <= AHEAD and not self._awaits_continue
+
+    def receive_all(self) -> None:
+        """Receive the rest of a body of known length. Raises BodyError."""
+        left = self._body.left or 0
+        while len(self._inbox) < left:
+            self._receive(left - len(self._inbox))
+
+    def look_ahead(self) -> None:
+        """Take what is here already of a chunked body, so that a broken one is refused before the application runs."""
+        if self._inbox.data:
+            self._ahead = self._take()
+
+    def _take(self) -> bytes:
+        try:
+            return self._body.take(self._inbox)
+        except ProtocolError as error:
+            self._fail(error)
 
     def pull(self) -> bytes:
         """Return the next piece, nothing at the end. Raises BodyError."""
         body, inbox = self._body, self._inbox
+        if self.failure is not None:
+            self._fail(self.failure)
+        if self._ahead:
+            data, self._ahead = self._ahead, b""
+            self._received = len(data)
+            return data
+        if self._received and not body.done:
+            self._wire.bulk.share()
         while True:
-            try:
-                data = body.take(inbox) if inbox.data else b""
-            except ProtocolError as error:
-                self.failure = error
-                raise BodyError(error.reason) from error
+            data = self._take() if inbox.data else b""
             if data or body.done:
                 self._received += len(data)
                 return data
-            self._receive()
+            self._receive(self._body.wanted)
 
-    def _receive(self) -> None:
+    def _receive(self, size: int) -> None:
         wire = self._wire
-        if self.failure is not None or self.gone:
-            raise BodyError("the body is incomplete")
         if self._awaits_continue:
             self._awaits_continue = False
             wire.send(CONTINUE)
         began = now()
-        allowed = self._timeout + self._received / MINIMUM_RATE - self._waited
+        allowed = self._timeout + (self._received + len(self._inbox)) / MINIMUM_RATE - self._waited
         phase, wire.phase = wire.phase, Phase.BODY
-        wire.deadline = wire.patience(min(self._timeout, allowed))
-        data = wire.recv(self._body.wanted)
+        wire.deadline = wire.patience(min(self._timeout, allowed, self._total - self._waited))
+        data = wire.recv(size)
         wire.phase, wire.deadline = phase, NEVER
         self._waited += now() - began
         if data:
             self._inbox.feed(data)
         elif wire.cut_for:
-            self.failure = ProtocolError(408, wire.cut_for)
-            raise BodyError(wire.cut_for)
+            self._fail(ProtocolError(408, wire.cut_for))
         else:
-            self.gone = True
-            raise BodyError("the client ended the connection within the body")
+            # nginx's status. The client may have ended only its own side, and read on.
+            self._fail(ProtocolError(400, "the client ended the connection within the body"))
+
+    def _fail(self, error: ProtocolError) -> NoReturn:
+        self.failure = error
+        raise BodyError(error.reason, error.status) from error
 
     @property
     def done(self) -> bool:
@@ -91,13 +135,13 @@ class Upload:
     def may_persist(self) -> bool:
         """Can another request follow this body? Raises BodyError where the body turned out to be none."""
         if self.failure is not None:
-            raise BodyError(self.failure.reason)
+            self._fail(self.failure)
         if self._body.done:
             return True
         left = self._body.left
         short = left is None or left - len(self._inbox) <= UNREAD_LIMIT
         # A client that was not told to continue may or may not send the body (RFC 9110 10.1.1).
-        return short and not self.gone and not self._awaits_continue
+        return short and not self._awaits_continue
 
     def skip(self) -> bool:
         """Read what the application left; say whether the end was reached within bounds."""

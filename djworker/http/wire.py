@@ -8,12 +8,14 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from gevent import get_hub, sleep
+from gevent import get_hub
 
 from djworker.http.wsgi import ClientGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from djworker.http.bulk import BulkWork
 
 __all__ = ["NEVER", "Phase", "Wire"]
 
@@ -53,6 +55,7 @@ class Wire:
         "_sock",
         "_wait",
         "_writer",
+        "bulk",
         "cut_for",
         "deadline",
         "patience",
@@ -60,7 +63,13 @@ class Wire:
         "write_timeout",
     )
 
-    def __init__(self, sock: Any, patience: Callable[[float], float], write_timeout: float) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        sock: Any,  # noqa: ANN401
+        patience: Callable[[float], float],
+        write_timeout: float,
+        bulk: BulkWork,
+    ) -> None:
         hub = self._hub = get_hub()
         # A socket of gevent's has the plain one in it.
         self._accepted = sock
@@ -73,6 +82,7 @@ class Wire:
         self.patience = patience
         # Seconds for the peer to take the next piece.
         self.write_timeout = write_timeout
+        self.bulk = bulk
         self.phase = Phase.FRESH
         self.deadline = NEVER
         # Why the connection was ended from outside, empty while it was not.
@@ -84,9 +94,12 @@ class Wire:
             try:
                 return self._sock.recv(size)  # type: ignore[no-any-return]
             except BlockingIOError:
-                self._wait(self._reader)
+                self._wait_for_peer(self._reader)
             except OSError:
                 return b""
+
+    def _wait_for_peer(self, watcher: Any) -> None:  # noqa: ANN401
+        self._wait(watcher)
 
     def send(self, data: bytes) -> None:
         """Send all of it. Raises ClientGone."""
@@ -116,7 +129,7 @@ class Wire:
         phase, self.phase = self.phase, Phase.WRITING
         self.deadline = self.patience(self.write_timeout)
         try:
-            self._wait(self._writer)
+            self._wait_for_peer(self._writer)
         finally:
             self.phase, self.deadline = phase, NEVER
         if self.cut_for:
@@ -149,9 +162,8 @@ class Wire:
             except OSError as error:
                 raise ClientGone(*error.args) from error
             else:
-                if sent == count:
-                    # A fast peer must not keep the others waiting.
-                    sleep(0)
+                # A fast peer must not keep the others waiting.
+                self.bulk.share()
                 return sent
 
     def wake(self, reason: str, how: int = socket.SHUT_RDWR) -> None:

@@ -35,7 +35,12 @@ class BodyError(OSError):
     """The request's body cannot be read to its end. Applications see it from wsgi.input.
 
     An OSError, because Django turns that into UnreadablePostError.
+    status: the code that the client is answered with.
     """
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Sink(Protocol):
@@ -46,6 +51,9 @@ class Sink(Protocol):
 
     def send_file(self, head: bytes, file: int, offset: int, count: int) -> int:
         """Send a head and count bytes of an open file, and return how many there were. Raises ClientGone."""
+
+    def share(self) -> None:
+        """Let others have their turn, if this one has lasted."""
 
     def may_persist(self) -> bool:
         """Can another request follow on this connection? Raises BodyError where this request turned out to be none."""
@@ -109,6 +117,8 @@ class Exchange(RequestHead):
             raise ResponseError("write() was called after the request's end")
         if not isinstance(data, bytes):
             raise ResponseError(f"the body is of {type(data).__name__}, not of bytes")
+        if self.head_sent:
+            self._sink.share()
         if not data:
             return
         head = b"" if self.head_sent else self._streaming_head()

@@ -1,4 +1,4 @@
-"""Accepting: as many connections as there are permits, and not so eagerly that one worker takes them all."""
+"""Accepting: not so eagerly that one worker takes all connections."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HANDSHAKES = 0.1
 
 
 class Acceptor:
-    """[worker] The listening sockets, watched while there is a permit for one more connection."""
+    """[worker] The listening sockets. A connection needs no permit: its requests do."""
 
     def __init__(self, site: Site, sockets: Sequence[_socket.socket], *, alone: bool) -> None:
         self._site = site
@@ -50,12 +50,10 @@ class Acceptor:
         """Begin to accept."""
         loop = gevent.get_hub().loop
         self._watchers = [loop.io(sock.fileno(), 1) for sock in self._sockets]
-        self._site.on_permit_free = self._resume
         self._resume()
 
     def close(self) -> None:
         """Never accept again, and let go of the sockets."""
-        self._site.on_permit_free = None
         for watcher in self._watchers:
             watcher.close()
         self._watchers = []
@@ -64,14 +62,14 @@ class Acceptor:
         self._sockets = []
 
     def empty_backlog(self, deadline: float) -> None:
-        """Take everything that the kernel has queued, waiting for permits until *deadline*: nobody else will."""
+        """Take everything that the kernel has queued until *deadline*: no other worker will."""
         self._pause()
         settled = min(deadline, time.monotonic() + _HANDSHAKES)
         for sock in list(self._sockets):
             while time.monotonic() < deadline:
-                if self._site.has_permit() and self._accept(sock):
-                    gevent.sleep(0)  # the greenlet that serves it takes its permit first
-                elif self._site.has_permit() and time.monotonic() >= settled:
+                if self._accept(sock):
+                    gevent.sleep(0)  # clients that connect without end must not stop the others
+                elif time.monotonic() >= settled:
                     break
                 else:
                     gevent.sleep(_POLL)
@@ -101,9 +99,6 @@ class Acceptor:
 
     def _accept_some(self, sock: _socket.socket, most: int) -> None:
         for _ in range(most):
-            if not self._site.has_permit():
-                self._pause()
-                return
             if not self._accept(sock):
                 return
 

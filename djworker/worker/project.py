@@ -20,7 +20,7 @@ from djworker import log, messages
 from djworker.conf import Config
 from djworker.problems import ConfigError
 from djworker.scoreboard import Gauge
-from djworker.worker import blame, checking, leftovers, locks, traces, warmup
+from djworker.worker import blame, bodies, checking, leftovers, locks, traces, warmup
 
 if TYPE_CHECKING:
     from djworker.launch import Launch
@@ -94,6 +94,7 @@ def load(launch: Launch, generation: int) -> Project:
         _map_engines()
     with _stage("setup"):
         _set_up(watch)
+        bodies.install(config.chunked_buffer)
     log.reassert()  # Django has just applied the project's LOGGING
     with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
         warmup.load_urlconf()

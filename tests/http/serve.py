@@ -41,7 +41,6 @@ class Server:
         if files := options.pop("nofile", 0):
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         path = options.pop("unix", None)
-        extra = {"buffer_chunked": options.pop("buffer_chunked", True)}
         config = dataclasses.replace(Config(), **options)
         self.socket = _socket.socket(_socket.AF_UNIX if path else _socket.AF_INET)
         self.socket.bind(path or ("127.0.0.1", 0))
@@ -53,21 +52,12 @@ class Server:
             config,
             server_address=address,
             access=access_logger(config.access_log_format) if access else None,
-            **extra,
         )
         self.watcher = gevent.get_hub().loop.io(self.socket.fileno(), 1)
-        self.site.on_permit_free = self.resume
         print(json.dumps(address if path else address[1]), flush=True)
-
-    def resume(self) -> None:
-        if not self.watcher.active:
-            self.watcher.start(self.accept)
 
     def accept(self) -> None:
         while True:
-            if not self.site.has_permit():
-                self.watcher.stop()
-                return
             try:
                 fd, peer = self.socket._accept()
             except BlockingIOError:
@@ -77,7 +67,7 @@ class Server:
             gevent.spawn(self.site.handle, client, peer)
 
     def run(self) -> None:
-        self.resume()
+        self.watcher.start(self.accept)
         gevent.spawn(self.sweep)
         rest = b""
         while data := tp_read(0, 65_536):

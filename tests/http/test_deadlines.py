@@ -73,9 +73,8 @@ def test_half_a_head_on_a_kept_connection(serve: Start) -> None:
     [b"Content-Length: 10\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"],
     ids=["length", "chunked"],
 )
-@pytest.mark.parametrize("buffered", [True, False])
-def test_half_a_body_is_408(serve: Start, path: bytes, begun: bytes, buffered: bool) -> None:  # noqa: FBT001
-    server = serve(buffer_chunked=buffered, **patient(body_timeout=0.3))
+def test_half_a_body_is_408(serve: Start, path: bytes, begun: bytes) -> None:
+    server = serve(**patient(body_timeout=0.3))
     with server.connect() as client:
         client.send(b"POST " + path + b" HTTP/1.1\r\n" + HOST + begun)
         answer = client.answer()

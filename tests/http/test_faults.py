@@ -164,9 +164,9 @@ def test_clients_that_leave_within_a_body(serve: Start, leave: Callable[[Client]
         for path in (b"/echo", b"/tolerate"):
             client = server.connect()
             client.send(b"POST " + path + b" HTTP/1.1\r\n" + HOST + framing)
-            eventually(lambda: server.gauges()["running"] == 1)
+            eventually(lambda: "reading the body" in str(server.command("flight")))
             leave(client)
-            eventually(lambda: server.gauges()["running"] == 0)
+            eventually(lambda: server.gauges()["open"] == 0)
 
 
 def test_a_half_closed_client_gets_its_answer(serve: Start) -> None:

@@ -28,6 +28,9 @@ class Sink:
     def send_file(self, head: bytes, file: int, offset: int, count: int) -> int:
         raise NotImplementedError
 
+    def share(self) -> None:
+        """There are no others."""
+
     def may_persist(self) -> bool:
         return self.persists
 
