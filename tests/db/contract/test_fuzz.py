@@ -13,11 +13,13 @@ from collections import Counter
 from typing import Any
 
 import gevent
+import pytest
 
 from tests.db.lease.site import Site, at_rest, eventually, fill, query
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "3"))
 GREENLETS = 40
+pytestmark = pytest.mark.timeout(120 + SECONDS)
 POSTGRES = {
     "clean": ("SELECT current_setting('work_mem'), (SELECT count(*) FROM pg_cursors), current_setting('search_path')"),
     "transaction": "SELECT txid_current(), pg_backend_pid()",

@@ -1,0 +1,345 @@
+"""Who runs a program: we, and Django's engine after us.
+
+Ours may refuse a step: the pool has no connection in time, the session was lost. What follows then depends on the steps
+that did not run. So Django's engine *follows*: where ours refused it raises a refusal in place of the step, and runs the
+rest. All else must be the same. What must not be: a step that runs although the one before it, on which it relies, was
+refused. That is `doom`: in a transaction until its end, after a refused SET until the rollback, `close()` or the end of the
+request.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from tests.db.contract.fuzz.kinds import KINDS
+from tests.db.contract.fuzz.programs import Program, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.db.contract.fuzz.stage import Stage
+    from tests.db.lease.site import Site
+
+Path = tuple[int, ...]
+#: How libraries say that the server has ended the session, or that they have noticed it.
+GONE = re.compile(
+    r"terminat|server closed|connection (?:is |was |already )*(?:closed|lost|killed)|gone away|lost connection"
+    r"|connection not open|no connection to the server|cursor already closed|SSL|broken|\((?:0|2006|2013), ''\)"
+    r"|Packet sequence|reset by peer|was killed",
+    re.IGNORECASE,
+)
+#: Seconds. A program takes some tenths of one; one that takes so long hangs.
+HANGS = 12.0
+REFUSALS = ("PoolTimeout", "TooManyWaiting", "ServerUnavailable", "ConnectionLost", "ReadBackLost")
+
+
+UNUSABLE = {"InterfaceError", "OperationalError", "TransactionManagementError"}
+
+
+class Refused(Exception):
+    """Django's engine, in place of a step that ours has refused."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to.
+
+    classes: of its exception, with all bases; empty if there was none. marked: Django will roll the block back.
+    """
+
+    text: str
+    classes: tuple[str, ...] = ()
+    refused: bool = False
+    marked: bool = False
+
+    def same(self, stock: Outcome) -> bool:
+        """Whether this, of ours, is as good as that of Django's engine."""
+        if not stock.classes:
+            return not self.classes and self.text == stock.text
+        if stock.classes[0] in self.classes:
+            return True
+        # A connection that was closed: Django's engine lets the library speak, ours may say it in Django's words.
+        return bool(GONE.search(stock.text)) and not UNUSABLE.isdisjoint(self.classes)
+
+    def __str__(self) -> str:
+        return f"{self.classes[0]}: {self.text}" if self.classes else self.text
+
+
+class Session:
+    """[either side] One request's view while it runs a program. `number`: which of the neighbours it is."""
+
+    def __init__(self, stage: Stage, number: int) -> None:
+        self.stage, self.number = stage, number
+        self.site: Site = stage.site
+        self.model = stage.models[number]
+        self.table: str = self.model._meta.db_table
+        self.alias, self.database = self._place()
+        self.cursors: dict[int, Any] = {}
+        self.memory: dict[Any, Any] = {}
+        self.log: list[Any] = []
+        self.by_hand = False
+        self.trace: dict[Path, Outcome] = {}
+        self._path: Path = ()
+        self._body: Program = ()
+
+    def _place(self) -> tuple[str, str]:
+        raise NotImplementedError
+
+    @property
+    def connection(self) -> Any:
+        """Django's."""
+        from django.db import connections
+
+        return connections[self.alias]
+
+    @property
+    def rows(self) -> Any:
+        """The program's own table."""
+        return self.model.objects.using(self.alias)
+
+    def forget(self) -> None:
+        """A connection is over, and what belonged to it."""
+        self.cursors.clear()
+        self.memory.clear()
+        self.by_hand = False
+
+    def not_by_hand(self) -> None:
+        """Django's transactions and a BEGIN by hand do not mix; how a library says so is its own affair."""
+        if self.by_hand:
+            raise ValueError("a transaction by hand is open")
+
+    # -- running ----------------------------------------------------------------------------------------------------------
+
+    def play(self, program: Program) -> None:
+        """Run it as a request. What it leaves behind is for the end of the request."""
+        from django.core.signals import request_finished, request_started
+
+        request_started.send(sender=None, environ={"REQUEST_METHOD": "GET", "PATH_INFO": f"/fuzz/{self.number}"})
+        try:
+            self.steps(program, ())
+        except (Exception, gevent.GreenletExit, gevent.Timeout):  # noqa: BLE001 -- it is in the trace
+            pass
+        finally:
+            self.cursors.clear()
+            request_finished.send(sender=None)
+
+    def steps(self, program: Program, path: Path) -> None:
+        """Run steps one after the other."""
+        for place, step in enumerate(program):
+            self.step((*path, place), step)
+
+    def inside(self) -> None:
+        """Run the steps inside the present one."""
+        path, body = self._path, self._body
+        try:
+            self.steps(body, path)
+        finally:
+            self._path, self._body = path, body
+
+    def step(self, path: Path, step: Step) -> None:
+        """Run one, and note what it came to."""
+        self._path, self._body = path, step.body
+        try:
+            outcome = Outcome(self.plain(self.run(path, step)))
+        except (Exception, gevent.GreenletExit, gevent.Timeout) as error:
+            outcome = self.judged(error)
+            self.note(path, step, outcome)
+            if not step.swallow or isinstance(error, gevent.GreenletExit):
+                raise
+        else:
+            self.note(path, step, outcome)
+
+    def run(self, path: Path, step: Step) -> Any:
+        """The step itself."""
+        return KINDS[step.kind].run(self, *step.args)
+
+    def note(self, path: Path, step: Step, outcome: Outcome) -> None:
+        """Keep it."""
+        self.trace[path] = outcome
+
+    def plain(self, value: Any) -> str:
+        """A value as text that does not depend on the side."""
+        return re.sub(r"[<(]?(\w+) at 0x[0-9a-f]+>?", r"\1", repr(value)).replace(self.database, "THE_DATABASE")
+
+    def judged(self, error: BaseException) -> Outcome:
+        """An exception as data."""
+        classes = tuple(kind.__name__ for kind in type(error).__mro__)
+        marked = self.connection.in_atomic_block and self.connection.needs_rollback
+        return Outcome(str(error)[:300], classes, refused=self.is_refusal(error), marked=marked)
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """Whether the step may be taken as one that did not run."""
+        raise NotImplementedError
+
+    # -- where the sides differ -------------------------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> None:
+        """Let the neighbours run."""
+
+    def starve(self) -> Any:
+        """A context in which the pool lends nothing."""
+        return nullcontext()
+
+    def lose(self) -> None:
+        """Have the server end our session."""
+
+    def before_commit(self) -> None:
+        """The end of a block that is going to be committed."""
+
+    def usable(self, value: bool) -> bool:  # noqa: FBT001
+        """The answer of `is_usable()`."""
+        return value
+
+
+class Ours(Session):
+    """Our engine, with neighbours."""
+
+    def _place(self) -> tuple[str, str]:
+        return "default", self.stage.site.database
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """Ours, a time-out of gevent's; after a session was ended, what the library says of it."""
+        if isinstance(error, gevent.Timeout | Refused):
+            return True
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names.intersection(REFUSALS):
+            return True
+        return self.stage.sessions_ended and bool(
+            names & {"OperationalError", "InterfaceError", "Error"} and GONE.search(str(error))
+        )
+
+    def usable(self, value: bool) -> bool:  # noqa: FBT001
+        """It raises nothing: a refusal is False."""
+        if not value and (self.stage.sessions_ended or self.stage.starving or self.connection.connection.lost):
+            raise Refused("is_usable() is False")
+        return value
+
+    def pause(self, seconds: float) -> None:
+        """Sleep: this is when others use our connection."""
+        gevent.sleep(seconds)
+
+    @contextmanager
+    def starve(self) -> Iterator[None]:
+        """Borrow all that comes free, and let the step wait for a moment only."""
+        with self.stage.borrowed_all(), self.stage.short_patience():
+            yield
+
+    def lose(self) -> None:
+        """Those that are idle are borrowed for it, so that no statement of a neighbour is cut in two."""
+        lease = self.connection.connection
+        held = lease.held() if lease is not None else None
+        with self.stage.borrowed_all() as borrowed:
+            self.stage.end_sessions([*borrowed, *([held] if held is not None else [])])
+
+
+class Stock(Session):
+    """Django's engine, which follows ours."""
+
+    def __init__(self, stage: Stage, number: int, ours: Ours) -> None:
+        super().__init__(stage, number)
+        self.ours = ours.trace
+        self.doom = ""
+        self.differences: list[str] = []
+
+    def _place(self) -> tuple[str, str]:
+        return "stock", self.stage.twin
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """Only those that we have raised ourselves."""
+        return isinstance(error, Refused)
+
+    def in_transaction(self) -> bool:
+        """As the program sees it."""
+        c = self.connection
+        return c.in_atomic_block or self.by_hand or (c.connection is not None and not c.get_autocommit())
+
+    def run(self, path: Path, step: Step) -> Any:
+        """As ours, unless ours has refused it."""
+        ours = self.ours.get(path)
+        known = KINDS[step.kind]
+        if ours is None:
+            return super().run(path, step)
+        if step.kind == "killed" and "GreenletExit" in ours.classes:
+            raise gevent.GreenletExit
+        entered = known.block and any(inner[: len(path)] == path and inner != path for inner in self.ours)
+        if ours.refused and not entered:
+            if not known.idle and "ReadBackLost" not in ours.classes:
+                self.doom = self.doom or ("transaction" if self.in_transaction() else "session" if known.leaves else "")
+            if ours.marked and self.connection.in_atomic_block:
+                self.connection.set_rollback(True)
+            raise Refused(ours)
+        if self.doom and not ours.classes:
+            self._doomed(path, step, ours)
+        return super().run(path, step)
+
+    def _doomed(self, path: Path, step: Step, ours: Outcome) -> None:
+        known = KINDS[step.kind]
+        if not known.idle or (step.kind == "committed" and self.doom == "transaction"):
+            self._differs(path, step, ours, f"refused: this {self.doom} relies on a step that was refused")
+        elif step.kind == "autocommit_on" and not self.connection.in_atomic_block:
+            self.connection.rollback()
+
+    def note(self, path: Path, step: Step, outcome: Outcome) -> None:
+        """Compare, and see whether a doom is over."""
+        super().note(path, step, outcome)
+        ours = self.ours.get(path)
+        if ours is None or not ((outcome.refused and ours.refused) or ours.same(outcome)):
+            self._differs(path, step, ours, str(outcome))
+        if step.kind in ("closed", "next_request") or (step.kind == "rolled_back" and not outcome.classes):
+            self.doom = ""
+        if self.doom == "transaction" and not self.in_transaction():
+            self.doom = ""
+
+    def before_commit(self) -> None:
+        """A block whose end ours has refused is rolled back."""
+        ours = self.ours.get(self._path)
+        if ours is None:
+            return
+        if ours.refused:
+            raise Refused(ours)
+        c = self.connection
+        if self.doom == "transaction" and not ours.classes and not c.savepoint_ids and not c.needs_rollback:
+            self.differences.append(
+                f"neighbour {self.number}, step {self._path}: a block with a refused step was committed"
+            )
+
+    def _differs(self, path: Path, step: Step, ours: Outcome | None, right: str) -> None:
+        where = f"neighbour {self.number}, step {path} {step.kind}{step.args}"
+        self.differences.append(f"{where}:\n      ours:   {ours}\n      Django: {right}")
+
+
+@dataclass
+class Round:
+    """One run of some programs, on both sides."""
+
+    stage: Stage
+    programs: tuple[Program, ...]
+    differences: list[str] = field(default_factory=list)
+    steps: int = 0
+    refused: int = 0
+
+    def run(self) -> list[str]:
+        """What was different."""
+        stage = self.stage
+        stage.reset()
+        ours = [Ours(stage, number) for number in range(len(self.programs))]
+        running = [gevent.spawn(one.play, program) for one, program in zip(ours, self.programs, strict=True)]
+        gevent.joinall(running, timeout=HANGS)
+        hanging = [greenlet for greenlet in running if not greenlet.dead]
+        if hanging:
+            self.differences.append(f"{len(hanging)} of {len(running)} programs hang")
+            gevent.killall(hanging)
+            return self.differences
+        for one, program in zip(ours, self.programs, strict=True):
+            stock = Stock(stage, one.number, one)
+            gevent.spawn(stock.play, program).get()
+            self.differences += stock.differences
+            self.steps += len(one.trace)
+            self.refused += sum(outcome.refused for outcome in one.trace.values())
+        self.differences += stage.left_behind()
+        return self.differences
