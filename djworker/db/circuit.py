@@ -19,9 +19,9 @@ LAST_RETRY = 1.0
 HOPE = 1.0
 
 
-#: Count. Logins in a row that ended by hand: above, the server counts as gone all the same, for something is wrong with it
-#: that more attempts do not mend.
-MOST_ENDED = 100
+#: Count. Logins in a row that were ended by hand: above, the server counts as gone all the same, for something is wrong with
+#: it that more attempts do not mend. They are made one by one by then, so that many are no storm.
+MOST_ENDED = 500
 
 
 class CircuitState(enum.Enum):
@@ -119,6 +119,8 @@ class Circuit:
         True if it ends an outage; None if there were too many of them, so that it has to count as a failure.
         """
         self._ended += 1
+        # Fewer logins at once take less time each, and get in before the next one is ended.
+        self.window = max(1.0, min(self.window, self._in_flight) / 2)
         return None if self._ended > MOST_ENDED else self._answered()
 
     def _answered(self) -> bool:

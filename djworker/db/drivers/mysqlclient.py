@@ -90,7 +90,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         """Send the statement and read the head of its answer."""
         wire = self.wire
         if wire is None:
-            super().query(query)
+            _in_login(super().query, query)
             return
         if type(query) is not bytes:
             query = query.encode(self.encoding) if isinstance(query, str) else bytes(query)
@@ -143,7 +143,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
     def _exchange(self, function: Any, *args: Any) -> Any:
         """A call of the C library that sends and reads: in a native thread."""
         if self.wire is None:
-            return function(*args)
+            return _in_login(function, *args)
         if self.wire.awaiting or self.wire.lost:
             self.refuse()
         self.wire.awaiting = True
@@ -226,7 +226,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
     def autocommit(self, on: bool) -> None:  # noqa: FBT001  # mysqlclient's signature
         """Set the mode, if it is a change."""
         if self.wire is None:
-            super().autocommit(on)
+            _in_login(super().autocommit, on)
         elif bool(self.get_autocommit()) != bool(on):
             self._run(b"SET autocommit = %d" % bool(on))
 
@@ -240,11 +240,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """SET NAMES, which the library must see too: its escaping depends on it."""
-        try:
-            self._exchange(super().set_character_set, charset, None)
-        except MySQLdb.Error as error:
-            logged_in(error)  # the constructor sends it first
-            raise
+        self._exchange(super().set_character_set, charset, None)
         if collation:
             self._run(f"SET NAMES {charset} COLLATE {collation}".encode())
 
@@ -308,19 +304,24 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
             self._line.close()
 
 
-def _connect(params: Params) -> GreenConnection:
-    """[a native thread] Connect, log in and set up, blocking."""
-    conn = GreenConnection(**params)
+def _in_login(function: Any, *args: Any) -> Any:
+    """[a native thread] What the constructor sends once the server has let us in, and our own questions after it."""
     try:
-        with suppress(MySQLdb.Error):
-            conn.query(mysql.TRACK_SESSION)
-            conn.store_result()
-            conn.tracks_session = True
-        with conn.cursor(Cursor) as cursor:
-            conn.login = mysql.Place.of(cursor)
+        return function(*args)
     except MySQLdb.Error as error:
         logged_in(error)
         raise
+
+
+def _connect(params: Params) -> GreenConnection:
+    """[a native thread] Connect, log in and set up, blocking."""
+    conn = GreenConnection(**params)
+    with suppress(MySQLdb.Error):
+        conn.query(mysql.TRACK_SESSION)
+        conn.store_result()
+        conn.tracks_session = True
+    with conn.cursor(Cursor) as cursor:
+        conn.login = mysql.Place.of(cursor)
     return conn
 
 

@@ -42,4 +42,4 @@ def test_sessions_that_end_all_the_time_are_no_outage(leasing: Site) -> None:
         eventually(lambda: pool().stats()["connections_errors"] >= 5, "logins were ended too")
         clients.wait_for_answers(20)
     assert not [outcome for outcome in clients.failed if isinstance(outcome.error, ServerUnavailable)]
-    assert not seen.of("pool_outage")
+    assert not seen.of("pool_outage"), seen.of("pool_outage")
