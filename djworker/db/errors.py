@@ -23,9 +23,14 @@ class ServerUnavailable(pool_errors.ServerUnavailable, OperationalError):
     """The database server cannot be reached; `__cause__` says why."""
 
 
+class WrongThread(pool_errors.WrongThread, OperationalError):
+    """A Django connection of the main thread is used in a native thread. Remedy: `connections[alias]` in that thread."""
+
+
 DJANGO = pool_errors.Refusals(
     timeout=PoolTimeout,
     too_many_waiting=TooManyWaiting,
     closed=PoolClosed,
     unavailable=ServerUnavailable,
+    wrong_thread=WrongThread,
 )

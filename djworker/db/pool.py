@@ -20,7 +20,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Generic
 
 from gevent import Greenlet, getcurrent
-from gevent.monkey import get_original
 
 from djworker.db.dispatch import Dispatch
 from djworker.db.driver import C, Driver
@@ -29,6 +28,8 @@ from djworker.db.pool_errors import PLAIN, PoolBug, Refusals
 from djworker.db.slot import Slot, SlotState
 from djworker.db.tally import Holder, gauges, holders
 from djworker.db.terms import Terms
+from djworker.db.threads import MAIN_THREAD
+from djworker.db.threads import thread_id as _thread_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from greenlet import greenlet
 
     from djworker.db.slot import Label
-
-_thread_id: Callable[[], int] = get_original("_thread", "get_ident")  # a patched one names the greenlet
 
 _IDLE = SlotState.IDLE
 _LEASED = SlotState.LEASED
@@ -287,9 +286,12 @@ class Pool(Generic[C]):
 
     def _bind(self) -> None:
         thread = _thread_id()
-        if self._thread not in (0, thread):
-            msg = f"bug: pool {self.name!r} belongs to another thread; its greenlets cannot be woken from here"
-            raise PoolBug(msg)
+        if thread != (self._thread or MAIN_THREAD):  # a native thread that comes first must not settle it for all
+            self._tally.requests_errors += 1
+            raise self._terms.refusals.wrong_thread(
+                f"pool {self.name!r} belongs to the main thread, and its greenlets cannot be woken from a native one: ask"
+                " connections[alias] in that thread itself, where it is a connection of the thread's own"
+            )
         self._thread = thread
         self._dispatch.bind()
 

@@ -25,6 +25,10 @@ class ServerUnavailable(PoolError):
     """The server cannot be reached; `__cause__` is the driver's last error. Raised at once during an outage."""
 
 
+class WrongThread(PoolError):
+    """A pool is asked in a native thread. Its greenlets live in the main thread, and cannot be woken from elsewhere."""
+
+
 class PoolBug(RuntimeError):
     """The pool, or whoever uses it, broke a rule that never gives way. Not an answer to load or faults."""
 
@@ -37,6 +41,7 @@ class Refusals:
     too_many_waiting: type[Exception] = TooManyWaiting
     closed: type[Exception] = PoolClosed
     unavailable: type[Exception] = ServerUnavailable
+    wrong_thread: type[Exception] = WrongThread
 
 
 PLAIN = Refusals()

@@ -22,6 +22,7 @@ from djworker.db.cursor import LeasedCursor
 from djworker.db.errors import ServerUnavailable
 from djworker.db.home import Home, home_for, homes_of
 from djworker.db.lease import Lease
+from djworker.db.threads import MAIN_THREAD, thread_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +34,12 @@ class LeasingMixin(BaseDatabaseWrapper):
     """[worker] A Django connection that holds a physical one only while it needs it.
 
     A *bare* wrapper is Django's own: the pool uses one to set up a physical connection, and so does everybody where
-    nothing is green.
+    nothing is green. A *native* one is bare, and its connection waits as the library does: in a native thread there is
+    nothing but the thread to stop.
     """
 
     bare = False
+    native = False
     _home: Home | None = None
     _home_key: Any = None
     facts: dict[str, Any]
@@ -45,7 +48,8 @@ class LeasingMixin(BaseDatabaseWrapper):
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
         super().__init__(settings_dict, alias=alias)  # PostGIS's looks for it among the keywords
         self.facts = {}
-        if alias == NO_DB_ALIAS or not monkey.is_module_patched("socket"):
+        self.native = not monkey.is_module_patched("socket") or thread_id() != MAIN_THREAD
+        if alias == NO_DB_ALIAS or self.native:
             self._strip()
 
     def _strip(self) -> None:

@@ -551,13 +551,13 @@ def test_another_thread_is_turned_away() -> None:
     def intrude() -> None:
         try:
             world.pool.acquire()
-        except pool_errors.PoolBug as error:
+        except pool_errors.WrongThread as error:
             caught.append(error)
 
     thread = threading.Thread(target=intrude)
     thread.start()
     thread.join()
-    assert "belongs to another thread" in str(caught[0])
+    assert "belongs to the main thread" in str(caught[0])
 
 
 def test_resize() -> None:

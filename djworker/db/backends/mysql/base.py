@@ -31,9 +31,7 @@ class DatabaseWrapper(LeasingMixin, base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Django's, with a green `connect`."""
-        from gevent import monkey  # noqa: PLC0415
-
-        if not monkey.is_module_patched("socket"):
+        if self.native:
             return super().get_new_connection(conn_params)
         connection = self.green_driver().connect(conn_params)
         if connection.encoders.get(bytes) is bytes:  # mysqlclient < 2.1, as in Django's

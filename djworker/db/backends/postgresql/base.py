@@ -9,7 +9,6 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.operations import DatabaseOperations as StockOperations
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 from django.utils.functional import cached_property
-from gevent.monkey import is_module_patched
 
 from djworker.db.backends.leasing import LeasingMixin
 from djworker.db.lease import Lease
@@ -70,7 +69,7 @@ class PostgresMixin(LeasingMixin):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Django's own, with a green `connect`."""
-        if is_module_patched("socket") and not isinstance(self.Database, Library):
+        if not self.native and not isinstance(self.Database, Library):
             self.Database = Library(self.Database, self.green_driver())
         return super().get_new_connection(conn_params)
 
@@ -82,7 +81,7 @@ class PostgresMixin(LeasingMixin):
     def init_connection_state(self) -> None:
         """Django's, for a connection of the pool's with one setting more; part of each reset, too."""
         super().init_connection_state()
-        if self.bare and is_module_patched("socket"):
+        if self.bare and not self.native:
             # Not every system can tell the server of it, and not everything that speaks PostgreSQL's protocol has settings.
             with suppress(self.Database.Error), self.connection.cursor() as cursor:
                 cursor.execute(_LOOK_AT_CLIENT)
