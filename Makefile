@@ -20,7 +20,7 @@ COVERAGE := $(if $(ARGS),,--cov --cov-report=term)
 SIDE_BY_SIDE := -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick test-django lint format bench tox docs clean packages
+.PHONY: help run test test-quick test-django lint format bench attacks tox docs clean packages
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ format: $(VENV)/.stamp-dev ## Let ruff lay out the code.
 
 bench: packages $(VENV)/.stamp-dev ## Compare with other servers (ARGS=--help for the options).
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+attacks: packages $(VENV)/.stamp-dev ## Run clients at their worst against djworker and gunicorn (ARGS='slow_bodies').
+	$(BIN)/python -m tests.attacks $(ARGS)
 
 tox: packages $(VENV)/.stamp-dev ## Run the tests on each Python and Django that is here.
 	@# pyenv's Pythons are no commands until somebody chooses them.

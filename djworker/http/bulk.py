@@ -45,12 +45,11 @@ class BulkWork:
         self._began = 0.0
         self._asked = False
 
-    def share(self) -> None:
-        """Return at once while there is time in this turn, else in a later one. Never called in the hub."""
+    def is_used_up(self) -> bool:
+        """Tell whether this turn has no time left for bulk work, or other work waits for the next."""
         if not self._asked:
             self._watch()
-        if self._waiting or now() - self._began > SLICE:
-            self._pause()
+        return bool(self._waiting) or now() - self._began > SLICE
 
     def _watch(self) -> None:
         """Begin to look when turns begin; it ends with the first turn without bulk work."""
@@ -73,7 +72,8 @@ class BulkWork:
         elif not self._waiting:
             self._first.stop()
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Return in a later turn. Never called in the hub."""
         if not self._waiting:
             self._last.start(self._resume)
             self._awake.start(_nothing)

@@ -275,10 +275,6 @@ class Connection(Kept):
 
     # --- Sink, for the exchange
 
-    def share(self) -> None:
-        """Let others have their turn, if this one has lasted."""
-        self.bulk.share()
-
     def may_persist(self) -> bool:
         """Can another request follow? Raises BodyError where this one turned out to be none."""
         site = self._site
@@ -311,7 +307,7 @@ class Connection(Kept):
             self.deadline = self.patience(min(LINGER_TIMEOUT, LINGER_TIME - lasted))
             if heard > LINGER_RATE * (lasted + LINGER_PAUSE):
                 sleep(LINGER_PAUSE)
-            self.bulk.share()
+            self.share()
 
     def expire(self) -> None:
         """The deadline has passed: end what is being waited for."""

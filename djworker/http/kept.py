@@ -180,7 +180,7 @@ class Kept(Wire):
         """Let others run before the next request that is already here."""
         self._give_back()
         if self._site.turnstile.is_free():
-            self.bulk.share()
+            self.share()
             self.began = now()
         else:
             self._wait_turn()
@@ -216,13 +216,24 @@ class Kept(Wire):
 
     def _wait_for_peer(self, watcher: Any) -> None:  # noqa: ANN401
         """Wait without a permit: a request runs while its application does, and slow clients can be many."""
-        if not self.has_permit:
+        if self.has_permit:
+            self._without_permit(self._wait, watcher)
+        else:
             self._wait(watcher)
+
+    def share(self) -> None:
+        """Go on in a later turn of the hub if long loops have had their part of this one."""
+        if not self.bulk.is_used_up():
             return
-        permits = self._site.permits
+        if self.has_permit:
+            self._without_permit(self.bulk.pause)
+        else:
+            self.bulk.pause()
+
+    def _without_permit(self, wait: Callable[..., object], *arguments: object) -> None:
         self._give_back()
         try:
-            self._wait(watcher)
+            wait(*arguments)
         finally:
-            permits.resume()
+            self._site.permits.resume()
             self.has_permit = True

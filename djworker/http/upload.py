@@ -95,7 +95,7 @@ class Upload:
             self._received = len(data)
             return data
         if self._received and not body.done:
-            self._wire.bulk.share()
+            self._wire.share()
         while True:
             data = self._take() if inbox.data else b""
             if data or body.done:

@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -178,6 +179,15 @@ def file(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return wrapper(CountedFile(opened), 8192)
 
 
+def hole(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """Send a gigabyte that is on no disk."""
+    opened = tempfile.TemporaryFile()  # noqa: SIM115  (the server closes it)
+    opened.truncate(1 << 30)
+    start_response("200 OK", TEXT)
+    wrapper: Callable[..., Iterable[bytes]] = environ["wsgi.file_wrapper"]
+    return wrapper(opened)
+
+
 class CountedFile:
     """Count the end of a file, in the way of Django: its close is replaced."""
 
@@ -320,6 +330,14 @@ def ask(environ: Environ, start_response: Any) -> list[bytes]:
     return [b"asked"]
 
 
+def work(environ: Environ, start_response: Any) -> list[bytes]:
+    """Compute for a millisecond, as a page of a framework does."""
+    end = time.thread_time() + 0.001
+    while time.thread_time() < end:
+        pass
+    return hello(environ, start_response)
+
+
 def stall(environ: Environ, start_response: Any) -> list[bytes]:
     """Block the hub, so that much has arrived when it looks again; wait a little before and after."""
     gevent.sleep(0)
@@ -354,7 +372,7 @@ APPS = {
     app.__name__.replace("_", "-"): app
     for app in (
         hello, environ, echo, digest, reads, read_later, tolerate, ignore, stream, lazy, nothing, several, write, big,
-        file, fail, replaced, broken, length, status, own_fields, context, wait, ask, stall, keep_input,
+        file, hole, fail, replaced, broken, length, status, own_fields, context, wait, ask, work, stall, keep_input,
     )
 }  # fmt: skip
 APPS["valid"] = valid

@@ -105,6 +105,7 @@ class Server:
             "total": site.total,
             "fds": len(list(Path("/proc/self/fd").iterdir())),
             "rss": resident_kib(),
+            "files": sum(path.is_file() for path in Path("/proc/self/fd").iterdir()),
             "greenlets": sum(isinstance(thing, gevent.Greenlet) for thing in gc.get_objects()),
             **apps.counts,
         }
