@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import grp
 import os
@@ -9,6 +10,9 @@ import pwd
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Iterable
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
@@ -93,12 +97,50 @@ def reap() -> list[tuple[int, int]]:
         dead.append((pid, os.waitstatus_to_exitcode(status)))
 
 
+def ignore_signals(numbers: Iterable[int]) -> None:
+    """Do nothing at these signals. Programs that this process starts do at them what they would do anyway.
+
+    To ignore them with SIG_IGN would be inherited through ``execve``: nohup(1) is made of it.
+    """
+    for number in numbers:
+        signal.signal(number, _nothing)
+        signal.siginterrupt(number, False)
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """Take a signal."""
+
+
 def kill(pid: int, number: int) -> None:
     """Send a signal to a child, which may be gone already."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def end_child(code: object = 0) -> NoReturn:
+    """End a process that a worker's code forked. Exit handlers are not run: they are copies of the worker's.
+
+    Args:
+        code: as for ``sys.exit``.
+    """
+    if code is not None and not isinstance(code, int):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit((code or 0) & 0xFF)
+
+
+def end_child_with(error: BaseException) -> NoReturn:
+    """End such a process as an exception ends a program that does not catch it."""
+    if isinstance(error, SystemExit):
+        end_child(error.code)
+    traceback.print_exception(error)
+    end_child(1)
 
 
 def drop_privileges(user: str | None, group: str | None) -> None:
@@ -161,14 +203,13 @@ def raise_descriptor_limit() -> int:
     """Lift the soft limit of open descriptors to the hard one: thousands of idle connections need it.
 
     Returns:
-        The limit now in force.
+        The soft limit before. Programs that a view starts get it back: ``select`` has no room for a descriptor above 1023.
     """
     import resource  # noqa: PLC0415 - absent on platforms where a check should still import this module
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        try:
+        # macOS reports a hard limit that it then refuses.
+        with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (ValueError, OSError):  # macOS reports a hard limit that it then refuses
-            return soft
-    return hard
+    return soft

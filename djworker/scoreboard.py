@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import posix as raw  # in a worker, gevent's os.close would need the hub
 import sys
 import tempfile
 from enum import IntEnum, auto
@@ -96,6 +97,12 @@ class Scoreboard:
     def fileno(self) -> int:
         """The descriptor to inherit."""
         return self._fd
+
+    def close(self) -> None:
+        """Let go of the mapping: no row of it can be read or written any more."""
+        self._words.release()
+        self._map.close()
+        raw.close(self._fd)
 
     def row(self, slot: int) -> Row:
         """The row of *slot*.

@@ -64,7 +64,6 @@ def _start(launch: Launch, signals: Signals) -> int:
         for line in str(error).splitlines():
             log.event(logger, logging.CRITICAL, "not_started", line)
         return EXIT_CONFIG
-    posix.raise_descriptor_limit()
     log.event(logger, logging.INFO, "arbiter_started", "arbiter started", pid=os.getpid(), workers=config.workers)
     for listener in listeners:
         log.event(logger, logging.INFO, "listening", f"listening on {listener}", address=str(listener))

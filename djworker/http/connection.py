@@ -85,6 +85,8 @@ class Site:
         self.bulk = BulkWork()
         self.base_environ = _base_environ(server_address)
         self.max_open = _descriptors() - RESERVED_DESCRIPTORS
+        # Accepted sockets whose greenlets have not begun.
+        self.arriving: set[Any] = set()
         # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do
         # not pay for it; the idle ones are in the order of their deadlines.
         self.idle_ones: dict[Any, None] = {}
@@ -120,6 +122,7 @@ class Site:
 
         peer: its address, as accept() gave it.
         """
+        self.arriving.discard(sock)
         try:
             connection = Connection(self, sock, peer, getcurrent())
         except (OSError, ValueError):

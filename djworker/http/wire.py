@@ -196,6 +196,10 @@ class Wire:
             return False
         return True
 
+    def forsake(self) -> None:
+        """[a worker's child] Close the copy of the socket. Its watchers belong to a copied loop, which is never run."""
+        self._sock.close()
+
     def close(self) -> None:
         """Close watchers and socket; everything waiting is over."""
         for watcher in (self._reader, self._writer):

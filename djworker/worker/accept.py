@@ -61,6 +61,11 @@ class Acceptor:
             sock.close()
         self._sockets = []
 
+    def forsake(self) -> None:
+        """[a worker's child] Close the copies of the sockets, and leave the watchers as they are."""
+        for sock in self._sockets:
+            sock.close()
+
     def empty_backlog(self, deadline: float) -> None:
         """Take everything that the kernel has queued until *deadline*: no other worker will."""
         self._pause()
@@ -113,6 +118,7 @@ class Acceptor:
             return False
         client = _socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
         client.setblocking(False)
+        self._site.arriving.add(client)
         gevent.spawn(self._site.handle, client, peer)
         return True
 

@@ -13,6 +13,7 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from djworker import posix
+from djworker.worker import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ def ask(question: Callable[[], str], patience: float) -> str:
     """Call it in a child, and return what it returned; empty if it raised, died, or took longer than so many seconds."""
     read, write = raw.pipe()
     mold = os.getpid()
-    pid = raw.fork()
+    pid = forks.fork()
     if pid == 0:
         _answer(question, patience, mold, write)
     raw.close(write)

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
     from djworker.channel import Channel
     from djworker.scoreboard import Row
+    from djworker.worker.forks import Guard
     from djworker.worker.project import Project
 
 logger = logging.getLogger("djworker.worker")
 
 #: Exit handlers of the project's and its libraries' have this long.
 _EXIT_HANDLERS_LIMIT = 2.0
-_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
+_IGNORED = (signal.SIGINT, signal.SIGHUP)
 
 
-def run(
+def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
     project: Project,
     channel: Channel,
     row: Row,
@@ -40,6 +41,7 @@ def run(
     generation: int,
     slot: int,
     arbiter: int,
+    guard: Guard,
 ) -> NoReturn:
     """[worker] Serve until retired, then leave the process."""
     code = 1
@@ -54,6 +56,9 @@ def run(
         )
         if project.config.timeout:
             Watchdog(row, project.config.timeout, worker.site.in_flight).start()
+        guard.also(worker.forsake)
+        gevent.get_hub()
+        guard.install()
         code = worker.run()
         project.close_pools()
     except BaseException as error:  # noqa: BLE001 - whatever it was, the arbiter is told and the process ends
@@ -66,8 +71,7 @@ def _prepare(project: Project, generation: int, slot: int) -> None:
     posix.set_title(f"djworker: worker {slot} gen {generation} [{project.title}]")
     log.configure(project.config.log_level, project.config.log_format, "worker")
     _open_access_log(project.config.access_log)
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    posix.ignore_signals(_IGNORED)
     # The arbiter asks with SIGQUIT for the stacks of a worker that it is about to kill (the JVM's custom). faulthandler
     # answers from the signal handler itself, so that C code which holds the GIL shows too.
     faulthandler.register(signal.SIGQUIT, all_threads=True, chain=False)

@@ -29,7 +29,7 @@ from djworker import log, messages, posix  # noqa: E402
 from djworker.channel import Channel  # noqa: E402
 from djworker.launch import Launch  # noqa: E402
 from djworker.scoreboard import Gauge, Scoreboard  # noqa: E402
-from djworker.worker import addresses, project  # noqa: E402
+from djworker.worker import addresses, forks, multiprocess, project  # noqa: E402
 from djworker.worker.project import BootError, Project  # noqa: E402
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ logger = logging.getLogger("djworker.mold")
 #: The same as ``djworker.arbiter.fleet.EXIT_BOOT``; this tree does not import that one.
 EXIT_BOOT = 3
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
-_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
+_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(slots=True)
@@ -52,6 +52,8 @@ class Mold:
     channel: Channel
     scoreboard: Scoreboard
     listeners: Sequence[int]
+    #: The soft one that the server was started with.
+    descriptor_limit: int
     project: Project = field(default_factory=Project)
 
     def serve(self) -> NoReturn:
@@ -70,7 +72,7 @@ class Mold:
         """Fork twice, so that the worker is orphaned at once and becomes the arbiter's own child (its subreaper)."""
         read, write = raw.pipe()
         try:
-            middle = raw.fork()
+            middle = forks.fork()
         except OSError as error:
             self.channel.send(messages.ForkFailed(request.worker_id, str(error)))
             middle = -1
@@ -86,7 +88,7 @@ class Mold:
     def _fork_again(self, request: messages.SpawnWorker, fd: int, write: int) -> NoReturn:
         """[the middle process] Lives for one more fork."""
         try:
-            pid = raw.fork()
+            pid = forks.fork()
         except OSError as error:
             raw.write(write, f"!{error}".encode())
             raw._exit(1)  # noqa: SLF001
@@ -112,28 +114,41 @@ class Mold:
         """[worker] From here on this process is a worker."""
         from djworker.worker import entry  # noqa: PLC0415 - it starts the hub, which the mold must not have
 
-        entry.run(self.project, channel, self.scoreboard.row(slot), self.listeners, self.generation, slot, self.arbiter)
+        guard = forks.Guard(self.scoreboard.close, descriptor_limit=self.descriptor_limit)
+        row = self.scoreboard.row(slot)
+        entry.run(self.project, channel, row, self.listeners, self.generation, slot, self.arbiter, guard)
+
+    def forsake(self) -> None:
+        """[a child of the project's code] Have no part in what the mold is for."""
+        self.channel.close()
+        self.scoreboard.close()
+        for fd in self.listeners:
+            raw.close(fd)
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Boot, report, fork."""
     options = _parse(arguments)
     launch = Launch.from_environ(os.environ)
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    posix.ignore_signals(_IGNORED)
+    descriptor_limit = posix.raise_descriptor_limit()
     log.configure(launch.config.log_level, launch.config.log_format, "mold")
     addresses.install()
+    multiprocess.install()
     if options.check:
+        forks.Guard(descriptor_limit=descriptor_limit).install()
         _leave(_check(launch))
     _keep_from_others((options.channel, options.scoreboard, *options.listeners))
     channel = Channel.from_fd(options.channel)
     channel.set_blocking(True)
-    mold = Mold(options.generation, options.arbiter, channel, Scoreboard(options.scoreboard), options.listeners)
+    scoreboard = Scoreboard(options.scoreboard)
+    mold = Mold(options.generation, options.arbiter, channel, scoreboard, options.listeners, descriptor_limit)
+    forks.Guard(mold.forsake, descriptor_limit=descriptor_limit).install()
     try:
         os.umask(launch.config.umask)
         posix.drop_privileges(launch.config.user, launch.config.group)
         posix.die_with(options.arbiter)
-        mold.project = project.load(launch, options.generation)
+        mold.project = _load(launch, options.generation)
     except BootError as error:
         channel.send(error.as_message())
         _leave(EXIT_BOOT)
@@ -146,10 +161,20 @@ def main(arguments: Sequence[str]) -> NoReturn:
     mold.serve()
 
 
+def _load(launch: Launch, generation: int) -> Project:
+    """Load the project. A child that its modules have forked, and that comes back here, ends: it is no mold."""
+    mold = os.getpid()
+    try:
+        return project.load(launch, generation)
+    finally:
+        if os.getpid() != mold:
+            posix.end_child()
+
+
 def _check(launch: Launch) -> int:
     """``runworkers --check``: everything that a mold does before it would fork."""
     try:
-        loaded = project.load(launch, 0)
+        loaded = _load(launch, 0)
     except BootError as error:
         text = f"does not boot ({error.stage}, {error.module}): {error.reason}"
         fields = {"stage": error.stage, "module": error.module, "traceback": error.traceback}

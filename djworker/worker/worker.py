@@ -10,11 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent import getcurrent
 from gevent.event import Event
 
 from djworker import log, messages
 from djworker.accesslog import access_logger
 from djworker.http.connection import Site
+from djworker.http.forked import forsake
 from djworker.scoreboard import Gauge, Phase
 from djworker.worker.accept import Acceptor
 from djworker.worker.recycling import Recycling, resident_memory
@@ -72,6 +74,7 @@ class Worker:
         self._recycling = Recycling(config, resident_memory())
         self._memory_due = 0.0
         self._line: Any = None
+        self._signals: list[Any] = []
 
     def run(self) -> int:
         """Serve until retired; the exit code."""
@@ -82,7 +85,7 @@ class Worker:
         hub = gevent.get_hub()
         self._line = hub.loop.io(self._channel.fileno(), 1)
         self._line.start(self._read_channel)
-        signals = self._install_signals()
+        self._signals = self._install_signals()
         self._acceptor.start()
         self._row[Gauge.PHASE] = Phase.READY
         self._channel.send(messages.WorkerReady())
@@ -91,7 +94,6 @@ class Worker:
         self._done.wait()
         self._notify("worker_exiting", limit=ORPHAN_GRACE, **self._who)
         self._line.close()
-        del signals
         return 0
 
     def _install_signals(self) -> list[Any]:
@@ -100,6 +102,14 @@ class Worker:
             gevent.signal_handler(signal.SIGUSR1, log.reopen),
             gevent.signal_handler(signal.SIGUSR2, self._dump_stacks),
         ]
+
+    def forsake(self) -> None:
+        """[a child that a fork made] Let go of all that this worker talks through. See ``djworker.worker.forks``."""
+        for handler in self._signals:
+            handler.cancel()  # libev has one list of them for all its loops
+        self._acceptor.forsake()
+        forsake(self.site, getcurrent())
+        self._channel.close()
 
     # -- house keeping ------------------------------------------------------------------------------------------------
 

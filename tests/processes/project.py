@@ -82,9 +82,13 @@ def make_template(folder: Path) -> None:
     shutil.copytree(ROOT / "testproject", folder / "testproject", ignore=ignored)
     (folder / "testproject" / "staticfiles").mkdir()
     shutil.copy2(ROOT / "manage.py", folder)
-    shutil.copy2(Path(__file__).with_name("drills.py"), folder / "testproject")
+    for name in ("drills.py", "fork_views.py"):
+        shutil.copy2(Path(__file__).with_name(name), folder / "testproject")
     with (folder / URLS).open("a") as urls:
-        urls.write('\nurlpatterns += [path("drill/", include("testproject.drills"))]\n')
+        urls.write(
+            '\nurlpatterns += [path("drill/", include("testproject.drills"))]\n'
+            'urlpatterns += [path("fork/", include("testproject.fork_views"))]\n'
+        )
     with (folder / SETTINGS).open("a") as settings:
         settings.write('\nMIDDLEWARE.insert(0, "testproject.drills.note")\n')
     (folder / "begun").mkdir(mode=0o777)

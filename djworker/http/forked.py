@@ -1,0 +1,46 @@
+"""What becomes of a worker's connections in a child that a fork made: they stay the worker's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from djworker import posix
+from djworker.http.conversation import Connection
+
+if TYPE_CHECKING:
+    from djworker.http.connection import Site
+
+__all__ = ["forsake"]
+
+
+class _Forked(Connection):
+    """[a worker's child] The connection whose request has forked: the worker answers it.
+
+    Where the child's copy of the request comes back from the application, with an answer, a piece of one or an exception, the
+    child ends.
+    """
+
+    __slots__ = ()
+
+    def _come_back(self, *_: object, **__: object) -> NoReturn:
+        posix.end_child()
+
+    send = send_file = may_persist = _next_head = _report = _end = _come_back
+
+    def _failed(self, exchange: Any, error: BaseException) -> NoReturn:  # noqa: ANN401, ARG002 - as in the base class
+        posix.end_child_with(error)
+
+
+def forsake(site: Site, forker: Any) -> None:  # noqa: ANN401
+    """[a worker's child] Close the copies of all connections, and see that none is answered from here.
+
+    Args:
+        site: the worker's.
+        forker: the greenlet that forked, the only one that goes on.
+    """
+    for connection in (*site.busy, *site.idle_ones):
+        connection.forsake()
+        if connection._greenlet is forker:  # noqa: SLF001
+            connection.__class__ = _Forked
+    for sock in site.arriving:
+        sock.close()
