@@ -166,7 +166,7 @@ def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
 
 
 def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object]]:
-    from djworker.db import home  # noqa: PLC0415
+    from djworker.db import forked, home  # noqa: F401, PLC0415 - the first one only has to be there
     from djworker.db.beat import beat  # noqa: PLC0415
 
     return beat, home.leave

@@ -317,30 +317,50 @@ def outlive():
     time.sleep(30)
 
 
-def session():
+def session(connection=connection):
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()" if connection.vendor == "postgresql" else "SELECT 1")
+        cursor.execute("SELECT pg_backend_pid()" if connection.vendor == "postgresql" else "SELECT CONNECTION_ID()")
         return cursor.fetchone()[0]
 
 
-def fork_with_database(request):
-    """Parent and child ask the database, inside a transaction of the parent's."""
+def in_child(work):
+    """What a child says of this work."""
     read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            said = repr(work())
+        except BaseException as error:  # noqa: BLE001
+            said = repr(error)
+        os.write(write, said.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    text = os.read(read, 65536).decode()
+    os.close(read)
+    os.close(write)
+    return text
+
+
+def fork_in_transaction(request):
+    """Parent and child ask the database, in a transaction of the parent's."""
+    done = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: done.append(os.getpid()))
+        before = session()
+        child = in_child(lambda: (session(), session(), connection.in_atomic_block, done))
+        after = session()
+    return JsonResponse({"before": before, "after": after, "child": child, "done": done == [os.getpid()]})
+
+
+def fork_and_leave_transaction(request):
+    """A child comes back through the parent's transaction, and through Django's whole stack."""
     with transaction.atomic():
         before = session()
         child = os.fork()
-        if not child:
-            try:
-                os.write(write, str(session()).encode())
-            except BaseException as error:  # noqa: BLE001
-                os.write(write, repr(error).encode())
-            os._exit(0)
-        os.waitpid(child, 0)
+        if child:
+            os.waitpid(child, 0)
         after = session()
-    os.close(write)
-    text = os.read(read, 65536).decode()
-    os.close(read)
-    return JsonResponse({"before": before, "after": after, "child": text})
+    return JsonResponse({"before": before, "after": after})
 
 
 urlpatterns = [
@@ -351,5 +371,6 @@ urlpatterns = [
     path("look", look),
     path("execute", execute),
     path("orphan", leave_orphan),
-    path("database", fork_with_database),
+    path("transaction", fork_in_transaction),
+    path("leave-transaction", fork_and_leave_transaction),
 ]

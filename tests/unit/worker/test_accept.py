@@ -34,6 +34,7 @@ class Site:
         self.permits = Permits(100)
         self.turnstile = Asked(self.permits)
         self.said: list[str] = []
+        self.arriving: set[object] = set()
 
     def handle(self, sock: socket.socket, _peer: object) -> None:
         self.said.append("accepted")
