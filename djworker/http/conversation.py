@@ -18,7 +18,7 @@ from djworker.http.input import Input
 from djworker.http.kept import READ_SIZE, Kept
 from djworker.http.protocol import ProtocolError
 from djworker.http.response import error_response
-from djworker.http.upload import Upload
+from djworker.http.upload import AHEAD, Upload
 from djworker.http.wire import NEVER, Phase
 from djworker.http.wsgi import ClientGone, Exchange
 
@@ -109,8 +109,14 @@ class Connection(Kept):
         else:
             data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
             if 0 < data.find(END_OF_HEAD) == len(data) - 4 and data[0] != CR:
-                # Nearly every packet: one head as a whole, and nothing else.
-                return self._permitted(data, self.began)
+                # Nearly every packet: one head as a whole, and nothing else. What _permitted does is written out for its speed.
+                permits = self._site.permits
+                if permits.queue or permits.taken >= permits.limit or self._late:
+                    self._acquire(data, self.began)
+                else:
+                    permits.taken += 1
+                    self.has_permit = True
+                return data
             if not data:
                 return None
             inbox.feed(data)
@@ -185,11 +191,12 @@ class Connection(Kept):
         upload = self._upload = Upload(
             body, self, self._inbox, timeout=site.body_timeout, total=site.upload_timeout, expects=exchange.expects
         )
-        if upload.wants_more_first():
+        first = b""
+        if exchange.chunked:
+            first = upload.look_ahead()
+        elif exchange.length <= AHEAD and len(self._inbox) < exchange.length and not exchange.expects:
             self._receive_first(upload, head)
-        elif exchange.chunked:
-            upload.look_ahead()
-        stream = exchange.environ["wsgi.input"] = Input(upload.pull)
+        stream = exchange.environ["wsgi.input"] = Input(upload.pull, first)
         try:
             Context().run(exchange.run, site.app)
         finally:

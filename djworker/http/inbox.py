@@ -112,6 +112,10 @@ class Inbox:
         elif length > limits.field:
             raise ProtocolError(431, "header field too long")
 
+    def clear(self) -> None:
+        """Forget all."""
+        self.data, self._position = b"", 0
+
     def take(self, size: int) -> bytes:
         """Return and forget up to size bytes."""
         data, start = self.data, self._position

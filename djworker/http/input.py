@@ -18,14 +18,14 @@ def nothing() -> bytes:
 class Input:
     """[worker] Reads on demand; holds no more than one received block.
 
-    pull: returns the next block, nothing at the end; it blocks, and raises OSError.
+    pull: returns the next block, nothing at the end; it blocks, and raises OSError. first: a block that is here already.
     """
 
     __slots__ = ("_block", "_position", "_pull")
 
-    def __init__(self, pull: Callable[[], bytes] = nothing) -> None:
+    def __init__(self, pull: Callable[[], bytes] = nothing, first: bytes = b"") -> None:
         self._pull = pull
-        self._block = b""
+        self._block = first
         self._position = 0
 
     def end(self) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from djworker.http.inbox import Inbox
     from djworker.http.wire import Wire
 
-__all__ = ["Upload"]
+__all__ = ["AHEAD", "Upload"]
 
 now = time.monotonic
 
@@ -36,7 +36,6 @@ class Upload:
     """
 
     __slots__ = (
-        "_ahead",
         "_awaits_continue",
         "_body",
         "_inbox",
@@ -50,8 +49,6 @@ class Upload:
 
     def __init__(self, body: Body, wire: Wire, inbox: Inbox, *, timeout: float, total: float, expects: bool) -> None:
         self._body = body
-        # Content that was taken before the application read.
-        self._ahead = b""
         self._wire = wire
         self._inbox = inbox
         self._timeout = timeout
@@ -63,21 +60,33 @@ class Upload:
         # Why the body cannot be read to its end: this is the answer then, whatever the application says.
         self.failure: ProtocolError | None = None
 
-    def wants_more_first(self) -> bool:
-        """Tell whether a short body is still to come, so that the application need not wait for its rest."""
-        left = self._body.left
-        return left is not None and len(self._inbox) < left <= AHEAD and not self._awaits_continue
-
     def receive_all(self) -> None:
         """Receive the rest of a body of known length. Raises BodyError."""
         left = self._body.left or 0
         while len(self._inbox) < left:
             self._receive(left - len(self._inbox))
 
-    def look_ahead(self) -> None:
-        """Take what is here already of a chunked body, so that a broken one is refused before the application runs."""
-        if self._inbox.data:
-            self._ahead = self._take()
+    def look_ahead(self) -> bytes:
+        """Take what is here already of a chunked body, so that a broken one is refused before the application runs.
+
+        Raises BodyError.
+        """
+        data = self._take() if self._inbox.data else b""
+        self._received = len(data)
+        return data
+
+    def pull(self) -> bytes:
+        """Return the next piece, nothing at the end. Raises BodyError."""
+        inbox = self._inbox
+        while True:
+            if inbox.data and (data := self._take()):
+                if self._received:
+                    self._wire.share()
+                self._received += len(data)
+                return data
+            if self._body.done:
+                return b""
+            self._receive(self._body.wanted)
 
     def _take(self) -> bytes:
         try:
@@ -85,26 +94,10 @@ class Upload:
         except ProtocolError as error:
             self._fail(error)
 
-    def pull(self) -> bytes:
-        """Return the next piece, nothing at the end. Raises BodyError."""
-        body, inbox = self._body, self._inbox
-        if self.failure is not None:
-            self._fail(self.failure)
-        if self._ahead:
-            data, self._ahead = self._ahead, b""
-            self._received = len(data)
-            return data
-        if self._received and not body.done:
-            self._wire.share()
-        while True:
-            data = self._take() if inbox.data else b""
-            if data or body.done:
-                self._received += len(data)
-                return data
-            self._receive(self._body.wanted)
-
     def _receive(self, size: int) -> None:
         wire = self._wire
+        if self.failure is not None:
+            self._fail(self.failure)
         if self._awaits_continue:
             self._awaits_continue = False
             wire.send(CONTINUE)
@@ -125,6 +118,8 @@ class Upload:
 
     def _fail(self, error: ProtocolError) -> NoReturn:
         self.failure = error
+        # What follows cannot be told from the body.
+        self._inbox.clear()
         raise BodyError(error.reason, error.status) from error
 
     @property
