@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TREES = "from tests.processes.server import"
 #: What a module marks that has a test of many seconds: it is begun early.
 SLOW = "pytest.mark.slow"
-#: Processes for a core. Two cores, measured: 2 processes 100 %, 4 69 %, 6 66 % of the time, and 6 need half as much memory again.
+#: Processes for a core: tests that start process trees wait for most of their time.
 A_CORE = 2
-#: Each process that runs database tests has two database servers and up to a dozen interpreters, some 500 MB.
+#: Processes in all: each that runs database tests has two database servers and some interpreters.
 AT_MOST = 8
 
 

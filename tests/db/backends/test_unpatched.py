@@ -54,7 +54,7 @@ def run(project: Project, url: str, *words: str) -> str:
         env=environment(known),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,  # it runs the tests of a whole project
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

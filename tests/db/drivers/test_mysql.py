@@ -164,13 +164,13 @@ def test_one_tls_context_for_all(pymysql: Target) -> None:
 
 def test_a_killed_commit_is_busy(mysql_target: Target) -> None:
     driver = mysql_target.driver
-    mysql_target.proxy.latency(200)
     conn = mysql_target.connect()
+    mysql_target.proxy.deaf()  # no answer comes, however long this takes
     worker = gevent.spawn(conn.commit)
-    gevent.sleep(0.05)
+    gevent.sleep(0.01)
     worker.kill()
     assert driver.busy(conn)
-    mysql_target.proxy.latency(0)
+    mysql_target.proxy.start()
     driver.cancel(conn)
     driver.close(conn)
     eventually(lambda: mysql_target.sessions() == 0, "the session is gone")
