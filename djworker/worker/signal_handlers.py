@@ -15,7 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from gevent.hub import HubDestroyed
+from gevent.exceptions import HubDestroyed
 from greenlet import getcurrent
 
 from djworker import log
