@@ -15,6 +15,7 @@ from djworker.db.lease_tally import LeaseTally
 from djworker.db.lookout import Lookout
 from djworker.db.physical import Physical
 from djworker.db.pool import Pool
+from djworker.db.receivers import Receivers
 from djworker.db.standby import Standby
 from djworker.db.throttle import Throttle
 
@@ -64,9 +65,10 @@ class Home:
         self.standby = Standby()
         self._throttle = Throttle()
         self._base_known = False
+        self.receivers = Receivers()
         self.lookout = Lookout(options, green)
         self.pool: Pool[Any] = Pool(
-            Physical(make, alias, green, self._set_up, self._judge),
+            Physical(make, alias, green, self._set_up, self._judge, self.receivers),
             **options.for_pool(),
             rotate=options.strict,
             name=alias,

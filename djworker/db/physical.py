@@ -5,15 +5,19 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
-from django.db.backends.signals import connection_created
 
 from djworker.db.drivers.news import logged_in, was_logged_in
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.profile import EMPTY
+from djworker.db.recording import Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from djworker.db.receivers import Receivers
+    from djworker.db.recording import Statement
 
 
 class Physical:
@@ -31,6 +35,7 @@ class Physical:
         green: Any,
         settle: Callable[[Any], None],
         judge: Callable[[Any], None],
+        receivers: Receivers,
     ) -> None:
         """make: a bare wrapper; green: the library's `Driver`; settle: told of each connection that has been set up.
 
@@ -40,6 +45,7 @@ class Physical:
         self._alias = alias
         self._settle = settle
         self._judge = judge
+        self._receivers = receivers
         self.green = green
         self.close = green.close
         self.check = green.check
@@ -50,14 +56,17 @@ class Physical:
 
     def connect(self) -> Any:
         """Open, set up, `connection_created`."""
-        wrapper = self._make()
+        wrapper, tape = self._make(), Tape()
+        wrapper.announce = lambda: self._receivers.announce(wrapper, tape)
         with self._as_current(wrapper):
             try:
                 wrapper.ensure_connection()
                 conn = wrapper.connection
+                _is_green(conn, wrapper)
                 mind_the_peer(conn.watch.fd)
                 conn.lease_turn, conn.lease_at, conn.lease_statements = 0, 0.0, 0
-                conn.lease_profile, conn.lease_spoilt, conn.lease_suspect = EMPTY, "", False
+                conn.lease_profile, conn.lease_spoilt, conn.lease_suspect = EMPTY, tape.beyond, False
+                conn.lease_setup = tuple(tape.statements)
                 with wrapper.wrap_database_errors:
                     self._settle(conn)
             except BaseException as error:
@@ -65,11 +74,15 @@ class Physical:
                     logged_in(error)
                     self.green.forget(wrapper.connection)
                 raise
-        wrapper.connection = None
+        wrapper.join_pool()
         return conn
 
     def reset(self, conn: Any) -> None:
-        """Forget the session, then Django's set-up again. Raises OperationalError for what no reset undoes."""
+        """Forget the session, then Django's set-up and the receivers' statements again.
+
+        Raises:
+            OperationalError: for what no reset undoes.
+        """
         if conn.lease_spoilt:
             raise OperationalError(f"a session can only be replaced after {conn.lease_spoilt}")
         self.green.reset(conn)
@@ -82,10 +95,10 @@ class Physical:
         wrapper.connection = conn
         wrapper.make_debug_cursor = wrapper.make_cursor  # nobody has asked for it, so it is in nobody's SQL log
         try:
-            with self._as_current(wrapper), wrapper.wrap_database_errors:
+            with wrapper.wrap_database_errors:
                 wrapper.set_autocommit(True)
                 wrapper.init_connection_state()
-                connection_created.send(sender=type(wrapper), connection=wrapper)
+            _repeat(wrapper, conn.lease_setup)
         finally:
             wrapper.connection = None
 
@@ -108,3 +121,20 @@ class Physical:
             yield
         finally:
             del connections[self._alias]
+
+
+def _is_green(conn: Any, wrapper: Any) -> None:
+    """An engine built on Django's may make its connections in a way of its own."""
+    if not hasattr(conn, "watch"):
+        engine = type(wrapper)
+        raise ImproperlyConfigured(
+            f"{engine.__module__}.{engine.__qualname__}.get_new_connection() gives {type(conn).__qualname__}, with which a pool"
+            f" cannot wait: give what super().get_new_connection() gives, or name Django's own engine for {wrapper.alias!r}"
+        )
+
+
+def _repeat(wrapper: Any, statements: Sequence[Statement]) -> None:
+    """Run what the receivers of `connection_created` have run: they are not called again for the same client object."""
+    for statement in statements:
+        with wrapper.cursor() as cursor:
+            getattr(cursor, statement.method)(*statement.args, **statement.more)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from gevent import monkey
 
 from djworker import log
@@ -25,9 +26,27 @@ from djworker.db.lease import Lease
 from djworker.db.threads import MAIN_THREAD, thread_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 logger = logging.getLogger("djworker.db")
+
+
+class Announcer(BaseDatabaseWrapper):
+    """[worker] Stands below an engine. For a physical connection of the pool's, the pool calls the receivers itself."""
+
+    announce: Callable[[], None] | None = None
+
+    def connect(self) -> None:
+        """Django's own, on an object that is new; but for the signal."""
+        if self.announce is None:
+            super().connect()
+            return
+        self.check_settings()
+        self.connection = self.get_new_connection(self.get_connection_params())
+        self.set_autocommit(True)
+        self.init_connection_state()
+        self.announce()
+        self.run_on_commit = []
 
 
 class LeasingMixin(BaseDatabaseWrapper):
@@ -43,6 +62,8 @@ class LeasingMixin(BaseDatabaseWrapper):
     _home: Home | None = None
     _home_key: Any = None
     facts: dict[str, Any]
+    announce: Any
+    given: dict[str, Any]  # of a bare one: what it connects with when it is bare no longer
     _thread_ident: int  # Django's: of the thread, here the greenlet, that made it
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
@@ -93,15 +114,23 @@ class LeasingMixin(BaseDatabaseWrapper):
         plain = {name: value for name, value in self.settings_dict["OPTIONS"].items() if name != "pool"}
         settings_dict = {**self.settings_dict, "OPTIONS": plain, "AUTOCOMMIT": True, "CONN_MAX_AGE": None}
         home: list[Home] = []
+        given_dict = self.settings_dict
 
         def make() -> Any:
             wrapper = cls(settings_dict, alias)
             wrapper.bare = True
+            wrapper.given = given_dict
             wrapper.facts = home[0].facts
             return wrapper
 
         home.append(Home(alias, options, _unblocked(self.green_driver(), alias), make, self._database()))
         return home[0]
+
+    def join_pool(self) -> None:
+        """The physical connection is the pool's now. A receiver may have kept this object: it leases, like any other."""
+        self.connection = self.announce = None
+        self.settings_dict = self.given
+        self.bare = False
 
     def _database(self) -> tuple[Any, ...]:
         return tuple(self.settings_dict[name] for name in ("NAME", "HOST", "PORT"))
@@ -134,15 +163,32 @@ class LeasingMixin(BaseDatabaseWrapper):
         self.errors_occurred = False
         home = self.home
         lease = Lease(home)
+        receivers = home.receivers
+        if receivers.number != len(connection_created.receivers) and receivers.are_late(type(self)):
+            home.refresh()
         if not home.proved:  # nothing has ever connected, or nothing does now
             _prove(lease)
         lease.autocommit_mode = self.autocommit = self.settings_dict["AUTOCOMMIT"]
         self.connection = lease
         self.run_on_commit = []
-        for _ in range(self.sticky_depth):
-            lease.stick()
+        if self.sticky_depth:
+            for _ in range(self.sticky_depth):
+                lease.hold()
+        if self.greeted != len(receivers.personal):
+            self._meet_receivers(home)
 
     sticky_depth = 0
+    greeted = 0  # so many of the pool's `personal` receivers have been called with us
+
+    def _meet_receivers(self, home: Home) -> None:
+        """Receivers of `connection_created` that change the Django connection change ours. Once, for it is kept."""
+        number = len(home.receivers.personal)
+        try:
+            home.receivers.greet(self, self.greeted)
+        except BaseException:
+            self.connection = None  # what they guard must not be used without them
+            raise
+        self.greeted = number
 
     def create_cursor(self, name: str | None = None) -> Any:
         """A cursor that takes a connection when it executes."""

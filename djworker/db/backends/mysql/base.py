@@ -7,7 +7,7 @@ from typing import Any
 from django.db.backends.mysql import base
 from django.utils.functional import cached_property
 
-from djworker.db.backends.leasing import LeasingMixin
+from djworker.db.backends.leasing import Announcer, LeasingMixin
 
 
 def driver() -> Any:
@@ -22,21 +22,27 @@ def driver() -> Any:
     return MySQLClientDriver()
 
 
-class DatabaseWrapper(LeasingMixin, base.DatabaseWrapper):
-    """[worker] Django's, leasing."""
+class GreenConnect(base.DatabaseWrapper):
+    """[worker] Django's, with a green `connect`. It stands below an engine that adds something to `get_new_connection`."""
+
+    native: bool  # see `LeasingMixin`
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """As Django's."""
+        if self.native:
+            return super().get_new_connection(conn_params)
+        connection = driver().connect(conn_params)
+        if connection.encoders.get(bytes) is bytes:  # mysqlclient < 2.1, as in Django's
+            connection.encoders.pop(bytes)
+        return connection
+
+
+class MySQLMixin(LeasingMixin):
+    """[worker] What stands above Django's."""
 
     def green_driver(self) -> Any:
         """See `driver`."""
         return driver()
-
-    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Django's, with a green `connect`."""
-        if self.native:
-            return super().get_new_connection(conn_params)
-        connection = self.green_driver().connect(conn_params)
-        if connection.encoders.get(bytes) is bytes:  # mysqlclient < 2.1, as in Django's
-            connection.encoders.pop(bytes)
-        return connection
 
     @cached_property
     def isolation_level(self) -> Any:
@@ -50,5 +56,18 @@ class DatabaseWrapper(LeasingMixin, base.DatabaseWrapper):
         if not self.bare:
             self.facts = self.home.facts
         if "server_data" not in self.facts:
-            self.facts["server_data"] = super().mysql_server_data
+            self.facts["server_data"] = super().mysql_server_data  # type: ignore[misc]  # Django's, below
         return dict(self.facts["server_data"])
+
+
+class DatabaseWrapper(MySQLMixin, GreenConnect, Announcer):
+    """[worker] Django's, leasing."""
+
+
+#: What is put above and below an engine that is built on Django's own.
+AROUND = (MySQLMixin, GreenConnect, Announcer)
+
+
+def __getattr__(name: str) -> Any:
+    """Django's: packages take more than the class from here."""
+    return getattr(base, name)

@@ -5,37 +5,39 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.gis.db.backends.postgis import base
-from django.contrib.gis.db.backends.postgis.operations import PostGISOperations
-from django.utils.functional import cached_property
 
-from djworker.db.backends.postgresql.base import ComposesSQL, PostgresMixin
+from djworker.db.backends.leasing import Announcer
+from djworker.db.backends.postgis.operations import DatabaseOperations, KnowsVersion
+from djworker.db.backends.postgresql.base import PostgresMixin
 from djworker.db.lease import Lease
 
 
-class DatabaseOperations(ComposesSQL, PostGISOperations):
-    """[worker] Django's."""
+class PostGISMixin(PostgresMixin):
+    """[worker] What stands above Django's: PostGIS's types are registered on each physical connection as it is made."""
 
-    @cached_property
-    def spatial_version(self) -> Any:
-        """Asked once per pool, and not once per request."""
-        wrapper: Any = self.connection
-        facts = wrapper.facts if wrapper.bare else wrapper.home.facts
-        if "spatial_version" not in facts:
-            facts["spatial_version"] = super().spatial_version
-        return facts["spatial_version"]
-
-
-class DatabaseWrapper(PostgresMixin, base.DatabaseWrapper):
-    """[worker] Django's, leasing. PostGIS's types are registered on each physical connection as it is made."""
-
-    ops_class = DatabaseOperations
+    operations_mixin = KnowsVersion
     _type_infos: dict[str, dict[str, Any]]
 
     def register_geometry_adapters(self, pg_connection: Any, clear_caches: bool = False) -> None:  # noqa: FBT001, FBT002
         """Django calls it with the lease when it has just created the extension: all connections are replaced."""
         if not isinstance(pg_connection, Lease):
-            super().register_geometry_adapters(pg_connection, clear_caches)
+            super().register_geometry_adapters(pg_connection, clear_caches)  # type: ignore[misc]  # Django's, below
             return
         for known in self._type_infos.values():
             known.pop(self.alias, None)
         self.close_pool()
+
+
+class DatabaseWrapper(PostGISMixin, base.DatabaseWrapper, Announcer):
+    """[worker] Django's, leasing."""
+
+    ops_class = DatabaseOperations
+
+
+#: What is put above and below an engine that is built on Django's own.
+AROUND = (PostGISMixin, Announcer)
+
+
+def __getattr__(name: str) -> Any:
+    """Django's: packages take more than the class from here."""
+    return getattr(base, name)

@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 from django.db.backends.postgresql import base
-from django.db.backends.postgresql.operations import DatabaseOperations as StockOperations
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 from django.utils.functional import cached_property
 
-from djworker.db.backends.leasing import LeasingMixin
+from djworker.db.backends.leasing import Announcer, LeasingMixin
+from djworker.db.backends.postgresql.operations import ComposesSQL, DatabaseOperations
 from djworker.db.lease import Lease
 
 # While a query runs PostgreSQL does not look at its client: the query of a worker that was killed would keep its session for
@@ -47,21 +47,21 @@ def driver() -> Any:
     return Psycopg2Driver()
 
 
-class ComposesSQL(StockOperations):
-    """[worker] `compose_sql` hands the connection to the library, which wants its own."""
-
-    def compose_sql(self, sql: Any, params: Any) -> Any:
-        """As Django's."""
-        wrapper: Any = self.connection
-        with wrapper.physical():
-            return super().compose_sql(sql, params)
-
-
 class PostgresMixin(LeasingMixin):
     """[worker] What PostgreSQL and PostGIS share."""
 
     Database: Any
+    ops_class: type[Any]
+    operations_mixin: type[Any] = ComposesSQL
     _configure_timezone: Any
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """An engine built on ours may bring operations that are built on Django's."""
+        super().__init_subclass__(**more)
+        operations = getattr(cls, "ops_class", None)
+        if operations is not None and not issubclass(operations, cls.operations_mixin):
+            bases = (cls.operations_mixin, operations)
+            cls.ops_class = type(operations.__name__, bases, {"__module__": operations.__module__})
 
     def green_driver(self) -> Any:
         """See `driver`."""
@@ -115,11 +115,16 @@ class PostgresMixin(LeasingMixin):
         return int(self.facts["version"])
 
 
-class DatabaseOperations(ComposesSQL):
-    """[worker] Django's."""
-
-
-class DatabaseWrapper(PostgresMixin, base.DatabaseWrapper):
+class DatabaseWrapper(PostgresMixin, base.DatabaseWrapper, Announcer):
     """[worker] Django's, leasing."""
 
     ops_class = DatabaseOperations
+
+
+#: What is put above and below an engine that is built on Django's own.
+AROUND = (PostgresMixin, Announcer)
+
+
+def __getattr__(name: str) -> Any:
+    """Django's: packages take more than the class from here."""
+    return getattr(base, name)

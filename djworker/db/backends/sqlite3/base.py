@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3 import base
 from gevent import monkey
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
-    """[worker] Django's, on a connection that does not stop the hub."""
+class SQLiteMixin(BaseDatabaseWrapper):
+    """[worker] What stands above Django's: a connection that does not stop the hub."""
 
     bare = True  # no lease
 
@@ -27,3 +28,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         conn.join_queue()
         SQLiteDriver._use_wal(conn)  # noqa: SLF001 -- the same set-up, on a connection that Django has made
         return conn
+
+
+class DatabaseWrapper(SQLiteMixin, base.DatabaseWrapper):
+    """[worker] Django's, without a stop of the hub."""
+
+
+#: What is put above and below an engine that is built on Django's own.
+AROUND = (SQLiteMixin,)
+
+
+def __getattr__(name: str) -> Any:
+    """Django's: packages take more than the class from here."""
+    return getattr(base, name)

@@ -1,0 +1,5 @@
+"""Django's own: packages look for it beside the base of the engine that they are built on."""
+
+from __future__ import annotations
+
+from django.db.backends.mysql.features import *  # noqa: F403

@@ -1,0 +1,6 @@
+"""Django's own: packages look for it beside the base of the engine that they are built on."""
+
+from __future__ import annotations
+
+import django.contrib.gis.db.backends.postgis.base  # noqa: F401 - first: from Django 6.1 on the two import each other
+from django.contrib.gis.db.backends.postgis.introspection import *  # noqa: F403

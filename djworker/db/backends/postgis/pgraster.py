@@ -1,0 +1,5 @@
+"""Django's own: packages look for it beside the base of the engine that they are built on."""
+
+from __future__ import annotations
+
+from django.contrib.gis.db.backends.postgis.pgraster import *  # noqa: F403

@@ -1,0 +1,6 @@
+"""Django's own: packages look for it beside the base of the engine that they are built on."""
+
+from __future__ import annotations
+
+import django.db.backends.sqlite3.base  # noqa: F401 - first: from Django 6.1 on the two import each other
+from django.db.backends.sqlite3.introspection import *  # noqa: F403
