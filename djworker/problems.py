@@ -45,6 +45,7 @@ CATALOGUE: Mapping[str, str] = {
     "W110": "An option of psycopg_pool in OPTIONS['pool'] that a green pool has no use for; the hint says what does its work.",
     "W111": "A database server that cannot be asked how many connections it takes: away, or the settings are wrong.",
     "W112": "DJWORKER['POOLS'] names an alias whose engine has no pool.",
+    "W113": "A receiver of connection_created that reads what belongs to a request, which is not there when it runs.",
 }
 
 

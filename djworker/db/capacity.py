@@ -7,15 +7,15 @@ need not be green.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004  (Django's own name)
 from django.db import DatabaseError, InterfaceError, connections
-from django.db.utils import load_backend
 
 from djworker.db import demand
-from djworker.db.patch import ENGINES, GEVENTPOOL, MAX_CONNS
+from djworker.db.patch import ENGINES, GEVENTPOOL, MAX_CONNS, serving
 from djworker.db.settings import resolve
 from djworker.problems import ConfigError
 
@@ -79,7 +79,7 @@ def _pool(alias: str) -> Pool | None:
     engine, options = database["ENGINE"], database["OPTIONS"]
     if engine.startswith(GEVENTPOOL):
         return Pool(alias, _POSTGRES, int(options.get("MAX_CONNS", MAX_CONNS)))
-    stock = _STOCK.get(ENGINES.get(engine, engine))
+    stock = _STOCK.get(ENGINES.get(engine, serving(engine)))
     if stock is None:
         return None
     try:
@@ -92,7 +92,7 @@ def _pool(alias: str) -> Pool | None:
 def _limit(pool: Pool) -> int:
     database = connections.settings[pool.alias]
     options = {name: value for name, value in database["OPTIONS"].items() if name not in _GEVENTPOOLS_OWN}
-    wrapper: Any = load_backend(pool.stock).DatabaseWrapper({**database, "OPTIONS": options}, pool.alias)
+    wrapper: Any = import_module(f"{pool.stock}.base").DatabaseWrapper({**database, "OPTIONS": options}, pool.alias)
     try:
         with wrapper.cursor() as cursor:
             cursor.execute(_QUESTIONS[pool.stock])

@@ -13,7 +13,9 @@ from django.db import connections
 from djworker.checks import TAG
 from djworker.db import capacity, demand
 from djworker.db.middleware import pinning
-from djworker.db.patch import ENGINES, POOLED
+from djworker.db.patch import ENGINES, POOLED, serving
+from djworker.db.receivers import live, name_of
+from djworker.db.request_state import state_read_by
 from djworker.db.settings import PoolOptions, resolve, unused
 from djworker.problems import ConfigError
 
@@ -36,6 +38,7 @@ def check_databases(app_configs: object = None, **_: Any) -> list[CheckMessage]:
         found += _check_alias(alias, connections.settings[alias])
     found += _check_pools()
     found += _check_middleware()
+    found += _check_receivers()
     return found
 
 
@@ -46,8 +49,8 @@ def check_capacity(app_configs: object = None, databases: Any = None, **_: Any) 
 
 
 def _check_alias(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
-    engine = database["ENGINE"]
     yield from _check_library(alias)
+    engine = serving(database["ENGINE"])
     if engine in POOLED or engine in ENGINES:
         yield from _check_options(alias, database)
     if engine in POOLED:
@@ -90,7 +93,7 @@ def _check_options(alias: str, database: dict[str, Any]) -> Iterator[CheckMessag
         for problem in error.problems:
             yield Error(problem.text, hint=problem.hint or None, id=f"djworker.{problem.id}")
         return
-    if database["ENGINE"] in POOLED:
+    if serving(database["ENGINE"]) in POOLED:
         yield from _check_lease(alias, database, options)
         for key, instead in unused(pool):
             text = f"database {alias!r}: {key!r} in OPTIONS['pool'] has no effect"
@@ -134,13 +137,38 @@ def _check_pools() -> Iterator[CheckMessage]:
         if alias not in connections:
             hint = f"known are {', '.join(connections)}"
             yield Error(f"{where}, and DATABASES does not", hint=hint, id="djworker.E024")
-        elif ENGINES.get(engine := connections.settings[alias]["ENGINE"], engine) not in POOLED:
+        elif _may_serve(engine := connections.settings[alias]["ENGINE"]) not in POOLED:
             hint = f"engines with a pool are {', '.join(sorted(POOLED))}, and Django's own that they stand for"
             yield Warning(f"{where}, whose engine {engine} has no pool", hint=hint, id="djworker.W112")
 
 
+def _check_receivers() -> Iterator[CheckMessage]:
+    pooled = (alias for alias in connections if _may_serve(connections.settings[alias]["ENGINE"]) in POOLED)
+    receivers = {receiver: alias for alias in pooled for receiver in _receivers_of(alias)}
+    for receiver, alias in receivers.items():
+        if state := state_read_by(receiver):
+            text = (
+                f"{name_of(receiver)}, a receiver of connection_created, reads {state}: for database {alias!r} it runs once for"
+                " each real connection, outside of any request"
+            )
+            hint = "set what belongs to a request in a middleware, as the page on multi-tenancy shows"
+            yield Warning(text, hint=hint, id="djworker.W113")
+
+
+def _receivers_of(alias: str) -> list[Any]:
+    try:
+        return live(type(connections[alias]))
+    except ImproperlyConfigured:  # Django says it, and better
+        return []
+
+
+def _may_serve(engine: str) -> str:
+    """Our engine that will serve this one under `runworkers`."""
+    return ENGINES.get(engine) or serving(engine)
+
+
 def _check_middleware() -> Iterator[CheckMessage]:
-    if any(connections.settings[alias]["ENGINE"] in POOLED for alias in connections):
+    if any(serving(connections.settings[alias]["ENGINE"]) in POOLED for alias in connections):
         for path in pinning(settings.MIDDLEWARE):
             text = f"{path} uses connection.connection: every request keeps its database connection to its end"
             yield Warning(text, hint="use connection.cursor()", id="djworker.W107")

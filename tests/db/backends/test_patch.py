@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import gevent
 import pytest
 
-from tests.db.lease.site import Site, request, view
+from tests.db.lease.site import DRIVERS, Site, query, request, view
+
+if TYPE_CHECKING:
+    from djworker.db import patch
 
 
 def databases(**engines: str) -> SimpleNamespace:
@@ -31,35 +37,95 @@ def test_engines_are_mapped_and_the_others_are_left_alone(psycopg3_site: Site) -
         e="djworker.db.backends.postgresql",
         f="django_db_geventpool.backends.postgresql_psycopg3",
     )
-    rows = {row.alias: row for row in patch.install(settings)}
-    engines = {alias: database["ENGINE"] for alias, database in settings.DATABASES.items()}
-    assert {alias: engine.removeprefix("djworker.db.backends.") for alias, engine in engines.items()} == {
+    written = {alias: dict(database) for alias, database in settings.DATABASES.items()}
+    with installed(settings) as given:
+        rows = {row.alias: row for row in given}
+    assert written == settings.DATABASES
+    assert {alias: row.engine.removeprefix("djworker.db.backends.") for alias, row in rows.items()} == {
         "a": "postgresql",
         "b": "mysql",
         "c": "sqlite3",
-        "d": "django.db.backends.oracle",
         "e": "postgresql",
         "f": "django_db_geventpool.backends.postgresql_psycopg3",
     }
     assert (rows["a"].driver, rows["a"].lease, rows["a"].sizes) == ("psycopg", "transaction", "0-7")
     assert (rows["b"].driver, rows["b"].lease) == ("mysqlclient", "request")
-    assert rows["c"].lease == rows["d"].lease == ""
+    assert rows["c"].lease == ""
     assert "writers take turns" in patch._text(rows["c"])
-    assert "django.db.backends.oracle is left as it is" in patch._text(rows["d"])
     assert rows["f"].sizes == "0-4"
 
 
-def test_a_connection_that_exists_already_keeps_its_engine(psycopg3_site: Site) -> None:
-    psycopg3_site.start(create=False)
-    from django.db import connections
+@contextmanager
+def installed(settings: SimpleNamespace) -> Iterator[list[patch.Row]]:
+    """Djangos's way to load an engine is exchanged, as in a mold, and brought back."""
+    from django.db import utils
 
     from djworker.db import patch
 
-    connections["default"].ensure_connection()
-    settings = databases(default="django.db.backends.postgresql", other="django.db.backends.postgresql")
-    patch.install(settings)
-    assert settings.DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql"
-    assert settings.DATABASES["other"]["ENGINE"] == "djworker.db.backends.postgresql"
+    load = utils.load_backend
+    try:
+        yield patch.install(settings)
+    finally:
+        utils.load_backend = load
+
+
+@contextmanager
+def engine(name: str, alias: str = "default") -> Iterator[None]:
+    """The alias has this one in its settings."""
+    from django.db import connections
+
+    before = connections.settings[alias]["ENGINE"]
+    connections[alias].close()
+    del connections[alias]
+    connections.settings[alias]["ENGINE"] = name
+    try:
+        yield
+    finally:
+        connections[alias].close()
+        del connections[alias]
+        connections.settings[alias]["ENGINE"] = before
+
+
+def stock(site: Site) -> str:
+    """Django's engine."""
+    return f"django.db.backends.{'postgresql' if site.dialect == 'postgres' else 'mysql'}"
+
+
+def test_the_name_of_the_engine_stays_what_the_project_has_written(site: Site) -> None:
+    site.start(create=False)
+    from django.db import connection, connections
+    from django.db.utils import ConnectionHandler
+
+    query("SELECT 1")
+    with installed(databases(default=stock(site))), engine(stock(site)):
+        query("SELECT 1")
+        assert type(connections["default"]).__module__ == DRIVERS[site.driver].engine + ".base"
+        assert connection.settings_dict["ENGINE"] == stock(site)
+        assert connections.settings["default"]["ENGINE"] == connections.databases["default"]["ENGINE"] == stock(site)
+        assert connection.vendor == {"postgres": "postgresql", "mysql": "mysql"}[site.dialect]
+        for other in (connection.copy(), ConnectionHandler(connections.settings)["default"]):
+            assert type(other) is type(connections["default"])
+            with other.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            assert other.connection.conn is None or not site.transaction_lease
+            other.close()
+        assert site.sessions() <= 3
+        connection.close()
+
+
+def test_a_connection_that_exists_already_is_closed_and_made_anew(site: Site) -> None:
+    site.start(create=False)
+    from django.db import connections
+
+    with engine(stock(site)):
+        early = connections["default"]
+        early.ensure_connection()
+        assert type(early).__module__.startswith("django.")
+        with installed(databases(default=stock(site))):
+            assert early.connection is None
+            assert type(connections["default"]).__module__.startswith("djworker.")
+            query("SELECT 1")
+            connections["default"].close()
 
 
 def test_sqlite_writers_take_turns(sqlite_site: Site) -> None:

@@ -63,12 +63,12 @@ DJWORKER = {{"POOL": {{"max_size": 3}}, "POOLS": {{"archive": {{"lease": "reques
     assert {alias: (row["engine"], row["driver"], row["lease"], row["sizes"]) for alias, row in rows.items()} == {
         "default": ("djworker.db.backends.postgresql", "psycopg", "transaction", "0-3"),
         "archive": ("djworker.db.backends.mysql", "mysqlclient", "request", "1-3"),
-        "own": ("testproject.engine", "", "", ""),
+        "own": ("djworker.db.backends.postgresql", "psycopg", "transaction", "0-3"),
     }
     assert rows["default"]["message"].endswith("psycopg, transaction lease, 0-3 connections per worker")
-    assert "'own': testproject.engine is left as it is" in rows["own"]["message"]
+    assert "'own': testproject.engine (on djworker.db.backends.postgresql), psycopg" in rows["own"]["message"]
     assert server.get("/databases").json() == {
         "found": {"default": postgres_db, "archive": mariadb_db, "own": postgres_db},
         "read": ["archive", "default"],
-        "pools": ["archive", "default"],
+        "pools": ["archive", "default", "own"],
     }
