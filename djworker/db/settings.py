@@ -17,7 +17,7 @@ from djworker.resolve import did_you_mean
 _PSYCOPG_POOL = {
     "check": "check_after is the quiet time after which a connection is checked before it is used",
     "close_returns": "a connection goes back when the statement, the transaction or the request ends",
-    "configure": "a receiver of connection_created (django.db.backends.signals) is called once for each connection",
+    "configure": "a receiver of connection_created (django.db.backends.signals) is called once for each real connection",
     "connection_class": "the driver's own class waits in the hub; cursor_factory in OPTIONS is kept",
     "conninfo": "the parameters are those of DATABASES",
     "kwargs": "the parameters are those of DATABASES",

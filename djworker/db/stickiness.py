@@ -27,13 +27,14 @@ class Sticky(ContextDecorator):
         for wrapper in self._wrappers():
             wrapper.sticky_depth += 1
             if isinstance(wrapper.connection, Lease):
-                wrapper.connection.stick()
+                wrapper.connection.hold()
 
     def __exit__(self, *_: object) -> None:
         for wrapper in self._wrappers():
             wrapper.sticky_depth -= 1
             if isinstance(wrapper.connection, Lease):
-                wrapper.connection.unstick()
+                wrapper.connection.dirty = True
+                wrapper.connection.unhold()
 
 
 def sticky(using: str | Callable[..., Any] | None = None) -> Any:

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}", "<frozen")
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STANDARD = os.path.dirname(os.path.abspath(os.__file__))
 
 
 def is_project(filename: str) -> bool:
     """Whether a file is the project's, and neither a library's nor ours."""
     path = os.path.abspath(filename)
-    return not any(part in path for part in _LIBRARIES) and not path.startswith((_STANDARD + os.sep, _OURS + os.sep))
+    return not any(part in path for part in _LIBRARIES) and not path.startswith((_STANDARD + os.sep, OURS + os.sep))
 
 
 def module_of(error: BaseException) -> str:

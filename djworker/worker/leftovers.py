@@ -22,27 +22,43 @@ class Watch:
     def __init__(self) -> None:
         self._opened: dict[str, str] = {}
 
-    def connections(self) -> None:
-        """Note from now on who opens database connections."""
-        from django.db.backends.signals import connection_created  # noqa: PLC0415 - Django comes after the import path
+    @contextlib.contextmanager
+    def connections(self) -> Iterator[None]:
+        """Note meanwhile who opens database connections."""
+        from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: PLC0415 - Django comes after the import path
 
-        connection_created.connect(self._note, weak=False, dispatch_uid="djworker.leftovers")
+        from djworker.db.backends.leasing import LeasingMixin  # noqa: PLC0415
 
-    def _note(self, connection: Any, **_kwargs: Any) -> None:  # noqa: ANN401
-        self._opened[connection.alias] = blame.project_place(traceback.extract_stack())
+        with self._noting(BaseDatabaseWrapper), self._noting(LeasingMixin):
+            yield
+
+    @contextlib.contextmanager
+    def _noting(self, cls: Any) -> Iterator[None]:  # noqa: ANN401
+        connect = cls.connect
+
+        def noting(connection: Any) -> None:  # noqa: ANN401
+            if not (place := blame.project_place(traceback.extract_stack())).startswith(blame.OURS):
+                self._opened[connection.alias] = place
+            connect(connection)
+
+        cls.connect = noting
+        try:
+            yield
+        finally:
+            cls.connect = connect
 
     def found(self) -> list[str]:
         """A description of everything that is left now."""
         return [*self._open_connections(), *_greenlets(), *_threads()]
 
     def _open_connections(self) -> Iterator[str]:
-        from django.db import connections  # noqa: PLC0415
+        """Those that could not be closed."""
+        from djworker.db.unheld import everywhere  # noqa: PLC0415
 
-        for connection in connections.all(initialized_only=True):
-            held = connection.connection
-            if getattr(held, "conn", held) is not None:  # a lease of the pool holds nothing while it does nothing
-                place = self._opened.get(connection.alias, "an unknown place")
-                yield f"a connection to database {connection.alias!r}, opened at {place}"
+        for connection in everywhere():
+            place = self._opened.get(connection.alias, "an unknown place")
+            how = "inside atomic(), which was never left" if connection.in_atomic_block else "which does not close"
+            yield f"a connection to database {connection.alias!r}, {how}, opened at {place}"
 
 
 def peers() -> list[str]:

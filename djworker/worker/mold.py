@@ -29,7 +29,7 @@ from djworker import log, messages, posix  # noqa: E402
 from djworker.channel import Channel  # noqa: E402
 from djworker.launch import Launch  # noqa: E402
 from djworker.scoreboard import Gauge, Scoreboard  # noqa: E402
-from djworker.worker import addresses, forks, multiprocess, project, signal_handlers  # noqa: E402
+from djworker.worker import addresses, forks, multiprocess, project  # noqa: E402
 from djworker.worker.project import BootError, Project  # noqa: E402
 
 if TYPE_CHECKING:
@@ -135,7 +135,6 @@ def main(arguments: Sequence[str]) -> NoReturn:
     log.configure(launch.config.log_level, launch.config.log_format, "mold")
     addresses.install()
     multiprocess.install()
-    signal_handlers.install()
     if options.check:
         forks.Guard(descriptor_limit=descriptor_limit).install()
         _leave(_check(launch))

@@ -67,9 +67,10 @@ class Project:
 
 @contextmanager
 def _stage(name: str) -> Iterator[None]:
-    """A failure in here is this stage's."""
+    """A failure in here is this stage's. The database connections that it leaves behind are closed."""
     try:
         yield
+        traces.close_connections()
     except BootError:
         raise
     except Exception as error:
@@ -86,16 +87,37 @@ def load(launch: Launch, generation: int) -> Project:
     """
     with _stage("start"):
         _enter(launch)
+    watch = leftovers.Watch()
+    with watch.connections():
+        return _load(launch, generation, watch)
+
+
+def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
     with _stage("settings"):
         config = _resolve(launch)
     log.configure(config.log_level, config.log_format, "mold")
-    watch = leftovers.Watch()
     with _stage("databases"):
         _map_engines()
     with _stage("setup"):
-        _set_up(watch)
+        _set_up()
         bodies.install(config.chunked_buffer)
     log.reassert()  # Django has just applied the project's LOGGING
+    app = _load_application(config)
+    _clear(watch)
+    with _stage("checks"):
+        checking.ask_servers()
+    with _stage("warm_up"):
+        _warm_up(app, config.warm_up)
+    project = Project(config, config.proc_name or launch.proc_name, app, _notifier(), *_pools())
+    project.notify("mold_ready", generation=generation, pid=os.getpid())
+    _clear(watch)
+    _warn_of(leftovers.peers())
+    return project
+
+
+def _load_application(config: Config) -> Callable[..., Any]:
+    with _stage("databases"):
+        _load_engines()
     with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
         warmup.load_urlconf()
     with _stage("checks"):
@@ -105,18 +127,7 @@ def load(launch: Launch, generation: int) -> Project:
         app = _wsgi_application()
     with _stage("templates"):
         warmup.load_templates()
-    traces.wipe()
-    _refuse(watch.found())
-    with _stage("checks"):
-        checking.ask_servers()
-    with _stage("warm_up"):
-        _warm_up(app, config.warm_up)
-    project = Project(config, config.proc_name or launch.proc_name, app, _notifier(), *_pools())
-    project.notify("mold_ready", generation=generation, pid=os.getpid())
-    traces.wipe()
-    _refuse(watch.found())
-    _warn_of(leftovers.peers())
-    return project
+    return app
 
 
 def _enter(launch: Launch) -> None:
@@ -154,12 +165,15 @@ def _map_engines() -> None:
     patch.install(settings)
 
 
-def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
-    from django.db import connections  # noqa: PLC0415
+def _load_engines() -> None:
+    from djworker.db import patch  # noqa: PLC0415
 
+    patch.load_all()
+
+
+def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
     if paths:
         warmup.request_paths(app, paths)
-        connections.close_all()
         traces.wipe()
         traces.let_threads_end()
         traces.destroy_hub()
@@ -172,10 +186,9 @@ def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object]]:
     return beat, home.leave
 
 
-def _set_up(watch: leftovers.Watch) -> None:
+def _set_up() -> None:
     import django  # noqa: PLC0415
 
-    watch.connections()
     django.setup()
 
 
@@ -186,11 +199,17 @@ def _wsgi_application() -> Callable[..., Any]:
     return app
 
 
+def _clear(watch: leftovers.Watch) -> None:
+    """Everything that a fork must not copy goes; what we cannot end ends the boot."""
+    traces.wipe()
+    _refuse(watch.found())
+
+
 def _refuse(found: Sequence[str]) -> None:
     """A copy of a thread does not run, a copy of a connection talks to somebody else's session."""
     if found:
         names = "; ".join(found)
-        reason = f"left behind while loading: {names}. Start or open it in a receiver of djworker.signals.worker_ready"
+        reason = f"left behind while loading: {names}. End it there, or begin it in a receiver of djworker.signals.worker_ready"
         raise BootError("leftovers", blame.first_module(found), reason)
 
 

@@ -1,6 +1,6 @@
 """[mold] What talking to a database leaves in a process, and what must not be copied into workers: pools, threads, the hub.
 
-The project's own connections, threads and greenlets are not ours to close; `leftovers` finds them.
+The project's threads and greenlets, and what is inside `atomic()`, are not ours to end; `leftovers` finds them.
 """
 
 from __future__ import annotations
@@ -8,22 +8,24 @@ from __future__ import annotations
 import gc
 
 
-def wipe() -> None:
-    """Close and forget the pools, if there are any, and all that they used. A lease that holds nothing goes with its pool."""
-    from django.db import connections  # noqa: PLC0415
+def close_connections() -> None:
+    """Close Django's connections that nothing holds, so that the next stage opens its own."""
+    from djworker.db import unheld  # noqa: PLC0415 -- Django comes after the import path
 
-    from djworker.db import home  # noqa: PLC0415
+    unheld.close(unheld.here())
+
+
+def wipe() -> None:
+    """Close Django's connections that nothing holds; close and forget the pools, if there are any, and all that they used."""
+    from djworker.db import home, unheld  # noqa: PLC0415
     from djworker.db.drivers import offload  # noqa: PLC0415
 
-    if not any(home.lookouts()):
-        return
-    for connection in connections.all(initialized_only=True):
-        lease = connection.connection
-        if lease is not None and getattr(lease, "conn", lease) is None:
-            connection.close()
-    home.end_all()
-    offload.stop()
-    destroy_hub()
+    found = unheld.everywhere()
+    unheld.close(found)
+    if found or any(home.lookouts()):
+        home.end_all()
+        offload.stop()
+        destroy_hub()
 
 
 def let_threads_end() -> None:

@@ -254,7 +254,10 @@ g('_thread', 'start_new_thread')(burrow, ())
         ),
         ("import gevent\ndef crawl(): gevent.sleep(99)\ngevent.spawn(crawl)", "greenlet 'crawl'"),
         (NATIVE_THREAD, "native thread"),
-        ("from django.db import connection\nconnection.ensure_connection()", "a connection to database 'default'"),
+        (
+            "from django.db import transaction\ntransaction.atomic().__enter__()",
+            "a connection to database 'default', inside atomic(), which was never left",
+        ),
         (hook("mold_ready", "import gevent; gevent.spawn_later(99, print)"), "greenlet"),
     ],
 )
@@ -284,10 +287,10 @@ kept = socket.create_connection(listens.getsockname())
 
 
 def test_what_may_be_forked(server: Server) -> None:
-    """Connections that were closed, threads that have ended, and whatever a hook of the worker starts."""
+    """Threads that have ended, connections, which are closed, and whatever a hook of the worker starts."""
     server.project.append(
         URLS,
-        "import threading\nfrom django.db import connection\nconnection.ensure_connection()\nconnection.close()\n"
+        "import threading\nfrom django.db import connection\nconnection.ensure_connection()\n"
         "thread = threading.Thread(target=print)\nthread.start()\nthread.join()",
     )
     server.project.append(URLS, hook("worker_ready", "import gevent; gevent.spawn(gevent.sleep, 99)"))
@@ -345,23 +348,3 @@ def test_a_request_that_fails_costs_nothing_but_itself(server: Server) -> None:
         assert isinstance(answer, Answer)
         assert answer.status == 500
     assert server.get("/debug/pid").json()["pid"] == worker
-
-
-def test_a_time_limit_by_signal_reaches_the_request_that_set_it(server: Server) -> None:
-    """And no other, though others run when the signal comes; one that comes too late is told of, and ends nothing."""
-    server.start(workers=1)
-    worker = server.worker()
-    others = server.running("/drill/busy?s=1", 2)
-    assert server.get("/drill/limited").body == b"took too long"
-    for other in others:
-        assert other.answer().body == b"done"
-    with server.raw() as kept:
-        kept.get("/drill/limited?late=1")
-        assert kept.answer().body == b"early"
-        (next_one,) = server.running("/drill/busy?s=0.5")
-        kept.get("/debug/sleep?s=0.5")
-        assert server.wait_for("signal_handler_failed")["signal"] == "SIGALRM"
-        assert kept.answer().status == 200
-    assert next_one.answer().status == 200
-    assert server.get("/drill/leave").status == 200
-    assert server.ready() == [worker]

@@ -14,11 +14,10 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "howto" / "multi-tenant.md
 TENANTS = ("red", "blue")
 
 
-def block(language: str) -> str:
-    """The first block of this language on the page."""
-    found = re.search(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found is not None
-    return found[1]
+def block(language: str, number: int = 0) -> str:
+    """The first block of this language on the page, or a later one."""
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return found[number]
 
 
 def make_tenants() -> None:
@@ -61,3 +60,19 @@ def test_the_middleware_for_tenants(postgres_site: Site) -> None:
     assert view(query, "SELECT current_setting('search_path')") == ('"$user", public',)
     assert postgres_site.sessions() == 2
     assert at_rest()
+
+
+def test_a_tenant_that_is_known_only_in_the_view(postgres_site: Site) -> None:
+    postgres_site.start(max_size=1)
+    view(make_tenants)
+    from django.db import connection
+
+    names: dict[str, Any] = {"connection": connection}
+    exec(block("python", 1), names)
+
+    def visit(tenant: str) -> Any:
+        names["enter"](tenant)
+        gevent.sleep(0.002)
+        return query("SELECT string_agg(body, ',') FROM note")
+
+    assert [view(visit, tenant) for tenant in TENANTS] == [(f"{tenant}'s",) for tenant in TENANTS]

@@ -16,17 +16,19 @@ def found_in_a_mold(code: str, folder: Path, what: str = "watch.found()") -> lis
 from gevent import monkey
 monkey.patch_all()
 import sys
+from djworker.worker import traces
 from djworker.worker.leftovers import Watch, peers
 from django.conf import settings
 settings.configure(DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(folder / "db")!r}}}}})
 import django
 watch = Watch()
-watch.connections()
 django.setup()
 def project():
     pass
 {textwrap.indent(textwrap.dedent(code), "    ")}
-kept = project()
+with watch.connections():
+    kept = project()
+traces.wipe()
 print("\\n".join({what}), flush=True)
 import os
 os._exit(0)
@@ -50,7 +52,10 @@ g('time', 'sleep')(0.2)  # a thread that has not begun to run has no frame
         (THREAD, "thread 'worm'"),
         ("import gevent\ndef crawl(): gevent.sleep(9)\nreturn gevent.spawn(crawl)", "crawl"),
         ("import gevent; return gevent.spawn_later(9, print)", "greenlet 'print'"),
-        ("from django.db import connection; connection.ensure_connection()", "a connection to database 'default'"),
+        (
+            "from django.db import transaction; transaction.atomic().__enter__()",
+            "a connection to database 'default', inside",
+        ),
         (NATIVE_THREAD, "native thread"),
         ("import concurrent.futures as f; pool = f.ThreadPoolExecutor(); pool.submit(print); return pool", "thread '"),
     ],
@@ -64,7 +69,8 @@ def test_what_must_not_be_forked(tmp_path: Path, code: str, says: str) -> None:
     "code",
     [
         "",
-        "from django.db import connection; connection.ensure_connection(); connection.close()",
+        "from django.db import connection; connection.ensure_connection()",
+        "from django.db import connection; other = connection.copy(); other.ensure_connection(); return other",
         "import threading; t = threading.Thread(target=int); t.start(); t.join()",
         "import gevent; gevent.spawn(int).join()",
         "import gevent; g = gevent.spawn_later(9, print); g.kill()",
