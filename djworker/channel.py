@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import _socket
 import array
+import contextlib
+import struct
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from djworker import messages
 
@@ -20,38 +22,63 @@ if TYPE_CHECKING:
 #: Room for the longest message (a traceback of ``messages.TRACEBACK_LIMIT``, JSON-escaped) with a margin.
 _PACKET = 256 * 1024
 _FDS_PER_PACKET = 4
+_INT_SIZE = array.array("i").itemsize
+#: Whether a message arrives whole or not at all, and with the kernel's word on who sent it.
+_WHOLE: Final = sys.platform == "linux"
+_SCM_CREDENTIALS: Final = 2  # linux/socket.h; not in the module ``socket``
+_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_SO_PASSRIGHTS: Final = 83  # asm-generic/socket.h, since Linux 6.16
+#: Characters of what is no message, for the log.
+_SHOWN: Final = 200
 #: What a worker's view executes must not keep the arbiter's line open.
 _CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Received(NamedTuple):
-    """What one reading of a channel brought."""
+    """What one reading of a channel brought.
+
+    sender: who sent it, as the kernel says; None where it does not say. size: in bytes.
+    """
 
     messages: list[messages.Message]
     fds: list[int]
     eof: bool
+    sender: int | None = None
+    size: int = 0
 
 
 class Channel:
-    """[arbiter, mold, worker] One end of a socket pair between two processes."""
+    """[arbiter, mold, worker] One end of a socket pair between two processes.
 
-    def __init__(self, sock: _socket.socket) -> None:
+    A *guarded* end is the arbiter's. It may be root where the other side is not, so it takes no descriptors (to close one can
+    block, as long as the other side likes), believes the kernel about who speaks, and reads one message from a packet.
+    """
+
+    def __init__(self, sock: _socket.socket, *, guarded: bool = False) -> None:
         self._sock = sock
+        self._guarded = guarded
         self._partial = b""
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
-        """Two connected ends, both close-on-exec."""
-        kind = _socket.SOCK_SEQPACKET if sys.platform == "linux" else _socket.SOCK_STREAM
+        """Two connected ends, both close-on-exec: the arbiter's, which is guarded, and its child's."""
+        kind = _socket.SOCK_SEQPACKET if _WHOLE else _socket.SOCK_STREAM
         a, b = _socket.socketpair(_socket.AF_UNIX, kind, 0)
         for sock in (a, b):
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, _PACKET)
-        return cls(a), cls(b)
+        if _WHOLE:
+            a.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+            with contextlib.suppress(OSError):  # Linux 6.16; before that, descriptors are dropped as they come
+                a.setsockopt(_socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+        return cls(a, guarded=True), cls(b)
 
     @classmethod
-    def from_fd(cls, fd: int) -> Channel:
-        """The end that was inherited as descriptor *fd*."""
-        return cls(_socket.socket(fileno=fd))
+    def from_fd(cls, fd: int, *, guarded: bool = False) -> Channel:
+        """The end that was inherited as descriptor *fd*; ``guarded`` for the arbiter's."""
+        return cls(_socket.socket(fileno=fd), guarded=guarded)
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.fileno()}{' guarded' if self._guarded else ''}>"
 
     def fileno(self) -> int:
         """The descriptor, -1 once closed."""
@@ -75,20 +102,36 @@ class Channel:
 
     def receive(self) -> Received:
         """One packet, decoded. On a non-blocking channel with nothing to read: no messages, no EOF."""
-        fds = array.array("i")
         try:
-            data, ancillary, _flags, _addr = self._sock.recvmsg(
-                _PACKET, _socket.CMSG_SPACE(_FDS_PER_PACKET * fds.itemsize), _CLOEXEC
-            )
+            data, ancillary, flags, _addr = self._sock.recvmsg(_PACKET, self._room(), _CLOEXEC)
         except BlockingIOError:
             return Received([], [], eof=False)
         except OSError:  # ECONNRESET: the peer died with unread data
             return Received([], [], eof=True)
-        for level, kind, payload in ancillary:
-            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+        sender = _sender(ancillary)
+        if not data and sender is None:
+            return Received([], [], eof=True)
+        return Received(self._decode(data, flags), _descriptors(ancillary), False, sender, len(data))
+
+    def _room(self) -> int:
+        """For what comes beside the bytes: the sender, which only the kernel writes, or descriptors."""
+        if self._guarded:
+            return _socket.CMSG_SPACE(_CREDENTIALS.size) if _WHOLE else 0
+        return _socket.CMSG_SPACE(_FDS_PER_PACKET * _INT_SIZE)
+
+    def _decode(self, data: bytes, flags: int) -> list[messages.Message]:
+        if self._guarded and flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
+            what = "descriptors come with it" if flags & _socket.MSG_CTRUNC else f"longer than {_PACKET} bytes"
+            return [_garbled(what, data)]
         *lines, self._partial = (self._partial + data).split(b"\n")
-        return Received([_decode(line) for line in lines if line], list(fds), eof=not data)
+        if self._guarded and _WHOLE:  # a packet is a message
+            if self._partial or len(lines) != 1:
+                self._partial = b""
+                return [_garbled("a packet that is not one line", data)]
+        elif len(self._partial) > _PACKET:
+            partial, self._partial = self._partial, b""
+            return [_garbled(f"longer than {_PACKET} bytes", partial)]
+        return [_message(line) for line in lines if line]
 
     def close(self) -> None:
         """Close this end; the other side reads EOF once every copy is closed."""
@@ -99,9 +142,28 @@ class Channel:
         return self._sock.detach()
 
 
-def _decode(line: bytes) -> messages.Message:
-    """What is no message (its sender was newer, or cut it off) is told like one that is not known: the reader lives on."""
+def _sender(ancillary: Sequence[tuple[int, int, bytes]]) -> int | None:
+    for level, kind, payload in ancillary:
+        if _WHOLE and level == _socket.SOL_SOCKET and kind == _SCM_CREDENTIALS:
+            return int(_CREDENTIALS.unpack(payload)[0])
+    return None
+
+
+def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % _INT_SIZE])
+    return list(fds)
+
+
+def _message(line: bytes) -> messages.Message:
+    """What is no message is told of like one that is not known: what becomes of its sender is the reader's affair."""
     try:
         return messages.decode(line)
-    except (ValueError, TypeError):
-        return messages.Unknown("garbled", {"line": line[:200].decode(errors="replace")})
+    except messages.NotAMessageError as error:
+        return _garbled(str(error), line)
+
+
+def _garbled(reason: str, data: bytes) -> messages.Garbled:
+    return messages.Garbled(reason, data[:_SHOWN].decode(errors="replace"))

@@ -54,6 +54,16 @@ class Config:
         maximum=65_535,
         reloadable=False,
     )
+    socket_mode: int = option(
+        0o666,
+        UMASK,
+        "Listening",
+        """Permissions of unix sockets, in octal, whatever the umask: to connect is to write. The socket belongs to `user` and
+        `group`, where these are set.""",
+        minimum=0,
+        maximum=0o777,
+        reloadable=False,
+    )
     workers: int = option(
         cpu_count,
         WHOLE,
@@ -228,7 +238,7 @@ class Config:
         inherited_umask,
         UMASK,
         "Process",
-        "Permissions taken from new files and unix sockets.",
+        "Permissions taken from new files. Unix sockets have `socket_mode`.",
         minimum=0,
         maximum=0o777,
         reloadable=False,
@@ -238,14 +248,15 @@ class Config:
         None,
         NAME,
         "Process",
-        "User (name or number) that the mold and the workers run as, when started as root.",
+        """User (name or number) that the mold and the workers run as, when started as root. A number without an account is
+        its own group, has no other groups, and `/` for its home.""",
         reloadable=False,
     )
     group: str | None = option(
         None,
         NAME,
         "Process",
-        "Group (name or number) that the mold and the workers run as, when started as root.",
+        "Group (name or number) that the mold and the workers run as, when started as root. Needs `user`.",
         reloadable=False,
         default_note="the user's own",
     )
@@ -293,11 +304,12 @@ class Config:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild a configuration. Keys that this version does not know are left out: the sender may be newer."""
-        known: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in OPTIONS
-        }
-        return cls(**known)
+        """Rebuild a configuration. Keys that this version does not know are left out: the sender may be newer.
+
+        Raises:
+            UnreadableError: a value that its option cannot have. The sender may be a mold, whose word is not ours.
+        """
+        return cls(**{name: OPTIONS[name].read(value) for name, value in data.items() if name in OPTIONS})
 
 
 OPTIONS: Mapping[str, Option] = table(Config)

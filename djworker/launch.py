@@ -21,7 +21,8 @@ class Launch:
     generation (a deployment may have moved the symbolic link in it). cli: the options of the command line, raw, so that
     the mold gets the same precedence on a reload. inherited: addresses (``fd://3``) of the sockets that systemd passed.
     config: the configuration as resolved at the start. proc_name: the project's name, for process titles. python_flags:
-    the interpreter's own options, such as ``-X dev``; give them to every interpreter that is started.
+    the interpreter's own options, such as ``-X dev``; give them to every interpreter that is started. descriptor_limit:
+    the soft limit of the start; programs that a view starts get it back.
     """
 
     settings_module: str
@@ -32,6 +33,7 @@ class Launch:
     config: Config
     proc_name: str
     python_flags: tuple[str, ...] = ()
+    descriptor_limit: int = 1024
 
     def import_path(self, current: Sequence[str]) -> list[str]:
         """Return what ``sys.path`` must be to import what ``manage.py`` could.

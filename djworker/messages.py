@@ -1,20 +1,31 @@
 """What the processes say to each other: typed, frozen, one JSON object a line.
 
 The arbiter never imports Django and the mold may run newer code than the arbiter, so nothing but plain JSON values
-crosses a channel. A message that this version does not know is decoded to ``Unknown`` and logged, never fatal: after an
-upgrade a new mold speaks to an old arbiter until that is replaced too.
+crosses a channel. A message that this version does not know (another name, other fields) is decoded to ``Unknown`` and
+logged, never fatal: after an upgrade a new mold speaks to an old arbiter until that is replaced too.
+
+A known message with a value of another type is no message at all: the arbiter may be root where its children are not, and
+what it acts on must be what it looks like. So a field never changes its type; a new one gets a new name.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final, NoReturn, get_type_hints
 
 #: A traceback is cut to this many characters (its end is kept), so that one message always fits a socket buffer.
 TRACEBACK_LIMIT = 32 * 1024
 #: Any other text (all errors of the system checks, in one) is cut to this many, for the same reason.
 TEXT_LIMIT = 8 * 1024
+#: A whole number in a message is an id: of a process (``pid_t`` has 31 bits), of a worker, of a slot.
+HIGHEST_ID: Final = 2**31 - 1
+
+
+class NotAMessageError(ValueError):
+    """What came is no message; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,14 @@ class Unknown:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """What came and is no message; never sent. ``reason`` says why not, ``text`` has its beginning."""
+
+    reason: str
+    text: str
+
+
 Message = (
     SpawnWorker
     | MoldReady
@@ -122,6 +141,7 @@ Message = (
     | ReopenLogs
     | FilesChanged
     | Unknown
+    | Garbled
 )
 
 _KNOWN: dict[str, type[Any]] = {
@@ -158,14 +178,61 @@ def decode(line: bytes) -> Message:
     """The message in *line*.
 
     Raises:
-        ValueError: the line is not a message at all.
+        NotAMessageError: the line is not a message at all, or one whose values are not of their types.
     """
-    name, fields = json.loads(line)
+    name, fields = _parse(line)
     cls = _KNOWN.get(name)
-    try:
-        return cls(**fields) if cls is not None else Unknown(name, fields)
-    except TypeError:  # same name, other fields: a version between
+    if cls is None or fields.keys() != _CHECKS[cls].keys():  # another version, or one between
         return Unknown(name, fields)
+    for key, (fits, kind) in _CHECKS[cls].items():
+        if not fits(fields[key]):
+            raise NotAMessageError(f"{name}.{key} is not {kind}: {fields[key]!r:.100}")
+    message: Message = cls(**fields)
+    return message
+
+
+def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
+    try:
+        read = _JSON.decode(line.decode())
+    except ValueError as error:
+        raise NotAMessageError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise NotAMessageError("nested too deeply") from None
+    match read:
+        case [str(name), dict(fields)]:
+            return name, fields
+    raise NotAMessageError("not a pair of a name and its fields")
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+_JSON: Final = json.JSONDecoder(parse_constant=_no_number)
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 <= value <= HIGHEST_ID
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+#: The type of a field, how its values are known, and what they are called. Names of fields are texts in every JSON object.
+_FITS: Final[Mapping[object, tuple[Callable[[Any], bool], str]]] = {
+    int: (_is_id, f"a whole number from 0 to {HIGHEST_ID}"),
+    float: (_is_number, "a finite number"),
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    str: (lambda value: isinstance(value, str), "a text"),
+    list[str]: (_is_texts, "a list of texts"),
+    dict[str, Any]: (lambda value: isinstance(value, dict), "an object"),
+}
+_CHECKS: Final = {cls: {name: _FITS[kind] for name, kind in get_type_hints(cls).items()} for cls in _KNOWN.values()}
 
 
 def tail(traceback: str) -> str:

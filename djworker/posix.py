@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import grp
 import os
-import pwd
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_GET_PDEATHSIG = 2
 _PR_SET_CHILD_SUBREAPER = 36
 _SS_DISABLE = 2  # sigaltstack(2)
 
@@ -23,7 +22,7 @@ LINUX = sys.platform == "linux"
 
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 
@@ -51,6 +50,19 @@ def die_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died between the fork and the call
         os._exit(1)
+
+
+@contextlib.contextmanager
+def keeping_parent_death_signal() -> Iterator[None]:
+    """A change of user within takes away the signal that our supervisor has asked for; give it back afterwards."""
+    before = ctypes.c_int(0)
+    if LINUX:
+        _prctl(_PR_GET_PDEATHSIG, ctypes.addressof(before))
+    try:
+        yield
+    finally:
+        if before.value:
+            _prctl(_PR_SET_PDEATHSIG, before.value)
 
 
 def wait_for_parent(parent: int, limit: float = 5.0) -> None:
@@ -143,43 +155,23 @@ def end_child_with(error: BaseException) -> NoReturn:
     end_child(1)
 
 
-def drop_privileges(user: str | None, group: str | None) -> None:
-    """Become *user* and *group*, supplementary groups included, for good.
-
-    Raises:
-        KeyError: no such user or group.
-        PermissionError: this process may not.
-    """
-    entry = _account(user) if user is not None else None
-    gid = _group(group) if group is not None else (entry.pw_gid if entry else None)
-    if gid is None:
-        gid = os.getgid()
-    uid = entry.pw_uid if entry is not None else int(user) if user is not None else os.getuid()
-    if (uid, gid, gid) != (os.getuid(), os.getgid(), os.getegid()):
-        # Even where the group stays: who is root no more must not keep root's supplementary groups.
-        if entry is not None:
-            os.initgroups(entry.pw_name, gid)
-        else:
-            os.setgroups([gid])
-        os.setgid(gid)
-    if uid != os.getuid():
-        os.setuid(uid)
-    if entry is not None:
-        os.environ.update(HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name)
-
-
-def _account(user: str) -> pwd.struct_passwd | None:
-    """None for a number without an account, which containers like to run as."""
-    if not user.isdigit():
-        return pwd.getpwnam(user)
+def is_our_child(pid: int) -> bool:
+    """Whether the kernel says that *pid* is a child of this process, alive or not yet reaped. No other is to be signalled."""
     try:
-        return pwd.getpwuid(int(user))
-    except KeyError:
-        return None
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (OSError, OverflowError):  # ECHILD; EINVAL for 0 and less, which mean groups of processes elsewhere
+        return False
+    return True
 
 
-def _group(group: str) -> int:
-    return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+def runs_as(pid: int, uid: int) -> bool:
+    """Whether a process runs with the rights of *uid*, as far as /proc tells."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            found = next((line.split()[1:] for line in file if line.startswith("Uid:")), [])
+    except OSError:
+        return True
+    return set(found) <= {str(uid)}
 
 
 def set_title(title: str) -> None:

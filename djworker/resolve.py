@@ -9,7 +9,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
-from djworker import rules
+from djworker import accounts, rules
+from djworker.accounts import Account
 from djworker.address import Address
 from djworker.conf import OPTIONS, Config
 from djworker.options import Option
@@ -52,14 +53,15 @@ def resolve(
     *,
     inherited: Sequence[str] = (),
     machine: bool = False,
-    preflight: Callable[[Sequence[Address]], Sequence[str]] | None = None,
+    preflight: Callable[[Sequence[Address], Account | None], Sequence[str]] | None = None,
 ) -> Resolved:
     """Decide every option. Raises ConfigError with every problem found.
 
     cli: option name to raw value, as ``cli.overrides`` returns. environ: the process's environment; empty variables
     count as unset. settings: ``settings.DJWORKER``; None as a value counts as unset. inherited: addresses of passed
     sockets, see ``passed_sockets``. machine: also ask whether this machine has the users, files and descriptors named.
-    preflight: tries to listen at the addresses, and returns a sentence for each that cannot be had.
+    preflight: tries to listen at the addresses, with the rights of that account where it is not None, and returns a sentence
+    for each that cannot be had.
     """
     problems: list[Problem] = []
     if not isinstance(settings, Mapping):
@@ -73,9 +75,10 @@ def resolve(
         config = replace(config, proc_name=default_proc_name)
     problems += _ruled(config, rules.PURE + (rules.MACHINE if machine else ()), values.keys(), given)
     problems += _ignored_sockets(config, inherited)
-    if preflight is not None and "bind" in values:
+    if preflight is not None and values.keys() >= {"bind", "user", "group"}:
         addresses = [Address.parse(text) for text in config.bind]
-        problems += [Problem("E011", complaint) for complaint in preflight(addresses)]
+        account = accounts.service_account(config.user, config.group)
+        problems += [Problem("E011", complaint) for complaint in preflight(addresses, account)]
     if any(problem.level == "error" for problem in problems):
         raise ConfigError(problems)
     return Resolved(config, {name: found.source for name, found in given.items()}, tuple(problems))

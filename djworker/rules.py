@@ -5,16 +5,16 @@ Each rule yields findings; ``resolve`` adds the value and where it came from.
 
 from __future__ import annotations
 
-import grp
 import importlib.util
 import os
-import pwd
 import socket
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from djworker import accounts
 from djworker.accesslog import ATOMS, stray_percent, unknown_atoms
+from djworker.accounts import Account
 from djworker.address import Address, Family
 from djworker.conf import Config
 from djworker.problems import Level
@@ -57,33 +57,21 @@ def _atoms(config: Config) -> Iterator[Finding]:
 
 
 def _account(config: Config) -> Iterator[Finding]:
-    for name, value, exists, own in (
-        ("user", config.user, user_id, os.geteuid()),
-        ("group", config.group, group_id, os.getegid()),
+    for name, value, number_of, own in (
+        ("user", config.user, accounts.user_id, os.geteuid()),
+        ("group", config.group, accounts.group_id, os.getegid()),
     ):
         if value is None:
             continue
-        number = exists(value)
-        if number is None:
+        try:
+            number = number_of(value)
+        except KeyError:
             yield Finding("E005", name, f"there is no such {name} here", "create it, or name another")
-        elif os.geteuid() != 0 and number != own:
+            continue
+        if os.geteuid() != 0 and number != own:
             yield Finding("E006", name, f"only root can change the {name}", "start as root, or leave it out")
-
-
-def user_id(name: str) -> int | None:
-    """Return the number of a user given by name or number, None where there is none of that name."""
-    try:
-        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None
-
-
-def group_id(name: str) -> int | None:
-    """Return the number of a group given by name or number, None where there is none of that name."""
-    try:
-        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
+    if config.group is not None and config.user is None and os.geteuid() == 0:
+        yield Finding("E013", "group", "without a user the workers would still be root", "name the user as well")
 
 
 def _descriptors(config: Config) -> Iterator[Finding]:
@@ -105,20 +93,43 @@ def _descriptor(fd: int) -> str:
 
 
 def _files(config: Config) -> Iterator[Finding]:
-    for name, path in (("pid", config.pid), ("access_log", config.access_log)):
-        if path is not None and path != "-" and (complaint := _unwritable(os.path.abspath(path))):
-            yield Finding("E008", name, *complaint)
+    account = accounts.service_account(config.user, config.group)
+    if config.pid is not None and (complaint := _unwritable(config.pid, account, replace=True)):
+        yield Finding("E008", "pid", *complaint)
+    if config.access_log not in (None, "-") and (complaint := _unwritable(config.access_log, account, replace=False)):
+        yield Finding("E008", "access_log", *complaint)
 
 
-def _unwritable(path: str) -> tuple[str, str] | None:
+def _unwritable(path: str, account: Account | None, *, replace: bool) -> tuple[str, str] | None:
+    """What keeps *account* (None: this process) from writing a file, and the remedy. replace: it is made anew each time."""
+    path = os.path.abspath(path)
     directory = os.path.dirname(path)
     if os.path.isdir(path):
         return "that is a directory", "name a file"
     if not os.path.isdir(directory):
         return f"there is no directory {directory}", "create it"
-    if not os.access(path if os.path.exists(path) else directory, os.W_OK):
+    written = directory if replace or not os.path.exists(path) else path
+    enters = _may(account, directory, os.X_OK)
+    if enters and _may(account, written, os.W_OK):
+        return None
+    if account is None:
         return "no permission to write there", "choose another place, or change the permissions"
+    return _closed_to_root(directory, account, enters=enters or replace)
+
+
+def _closed_to_root(directory: str, account: Account, *, enters: bool) -> tuple[str, str] | None:
+    """What keeps root from making the file for *account*. enters: whether it can open what is made for it, or need not."""
+    if not accounts.out_of_reach(directory, account):
+        hint = "give that user the folder, or choose one that root alone can change"
+        return f"{account} may not write there, and others than root decide where that path leads", hint
+    if not enters:
+        return f"{account} may not enter {directory}", "open it (chmod o+x), or choose another place"
     return None
+
+
+def _may(account: Account | None, path: str, how: int) -> bool:
+    with accounts.acting_as(account):
+        return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _watchfiles(config: Config) -> Iterator[Finding]:
@@ -135,6 +146,6 @@ PURE = (
 MACHINE = (
     Rule(frozenset({"user", "group"}), _account),
     Rule(frozenset({"bind"}), _descriptors),
-    Rule(frozenset({"pid", "access_log"}), _files),
+    Rule(frozenset({"pid", "access_log", "user", "group"}), _files),
     Rule(frozenset({"reload"}), _watchfiles),
 )

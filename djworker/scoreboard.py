@@ -1,11 +1,16 @@
-"""The scoreboard (Apache's word): one shared mapping, a row per worker slot, written by its worker and read by the arbiter.
+"""The scoreboard (Apache's word): one row for each worker, written by that worker and read by the arbiter.
 
 No heartbeat file, no system call per beat: a beat is one store of eight bytes, which on every platform that CPython runs on
 is not torn. Times are CLOCK_MONOTONIC nanoseconds, which all processes of a machine share.
+
+A row is a page of its own, in a file of its own without a name. Its worker gets the descriptor, and the mold, from which
+all workers are forked, maps none: so a worker that runs somebody else's code can write nothing but its own row, and a row
+dies with its worker. On Linux the file is sealed: were it made shorter, the arbiter's next look would end the arbiter.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import posix as raw  # in a worker, gevent's os.close would need the hub
@@ -14,10 +19,11 @@ import tempfile
 from enum import IntEnum, auto
 from itertools import count
 
-#: Twice the most workers that can be asked for (the others drain); 2048 slots of 16 words are 256 KiB, touched as needed.
+#: Twice the most workers that can be asked for: the others drain.
 SLOTS = 2048
-_WORDS_PER_SLOT = 16  # two cache lines: neighbours do not slow each other down
-_WORD = 8
+_WORD = 8  # bytes
+#: What is mapped of a row, and what its file holds: the least that can be shared.
+ROW_SIZE = mmap.PAGESIZE
 
 
 class Phase(IntEnum):
@@ -30,7 +36,7 @@ class Phase(IntEnum):
 
 
 class Gauge(IntEnum):
-    """The words of a slot."""
+    """The words of a row."""
 
     GENERATION = 0
     PID = auto()
@@ -55,65 +61,58 @@ class Gauge(IntEnum):
 
 
 class Row:
-    """[arbiter, worker] One slot's words."""
+    """[arbiter, worker] One worker's words. The memory lives while a process maps it, and never touches a disk on Linux."""
 
-    __slots__ = ("_base", "_words")
-
-    def __init__(self, words: memoryview[int], slot: int) -> None:
-        self._words = words
-        self._base = slot * _WORDS_PER_SLOT
-
-    def __getitem__(self, gauge: Gauge) -> int:
-        return self._words[self._base + gauge]
-
-    def __setitem__(self, gauge: Gauge, value: int) -> None:
-        self._words[self._base + gauge] = value
-
-    def clear(self) -> None:
-        """Nobody is here."""
-        for word in range(_WORDS_PER_SLOT):
-            self._words[self._base + word] = 0
-
-
-class Scoreboard:
-    """[arbiter, mold, worker] All rows. The mapping lives as long as one process maps it; it never touches a disk on Linux."""
+    __slots__ = ("_fd", "_map", "_words")
 
     def __init__(self, fd: int) -> None:
+        """Map the row behind descriptor *fd*, which this object owns from now on."""
         self._fd = fd
-        self._map = mmap.mmap(fd, SLOTS * _WORDS_PER_SLOT * _WORD)
+        if sys.version_info >= (3, 13):
+            self._map = mmap.mmap(fd, ROW_SIZE, trackfd=False)
+        else:  # it keeps a copy of the descriptor
+            self._map = mmap.mmap(fd, ROW_SIZE)
         self._words: memoryview[int] = memoryview(self._map).cast("q")
 
     @classmethod
-    def create(cls) -> Scoreboard:
-        """An empty board, close-on-exec."""
+    def create(cls) -> Row:
+        """An empty row, close-on-exec.
+
+        Raises:
+            OSError: no descriptors.
+        """
         if sys.platform == "linux":
-            fd = os.memfd_create("djworker-scoreboard", os.MFD_CLOEXEC)
+            fd = os.memfd_create("djworker-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         else:
             fd, path = tempfile.mkstemp(prefix="djworker-")
             os.unlink(path)
-        os.ftruncate(fd, SLOTS * _WORDS_PER_SLOT * _WORD)
+        os.ftruncate(fd, ROW_SIZE)
+        if sys.platform == "linux":
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return cls(fd)
 
+    def __repr__(self) -> str:
+        words = "closed" if self._fd < 0 else ", ".join(f"{gauge.name}={self[gauge]}" for gauge in Gauge if self[gauge])
+        return f"<Row {words or 'empty'}>"
+
+    def __getitem__(self, gauge: Gauge) -> int:
+        return self._words[gauge]
+
+    def __setitem__(self, gauge: Gauge, value: int) -> None:
+        self._words[gauge] = value
+
     def fileno(self) -> int:
-        """The descriptor to inherit."""
+        """The descriptor to hand to the worker; -1 once closed."""
         return self._fd
 
     def close(self) -> None:
-        """Let go of the mapping: no row of it can be read or written any more."""
+        """Unmap it, and close the descriptor."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
         self._words.release()
         self._map.close()
-        raw.close(self._fd)
-
-    def row(self, slot: int) -> Row:
-        """The row of *slot*.
-
-        Raises:
-            IndexError: there are only ``SLOTS``.
-        """
-        if not 0 <= slot < SLOTS:
-            msg = f"slot {slot} is not on the scoreboard of {SLOTS}"
-            raise IndexError(msg)
-        return Row(self._words, slot)
+        raw.close(fd)
 
 
 def free_slot(taken: set[int]) -> int:

@@ -50,9 +50,14 @@ def project_name(settings_module: str, directory: str) -> str:
 
 
 def python_flags() -> tuple[str, ...]:
-    """Return the interpreter's own options (-X, -W, -O and others), for the next interpreter."""
+    """Return the interpreter's own options (-X, -W, -O and others), for the next interpreter.
+
+    -P is always among them: ``-m`` would look for every module in the working directory first, which may be the service
+    user's, while the arbiter is root, and the mold until it has dropped that.
+    """
     # Not public, but what multiprocessing itself starts its interpreters with, since Python 3.2.
-    return tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # noqa: SLF001
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+    return tuple(dict.fromkeys((*flags, "-P")))
 
 
 def search_path(environ: Mapping[str, str]) -> str | None:

@@ -6,12 +6,13 @@ import logging
 import os
 import sys
 
-from djworker import log, posix
+from djworker import accounts, log, posix
 from djworker.address import Address
 from djworker.arbiter.children import Children
 from djworker.arbiter.events import Event, Started
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.listeners import Listener, ListenError, close_all, open_listeners
+from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.loop import Loop, policy_of
 from djworker.arbiter.pidfile import Pidfile, PidfileError
 from djworker.arbiter.reexec import reexec
@@ -20,7 +21,6 @@ from djworker.arbiter.snapshot import VARIABLE, Snapshot, SnapshotError
 from djworker.arbiter.systemd import Systemd
 from djworker.arbiter.timing import EXIT_CONFIG
 from djworker.launch import Launch
-from djworker.scoreboard import Scoreboard
 
 logger = logging.getLogger("djworker.arbiter")
 
@@ -52,26 +52,35 @@ def _rehearse() -> int:
 
 def _start(launch: Launch, signals: Signals) -> int:
     config = launch.config
-    pidfile = Pidfile(config.pid) if config.pid else None
+    account = accounts.service_account(config.user, config.group)
+    pidfile = _pidfile(launch)
     listeners: list[Listener] = []
     try:
         addresses = [Address.parse(text) for text in config.bind]  # the sockets that systemd passed are among them
-        listeners = open_listeners(addresses, config.backlog, config.umask)
+        listeners = open_listeners(addresses, config.backlog, config.socket_mode, account)
+        if account is not None and config.access_log not in (None, "-"):
+            hand_over(config.access_log, account)
         if pidfile is not None:
             pidfile.create()
-    except (ListenError, PidfileError) as error:
+    except (ListenError, LogFileError, PidfileError) as error:
         close_all(listeners)
         for line in str(error).splitlines():
             log.event(logger, logging.CRITICAL, "not_started", line)
         return EXIT_CONFIG
+    posix.raise_descriptor_limit()  # three for each worker; the molds know what it was
     log.event(logger, logging.INFO, "arbiter_started", "arbiter started", pid=os.getpid(), workers=config.workers)
     for listener in listeners:
         log.event(logger, logging.INFO, "listening", f"listening on {listener}", address=str(listener))
-    children = Children(launch, listeners, Scoreboard.create(), posix.become_subreaper())
+    children = Children(launch, listeners, posix.become_subreaper())
     if config.reload:
         children.start_reloader()
     loop = Loop(Fleet(policy_of(config)), children, config, Systemd(os.environ, os.getpid()), signals)
     return _run(loop, signals, pidfile, Started())
+
+
+def _pidfile(launch: Launch) -> Pidfile | None:
+    config = launch.config
+    return Pidfile(config.pid, accounts.service_account(config.user, config.group)) if config.pid else None
 
 
 def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:
@@ -82,7 +91,7 @@ def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:
     loop = Loop(snapshot.fleet, children, snapshot.config, systemd, signals)
     loop.offered = snapshot.offered
     log.event(logger, logging.INFO, "arbiter_started", "the new program has taken over", pid=os.getpid())
-    return _run(loop, signals, Pidfile(launch.config.pid) if launch.config.pid else None, None)
+    return _run(loop, signals, _pidfile(launch), None)
 
 
 def _run(loop: Loop, signals: Signals, pidfile: Pidfile | None, first: Event | None) -> int:

@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from djworker import accounts, messages, posix
 from djworker import launch as launching
-from djworker import messages, posix
+from djworker.arbiter.intake import Intake, MessageRefusedError
 from djworker.arbiter.signals import HANDLED
 from djworker.channel import Channel
-from djworker.scoreboard import Gauge, Phase, Scoreboard
+from djworker.scoreboard import Gauge, Phase, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +33,33 @@ _RESET = (*HANDLED, signal.SIGPIPE)
 
 @dataclass(slots=True)
 class Child:
-    """[arbiter] A process of ours. ``pid`` is 0 until the mold has said whom it forked."""
+    """[arbiter] A process of ours. ``pid`` is 0 until the mold has said whom it forked, or the worker has spoken itself."""
 
     key: Key
     pid: int = 0
     channel: Channel | None = None
     slot: int = -1
+    #: A worker's part of the scoreboard.
+    row: Row | None = None
     #: A signal that came before the pid was known.
     doomed: bool = False
+    #: It is dead, and the kernel may have given its pid to a stranger.
+    reaped: bool = False
+    intake: Intake = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.intake = Intake(self.key[0])
+
+    def reads(self, gauge: Gauge) -> int:
+        """What its row says; 0 where it has none."""
+        return self.row[gauge] if self.row is not None else 0
+
+    def close(self) -> None:
+        """Give back the descriptors."""
+        if self.channel is not None:
+            self.channel.close()
+        if self.row is not None:
+            self.row.close()
 
 
 @dataclass(slots=True)
@@ -48,11 +68,17 @@ class Children:
 
     launch: Launch
     listeners: list[Listener]
-    scoreboard: Scoreboard
     subreaper: bool
     by_key: dict[Key, Child] = field(default_factory=dict)
     #: Reaped before the mold told us that they were ours.
     unclaimed: dict[int, int] = field(default_factory=dict)
+    #: Whom molds and workers run as; 0 where that proves nothing.
+    _uid: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.launch.config
+        account = accounts.service_account(config.user, config.group)
+        self._uid = account.uid if account is not None else 0
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -84,38 +110,39 @@ class Children:
         Raises:
             OSError: as for ``boot_mold``.
         """
-        self._clear_row(command.slot, command.generation)
         key: Key = ("worker", command.worker_id)
-        if not self.subreaper:
-            arguments = ["--generation", str(command.generation), "--slot", str(command.slot)]
-            child = self._start(key, "djworker.worker.mold", arguments)
-            child.slot = command.slot
-            return child
+        row = _new_row(command.generation)
+        try:
+            child = self._spawn(key, command, row) if self.subreaper else self._boot_worker(key, command, row)
+        except OSError:
+            row.close()
+            raise
+        child.slot, child.row = command.slot, row
+        return child
+
+    def _spawn(self, key: Key, command: SpawnWorker, row: Row) -> Child:
         ours, theirs = Channel.pair()
         ours.set_blocking(False)
         mold = self.by_key["mold", command.generation]
         request = messages.SpawnWorker(command.worker_id, command.slot)
         if mold.channel is not None:
-            mold.channel.send(request, [theirs.fileno()])
+            mold.channel.send(request, [theirs.fileno(), row.fileno()])
         theirs.close()
-        child = self.by_key[key] = Child(key, channel=ours, slot=command.slot)
+        child = self.by_key[key] = Child(key, channel=ours)
         return child
 
-    def _clear_row(self, slot: int, generation: int) -> None:
-        row = self.scoreboard.row(slot)
-        row.clear()
-        row[Gauge.GENERATION] = generation
-        row[Gauge.PHASE] = Phase.STARTING
-        row[Gauge.BEAT] = time.monotonic_ns()
+    def _boot_worker(self, key: Key, command: SpawnWorker, row: Row) -> Child:
+        arguments = ["--generation", str(command.generation), "--slot", str(command.slot), "--row", str(row.fileno())]
+        return self._start(key, "djworker.worker.mold", arguments, [row.fileno()])
 
-    def _start(self, key: Key, module: str, arguments: Sequence[str]) -> Child:
+    def _start(self, key: Key, module: str, arguments: Sequence[str], extra: Sequence[int] = ()) -> Child:
         ours, theirs = Channel.pair()
         ours.set_blocking(False)
-        inherited = [theirs.fileno(), self.scoreboard.fileno(), *(item.sock.fileno() for item in self.listeners)]
+        inherited = [theirs.fileno(), *extra, *(item.sock.fileno() for item in self.listeners)]
         command = [
             *(sys.executable, *self.launch.python_flags, "-m", module, *arguments),
             *("--arbiter", str(os.getpid())),
-            *("--channel", str(theirs.fileno()), "--scoreboard", str(self.scoreboard.fileno())),
+            *("--channel", str(theirs.fileno())),
             *("--listeners", ",".join(str(item.sock.fileno()) for item in self.listeners)),
         ]
         environ = {**os.environ, launching.VARIABLE: self.launch.to_json()}
@@ -137,7 +164,7 @@ class Children:
         if child is None:
             return
         child.doomed = True
-        if child.pid:
+        if child.pid and not child.reaped:
             posix.kill(child.pid, signal.SIGKILL)
 
     def hang_up(self, key: Key) -> None:
@@ -148,15 +175,31 @@ class Children:
             child.channel = None
 
     def claim(self, key: Key, pid: int) -> int | None:
-        """Note the pid of a worker that the mold forked; its exit status when it is dead already."""
-        status = self.unclaimed.pop(pid, None)  # nobody else's, even when the child is buried already
+        """Note the pid of a worker, whoever told us; its exit status when it is dead already.
+
+        Raises:
+            MessageRefusedError: it is another's, or no child of ours at all: a signal there would hit a stranger.
+        """
         child = self.by_key.get(key)
         if child is None:
+            return self.unclaimed.pop(pid, None)  # nobody else's, even when the child is buried already
+        if child.pid:
+            if child.pid != pid:
+                raise MessageRefusedError(f"{_title(key)} is process {child.pid}, not {pid}")
             return None
+        if self.by_pid(pid) is not None or not self._is_ours(pid):
+            raise MessageRefusedError(f"process {pid} is not {_title(key)}")
         child.pid = pid
-        if child.doomed:
+        status = self.unclaimed.pop(pid, None)
+        if child.doomed and status is None:
             posix.kill(pid, signal.SIGKILL)
         return status
+
+    def _is_ours(self, pid: int) -> bool:
+        """What the kernel says: reaped by us, or a child that runs as the workers do. An orphan may be somebody else's."""
+        if pid in self.unclaimed:
+            return True
+        return posix.is_our_child(pid) and (not self._uid or posix.runs_as(pid, self._uid))
 
     def learn_pid(self, child: Child) -> int | None:
         """A worker whose mold died before it told us the pid has written it on the scoreboard.
@@ -164,8 +207,11 @@ class Children:
         Returns:
             Its exit status when it is dead already.
         """
-        pid = self.scoreboard.row(child.slot)[Gauge.PID] if not child.pid and child.slot >= 0 else 0
-        return self.claim(child.key, pid) if pid else None
+        pid = child.reads(Gauge.PID) if not child.pid else 0
+        try:
+            return self.claim(child.key, pid) if pid > 0 else None
+        except MessageRefusedError:  # it has written another's; it stays nameless, and its deadline ends it
+            return None
 
     def keep_unclaimed(self, pid: int, status: int) -> None:
         """A process died that is not known; perhaps a worker whose pid the mold has yet to tell."""
@@ -179,19 +225,26 @@ class Children:
         child = self.by_key.pop(key, None)
         if child is None:
             return
-        if child.channel is not None:
-            child.channel.close()
-        if child.slot >= 0:
-            self.scoreboard.row(child.slot).clear()
+        child.close()
 
     # -- watching -----------------------------------------------------------------------------------------------------
 
     def beat_of(self, worker_id: int) -> float:
-        """When its hub last turned, in seconds of the monotonic clock."""
+        """When its hub last turned, in seconds of the monotonic clock; never in the future, which would spare it for ever."""
         child = self.by_key.get(("worker", worker_id))
-        if child is None or child.slot < 0:
-            return 0.0
-        return self.scoreboard.row(child.slot)[Gauge.BEAT] / _NANOSECONDS
+        return min(child.reads(Gauge.BEAT) / _NANOSECONDS, time.monotonic()) if child is not None else 0.0
+
+
+def _title(key: Key) -> str:
+    return f"{key[0]} {key[1]}"
+
+
+def _new_row(generation: int) -> Row:
+    row = Row.create()
+    row[Gauge.GENERATION] = generation
+    row[Gauge.PHASE] = Phase.STARTING
+    row[Gauge.BEAT] = time.monotonic_ns()
+    return row
 
 
 def spawn(command: list[str], environ: dict[str, str], inherited: Sequence[int]) -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djworker.arbiter")
 
+#: Characters of a refused message that the log shows.
+_SHOWN = 200
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -41,6 +43,13 @@ class Herald:
             self._systemd.tell_ready()
         elif said.event == "stopping":
             self._systemd.tell_stopping()
+
+    def message_refused(self, child: Child, reason: str, message: messages.Message | None, **fields: object) -> None:
+        """A child has said what it may not say, and is ended for it."""
+        kind, number = child.key
+        text = f"the {kind} {number} is ended for what it said: {reason}"
+        shown = repr(message)[:_SHOWN] if message is not None else ""
+        self.say("message_refused", text, logging.ERROR, child=kind, pid=child.pid, reason=reason, text=shown, **fields)
 
     # -- molds and workers --------------------------------------------------------------------------------------------
 

@@ -10,13 +10,18 @@ import stat
 import struct
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from djworker import accounts
 from djworker.address import Address, Family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from djworker.accounts import Account
+
+#: Everybody may connect who may enter the folder, as with gunicorn: a proxy seldom has our user or group.
+SOCKET_MODE: Final = 0o666
 
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _INSTRUCTION = "HBBI"  # struct sock_filter: code, jump if true, jump if false, operand
@@ -45,11 +50,15 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """[arbiter] One listening socket, and the file to remove when it is a unix socket of our own making."""
+    """[arbiter] One listening socket, and the file to remove when it is a unix socket of our own making.
+
+    account: the service's, where that is not our own: a unix socket is made, and removed, with its rights.
+    """
 
     sock: socket.socket
     address: Address
     unlink: tuple[str, int] | None = None
+    account: Account | None = None
 
     def __str__(self) -> str:
         return describe(self.sock)
@@ -76,8 +85,9 @@ class Listener:
             return
         path, inode = self.unlink
         try:
-            if os.stat(path).st_ino == inode:
-                os.unlink(path)
+            with accounts.acting_in(os.path.dirname(path), self.account):
+                if os.lstat(path).st_ino == inode:
+                    os.unlink(path)
         except OSError:
             return
 
@@ -91,27 +101,31 @@ def describe(sock: socket.socket) -> str:
     return f"http://{host}:{name[1]}"
 
 
-def open_listeners(addresses: Iterable[Address], backlog: int, umask: int | None = None) -> list[Listener]:
+def open_listeners(
+    addresses: Iterable[Address], backlog: int, mode: int = SOCKET_MODE, account: Account | None = None
+) -> list[Listener]:
     """Open every address, or none.
 
     Args:
         addresses: where to listen.
         backlog: connections that the kernel queues, ``listen(2)``; capped by ``net.core.somaxconn``.
-        umask: file mode bits to take away from unix sockets.
+        mode: permissions of unix sockets, whatever the umask.
+        account: who is to own unix sockets, where that is not this process.
 
     Raises:
         ListenError: with one line for each address that failed.
     """
-    listeners, problems = _open_what_opens(addresses, backlog, umask)
+    listeners, problems = _open_what_opens(addresses, backlog, mode, account)
     if problems:
         close_all(listeners)
         raise ListenError("\n".join(problems))
     return listeners
 
 
-def preflight(addresses: Iterable[Address], backlog: int = 1) -> list[str]:
+def preflight(addresses: Iterable[Address], backlog: int = 1, account: Account | None = None) -> list[str]:
     """Why these addresses could not be listened on, one line each; nothing stays open."""
-    listeners, problems = _open_what_opens([a for a in addresses if a.family is not Family.FD], backlog, None)
+    ours = [address for address in addresses if address.family is not Family.FD]
+    listeners, problems = _open_what_opens(ours, backlog, 0, account)
     close_all(listeners)
     return problems
 
@@ -132,21 +146,23 @@ def close_all(listeners: Sequence[Listener]) -> None:
         listener.close()
 
 
-def _open_what_opens(addresses: Iterable[Address], backlog: int, umask: int | None) -> tuple[list[Listener], list[str]]:
+def _open_what_opens(
+    addresses: Iterable[Address], backlog: int, mode: int, account: Account | None
+) -> tuple[list[Listener], list[str]]:
     listeners: list[Listener] = []
     problems: list[str] = []
     for address in addresses:
         try:
-            listeners.append(_open(address, backlog, umask))
+            listeners.append(_open(address, backlog, mode, account))
         except (OSError, ValueError) as error:
             problems.append(_explain(address, error))
     return listeners, problems
 
 
-def _open(address: Address, backlog: int, umask: int | None) -> Listener:
+def _open(address: Address, backlog: int, mode: int, account: Account | None) -> Listener:
     match address.family:
         case Family.UNIX:
-            return _open_unix(address, backlog, umask)
+            return _open_unix(address, backlog, mode, account)
         case Family.FD:
             return Listener(adopt(address.fd), address)
         case Family.TCP6:
@@ -172,28 +188,30 @@ def _open_tcp(family: socket.AddressFamily, address: Address, backlog: int) -> s
     return sock
 
 
-def _open_unix(address: Address, backlog: int, umask: int | None) -> Listener:
-    _remove_stale(address.path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    previous = os.umask(umask) if umask is not None else None
-    try:
-        sock.bind(address.path)
-        sock.listen(backlog)
-        sock.setblocking(False)
-        inode = os.stat(address.path).st_ino
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        if previous is not None:
+def _open_unix(address: Address, backlog: int, mode: int, account: Account | None) -> Listener:
+    with accounts.acting_in(os.path.dirname(address.path), account) as own:
+        _remove_stale(address.path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        previous = os.umask(0o777 & ~mode)  # bind(2) gives it all permissions but these, with no moment between
+        try:
+            sock.bind(address.path)
+            if account is not None and not own:
+                os.chown(address.path, account.uid, account.gid, follow_symlinks=False)
+            sock.listen(backlog)
+            sock.setblocking(False)
+            inode = os.lstat(address.path).st_ino
+        except BaseException:
+            sock.close()
+            raise
+        finally:
             os.umask(previous)
-    return Listener(sock, address, (address.path, inode))
+    return Listener(sock, address, (address.path, inode), account)
 
 
 def _remove_stale(path: str) -> None:
     """Remove the file that a killed server left; a living server's is left alone, and so is whatever is no socket."""
     try:
-        mode = os.stat(path).st_mode
+        mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
@@ -204,6 +222,8 @@ def _remove_stale(path: str) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             os.unlink(path)
             return
+        except PermissionError:
+            raise OSError(errno.EEXIST, "a socket of another user is in the way; remove it", path) from None
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
 
 
@@ -230,5 +250,8 @@ _REMEDIES = {
 
 def _explain(address: Address, error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
-    reason = _REMEDIES.get(number or 0) or (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if address.family is Family.UNIX and number == errno.EACCES:
+        reason = f"not permitted; make the folder {os.path.dirname(address.path)} the service user's"
+    else:
+        reason = _REMEDIES.get(number or 0) or (isinstance(error, OSError) and error.strerror) or str(error)
     return f"cannot listen on {address}: {reason}"

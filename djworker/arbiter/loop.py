@@ -14,10 +14,12 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
-from djworker import conf, log, messages, posix
+from djworker import accounts, conf, log, messages, posix
 from djworker.arbiter import commands, events
 from djworker.arbiter.herald import Herald
+from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.listeners import let_go
+from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.roster import Policy
 from djworker.arbiter.timing import EXIT_BOOT
 from djworker.conf import Config
@@ -32,9 +34,12 @@ if TYPE_CHECKING:
     from djworker.arbiter.fleet import Fleet
     from djworker.arbiter.signals import Signals
     from djworker.arbiter.systemd import Systemd
+    from djworker.channel import Received
 
 #: A worker writes its stacks down on SIGQUIT by itself; the arbiter gives it this long before SIGKILL.
 _STACKS_GRACE = 0.5
+#: What one child says is read up to so many packets, then the others are heard, and signals and deadlines served.
+_PACKETS_PER_TURN = 16
 
 
 def policy_of(config: Config) -> Policy:
@@ -113,10 +118,25 @@ class Loop:
 
     def _reopen_logs(self) -> None:
         log.reopen()
+        self._hand_over_the_access_log()
         for child in self.children.workers():
             if child.channel is not None:
                 child.channel.send(messages.ReopenLogs())
         self.herald.say("logs_reopened", "log files reopened")
+
+    def _hand_over_the_access_log(self) -> None:
+        """Rotation may have left a file that is not the workers'.
+
+        Only the path that we were started with counts: a later one comes from a mold, which root makes no files for.
+        """
+        config = self.children.launch.config
+        account = accounts.service_account(config.user, config.group)
+        if account is None or config.access_log in (None, "-"):
+            return
+        try:
+            hand_over(config.access_log, account)
+        except LogFileError as error:
+            self.herald.say("access_log_lost", str(error), logging.ERROR, error=str(error))
 
     def reap(self) -> None:
         """Bury every dead child, ours or not."""
@@ -130,6 +150,7 @@ class Loop:
                 self.herald.say("orphan_reaped", text, logging.DEBUG, pid=pid, status=status)
 
     def _bury(self, child: Child, status: int) -> None:
+        child.reaped = True
         if child.pid:
             self._listen(child)  # its last words came before its death
         self._unwatch(child)
@@ -168,17 +189,48 @@ class Loop:
             self._selector.unregister(child.channel)
 
     def _listen(self, child: Child) -> None:
-        while child.channel is not None:
+        """Take in what it has said, up to a limit: one child that never stops must not keep the others waiting."""
+        for _packet in range(_PACKETS_PER_TURN):
+            if child.channel is None:
+                return
             received = child.channel.receive()
-            for message in received.messages:
-                self._take_in(child, message)
+            if received.messages:
+                self._hear(child, received)
             if received.eof:
                 self._unwatch(child)
                 if child.key[0] == "worker" and not child.pid:  # the mold died with our request, or before it told us
                     self._bury_nameless(child)
+            if received.eof or not received.messages:
                 return
-            if not received.messages:
-                return
+
+    def _hear(self, child: Child, received: Received) -> None:
+        """Whatever fails in taking a message in is its sender's end, never ours."""
+        message: messages.Message | None = None
+        try:
+            child.intake.pay(received.size, time.monotonic())
+            status = self._identify(child, received.sender)
+            for message in received.messages:
+                if child.intake.admit(message):
+                    self._take_in(child, message)
+        except MessageRefusedError as error:
+            self._end_liar(child, str(error), message)
+        except Exception as error:  # noqa: BLE001 - a fault of ours, which this child knows to provoke
+            self._end_liar(child, f"it could not be taken in: {error!r}", message, exc_info=True)
+        else:
+            if status is not None and child.key in self.children.by_key:
+                self._bury(child, status)
+
+    def _identify(self, child: Child, sender: int | None) -> int | None:
+        """The kernel says who sent it; the status of a sender that is dead and reaped already."""
+        if sender is None or sender == child.pid:
+            return None
+        return self.children.claim(child.key, sender)
+
+    def _end_liar(self, child: Child, reason: str, message: messages.Message | None, **fields: object) -> None:
+        self.herald.message_refused(child, reason, message, **fields)
+        self.children.learn_pid(child)
+        self._hang_up(child.key)
+        self.children.kill(child.key)
 
     def _take_in(self, child: Child, message: messages.Message) -> None:
         number = child.key[1]
@@ -186,11 +238,11 @@ class Loop:
             case messages.MoldReady(config):
                 self._on_mold_ready(child, Config.from_json(config))
             case messages.MoldFailed():
-                self.herald.mold_failed(number, message)
+                self.herald.mold_failed(self._generation_of(child), message)
             case messages.WorkerForked(worker_id, pid):
-                self._on_forked(worker_id, pid)
+                self._on_forked(number, worker_id, pid)
             case messages.ForkFailed(worker_id, error):
-                self._on_fork_failed(worker_id, error)
+                self._on_fork_failed(number, worker_id, error)
             case messages.WorkerReady():
                 self._on_worker_ready(child)
             case messages.WorkerBootFailed(error, traceback):
@@ -198,7 +250,8 @@ class Loop:
                     "worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback
                 )
             case messages.RecycleWanted(reason):
-                self._on_recycle_wanted(child, reason)
+                self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
+                self._happen(events.Recycle(number, reason))
             case messages.FilesChanged(paths):
                 self.herald.say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
                 self._happen(events.Reload())
@@ -206,6 +259,10 @@ class Loop:
                 self.herald.say(
                     "unknown_message", "a message of another version", logging.WARNING, text=repr(message)[:200]
                 )
+
+    def _generation_of(self, child: Child) -> int:
+        kind, number = child.key
+        return self.fleet.roster.workers[number].generation if kind == "worker" else number
 
     def _on_mold_ready(self, child: Child, config: Config) -> None:
         generation = child.key[1]
@@ -220,19 +277,27 @@ class Loop:
             text = f"changed, but only a restart adopts it: {', '.join(fixed)}"
             self.herald.say("needs_restart", text, logging.WARNING, options=fixed)
 
-    def _on_forked(self, worker_id: int, pid: int) -> None:
-        key: Key = ("worker", worker_id)
-        status = self.children.claim(key, pid)
-        child = self.children.by_key.get(key)
+    def _forked_by(self, generation: int, worker_id: int) -> Child | None:
+        """The worker that a mold speaks of; None where it is buried already, because EOF on its own channel was quicker."""
+        child = self.children.by_key.get(("worker", worker_id))
+        if child is not None and self._generation_of(child) != generation:
+            raise MessageRefusedError(f"worker {worker_id} is not of generation {generation}")
+        return child
+
+    def _on_forked(self, generation: int, worker_id: int, pid: int) -> None:
+        child = self._forked_by(generation, worker_id)
+        status = self.children.claim(("worker", worker_id), pid)
         if child is not None:
             self.herald.worker("worker_spawned", child, "forked")
             if status is not None:
                 self._bury(child, status)
 
-    def _on_fork_failed(self, worker_id: int, error: str) -> None:
+    def _on_fork_failed(self, generation: int, worker_id: int, error: str) -> None:
+        child = self._forked_by(generation, worker_id)
+        if child is not None and child.pid:
+            raise MessageRefusedError(f"worker {worker_id} was forked: it is process {child.pid}")
         self.herald.fork_failed(error)
-        child = self.children.by_key.get(("worker", worker_id))
-        if child is not None:  # else EOF on its own channel was quicker
+        if child is not None:
             self._bury(child, 1)
 
     def _bury_nameless(self, child: Child) -> None:
@@ -249,11 +314,6 @@ class Loop:
         self._happen(events.WorkerReady(child.key[1]))
         if status is not None:
             self._bury(child, status)
-
-    def _on_recycle_wanted(self, child: Child, reason: str) -> None:
-        if child.key[0] == "worker":
-            self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
-            self._happen(events.Recycle(child.key[1], reason))
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -312,9 +372,8 @@ class Loop:
         key: Key = ("worker", worker_id)
         child = self.children.by_key[key]
         status = self.children.learn_pid(child)
-        row = self.children.scoreboard.row(child.slot)
         text = f"killing worker {child.slot}: {reason}"
-        fields = {"slot": child.slot, "pid": child.pid, "running": row[Gauge.RUNNING]}
+        fields = {"slot": child.slot, "pid": child.pid, "running": child.reads(Gauge.RUNNING)}
         self.herald.say("worker_killed", text, logging.ERROR, reason=reason, **fields)
         if not child.pid:  # asked for and never forked: it is the mold that is stuck
             self.children.kill(("mold", self.fleet.roster.workers[worker_id].generation))

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
+from djworker import accounts
 from djworker.address import Address
 from djworker.arbiter.children import Child, Children, Kind
 from djworker.arbiter.crashloop import CrashLoop
@@ -21,7 +22,7 @@ from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.channel import Channel
 from djworker.conf import Config
-from djworker.scoreboard import Scoreboard
+from djworker.scoreboard import Row
 
 if TYPE_CHECKING:
     from djworker.arbiter.loop import Loop
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "DJWORKER_ADOPT"
 #: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.
-VERSION = 2
+VERSION = 3
 _PLAIN = ("current", "ever_ready", "stopping", "scaled")
 
 
@@ -44,7 +45,6 @@ def take(loop: Loop) -> str:
         "version": VERSION,
         "fleet": _fleet_to_json(loop.fleet),
         "listeners": [(item.sock.fileno(), str(item.address), item.unlink) for item in children.listeners],
-        "scoreboard": children.scoreboard.fileno(),
         "children": [_child_to_json(child) for child in children.by_key.values()],
         "unclaimed": list(children.unclaimed.items()),
         "config": loop.config.to_json(),
@@ -57,8 +57,10 @@ def take(loop: Loop) -> str:
 
 def descriptors(loop: Loop) -> list[int]:
     """What must stay open across the exec."""
-    channels = [child.channel.fileno() for child in loop.children.by_key.values() if child.channel is not None]
-    return [loop.children.scoreboard.fileno(), *(item.sock.fileno() for item in loop.children.listeners), *channels]
+    children = loop.children.by_key.values()
+    channels = [child.channel.fileno() for child in children if child.channel is not None]
+    rows = [child.row.fileno() for child in children if child.row is not None]
+    return [*(item.sock.fileno() for item in loop.children.listeners), *channels, *rows]
 
 
 class Snapshot:
@@ -86,12 +88,13 @@ class Snapshot:
             raise SnapshotError(msg) from error
 
     def children(self, launch: Launch, *, subreaper: bool) -> Children:
-        """Take the sockets, the scoreboard and the children over."""
+        """Take the sockets and the children over."""
+        account = accounts.service_account(launch.config.user, launch.config.group)
         listeners = [
-            Listener(adopt(fd), Address.parse(address), tuple(unlink) if unlink else None)
+            Listener(adopt(fd), Address.parse(address), tuple(unlink) if unlink else None, account)
             for fd, address, unlink in self._state["listeners"]
         ]
-        children = Children(launch, listeners, Scoreboard(self._state["scoreboard"]), subreaper)
+        children = Children(launch, listeners, subreaper)
         for data in self._state["children"]:
             child = _child_from_json(data)
             children.by_key[child.key] = child
@@ -100,16 +103,27 @@ class Snapshot:
 
 
 def _child_to_json(child: Child) -> dict[str, Any]:
-    channel = child.channel.fileno() if child.channel is not None else None
-    return {"kind": child.key[0], "number": child.key[1], "pid": child.pid, "channel": channel, "slot": child.slot}
+    return {
+        "kind": child.key[0],
+        "number": child.key[1],
+        "pid": child.pid,
+        "channel": child.channel.fileno() if child.channel is not None else None,
+        "slot": child.slot,
+        "row": child.row.fileno() if child.row is not None else None,
+        "doomed": child.doomed,
+    }
 
 
 def _child_from_json(data: dict[str, Any]) -> Child:
-    channel = Channel.from_fd(data["channel"]) if data["channel"] is not None else None
+    for fd in (data["channel"], data["row"]):
+        if fd is not None:
+            os.set_inheritable(fd, False)  # a mold with a copy of the channel would hold an EOF back
+    channel = Channel.from_fd(data["channel"], guarded=True) if data["channel"] is not None else None
     if channel is not None:
         channel.set_blocking(False)
-        os.set_inheritable(channel.fileno(), False)  # a mold with a copy of it would hold an EOF back
-    return Child((cast("Kind", data["kind"]), data["number"]), data["pid"], channel, data["slot"])
+    row = Row(data["row"]) if data["row"] is not None else None
+    key = (cast("Kind", data["kind"]), data["number"])
+    return Child(key, data["pid"], channel, data["slot"], row, data["doomed"])
 
 
 def _fleet_to_json(fleet: Fleet) -> dict[str, Any]:

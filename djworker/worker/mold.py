@@ -25,10 +25,10 @@ import sys  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
 from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 
-from djworker import log, messages, posix  # noqa: E402
+from djworker import accounts, log, messages, posix  # noqa: E402
 from djworker.channel import Channel  # noqa: E402
 from djworker.launch import Launch  # noqa: E402
-from djworker.scoreboard import Gauge, Scoreboard  # noqa: E402
+from djworker.scoreboard import Gauge, Row  # noqa: E402
 from djworker.worker import addresses, forks, multiprocess, project  # noqa: E402
 from djworker.worker.project import BootError, Project  # noqa: E402
 
@@ -50,10 +50,11 @@ class Mold:
     generation: int
     arbiter: int
     channel: Channel
-    scoreboard: Scoreboard
     listeners: Sequence[int]
     #: The soft one that the server was started with.
     descriptor_limit: int
+    #: Where there is no subreaper, the row of the worker that this mold is to become.
+    row_fds: Sequence[int] = ()
     project: Project = field(default_factory=Project)
 
     def serve(self) -> NoReturn:
@@ -65,10 +66,10 @@ class Mold:
                 raw._exit(0)  # noqa: SLF001 - nothing to finish, and no exit handlers of the project's to run
             fds = list(received.fds)
             for message in received.messages:
-                if isinstance(message, messages.SpawnWorker) and fds:
-                    self._fork(message, fds.pop(0))
+                if isinstance(message, messages.SpawnWorker) and len(fds) > 1:
+                    self._fork(message, fds.pop(0), fds.pop(0))
 
-    def _fork(self, request: messages.SpawnWorker, fd: int) -> None:
+    def _fork(self, request: messages.SpawnWorker, fd: int, row_fd: int) -> None:
         """Fork twice, so that the worker is orphaned at once and becomes the arbiter's own child (its subreaper)."""
         read, write = raw.pipe()
         try:
@@ -78,14 +79,14 @@ class Mold:
             middle = -1
         if middle == 0:
             raw.close(read)
-            self._fork_again(request, fd, write)
-        raw.close(write)
-        raw.close(fd)
+            self._fork_again(request, fd, row_fd, write)
+        for end in (write, fd, row_fd):
+            raw.close(end)
         if middle > 0:
             self._tell_pid(request, middle, read)
         raw.close(read)
 
-    def _fork_again(self, request: messages.SpawnWorker, fd: int, write: int) -> NoReturn:
+    def _fork_again(self, request: messages.SpawnWorker, fd: int, row_fd: int, write: int) -> NoReturn:
         """[the middle process] Lives for one more fork."""
         try:
             pid = forks.fork()
@@ -95,11 +96,12 @@ class Mold:
         if pid:
             raw.write(write, str(pid).encode())
             raw._exit(0)  # noqa: SLF001
-        self.scoreboard.row(request.slot)[Gauge.PID] = os.getpid()  # first of all: the mold may die before it tells
+        row = Row(row_fd)
+        row[Gauge.PID] = os.getpid()  # first of all: the mold may die before it tells
         raw.close(write)
         self.channel.close()
         posix.wait_for_parent(self.arbiter)
-        self.become_worker(request.slot, Channel.from_fd(fd))
+        self.become_worker(request.slot, Channel.from_fd(fd), row)
 
     def _tell_pid(self, request: messages.SpawnWorker, middle: int, read: int) -> None:
         answer = raw.read(read, 1024).decode()
@@ -110,19 +112,17 @@ class Mold:
             error = answer.removeprefix("!") or "the middle process died"
             self.channel.send(messages.ForkFailed(request.worker_id, error))
 
-    def become_worker(self, slot: int, channel: Channel) -> NoReturn:
+    def become_worker(self, slot: int, channel: Channel, row: Row) -> NoReturn:
         """[worker] From here on this process is a worker."""
         from djworker.worker import entry  # noqa: PLC0415 - it starts the hub, which the mold must not have
 
-        guard = forks.Guard(self.scoreboard.close, descriptor_limit=self.descriptor_limit)
-        row = self.scoreboard.row(slot)
+        guard = forks.Guard(row.close, descriptor_limit=self.descriptor_limit)
         entry.run(self.project, channel, row, self.listeners, self.generation, slot, self.arbiter, guard)
 
     def forsake(self) -> None:
         """[a child of the project's code] Have no part in what the mold is for."""
         self.channel.close()
-        self.scoreboard.close()
-        for fd in self.listeners:
+        for fd in (*self.listeners, *self.row_fds):
             raw.close(fd)
 
 
@@ -131,22 +131,22 @@ def main(arguments: Sequence[str]) -> NoReturn:
     options = _parse(arguments)
     launch = Launch.from_environ(os.environ)
     posix.ignore_signals(_IGNORED)
-    descriptor_limit = posix.raise_descriptor_limit()
+    posix.raise_descriptor_limit()
+    descriptor_limit = launch.descriptor_limit
     log.configure(launch.config.log_level, launch.config.log_format, "mold")
     addresses.install()
     multiprocess.install()
     if options.check:
         forks.Guard(descriptor_limit=descriptor_limit).install()
         _leave(_check(launch))
-    _keep_from_others((options.channel, options.scoreboard, *options.listeners))
+    row_fds = (options.row,) if options.row >= 0 else ()
+    _keep_from_others((options.channel, *row_fds, *options.listeners))
     channel = Channel.from_fd(options.channel)
     channel.set_blocking(True)
-    scoreboard = Scoreboard(options.scoreboard)
-    mold = Mold(options.generation, options.arbiter, channel, scoreboard, options.listeners, descriptor_limit)
+    mold = Mold(options.generation, options.arbiter, channel, options.listeners, descriptor_limit, row_fds)
     forks.Guard(mold.forsake, descriptor_limit=descriptor_limit).install()
     try:
-        os.umask(launch.config.umask)
-        posix.drop_privileges(launch.config.user, launch.config.group)
+        _become_the_service(launch)
         posix.die_with(options.arbiter)
         mold.project = _load(launch, options.generation)
     except BootError as error:
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         _leave(EXIT_BOOT)
     posix.set_title(f"djworker: mold gen {options.generation} [{mold.project.title}]")
     if options.slot is not None:  # no subreaper here: this process is the worker's own mold
-        mold.become_worker(options.slot, channel)
+        mold.become_worker(options.slot, channel, Row(options.row))
     project.freeze()
     _flush()  # what is buffered here would be written once more by every worker
     channel.send(messages.MoldReady(mold.project.config.to_json()))
@@ -171,9 +171,21 @@ def _load(launch: Launch, generation: int) -> Project:
             posix.end_child()
 
 
+def _become_the_service(launch: Launch) -> None:
+    """Be who serves, before any line of the project runs."""
+    config = launch.config
+    os.umask(config.umask)
+    try:
+        accounts.become(accounts.find(config.user, config.group))
+    except (KeyError, OSError) as error:
+        reason = f"cannot become user {config.user!r}, group {config.group!r}: {error}"
+        raise BootError("start", "djworker", reason) from error
+
+
 def _check(launch: Launch) -> int:
     """``runworkers --check``: everything that a mold does before it would fork."""
     try:
+        _become_the_service(launch)
         loaded = _load(launch, 0)
     except BootError as error:
         text = f"does not boot ({error.stage}, {error.module}): {error.reason}"
@@ -209,7 +221,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--slot", type=int)
     parser.add_argument("--arbiter", type=int, default=0)
     parser.add_argument("--channel", type=int, default=-1)
-    parser.add_argument("--scoreboard", type=int, default=-1)
+    parser.add_argument("--row", type=int, default=-1)
     parser.add_argument("--listeners", type=_numbers, default=())
     return parser.parse_args(arguments)
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from djworker import messages, posix
+from djworker import accounts, messages, posix
 from djworker.channel import Channel
 from djworker.launch import Launch
 
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     launch = Launch.from_environ(os.environ)
+    accounts.become(accounts.find(launch.config.user, launch.config.group))  # it needs no more than the mold
     posix.die_with(options.arbiter)
     posix.set_title(f"djworker: reloader [{launch.config.proc_name or launch.proc_name}]")
     channel = Channel.from_fd(options.channel)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "djworker"
-BASE = ("conf", "messages", "channel", "scoreboard", "posix", "log")
+BASE = ("conf", "messages", "channel", "scoreboard", "posix", "accounts", "log")
 # The arbiter outlives every generation of the code: whatever it loads stays, and is never renewed by a reload.
 FOREIGN = {"django", "gevent", "greenlet", "httptools", "psycogreen", "psycopg", "psycopg2", "pymysql", "MySQLdb"}
 

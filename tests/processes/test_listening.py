@@ -21,10 +21,10 @@ ROOT = os.geteuid() == 0
 
 
 def test_unix_socket(server: Server) -> None:
-    server.start(bind=f"unix:{server.scratch}/sock", umask="0o007")
+    server.start(bind=f"unix:{server.scratch}/sock", umask="0o077", socket_mode="660")
     mode = (server.scratch / "sock").stat().st_mode
     assert stat.S_ISSOCK(mode)
-    assert mode & 0o777 == 0o770
+    assert mode & 0o777 == 0o660
     with server.load(clients=4) as load:
         load.wait_for_answers()
         server.project.set_version(2)

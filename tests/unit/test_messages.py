@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,12 +13,13 @@ from hypothesis import strategies as st
 from djworker import messages
 
 TEXT = st.text(max_size=200)
+IDS = st.integers(0, messages.HIGHEST_ID)
 KNOWN = st.one_of(
-    st.builds(messages.SpawnWorker, st.integers(), st.integers()),
+    st.builds(messages.SpawnWorker, IDS, IDS),
     st.builds(messages.MoldReady, st.dictionaries(TEXT, st.one_of(st.none(), st.integers(), TEXT, st.lists(TEXT)))),
     st.builds(messages.MoldFailed, TEXT, TEXT, TEXT, TEXT),
-    st.builds(messages.WorkerForked, st.integers(), st.integers()),
-    st.builds(messages.ForkFailed, st.integers(), TEXT),
+    st.builds(messages.WorkerForked, IDS, IDS),
+    st.builds(messages.ForkFailed, IDS, TEXT),
     st.just(messages.WorkerReady()),
     st.builds(messages.WorkerBootFailed, TEXT, TEXT),
     st.builds(messages.RecycleWanted, TEXT),
@@ -46,10 +51,60 @@ def test_another_version(line: bytes, name: str) -> None:
     assert message.name == name
 
 
-@pytest.mark.parametrize("line", [b"", b"{", b"[1, 2, 3]", b"\xff"])
-def test_no_message(line: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - json's own, unpack's own
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b"{", b"[1, 2, 3]", b"\xff", b"null", b'"ab"', b"[]", b"{}", b'["WorkerReady"]', b'["WorkerReady", []]'),
+        *(b'[["WorkerReady"], {}]', b"[null, {}]", b'{"a": 1, "b": 2}', b'["WorkerReady", {}, 3]', b"[" * 200_000),
+        *(
+            b'["Retire", {"grace": 1e999, "empty_backlog": true}]',
+            b'["X", {"a": NaN}]',
+            b'["X", {"a": -Infinity}]',
+            b'["X", {"a": ' + b"9" * 10_000 + b"}]",
+        ),
+    ],
+)
+def test_what_is_no_message_is_refused_in_one_way(line: bytes) -> None:
+    with pytest.raises(messages.NotAMessageError):
         messages.decode(line)
+
+
+WRONG = {
+    "WorkerForked": ({"worker_id": 1, "pid": -1}, {"worker_id": 1, "pid": "7"}, {"worker_id": 1, "pid": 2**31}),
+    "SpawnWorker": ({"worker_id": True, "slot": 1}, {"worker_id": 1.5, "slot": 1}, {"worker_id": None, "slot": 1}),
+    "ForkFailed": ({"worker_id": [1], "error": ""}, {"worker_id": 1, "error": 5}),
+    "MoldReady": ({"config": []}, {"config": None}, {"config": "workers"}),
+    "MoldFailed": ({"stage": 1, "module": "", "error": "", "traceback": ""},),
+    "RecycleWanted": ({"reason": {"a": 1}}, {"reason": None}),
+    "Retire": (
+        {"grace": "1", "empty_backlog": True},
+        {"grace": 1, "empty_backlog": 0},
+        {"grace": None, "empty_backlog": True},
+    ),
+    "FilesChanged": ({"paths": "/etc"}, {"paths": [1]}, {"paths": {"a": "b"}}),
+}
+
+
+@pytest.mark.parametrize("name, wrong", [(name, wrong) for name, many in WRONG.items() for wrong in many])
+def test_a_value_of_another_type_makes_it_no_message(name: str, wrong: dict[str, object]) -> None:
+    with pytest.raises(messages.NotAMessageError, match=f"{name}\\."):
+        messages.decode(json.dumps([name, wrong]).encode())
+
+
+@given(
+    st.binary(max_size=500)
+    | st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | TEXT,
+        lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_any_bytes_are_a_message_or_are_refused(line: bytes) -> None:
+    with suppress(messages.NotAMessageError):
+        assert messages.decode(line)
+
+
+def test_every_field_of_every_message_has_a_type_that_is_checked() -> None:
+    assert all(messages._CHECKS[cls].keys() == {item.name for item in fields(cls)} for cls in messages._KNOWN.values())
 
 
 def test_the_end_of_a_traceback_is_kept() -> None:

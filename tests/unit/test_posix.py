@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import resource
 import signal
 import subprocess
@@ -119,51 +118,6 @@ def test_a_signal_to_a_process_that_is_gone() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     posix.kill(process.pid, signal.SIGTERM)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-@pytest.mark.parametrize("user, group", [("nobody", None), ("65534", None), ("nobody", "0"), ("54321", "54321")])
-def test_rights_are_dropped_for_good(user: str, group: str | None) -> None:
-    code = f"""
-import os
-from djworker import posix
-posix.drop_privileges({user!r}, {group!r})
-print(os.getresuid(), os.getresgid(), os.getgroups())
-try:
-    os.setuid(0)
-except PermissionError:
-    pass
-else:
-    raise SystemExit("root again")
-"""
-    uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
-    gid = int(group) if group is not None else pwd.getpwuid(uid).pw_gid
-    uids, gids = (uid,) * 3, (gid,) * 3
-    assert run(code).startswith(f"{uids} {gids} ")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_the_groups_of_root_are_left_behind() -> None:
-    code = """
-import os
-from djworker import posix
-os.setgroups([0, 4, 27])
-posix.drop_privileges("nobody", None)
-assert not {0, 4, 27} & set(os.getgroups()), os.getgroups()
-"""
-    run(code)
-
-
-def test_nobody_in_particular_changes_nothing() -> None:
-    before = os.getresuid(), os.getresgid(), os.getgroups()
-    posix.drop_privileges(None, None)
-    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
-
-
-@pytest.mark.parametrize("user, group", [("no-such-user", None), (None, "no-such-group")])
-def test_unknown_names(user: str | None, group: str | None) -> None:
-    with pytest.raises(KeyError):
-        posix.drop_privileges(user, group)
 
 
 def test_the_soft_limit_of_descriptors_becomes_the_hard_one() -> None:

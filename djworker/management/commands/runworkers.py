@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from djworker import cli, log, starting
+from djworker.accounts import Account
 from djworker.address import Address, Family
 from djworker.launch import VARIABLE, Launch
 from djworker.problems import ConfigError, Problem
@@ -106,10 +108,10 @@ class Command(BaseCommand):
         sys.exit(EXIT_CONFIGURATION)
 
 
-def _preflight(addresses: Sequence[Address]) -> Sequence[str]:
+def _preflight(addresses: Sequence[Address], account: Account | None) -> Sequence[str]:
     from djworker.arbiter.listeners import preflight  # noqa: PLC0415  (--help and --print-config need no sockets)
 
-    return preflight([address for address in addresses if address.family is not Family.FD])
+    return preflight(addresses, account=account)
 
 
 def _project_name() -> str:
@@ -136,6 +138,7 @@ def _launch(resolved: Resolved, overrides: Mapping[str, Any]) -> Launch:
         config=resolved.config,
         proc_name=_project_name(),
         python_flags=starting.python_flags(),
+        descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
 
 

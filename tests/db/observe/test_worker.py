@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from djworker.scoreboard import Gauge, Row, Scoreboard
+from djworker.scoreboard import Gauge, Row
 from tests.db.servers import PostgresServer
 from tests.processes import procfs
 from tests.processes.events import eventually
@@ -30,14 +30,14 @@ urlpatterns += [path("hold/<int:number>/", hold, name="hold")]
 
 
 @contextmanager
-def row_of(server: Server, slot: int = 0) -> Iterator[Row]:
-    """A worker's row, from the arbiter's own mapping."""
+def row_of(server: Server) -> Iterator[Row]:
+    """The only worker's row, as the arbiter has it."""
     numbers = [fd for fd, what in procfs.descriptors(server.pid).items() if "djworker-scoreboard" in what]
-    fd = os.open(f"/proc/{server.pid}/fd/{numbers[0]}", os.O_RDWR)
+    row = Row(os.open(f"/proc/{server.pid}/fd/{numbers[0]}", os.O_RDWR))
     try:
-        yield Scoreboard(fd).row(slot)
+        yield row
     finally:
-        os.close(fd)
+        row.close()
 
 
 def test_gauges_and_an_idle_transaction(

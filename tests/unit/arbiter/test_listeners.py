@@ -16,8 +16,8 @@ from djworker.address import Address
 from djworker.arbiter.listeners import Listener, ListenError, adopt, close_all, let_go, open_listeners, preflight
 
 
-def open_one(text: str, umask: int | None = None) -> Listener:
-    (listener,) = open_listeners([Address.parse(text)], 10, umask)
+def open_one(text: str, mode: int = 0o666) -> Listener:
+    (listener,) = open_listeners([Address.parse(text)], 10, mode)
     return listener
 
 
@@ -42,14 +42,35 @@ def test_tcp(text: str, shown: str) -> None:
     listener.close()
 
 
-@pytest.mark.parametrize("umask, mode", [(0o007, 0o770), (0o077, 0o700), (0, 0o777)])
-def test_a_unix_socket_has_the_permissions_of_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
-    before = os.umask(0o022)
-    listener = open_one(f"unix:{tmp_path}/s", umask)
+@pytest.mark.parametrize("mode", [0o666, 0o770, 0o600, 0o777, 0])
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0])
+def test_a_unix_socket_has_its_permissions_whatever_the_umask(tmp_path: Path, mode: int, umask: int) -> None:
+    before = os.umask(umask)
+    listener = open_one(f"unix:{tmp_path}/s", mode)
     assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == mode
-    assert os.umask(before) == 0o022, "the process keeps its own"
+    assert os.umask(before) == umask, "the process keeps its own"
     listener.close()
     assert not (tmp_path / "s").exists()
+
+
+def test_everybody_may_connect_unless_told_otherwise(tmp_path: Path) -> None:
+    (listener,) = open_listeners([Address.parse(f"unix:{tmp_path}/s")], 10)
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o666
+    listener.close()
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    """Not to the socket of another program that has died, and not to a place where none is yet."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "other"))
+    for target in ("other", "nothing"):
+        (tmp_path / "s").symlink_to(tmp_path / target)
+        with pytest.raises(ListenError, match="not a socket"):
+            open_one(f"unix:{tmp_path}/s")
+        assert (tmp_path / "s").is_symlink()
+        (tmp_path / "s").unlink()
+    assert (tmp_path / "other").exists()
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_dead_servers_unix_socket_is_replaced(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from djworker.arbiter.systemd import Systemd
 from djworker.channel import Channel
 from djworker.conf import Config
 from djworker.launch import Launch
-from djworker.scoreboard import Gauge, Scoreboard
+from djworker.scoreboard import Gauge
 
 CONFIG = Config(workers=1)
 LAUNCH = Launch("no.settings", (), "/", {}, (), CONFIG, "test")
@@ -35,8 +36,7 @@ class Edge:
     """A loop with one mold, generation 1, whose other end is ours."""
 
     def __init__(self, environ: dict[str, str] | None = None) -> None:
-        self.board = Scoreboard.create()
-        self.children = Children(LAUNCH, [], self.board, subreaper=True)
+        self.children = Children(LAUNCH, [], subreaper=True)
         self.fleet = Fleet(policy_of(CONFIG))
         self.signals = Signals()
         self.loop = Loop(self.fleet, self.children, CONFIG, Systemd(environ or {}, os.getpid()), self.signals)
@@ -57,7 +57,6 @@ class Edge:
         self.loop._selector.close()
         for end in (self.signals._wake, self.signals._wakeup):
             end.close()
-        os.close(self.board.fileno())
 
 
 @pytest.fixture
@@ -105,16 +104,36 @@ def test_a_reload_that_cannot_start_a_process_leaves_the_site_as_it_is(
 
 
 def test_a_worker_whose_mold_died_before_it_told_the_pid_is_known_all_the_same(edge: Edge) -> None:
+    """The kernel says who sent its first word. Here that is a fork of ours."""
     child = edge.worker()
-    edge.board.row(0)[Gauge.PID] = PID + 1
-    edge.loop._on_worker_ready(child)
-    assert child.pid == PID + 1
-    assert edge.children.by_pid(PID + 1) is child
+    (received,) = [edge.mold.receive()]
+    pid = os.fork()
+    if not pid:
+        Channel.from_fd(received.fds[0]).send(messages.WorkerReady())
+        signal.pause()
+    eventually_heard(edge, child)
+    assert child.pid == pid
+    assert edge.fleet.ready_count() == 1
+    edge.children.kill(child.key)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    close_all(received.fds)
+
+
+def eventually_heard(edge: Edge, child: Child) -> None:
+    assert child.channel is not None
+    select.select([child.channel], [], [], 10)
+    edge.loop._listen(child)
+
+
+def close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def test_it_is_buried_with_its_own_status_when_it_was_reaped_before_anybody_knew_it(edge: Edge) -> None:
     child = edge.worker()
-    edge.board.row(0)[Gauge.PID] = PID + 1
+    assert child.row is not None
+    child.row[Gauge.PID] = PID + 1
     edge.children.keep_unclaimed(PID + 1, -11)
     edge.loop._bury_nameless(child)
     assert ("worker", 1) not in edge.children.by_key
@@ -125,7 +144,7 @@ def test_it_is_buried_with_its_own_status_when_it_was_reaped_before_anybody_knew
 def test_a_status_is_claimed_even_for_a_worker_that_is_buried(edge: Edge) -> None:
     """Left over, it would bury the next worker that gets this pid, alive."""
     edge.children.unclaimed[PID + 1] = 1
-    edge.loop._on_forked(99, PID + 1)
+    edge.loop._on_forked(1, 99, PID + 1)
     assert not edge.children.unclaimed
 
 
@@ -166,14 +185,9 @@ def test_what_comes_during_the_rehearsal_travels_with_the_state(edge: Edge) -> N
 def test_an_adopted_channel_is_not_for_the_next_mold(edge: Edge) -> None:
     copy = os.dup(edge.mold.fileno())
     os.set_inheritable(copy, True)
-    child = snapshot._child_from_json({"kind": "worker", "number": 1, "pid": PID, "channel": copy, "slot": 0})
+    child = snapshot._child_from_json(
+        {"kind": "worker", "number": 1, "pid": PID, "channel": copy, "slot": 0, "row": None, "doomed": False}
+    )
     assert child.channel is not None
     assert not os.get_inheritable(child.channel.fileno())
     child.channel.close()
-
-
-def test_a_message_that_is_none_ends_nothing(edge: Edge, events: Said) -> None:
-    edge.mold._sock.send(b"no json\n")
-    edge.mold.send(messages.RecycleWanted("max_requests"))
-    edge.loop._listen(edge.children.by_key["mold", 1])
-    assert "unknown_message" in events.read()

@@ -26,7 +26,7 @@ from djworker.arbiter.systemd import Systemd
 from djworker.channel import Channel
 from djworker.conf import Config
 from djworker.launch import Launch
-from djworker.scoreboard import Gauge, Scoreboard
+from djworker.scoreboard import Gauge, Row
 
 CONFIG = Config(workers=2, bind=("127.0.0.1:0",))
 LAUNCH = Launch("no.settings", (), "/", {}, (), CONFIG, "test")
@@ -36,12 +36,13 @@ LAUNCH = Launch("no.settings", (), "/", {}, (), CONFIG, "test")
 def loop() -> Iterator[Loop]:
     """An arbiter with a mold and a worker, whose other ends are ours."""
     listeners = open_listeners([Address.parse("127.0.0.1:0")], 10)
-    children = Children(LAUNCH, listeners, Scoreboard.create(), subreaper=True)
+    children = Children(LAUNCH, listeners, subreaper=True)
     ends = []
     for key, pid, slot in ((("mold", 1), 101, -1), (("worker", 1), 102, 0), (("worker", 2), 0, 1)):
         ours, theirs = Channel.pair()
         ends.append(theirs)
-        children.by_key[key] = Child(key, pid, ours, slot)  # type: ignore[index,arg-type]
+        row = Row.create() if slot >= 0 else None
+        children.by_key[key] = Child(key, pid, ours, slot, row)  # type: ignore[index,arg-type]
     children.unclaimed[103] = -9
     fleet = Fleet(policy_of(CONFIG))
     fleet.handle(events.Started(), 10.0)
@@ -59,7 +60,6 @@ def loop() -> Iterator[Loop]:
         end.close()
     for key in list(children.by_key):
         children.forget(key)
-    os.close(children.scoreboard.fileno())
     for listener in listeners:
         listener.close()
 
@@ -68,10 +68,13 @@ def copies(text: str) -> str:
     """The state with every descriptor duplicated, as an exec would hand them over."""
     state = json.loads(text)
     state["listeners"] = [(os.dup(fd), address, unlink) for fd, address, unlink in state["listeners"]]
-    state["scoreboard"] = os.dup(state["scoreboard"])
+    fds = [state["listeners"][0][0]]
     for child in state["children"]:
-        child["channel"] = os.dup(child["channel"])
-    for fd in (state["scoreboard"], state["listeners"][0][0], *(child["channel"] for child in state["children"])):
+        for name in ("channel", "row"):
+            if child[name] is not None:
+                child[name] = os.dup(child[name])
+                fds.append(child[name])
+    for fd in fds:
         os.set_inheritable(fd, True)
     return json.dumps(state)
 
@@ -90,29 +93,34 @@ def test_everything_crosses(loop: Loop) -> None:
     expected = {("mold", 1): (101, -1), ("worker", 1): (102, 0), ("worker", 2): (0, 1)}
     assert {key: (child.pid, child.slot) for key, child in adopted.by_key.items()} == expected
     assert adopted.unclaimed == {103: -9}
-    loop.children.scoreboard.row(0)[Gauge.REQUESTS] = 7
-    assert adopted.scoreboard.row(0)[Gauge.REQUESTS] == 7, "it is the same memory"
+    ours, theirs = (children.by_key["worker", 1].row for children in (loop.children, adopted))
+    assert ours is not None
+    assert theirs is not None
+    ours[Gauge.REQUESTS] = 7
+    assert theirs[Gauge.REQUESTS] == 7, "it is the same memory"
+    assert not os.get_inheritable(theirs.fileno())
     assert adopted.listeners[0].sock.getsockname() == loop.children.listeners[0].sock.getsockname()
     for child in adopted.by_key.values():
         assert child.channel is not None
         assert not os.get_inheritable(child.channel.fileno()), "the next mold must not hold an EOF back"
-        child.channel.close()
+        child.close()
     for listener in adopted.listeners:
         listener.close()
-    os.close(adopted.scoreboard.fileno())
 
 
 def test_all_descriptors_are_kept(loop: Loop) -> None:
     kept = snapshot.descriptors(loop)
     channels = {child.channel.fileno() for child in loop.children.by_key.values() if child.channel is not None}
-    assert set(kept) == channels | {loop.children.scoreboard.fileno(), loop.children.listeners[0].sock.fileno()}
+    rows = {child.row.fileno() for child in loop.children.by_key.values() if child.row is not None}
+    assert len(rows) == 2
+    assert set(kept) == channels | rows | {loop.children.listeners[0].sock.fileno()}
 
 
 def test_a_child_that_was_hung_up_on(loop: Loop) -> None:
     loop.children.hang_up(("mold", 1))
     state = json.loads(snapshot.take(loop))
     assert state["children"][0]["channel"] is None
-    assert len(snapshot.descriptors(loop)) == 4
+    assert len(snapshot.descriptors(loop)) == 5
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"version": 999}', '{"version": 1}'])
@@ -124,7 +132,7 @@ def test_what_is_no_state_is_refused(text: str) -> None:
 def test_reading_touches_no_descriptor(loop: Loop) -> None:
     """The rehearsal reads a state whose descriptors it does not have."""
     state = json.loads(snapshot.take(loop))
-    state["listeners"][0][0] = state["scoreboard"] = 4000
+    state["listeners"][0][0] = state["children"][1]["row"] = 4000
     assert Snapshot(json.dumps(state)).fleet.current == 1
 
 

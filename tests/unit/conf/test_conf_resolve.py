@@ -213,7 +213,7 @@ def test_only_a_listening_socket_will_do() -> None:
 def test_addresses_that_cannot_be_had_are_told_with_the_rest() -> None:
     asked: list[Address] = []
 
-    def preflight(addresses: Any) -> list[str]:
+    def preflight(addresses: Any, account: Any) -> list[str]:
         asked.extend(addresses)
         return ["127.0.0.1:8000: address already in use"]
 

@@ -16,7 +16,7 @@ from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, SECONDS, SIZE, T
 
 EVERY = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 
-NEED_RESTART = {"bind", "backlog", "pid", "umask", "user", "group", "reload"}
+NEED_RESTART = {"bind", "backlog", "socket_mode", "pid", "umask", "user", "group", "reload"}
 
 
 def values_of(option: Option) -> st.SearchStrategy[Any]:

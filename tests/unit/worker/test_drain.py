@@ -11,7 +11,7 @@ import pytest
 from djworker import messages
 from djworker.channel import Channel
 from djworker.conf import Config
-from djworker.scoreboard import Scoreboard
+from djworker.scoreboard import Row
 from djworker.worker.worker import Worker
 
 SECONDS = 10
@@ -42,11 +42,11 @@ def line() -> Iterator[tuple[Channel, Channel]]:
 
 @pytest.fixture
 def work(listener: socket.socket, line: tuple[Channel, Channel]) -> Callable[[], gevent.Greenlet[[], int]]:
-    board = Scoreboard.create()
+    row = Row.create()
 
     def start() -> gevent.Greenlet[[], int]:
         worker = Worker(
-            slow, Config(workers=1), line[1], board.row(0), [listener.detach()], lambda *_args, **_kwargs: None, 1, 0
+            slow, Config(workers=1), line[1], row, [listener.detach()], lambda *_args, **_kwargs: None, 1, 0
         )
         return gevent.spawn(worker.run)
 
