@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from djworker.db.home import lookouts
+from djworker.db.home import lookouts, tend
 from djworker.scoreboard import Gauge
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ _NAMES = {
 def beat() -> Mapping[Gauge, int]:
     """The gauges of all pools of this process, summed; logs what its lookouts find."""
     sums = dict.fromkeys(_NAMES, 0)
+    now = time.monotonic()
+    tend(now)
     for lookout in lookouts():
-        lookout.look(time.monotonic())
+        lookout.look(now)
         numbers = lookout.pool.stats()
         for gauge, name in _NAMES.items():
             sums[gauge] += int(numbers[name])

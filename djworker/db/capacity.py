@@ -36,6 +36,10 @@ _QUESTIONS = {
     _MYSQL: """SELECT LEAST(@@max_connections,
         IF(@@session.max_user_connections > 0, @@session.max_user_connections, @@max_connections))""",
 }
+_HINT = (
+    "lower max_size or workers, or raise the server's limit; statements and transactions that run on in workers which drain"
+    " come on top"
+)
 _GEVENTPOOLS_OWN = ("MAX_CONNS", "REUSE_CONNS", "pool")
 
 
@@ -110,7 +114,7 @@ def _compare(pools: list[Pool], limit: int) -> Iterator[CheckMessage]:
             f"database {names}: {workers} worker{'s' * (workers > 1)}, and one more during a reload, of {each} connections"
             f" each may want {wanted}, and the server takes {limit}"
         )
-        yield Warning(text, hint="lower max_size or workers, or raise the server's limit", id="djworker.W108")
+        yield Warning(text, hint=_HINT, id="djworker.W108")
 
 
 def _one_line(error: BaseException) -> str:

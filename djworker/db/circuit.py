@@ -123,6 +123,10 @@ class Circuit:
         self.window = max(1.0, min(self.window, self._in_flight) / 2)
         return None if self._ended > MOST_ENDED else self._answered()
 
+    def forgive(self) -> None:
+        """Forget the failures: they came of parameters that are no longer in force."""
+        self.failures, self.since, self.retry_at, self.cause = 0, math.inf, -math.inf, None
+
     def _answered(self) -> bool:
         self._in_flight -= 1
         ended = self.is_open

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Generic
+import math
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Generic
 
 from gevent import get_hub
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from gevent.hub import Hub
 
+    from djworker.db.bound import Bound
     from djworker.db.limits import Limits
     from djworker.db.terms import Terms
 
@@ -32,6 +36,8 @@ _IN_USE = (SlotState.OFFERED, SlotState.LEASED, SlotState.CHECKING, SlotState.RE
 _SIGN_OF_LIFE = 1.0
 # Seconds. Nobody waits for a refill up to min_size: during an outage it need not knock as often as a waiter does.
 _REFILL_RETRY = 15.0
+#: Seconds. A worker that drains keeps a connection for the next statement of the same request, and no longer.
+RETIRING_IDLE: Final = 0.1
 # Attempts under way at once while the server does not answer: the older one may be slow, the younger one would find a
 # server that came back while the older one is still stuck in the retransmissions of its SYN.
 _PROBES = 2
@@ -57,7 +63,9 @@ class Dispatch(Generic[C]):
         self.closed = False
         self._idle = self.ledger.lists[_IDLE]
         self._check_after = limits.check_after
-        self._idle_life = limits.idle_life
+        self._idle_life = limits.idle_life  # 0 while a pool that shares our bound lacks a connection
+        self.bound: Bound | None = None  # with other pools
+        self.retiring = False
         self._waits = Alarm(sweep, terms.clock, keeps_alive=True)
         self._upkeep = Alarm(sweep, terms.clock, keeps_alive=False)
 
@@ -132,7 +140,7 @@ class Dispatch(Generic[C]):
         if now >= slot.expires:
             self.stock.expire(slot, now)
         elif self.queue.waiting:
-            self._offer(slot)
+            self._offer(slot, now)
         else:
             slot.idle_since = now
             fresh_until, due = now + self._check_after, now + self._idle_life
@@ -151,6 +159,9 @@ class Dispatch(Generic[C]):
         """Something under way has ended."""
         self.serve(now)
 
+        if self.bound is not None:
+            self.bound.changed(self, now)
+
     def remind(self, when: float) -> None:
         """Sweep at that time at the latest."""
         if when < self._upkeep.at and self.hub is not None:
@@ -165,15 +176,20 @@ class Dispatch(Generic[C]):
             if now >= slot.expires:
                 self.stock.expire(slot, now)
             elif now < slot.fresh_until:
-                self._offer(slot)
+                self._offer(slot, now)
             else:
                 self.stock.check(slot, now)
         if not self.closed:
             self._grow(now)
+            if self.bound is not None and self.lacking > 0 and not self.bound.has_room:
+                self.bound.make_room(self, now)
         if self.queue.waiting and self._is_out(now) and not self.ledger.on_its_way:
             self._fail_all(now)
 
-    def _offer(self, slot: Slot[C]) -> None:
+    def _offer(self, slot: Slot[C], now: float) -> None:
+        if self.bound is not None and self.bound.owes(self):
+            self.stock.close(slot, now)
+            return
         waiter = self.queue.pop()
         self.ledger.move(slot, SlotState.OFFERED)
         waiter.offer(slot)
@@ -183,14 +199,19 @@ class Dispatch(Generic[C]):
         return len(self.queue.waiting) - self.ledger.on_its_way
 
     def _grow(self, now: float) -> None:
-        limits, ledger, circuit = self.stock.limits, self.ledger, self.stock.circuit
+        ledger, circuit = self.ledger, self.stock.circuit
         if circuit.failing:
             self._probe(now)
             return
-        while ledger.size < limits.max_size and self._wants_more():
+        if self.bound is not None:
+            self.bound.distribute(now)
+        while self._has_room() and self._wants_more():
             if ledger.count(SlotState.CONNECTING) >= circuit.window:
                 return
             self.stock.connect(self._factory(), now)
+
+    def _has_room(self) -> bool:
+        return self.ledger.size < self.stock.limits.max_size and (self.bound is None or self.bound.has_room)
 
     def _wants_more(self) -> bool:
         return self._lacking() > 0 or self.ledger.live < self.stock.limits.min_size or self.stock.wants_fresh
@@ -215,7 +236,7 @@ class Dispatch(Generic[C]):
                 self._remind_probe(circuit.since + HOPE, waited_for=lacking > 0)
                 return
             self.stock.give_up_newest_connect()
-        if ledger.size < limits.max_size:
+        if self._has_room():
             self.stock.connect(self._factory(), now)
             self._remind_probe(circuit.retry_at, waited_for=lacking > 0)
 
@@ -233,6 +254,74 @@ class Dispatch(Generic[C]):
             if connect is not None:
                 return connect
         return self._terms.driver.connect
+
+    # -- sharing a bound, and retiring -------------------------------------------------------------------------------------------
+
+    @property
+    def lacking(self) -> int:
+        """Waiters for whom no connection is on its way."""
+        return max(self._lacking(), 0)
+
+    @property
+    def next_lacking(self) -> float:
+        """When the oldest waiter came for whom no connection is on its way."""
+        if self.lacking == 0:
+            return math.inf
+        return next(islice(self.queue.waiting, self.ledger.on_its_way, None)).since
+
+    def grow_for_waiter(self, now: float) -> bool:
+        """Start one connect, for which the bound has room. False if it may not be now."""
+        circuit, ledger = self.stock.circuit, self.ledger
+        if self.closed or circuit.failing or ledger.size >= self.stock.limits.max_size:
+            return False
+        if ledger.count(SlotState.CONNECTING) >= circuit.window:
+            return False
+        self.stock.connect(self._factory(), now)
+        return True
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest waiter came."""
+        return self.queue.oldest().since if self.queue.waiting else math.inf
+
+    def lacking_since(self, when: float) -> int:
+        """Waiters that lack a connection and came before then."""
+        return min(sum(waiter.since < when for waiter in self.queue.waiting), self.lacking)
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether there is one to give up."""
+        return bool(self._idle)
+
+    @property
+    def idle_longest(self) -> float:
+        """Since when the coldest connection is idle."""
+        return next(iter(self._idle)).idle_since
+
+    @property
+    def leaving(self) -> int:
+        """Connections whose places are free soon."""
+        return self.ledger.count(SlotState.CLOSING)
+
+    def give_up_idle(self, now: float) -> None:
+        """Close the coldest connection."""
+        self.stock.close(next(iter(self._idle)), now)
+
+    def keep_idle(self, wanted: bool) -> None:  # noqa: FBT001 -- its only argument
+        """Whether a connection that comes back may stay; otherwise it is closed a moment later."""
+        usual = RETIRING_IDLE if self.retiring else self.stock.limits.idle_life
+        life = usual if wanted else 0.0
+        if life < self._idle_life and self.hub is not None:
+            self.remind(self._clock())
+        self._idle_life = life
+
+    def retire(self, now: float) -> None:
+        """Give back what is idle now, and from now on whatever is idle for more than a moment."""
+        self.retiring = True
+        self.stock.limits = replace(self.stock.limits, min_size=0)
+        self.keep_idle(self._idle_life > 0)
+        for slot in list(self._idle):
+            self.stock.close(slot, now)
 
     # -- refusing -------------------------------------------------------------------------------------------------------------
 
@@ -258,7 +347,10 @@ class Dispatch(Generic[C]):
     def situation(self, now: float) -> str:
         """The numbers and the holders, for a message."""
         how = gauges(self.ledger, len(self.queue), self.stock.limits, self.stock.circuit)
-        return situation(self._terms.name, how, holders(self.ledger, now))
+        text = situation(self._terms.name, how, holders(self.ledger, now))
+        if self.bound is not None:
+            text += f"; {self.bound.limit} connections are shared with {len(self.bound) - 1} other pools"
+        return text
 
     def _closed(self) -> Exception:
         return self._terms.refusals.closed(f"pool {self._terms.name!r} is closed")
@@ -294,13 +386,16 @@ class Dispatch(Generic[C]):
         self.serve(now)
         for waiter in self.queue.pop_overdue(now):
             waiter.fail(self._timed_out(waiter))
+        if self.bound is not None:
+            self.bound.review()
         self._set_alarms()
 
     def _reap(self, now: float) -> None:
         limits, ledger = self.stock.limits, self.ledger
         for slot in [slot for slot in self._idle if slot.expires <= now]:
             self.stock.expire(slot, now)
-        while self._idle and ledger.live > limits.min_size:
+        least = limits.min_size if self._idle_life else 0
+        while self._idle and ledger.live > least:
             oldest = next(iter(self._idle))
             if now < oldest.idle_since + self._idle_life:
                 return

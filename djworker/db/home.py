@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import connections
 
 from djworker import log
+from djworker.db.bound import Bound
 from djworker.db.dialects import DIALECTS
 from djworker.db.driver import Useless
 from djworker.db.drivers.news import News
@@ -20,11 +25,18 @@ from djworker.db.standby import Standby
 from djworker.db.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from djworker.db.settings import PoolOptions
 
 logger = logging.getLogger("djworker.db")
+#: Seconds between two replacements of all sessions for a new password. Settings that have another one for each request (a
+#: token of IAM that somebody asks for too often) must not make a connection for each request.
+RECONNECT: Final = 5.0
+#: Seconds after which a pool without requests is one that is not used any more, if its alias has another or is gone.
+UNUSED: Final = 60.0
+#: Numbers of which several pools with one alias have one.
+_NO_SUMS: Final = frozenset({"pool_min", "pool_max", "circuit_open", "circuit_failures"})
 CLOSING = 2.0  # seconds for connections to be closed, where somebody wants them gone
 # Seconds, at a worker's end. A server that answers needs some milliseconds; the arbiter's GRACE_MARGIN is 2.
 PARTING = 1.5
@@ -39,19 +51,31 @@ _LEVELS = {
 class Home:
     """[worker] The pool of one alias with one set of connection parameters."""
 
-    ended = False  # its pool is closed for good; see `end_all`
+    ended = False  # its pool is closed for good, or it is not used any more
+    bound: Bound  # kept by those who share it
+    given: dict[str, Any]  # the settings as the application has them, for what goes on using them
 
     def __init__(
         self,
         alias: str,
         options: PoolOptions,
         green: Any,
-        make: Callable[[], Any],
-        database: tuple[Any, ...] = (),
+        make: Callable[[dict[str, Any]], Any],
+        settings: dict[str, Any],
+        family: tuple[Any, ...] = (),
     ) -> None:
-        """green: the client library's driver; make: a bare Django wrapper, see `Physical`; database: see `homes_of`."""
+        """green: the client library's driver; settings: of the database; family: see `home_for`.
+
+        make: a bare Django wrapper with settings of a database, see `Physical`.
+        """
         self.alias = alias
-        self.database = database
+        self.settings = settings
+        self.password = settings.get("PASSWORD")
+        self.family = family
+        self._reconnected_at = -math.inf
+        self._reconnect_due = False
+        self._requests_seen, self._seen_at = -1, -math.inf
+        self.database = database_of(settings)
         self.options = options
         self.driver = green
         self.dialect = DIALECTS[green.name]()
@@ -68,7 +92,7 @@ class Home:
         self.receivers = Receivers()
         self.lookout = Lookout(options, green)
         self.pool: Pool[Any] = Pool(
-            Physical(make, alias, green, self._set_up, self._judge, self.receivers),
+            Physical(lambda: make(self.settings), alias, green, self._set_up, self._judge, self.receivers),
             **options.for_pool(),
             rotate=options.strict,
             name=alias,
@@ -127,6 +151,40 @@ class Home:
         self._base_known = False
         self.pool.drain(CLOSING)
 
+    def log_in_with(self, settings: dict[str, Any], given: dict[str, Any]) -> None:
+        """The password has changed: new connections use it, and what the old one opened is replaced."""
+        self.given = given
+        self.settings, self.password = settings, settings.get("PASSWORD")
+        for conn in self.pool.connections():
+            self.driver.new_password(conn, self.password)
+        self._reconnect_due = True
+        self.tend(time.monotonic())
+
+    def tend(self, now: float) -> None:
+        """What is due once in a while: old sessions are replaced, and a pool that nobody uses any more ends."""
+        if self._reconnect_due and now >= self._reconnected_at + RECONNECT:
+            self._reconnect_due, self._reconnected_at = False, now
+            self.pool.reconnect()
+        requests = self.pool.stats()["requests_num"]
+        if requests != self._requests_seen:
+            self._requests_seen, self._seen_at = int(requests), now
+        elif now >= self._seen_at + UNUSED and self._expendable:
+            self.pool.resize(0, self.pool.limits.max_size)
+            self.pool.renew()
+            if not self.pool.connections():
+                self._end()
+
+    @property
+    def _expendable(self) -> bool:
+        """Whether this is but one of several ways to one alias, or its alias is gone."""
+        return self.pool.shares or self.alias not in connections.settings
+
+    def _end(self) -> None:
+        """Be forgotten. A lease that still has it may go on: its pool lends, within the same bound."""
+        self.ended = True
+        for key in [key for key, home in _homes.items() if home is self]:
+            del _homes[key]
+
     def stats(self) -> dict[str, float]:
         """The pool's numbers and the leases'."""
         return self.pool.stats() | self.tally.as_dict()
@@ -138,14 +196,24 @@ def notify(event: str, message: str, **fields: Any) -> None:
 
 
 _homes: dict[Any, Home] = {}
+_bounds: weakref.WeakValueDictionary[Any, Bound] = weakref.WeakValueDictionary()
 
 
 def home_for(key: Any, make: Callable[[], Home]) -> Home:
-    """The home with this key: alias and parameters of the connection."""
+    """The home with this key: alias and parameters of the connection. Those of one family share the bound of their pools."""
     home = _homes.get(key)
     if home is None:
         home = _homes[key] = make()
+        home.bound = _bounds.setdefault(home.family, Bound())
+        home.pool.share(home.bound)
+        if _retiring:
+            home.pool.retire()
     return home
+
+
+def database_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which database these settings mean: see `homes_of`."""
+    return tuple(settings.get(name) for name in ("NAME", "HOST", "PORT"))
 
 
 def homes() -> Iterator[Home]:
@@ -158,6 +226,7 @@ def homes_of(database: tuple[Any, ...]) -> Iterator[Home]:
     return (home for home in homes() if home.database == database)
 
 
+_retiring: list[bool] = []  # not empty in a worker that drains
 _others: list[Lookout] = []  # over pools without leases: django-db-geventpool's
 
 
@@ -172,8 +241,31 @@ def lookouts() -> Iterator[Lookout]:
 
 
 def stats() -> dict[str, dict[str, float]]:
-    """Numbers by alias; of several homes with one alias (test databases) the last one counts."""
-    return {home.alias: home.stats() for home in homes()} | {other.pool.name: other.pool.stats() for other in _others}
+    """Numbers by alias; those of several homes with one alias (a database for each tenant) are summed up."""
+    found: dict[str, dict[str, float]] = {}
+    for home in homes():
+        found[home.alias] = _sum(found.get(home.alias, {}), home.stats())
+    return found | {other.pool.name: other.pool.stats() for other in _others}
+
+
+def _sum(some: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    return {
+        name: max(some.get(name, 0), value) if name in _NO_SUMS else some.get(name, 0) + value
+        for name, value in more.items()
+    }
+
+
+def tend(now: float) -> None:
+    """Look after all homes. `now`: of the pools' clock."""
+    for home in homes():
+        home.tend(now)
+
+
+def retire() -> None:
+    """[worker] It drains: idle sessions end now, and what its last requests take goes back as soon as they do without."""
+    _retiring.append(True)
+    for lookout in lookouts():
+        lookout.pool.retire()
 
 
 def end_all(timeout: float = CLOSING) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from greenlet import greenlet
 
+    from djworker.db.bound import Bound
     from djworker.db.slot import Label
 
 _IDLE = SlotState.IDLE
@@ -216,6 +217,21 @@ class Pool(Generic[C]):
         """As `drain`, but for the connections that are being made."""
         self._stock.doom(list(self._ledger.by_conn.values()), self._clock())
 
+    def reconnect(self) -> None:
+        """The way to connect has changed: as `renew`, and earlier failures say nothing any more."""
+        self._stock.circuit.forgive()
+        self.renew()
+        if self._dispatch.hub is not None:
+            self._dispatch.serve(self._clock())
+
+    def retire(self) -> None:
+        """Keep nothing that is not needed: for a worker that drains. What its requests need is still lent."""
+        self._dispatch.retire(self._clock())
+
+    def share(self, bound: Bound) -> None:
+        """From now on `max_size` is a bound for all pools that share it."""
+        bound.add(self._dispatch)
+
     def close(self, timeout: float = 0.0) -> None:
         """End: waiters are refused, idle connections closed now, the others when they come back. `timeout` as in drain."""
         self._dispatch.close()
@@ -235,6 +251,16 @@ class Pool(Generic[C]):
         """Gauges and counters, under psycopg_pool's names where it has one. Times in milliseconds."""
         how = gauges(self._ledger, len(self._waiting), self.limits, self._stock.circuit)
         return how | self._tally.as_dict()
+
+    def connections(self) -> list[C]:
+        """All that there are, whatever is done with them now."""
+        return list(self._ledger.by_conn)
+
+    @property
+    def shares(self) -> bool:
+        """Whether the bound is shared with other pools that still are."""
+        bound = self._dispatch.bound
+        return bound is not None and len(bound) > 1
 
     def holders(self) -> list[Holder]:
         """Who has a connection, the longest first."""

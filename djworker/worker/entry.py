@@ -52,7 +52,16 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
         channel.set_blocking(False)
         _prepare(project, generation, slot)
         worker = Worker(
-            project.app, project.config, channel, row, listeners, project.notify, generation, slot, project.pools
+            project.app,
+            project.config,
+            channel,
+            row,
+            listeners,
+            project.notify,
+            generation,
+            slot,
+            project.pools,
+            project.retire_pools,
         )
         if project.config.timeout:
             Watchdog(row, project.config.timeout, worker.site.in_flight).start()

@@ -61,6 +61,8 @@ class Project:
     notify: Notify = lambda *_args, **_kwargs: None
     #: Looks after the database pools at each beat of a worker, and returns their gauges.
     pools: Callable[[], Mapping[Gauge, int]] = dict
+    #: Gives back the database sessions that a draining worker does not need.
+    retire_pools: Callable[[], object] = dict
     #: Ends the database sessions of a worker that leaves.
     close_pools: Callable[[], object] = dict
 
@@ -179,11 +181,11 @@ def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
         traces.destroy_hub()
 
 
-def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object]]:
+def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object], Callable[[], object]]:
     from djworker.db import forked, home  # noqa: F401, PLC0415 - the first one only has to be there
     from djworker.db.beat import beat  # noqa: PLC0415
 
-    return beat, home.leave
+    return beat, home.retire, home.leave
 
 
 def _set_up() -> None:

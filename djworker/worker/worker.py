@@ -56,14 +56,19 @@ class Worker:
         generation: int,
         slot: int,
         pools: Callable[[], Mapping[Gauge, int]] = dict,
+        retire_pools: Callable[[], object] = dict,
     ) -> None:
-        """pools: called at each beat; looks after the database pools, and returns their gauges."""
+        """pools: called at each beat; looks after the database pools, and returns their gauges.
+
+        retire_pools: called when the worker begins to drain; gives back connections that its last requests do not need.
+        """
         self.config = config
         self._channel = channel
         self._row = row
         self._who = {"slot": slot, "generation": generation, "pid": os.getpid()}
         self._notify = notify
         self._pools = pools
+        self._retire_pools = retire_pools
         sockets = [_listening_socket(fd) for fd in listeners]
         address = sockets[0].getsockname() if sockets else ("127.0.0.1", 0)
         self.site = Site(app, config, server_address=address, access=_access(config))
@@ -188,6 +193,7 @@ class Worker:
         deadline = time.monotonic() + grace
         if not self._retiring:
             self._retiring = True
+            self._retire_pools()
             self._row[Gauge.PHASE] = Phase.DRAINING
             self.site.draining = True  # those that still come in from the backlog are told not to stay
             gevent.spawn(self._notify, "worker_draining", **self._who)

@@ -21,7 +21,7 @@ from djworker import log
 from djworker.db import settings as pool_settings
 from djworker.db.cursor import LeasedCursor
 from djworker.db.errors import ServerUnavailable
-from djworker.db.home import Home, home_for, homes_of
+from djworker.db.home import Home, database_of, home_for, homes_of
 from djworker.db.lease import Lease
 from djworker.db.threads import MAIN_THREAD, thread_id
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 logger = logging.getLogger("djworker.db")
+
+#: Those that the settings have when the first engine is loaded. Others come as tenants do, and nobody counts them.
+_FIRST_ALIASES = frozenset(connections.settings)
 
 
 class Announcer(BaseDatabaseWrapper):
@@ -96,7 +99,6 @@ class LeasingMixin(BaseDatabaseWrapper):
             known["HOST"],
             known["PORT"],
             known["USER"],
-            known["PASSWORD"],
             str(known["OPTIONS"]) if known["OPTIONS"] else "",
             self.timezone_name,  # PostgreSQL's sessions are set up with it
             type(self),
@@ -105,25 +107,26 @@ class LeasingMixin(BaseDatabaseWrapper):
             self._home = home_for(key, self._make_home)
             self._home_key = key
             self.facts = self._home.facts
+        if self._home.password != known["PASSWORD"]:
+            self._home.log_in_with(self._pool_settings(), self.settings_dict)
         return self._home
 
     def _make_home(self) -> Home:
         given = getattr(settings, "DJWORKER", {})
         options = pool_settings.resolve(self.alias, given, self.settings_dict["OPTIONS"].get("pool"))
         cls, alias = type(self), self.alias
-        plain = {name: value for name, value in self.settings_dict["OPTIONS"].items() if name != "pool"}
-        settings_dict = {**self.settings_dict, "OPTIONS": plain, "AUTOCOMMIT": True, "CONN_MAX_AGE": None}
         home: list[Home] = []
-        given_dict = self.settings_dict
 
-        def make() -> Any:
+        def make(settings_dict: dict[str, Any]) -> Any:
             wrapper = cls(settings_dict, alias)
             wrapper.bare = True
-            wrapper.given = given_dict
+            wrapper.given = home[0].given
             wrapper.facts = home[0].facts
             return wrapper
 
-        home.append(Home(alias, options, _unblocked(self.green_driver(), alias), make, self._database()))
+        green = _unblocked(self.green_driver(), alias)
+        home.append(Home(alias, options, green, make, self._pool_settings(), self._family()))
+        home[0].given = self.settings_dict
         return home[0]
 
     def join_pool(self) -> None:
@@ -132,8 +135,16 @@ class LeasingMixin(BaseDatabaseWrapper):
         self.settings_dict = self.given
         self.bare = False
 
-    def _database(self) -> tuple[Any, ...]:
-        return tuple(self.settings_dict[name] for name in ("NAME", "HOST", "PORT"))
+    def _pool_settings(self) -> dict[str, Any]:
+        """Ours, as they are now, for connections of the pool."""
+        plain = {name: value for name, value in self.settings_dict["OPTIONS"].items() if name != "pool"}
+        return {**self.settings_dict, "OPTIONS": plain, "AUTOCOMMIT": True, "CONN_MAX_AGE": None}
+
+    def _family(self) -> tuple[Any, ...]:
+        """Whose pools share a bound: all of an alias, whatever its settings become; of aliases that came later, the server's."""
+        if self.alias in _FIRST_ALIASES:
+            return (self.alias,)
+        return (self.vendor, *(self.settings_dict[name] for name in ("HOST", "PORT", "USER")))
 
     def close_pool(self) -> None:
         """Replace all connections to our database, those of other aliases and options too.
@@ -141,7 +152,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         Django asks for it before it drops or clones a test database, and when the time zone changes.
         """
         if not self.bare:
-            for home in homes_of(self._database()):
+            for home in homes_of(database_of(self.settings_dict)):
                 home.refresh()
 
     # -- connecting -----------------------------------------------------------------------------------------------------

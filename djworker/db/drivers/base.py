@@ -77,6 +77,9 @@ class Driver(ABC, Generic[C]):
     def forget(self, conn: C) -> None:
         """Let go without a word to the server, who goes on talking with the parent process."""
 
+    def new_password(self, conn: C, password: str) -> None:
+        """The password of the connection's user has changed; for what is done on further connections."""
+
     def ended_by_hand(self, error: BaseException) -> bool:  # noqa: ARG002
         """Whether `connect` failed because the server let us in, and then ended that one session.
 

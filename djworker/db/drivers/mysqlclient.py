@@ -403,6 +403,10 @@ class MySQLClientDriver(Driver[GreenConnection]):
         """See `Driver`."""
         return conn.backend
 
+    def new_password(self, conn: GreenConnection, password: str) -> None:
+        """KILL logs in anew."""
+        conn.params = {**conn.params, "password": password}
+
     def ended_by_hand(self, error: BaseException) -> bool:
         """See `Driver`."""
         return isinstance(error, MySQLdb.Error) and mysql.was_ended(error)

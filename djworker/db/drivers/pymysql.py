@@ -268,6 +268,10 @@ class PyMySQLDriver(Driver[GreenConnection]):
         """See `Driver`."""
         return conn.thread_id()
 
+    def new_password(self, conn: GreenConnection, password: str) -> None:
+        """KILL logs in anew."""
+        conn.params = {**conn.params, "password": password}
+
     def ended_by_hand(self, error: BaseException) -> bool:
         """See `Driver`."""
         return isinstance(error, pymysql.MySQLError) and mysql.was_ended(error)
