@@ -129,6 +129,17 @@ def test_a_mold_cannot_offer_a_configuration_that_no_option_takes(arbiter: Arbit
     assert arbiter.fleet.current == 1
 
 
+def test_root_makes_no_file_that_a_mold_asks_for(arbiter: Arbiter, tmp_path: Path) -> None:
+    """Neither when it is offered nor when the logs are reopened: the workers open it, with their own rights."""
+    offered = {**CONFIG.to_json(), "access_log": str(tmp_path / "x.log"), "pid": str(tmp_path / "pid"), "user": "0"}
+    arbiter.hear(("mold", 2), [line_of(messages.MoldReady(offered))])
+    assert not only_liar_ended(arbiter, ("mold", 2))
+    assert arbiter.loop.config.access_log == str(tmp_path / "x.log"), "the option itself can be reloaded"
+    assert (arbiter.loop.config.pid, arbiter.loop.config.user) == (None, None), "these cannot"
+    arbiter.loop._reopen_logs()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "message", [messages.WorkerReady(), messages.RecycleWanted("x"), messages.WorkerBootFailed("", "")]
 )

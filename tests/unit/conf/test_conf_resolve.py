@@ -196,6 +196,28 @@ def test_this_machine_is_asked_only_where_the_server_starts(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="for others than root the group is their own, and changes nothing")
+def test_a_group_alone_would_leave_the_workers_root() -> None:
+    (problem,) = problems({"group": "0"}, machine=True)
+    assert str(problem) == (
+        "djworker.E013: group = '0' (from command line --group): without a user the workers would still be root: "
+        "name the user as well"
+    )
+
+
+@pytest.mark.parametrize("raw, mode", [("666", 0o666), ("0o660", 0o660), ("0600", 0o600), (0o777, 0o777)])
+def test_the_mode_of_sockets_is_octal(raw: object, mode: int) -> None:
+    assert resolved({"socket_mode": raw}).config.socket_mode == mode
+    assert resolved(settings={"SOCKET_MODE": raw}).config.socket_mode == mode
+
+
+@pytest.mark.parametrize("raw", ["rw", "0888", "1666", 666, -1, True, 6.6])
+def test_what_is_no_mode_is_told_with_the_remedy(raw: object) -> None:
+    (problem,) = problems(settings={"SOCKET_MODE": raw})
+    assert problem.hint in ("give 027 or 0o027", "give 0o000 to 0o777")
+    assert problem.setting == "socket_mode"
+
+
 def test_ones_own_user_and_an_existing_file_are_fine(tmp_path: Path) -> None:
     settings = {"USER": str(os.geteuid()), "GROUP": str(os.getegid()), "PID": tmp_path / "pid", "ACCESS_LOG": "-"}
     assert resolved(settings=settings, machine=True).config.pid == str(tmp_path / "pid")

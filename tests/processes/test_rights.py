@@ -1,0 +1,143 @@
+"""Started as root for another user: what an option names is checked, made and used with that user's rights.
+
+Only root can become somebody else: elsewhere these tests are skipped, and the summary names them.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.processes.events import eventually
+from tests.processes.http import Address, request
+from tests.processes.project import SETTINGS, URLS, Project
+from tests.processes.server import Server
+from tests.processes.test_listening import open_to_everybody
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+#: In every Linux distribution; its home and its shell are not root's.
+USER = "nobody"
+ENVIRONMENT = """
+import os
+from django.http import JsonResponse
+
+def environment(_request):
+    names = ("HOME", "USER", "LOGNAME", "SHELL")
+    ids = {"uid": os.getresuid(), "gid": os.getresgid(), "groups": os.getgroups()}
+    return JsonResponse({**ids, **{name: os.environ.get(name) for name in names}})
+
+urlpatterns += [path("environment", environment)]
+"""
+
+
+def own_folder(path: Path, uid: int, gid: int) -> Path:
+    path.mkdir()
+    os.chown(path, uid, gid)
+    return path
+
+
+def owner(path: Path) -> tuple[int, int, int]:
+    found = path.lstat()
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
+
+
+def test_what_the_service_needs_is_its_own(server: Server, project: Project, scratch: Path) -> None:
+    """Sockets that the proxy can open, a log that the workers can write, in root's folders as in its own."""
+    project.append(URLS, ENVIRONMENT)
+    account = pwd.getpwnam(USER)
+    own = own_folder(scratch / "own", account.pw_uid, account.pw_gid)
+    log, sockets = scratch / "x.log", [own / "sock", scratch / "sock"]
+    precious = scratch / "precious"
+    precious.write_text("root's")
+    for number in range(os.getpid(), os.getpid() + 3000):
+        (own / f"app.pid.{number}").symlink_to(precious)
+    server.leaves_nothing_at = [own / "app.pid", *sockets]
+    binds = [f"unix:{path}" for path in sockets]
+    server.start(
+        workers=1, user=USER, bind=binds, pid=own / "app.pid", access_logfile=log, prefix=open_to_everybody(scratch)
+    )
+    assert [owner(path) for path in sockets] == [(account.pw_uid, account.pw_gid, 0o666)] * 2
+    assert (own / "app.pid").read_text() == f"{server.pid}\n"
+    assert owner(own / "app.pid")[2] == 0o644
+    assert precious.read_text() == "root's"
+    for path in binds:
+        found = request(Address(path), "/environment").json()
+        assert found["uid"] == [account.pw_uid] * 3
+        assert [found[name] for name in ("HOME", "USER", "LOGNAME", "SHELL")] == [
+            account.pw_dir,
+            USER,
+            USER,
+            account.pw_shell,
+        ]
+    eventually(lambda: log.read_text().count("GET /environment") == 2, "both requests are in the log")
+    _rotate(server, log, binds[0])
+
+
+def _rotate(server: Server, log: Path, address: str) -> None:
+    """As logrotate does without ``create``, and with one that makes a file of root's."""
+    for made in (False, True):
+        log.rename(log.with_suffix(f".{made}"))
+        if made:
+            log.touch(mode=0o640)
+        mark = server.send(signal.SIGUSR1)
+        server.wait_for("logs_reopened", since=mark)
+        eventually(lambda: request(Address(address), "/raw").status == 200 and log.read_text(), "the new file is used")
+        assert owner(log)[0] == pwd.getpwnam(USER).pw_uid
+    assert not server.events("access_log_lost")
+
+
+def test_a_number_without_an_account_has_its_own_group_and_no_home(
+    server: Server, project: Project, scratch: Path
+) -> None:
+    project.append(URLS, ENVIRONMENT)
+    server.start(workers=1, user="54321", prefix=open_to_everybody(scratch))
+    found = server.get("/environment").json()
+    assert (found["uid"], found["gid"], found["groups"]) == ([54321] * 3, [54321] * 3, [54321])
+    assert [found[name] for name in ("HOME", "USER", "LOGNAME", "SHELL")] == ["/", "54321", "54321", "/bin/sh"]
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"group": "nogroup"}, "djworker.E013: group = 'nogroup'"),
+        ({"user": str(2**32 - 1)}, "djworker.E005: user = '4294967295'"),
+        ({"user": USER, "access_logfile": "{closed}/x.log"}, "djworker.E008: access_log = '{closed}/x.log'"),
+        ({"user": USER, "access_logfile": "{link}/x.log"}, "others than root decide where that path leads"),
+        ({"user": USER, "pid": "{link}/app.pid"}, "others than root decide where that path leads"),
+        ({"user": USER, "bind": "unix:{link}/sock"}, "others than root decide where that path leads"),
+    ],
+)
+def test_what_the_service_could_not_use_is_refused(
+    server: Server, scratch: Path, options: dict[str, str], said: str
+) -> None:
+    closed, account = scratch / "closed", pwd.getpwnam(USER)
+    closed.mkdir(mode=0o700)
+    link = own_folder(scratch / "own", account.pw_uid, account.pw_gid) / "link"
+    link.symlink_to(closed)
+    places = {"closed": str(closed), "link": str(link)}
+    server.launch(**{name: value.format_map(places) for name, value in options.items()})
+    assert server.wait() == 2
+    assert server.log.wait_for_end()
+    text = "\n".join(str(event.get("text") or event.get("message")) for event in server.log.all())
+    assert said.format_map(places) in text
+    assert list(closed.iterdir()) == []
+
+
+def test_the_check_loads_the_project_as_the_service(server: Server, project: Project, scratch: Path) -> None:
+    project.append(SETTINGS, 'import os; os.write(1, f"loaded by {os.geteuid()}\\n".encode())')
+    server.launch("--check", user=USER, prefix=open_to_everybody(scratch))
+    assert server.wait() == 0
+    assert server.output.read_text().split("\n")[-2] == f"loaded by {pwd.getpwnam(USER).pw_uid}"
+
+
+def test_a_module_in_the_projects_folder_is_not_loaded_by_root(server: Server, project: Project, scratch: Path) -> None:
+    """The folder may be the service's, and the mold is root until it has read its own modules."""
+    project.write("setproctitle.py", "import os\nos.write(1, f'{os.geteuid()}!'.encode())\nsetproctitle = len\n")
+    server.start(workers=1, user=USER, prefix=open_to_everybody(scratch))
+    server.reload()
+    assert "0!" not in server.output.read_text()
