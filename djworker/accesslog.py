@@ -41,6 +41,7 @@ ATOMS: Mapping[str, str] = {
     "{name}o": "a header of the answer",
     "{name}e": "a variable of the WSGI environment",
 }
+_BLANK = re.compile(r"\s")
 _NAMED = re.compile(r"\{([^{}]+)\}([ioe])")
 # strftime would write them in the language of the locale.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -132,6 +133,13 @@ def _quoted(value: object) -> str:
     return text or "-"
 
 
+def _in_one_word(text: str) -> str:
+    """A blank would shift the fields behind it."""
+    return _BLANK.sub(
+        lambda match: f"\\u{ord(match[0]):04x}" if ord(match[0]) > 0xFF else f"\\x{ord(match[0]):02x}", text
+    )
+
+
 def _variable(name: str) -> Part:
     return lambda answered, _seconds: _quoted(answered.environ.get(name, ""))
 
@@ -155,7 +163,9 @@ def _user(answered: Answered, _seconds: float) -> str:
     if scheme.lower() != "basic":
         return "-"
     try:  # RFC 7617 section 2: user-id, colon, password
-        return _quoted(base64.b64decode(encoded.strip(), validate=True).partition(b":")[0].decode("utf-8"))
+        return _in_one_word(
+            _quoted(base64.b64decode(encoded.strip(), validate=True).partition(b":")[0].decode("utf-8"))
+        )
     except (binascii.Error, ValueError):
         return "-"
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import replace
+from inspect import isroutine
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from gevent import getcurrent
 
 from djworker.db.lease_errors import CursorClosed
-from djworker.db.pins import PLAIN, Verdict
+from djworker.db.pins import PLAIN, UNSURE, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djworker.db.lease import Lease
 
-_UNUSED: Any = object()
+#: Methods of the libraries' cursors that send nothing and read nothing from the server. Other methods that this module does not
+#: have itself are refused: a text that they sent would be neither judged nor confirmed.
+HARMLESS: Final = frozenset(
+    {"cast", "literal", "mogrify", "results", "set_result", "setinputsizes", "setoutputsize", "setoutputsizes"}
+)
 
 
 class LeasedCursor:
@@ -34,49 +42,65 @@ class LeasedCursor:
 
     def execute(self, sql: Any, params: Any = None, **more: Any) -> Any:
         """As the driver's."""
-        if more:
-            return self._run("execute", sql, (params,), more)
         lease = self._lease
         contract = lease.home.contract
-        verdict = contract.known(sql) if type(sql) is str else None
-        if verdict is None:
+        verdict = contract.known(sql) if type(sql) is str and not more else None
+        if verdict is None or not lease.turn.acquire(blocking=False):
             return self._run("execute", sql, (params,), more)
-        with lease.turn:
+        lease.user = getcurrent()
+        try:
             raw = self._real(verdict)
-            try:
-                result = raw.execute(sql, params)
-            except BaseException:
-                lease.failed(verdict)
-                raise
+            result = raw.execute(sql, params)
             if contract.volatile:
                 verdict = contract.confirm(verdict, lease.driver, lease.conn, raw, sql)
             self._finish(raw, verdict, sql, params)
+        except BaseException:
+            lease.failed(verdict)
+            raise
+        finally:
+            lease.turn.release()
         return self if result is raw else result
 
     def executemany(self, sql: Any, params: Any, **more: Any) -> Any:
         """As the driver's."""
+        if self._lease.home.dialect.reads_parameters_early and not isinstance(params, list | tuple):
+            params = list(params)
         return self._run("executemany", sql, (params,), more)
 
-    def callproc(self, name: str, *args: Any, **more: Any) -> Any:
+    def copy_expert(self, sql: Any, *args: Any, **more: Any) -> Any:
+        """As psycopg2's, which refuses it to every green library."""
+        return self._run("copy_expert", sql, args, more)
+
+    def callproc(self, name: Any, *args: Any, **more: Any) -> Any:
         """As the driver's. A procedure may leave more than one result."""
         return self._run("callproc", name, args, more)
 
     def _run(self, method: str, sql: Any, args: tuple[Any, ...], more: dict[str, Any]) -> Any:
-        """The long way: the text was not seen before, or it is something rare."""
+        """The long way: the text was not seen before, it is something rare, or it is not our turn."""
+        text, verdict = self._judged(method, sql)
         lease = self._lease
-        text = self._text(sql) if method != "callproc" else f"CALL {sql}"
-        verdict = lease.home.contract.judge(text)
-        with lease.turn:
-            raw = self._real(verdict)
+        with lease.statement(verdict):
             try:
+                raw = self._real(verdict)
                 result = getattr(raw, method)(sql, *args, **more)
                 verdict = lease.home.contract.confirm(verdict, lease.driver, lease.conn, raw, text)
+                # Of several rounds nobody knows what was set: {} is no sequence, so that it pins.
+                self._finish(raw, verdict, text, args[0] if args and method == "execute" else {})
             except BaseException:
                 lease.failed(verdict)
                 raise
-            # Of several rounds nobody knows what was set: {} is no sequence, so that it pins.
-            self._finish(raw, verdict, text, args[0] if args and method == "execute" else {})
         return self if result is raw else result
+
+    def _judged(self, method: str, sql: Any) -> tuple[str, Verdict]:
+        """The text, and what it may do."""
+        lease = self._lease
+        contract = lease.home.contract
+        try:
+            text = self._text(sql)
+            return contract.judge_procedure(text) if method == "callproc" else (text, contract.judge(text))
+        except BaseException:  # to compose a text takes a connection, which may be refused
+            lease.missed(UNSURE)
+            raise
 
     def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:
         lease = self._lease
@@ -103,6 +127,7 @@ class LeasedCursor:
             raise CursorClosed("the cursor is closed")
         if self._holding:
             self._release()
+        self._raw = None  # or, if there is no connection, its rows would pass for the answer to this statement
         raw = self._raw = self._wrapper.raw_cursor(self._lease.take(verdict), self._name)
         if self._name:
             self._lease.home.dialect.own(raw)
@@ -125,34 +150,36 @@ class LeasedCursor:
             self._lease.unhold()
 
     @contextmanager
-    def copy(self, *args: Any, **more: Any) -> Iterator[Any]:
+    def copy(self, sql: Any, *args: Any, **more: Any) -> Iterator[Any]:
         """Psycopg 3's COPY: the connection is held until its end."""
-        lease = self._lease
-        with lease.turn:
-            raw = self._real()
-            self._hold()
-            try:
-                with raw.copy(*args, **more) as copy:
-                    yield copy
-            except BaseException:
-                lease.failed()
-                raise
-            finally:
-                self._release()
+        with self._held_for("copy", sql) as raw, raw.copy(sql, *args, **more) as copy:
+            yield copy
 
-    def stream(self, *args: Any, **more: Any) -> Iterator[Any]:
+    def stream(self, sql: Any, *args: Any, **more: Any) -> Iterator[Any]:
         """Psycopg 3's rows one by one: the connection is held until the last."""
+        with self._held_for("stream", sql) as raw:
+            yield from raw.stream(sql, *args, **more)
+
+    @contextmanager
+    def _held_for(self, method: str, sql: Any) -> Iterator[Any]:
+        """A real cursor for a statement that goes on after the call; judged as every other, at its end."""
+        text, verdict = self._judged(method, sql)
         lease = self._lease
-        with lease.turn:
-            raw = self._real()
-            self._hold()
-            try:
-                yield from raw.stream(*args, **more)
-            except BaseException:
-                lease.failed()
-                raise
-            finally:
-                self._release()
+        try:
+            with lease.statement(verdict):
+                raw = self._real(verdict)
+                self._hold()
+                try:
+                    yield raw
+                    verdict = lease.home.contract.confirm(verdict, lease.driver, lease.conn, raw, text)
+                    lease.done(verdict, text, {})
+                except BaseException:
+                    if verdict.relied_on:  # and it may have done its work by now
+                        verdict = replace(verdict, pin=f"{method}() that was not read to its end")
+                    lease.failed(verdict)
+                    raise
+        finally:
+            self._release()
 
     def nextset(self) -> Any:
         """The next result, if there is one; the connection goes back after the last."""
@@ -215,8 +242,31 @@ class LeasedCursor:
             self._lease.failed()
             raise
 
+    def scroll(self, *args: Any, **more: Any) -> Any:
+        """As the driver's; of a server-side cursor it is a statement."""
+        return self._fetch("scroll", *args, **more)
+
+    def fetchall_unbuffered(self) -> Iterator[Any]:
+        """As PyMySQL's, of an SSCursor."""
+        return self._guarded_rows(self._need().fetchall_unbuffered())
+
+    def read_next(self) -> Any:
+        """As PyMySQL's, of an SSCursor."""
+        return self._fetch("read_next")
+
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._need())
+        rows = iter(self._need())
+        return self._guarded_rows(rows) if self._holding else rows
+
+    def _guarded_rows(self, rows: Iterator[Any]) -> Iterator[Any]:
+        """Rows that come from the server while they are read; see `_fetch`."""
+        try:
+            yield from rows
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._lease.failed()
+            raise
 
     # -- its end ----------------------------------------------------------------------------------------------------
 
@@ -264,13 +314,18 @@ class LeasedCursor:
                 return -1 if name == "rowcount" else None
             with self._wrapper.physical():
                 cursor = self._wrapper.create_cursor()
-            value = getattr(cursor, name)
-            if callable(value) and name not in ("mogrify", "literal"):
-                self._lease.pin(f"raw cursor.{name}()")
-                self._raw = self._wrapper.raw_cursor(self._lease.take(), self._name)
-                value = getattr(self._raw, name)
-            return value
-        return getattr(self._raw, name)
+            return _offered(getattr(cursor, name), name)
+        return _offered(getattr(self._raw, name), name)
+
+
+def _offered(value: Any, name: str) -> Any:
+    if isroutine(value) and name not in HARMLESS:
+        raise AttributeError(
+            f"cursor.{name}() is not offered on a pooled connection, where its effect on the session could not be seen: use"
+            " execute(), or connection.connection.cursor(), which keeps the connection to the end of the request",
+            name=name,
+        )
+    return value
 
 
 def _forwarded(name: str) -> property:

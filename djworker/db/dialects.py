@@ -21,6 +21,7 @@ class Dialect:
     """[worker] One client library, for leases. Stateless."""
 
     contract: type[Contract]
+    reads_parameters_early = False  # whether `executemany` needs them all before it begins
     detach: Any = None  # (conn, cursor) -> a cursor whose rows need no connection; None if more is to come on it
 
     def own(self, cursor: Any) -> None:
@@ -56,6 +57,10 @@ def _quiet(cursor: Any) -> Any:
 
 class Psycopg3(_Postgres):
     """[worker] Rows are in the result, which outlives everything."""
+
+    reads_parameters_early = (
+        True  # they are read under the connection's lock, where one that queries would wait for itself
+    )
 
     def own(self, cursor: Any) -> None:
         """The lease counts and wipes what was never closed; psycopg's own warning would come from killed greenlets too."""

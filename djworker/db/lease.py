@@ -8,6 +8,7 @@ no round trip. Both Django's mode and the wire decide, for MySQL's DDL commits o
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,12 @@ from gevent import getcurrent
 from gevent.lock import BoundedSemaphore
 
 from djworker.db.labels import label_of
-from djworker.db.lease_errors import ConnectionLost, LeaseClosed, ReadBackLost
-from djworker.db.pins import PLAIN, Verdict
+from djworker.db.lease_errors import ConnectionLost, LeaseClosed, ReadBackLost, StatementRunning
+from djworker.db.pins import PLAIN, PROBE, Verdict
 from djworker.db.profile import EMPTY, Profile, Setting, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from djworker.db.home import Home
 
@@ -41,6 +42,9 @@ class Lease:
     """[worker] One request's right to connections of one pool.
 
     Not bound to a greenlet but to its Django connection; `turn` keeps two greenlets that share that from using it at once.
+
+    `lost` says why nothing runs any more: a connection was lost with something on it, or a statement that later ones rely on
+    did not run. A loss in a transaction is over with its rollback, any other with `close()`.
     """
 
     conn: Any = None  # the physical connection, while we hold one
@@ -52,10 +56,12 @@ class Lease:
         self.pool = home.pool
         self.driver = home.driver
         self.turn = BoundedSemaphore(1)
+        self.user: Any = None  # the greenlet whose turn it is, or was
         self.autocommit_mode = True  # what Django wants, and what the connection that we hold is in
         self._mode = True
-        self.pins: dict[str, None] = {}
+        self.pins: dict[str, bool] = {}  # by reason: whether the session must be wiped for it
         self.holds = 0  # open server-side cursors, COPYs, results with more to come, and sticky blocks
+        self.sticky = 0  # how many of these are sticky blocks
         self.dirty = False  # to be reset when it goes back
         self.profile: Profile = EMPTY
         self.label = label_of(getcurrent())
@@ -69,19 +75,81 @@ class Lease:
         self._owner: Any = None
         self._by_hand = False  # a transaction that the wire shows and Django does not know
         self._pending: list[Setting] = []  # made in the open transaction
+        self._lost_in_transaction = False
 
     # -- a statement ------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def statement(self, verdict: Verdict) -> Iterator[None]:
+        """The long way to the turn: wait for it, or find that this greenlet is inside a statement already.
+
+        Parameters that are made while they are sent may query, for instance. The statement inside gives nothing back.
+        """
+        if self.inside():
+            self.refuse_if_sending(verdict)
+            self.holds += 1
+            try:
+                yield
+            finally:
+                self.holds -= 1
+            return
+        try:
+            self.turn.acquire()
+        except BaseException:
+            self.missed(verdict)
+            raise
+        self.user = getcurrent()
+        try:
+            yield
+        finally:
+            self.turn.release()
+
+    def inside(self) -> bool:
+        """Whether the calling greenlet is in the middle of a statement of this lease."""
+        return self.turn.locked() and self.user is getcurrent()
+
+    def refuse_if_sending(self, verdict: Verdict = PLAIN) -> None:
+        """Raise StatementRunning where the library would wait for its own greenlet, for ever."""
+        if self.conn is not None and self.inside() and self.driver.occupied(self.conn):
+            self.missed(verdict)
+            raise StatementRunning(
+                "another statement of this connection is being sent or read by the same greenlet (parameters that query while"
+                " they are adapted, or a query inside of copy() or stream()): run one before the other"
+            )
+
     def take(self, verdict: Verdict = PLAIN) -> Any:
         """The physical connection for one statement, in the state that the lease has promised."""
-        conn = self.conn
-        if conn is None or (self._owner.dead and self.held() is None):
-            conn = self._acquire(verdict)
-        conn.lease_statements += 1  # see `sightings`
-        if self._mode is not self.autocommit_mode:
-            self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
-            self._mode = self.autocommit_mode
+        try:
+            conn = self.conn
+            if conn is None or (self._owner.dead and self.held() is None):
+                conn = self._acquire(verdict)
+            conn.lease_statements += 1  # see `sightings`
+            if self._mode is not self.autocommit_mode:
+                self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
+                self._mode = self.autocommit_mode
+        except BaseException:
+            self.missed(verdict)
+            raise
         return conn
+
+    def missed(self, verdict: Verdict) -> None:
+        """A statement did not run. Its error may be swallowed: what relies on it is refused from now on.
+
+        Inside a transaction that is every other statement; outside, where it was to leave something in the session, or a
+        sticky block was to keep that.
+        """
+        if verdict is PROBE:
+            return
+        if not verdict.reads:
+            self._wrote, self._last_turn = None, -1  # no earlier statement answers for it
+        if not self.autocommit_mode:
+            self._refuse_from_now("a statement of this transaction did not run")
+        elif verdict.relied_on or self.sticky:
+            self._refuse_from_now("a statement that was to leave something in the session did not run")
+
+    def _refuse_from_now(self, why: str) -> None:
+        if not self.lost:
+            self.lost, self._lost_in_transaction = why, not self.autocommit_mode
 
     def done(self, verdict: Verdict, sql: Any, params: Any) -> None:
         """The statement succeeded: note what it left behind, and give the connection back if nothing ties us to it."""
@@ -97,7 +165,7 @@ class Lease:
             return
         suspect = self.home.heard(sys.exception(), conn)
         if self.driver.busy(conn) or self.driver.is_broken(conn):
-            self._lose()
+            self._lose(verdict)
             return
         self.dirty = self.dirty or suspect
         if verdict.pin:
@@ -132,9 +200,8 @@ class Lease:
 
     def _acquire(self, verdict: Verdict) -> Any:
         if self.lost:
-            raise ConnectionLost(
-                f"the connection was lost {self.lost}; nothing runs until that is over (roll back, or close)"
-            )
+            remedy = "until the rollback" if self._lost_in_transaction else "until the connection is closed"
+            raise ConnectionLost(f"{self.lost}; nothing runs {remedy} (roll back, or close)")
         if self.closed:
             raise LeaseClosed("the connection is closed")
         if verdict.reads:
@@ -188,7 +255,7 @@ class Lease:
         try:
             self._guarded(home.dialect.replay, conn, list(self.profile.changes_from(conn.lease_profile, home.base)))
         except self.driver.error:
-            self.lost = ""  # nothing of ours has run yet
+            self.lost = ""  # nothing of ours has run yet; where it matters, `missed` says so
             if self.profile.settings:
                 raise
             return False
@@ -218,7 +285,7 @@ class Lease:
         """The greenlet that took it has ended, and the pool has taken it back. Some of it may be missed."""
         self.conn = None
         if not self.autocommit_mode or self._by_hand or self.pins or self.holds:
-            self.lost = "with the greenlet that used it"
+            self._refuse_from_now("the connection was lost with the greenlet that used it")
         self._pending = []
         self._by_hand = False
 
@@ -231,6 +298,8 @@ class Lease:
             self.pin(verdict.pin)
         elif verdict.settings:
             self._set(read_settings(sql, params))
+        if verdict.identity:
+            self.pin(verdict.identity, wipe=False)
         if verdict.begins and self.driver.in_transaction(self.conn) is None:
             self.pin("BEGIN by hand, and a driver that does not tell")
         if verdict.reverts and self._pending:
@@ -257,10 +326,10 @@ class Lease:
             elif committed:
                 self._adopt(pending)
 
-    def pin(self, reason: str) -> None:
+    def pin(self, reason: str, *, wipe: bool = True) -> None:
         """Keep the connection to the end of the request, and reset it then."""
         if reason not in self.pins:
-            self.pins[reason] = None
+            self.pins[reason] = wipe
             self.home.tally.pinned(reason, self.label)
         if self.conn is not None and reason in self.home.contract.lasting:
             self.conn.lease_spoilt = reason
@@ -273,6 +342,22 @@ class Lease:
         """End of one `hold`."""
         self.holds -= 1
         if not self.holds and self.held() is not None:
+            self._settle_between()
+
+    def stick(self) -> None:
+        """`hold`, for a block whose statements may leave anything."""
+        self.sticky += 1
+        self.hold()
+
+    def unstick(self) -> None:
+        """End of one `stick`: the session is wiped."""
+        self.sticky -= 1
+        self.dirty = True
+        self.unhold()
+
+    def _settle_between(self) -> None:
+        """`settle`, but a statement that is under way needs the connection still, and settles when it has ended."""
+        if not self.turn.locked():
             self.settle()
 
     # -- a transaction ----------------------------------------------------------------------------------------------
@@ -281,12 +366,18 @@ class Lease:
         """End the transaction, if there is one."""
         self.held()
         if self.lost:
-            raise ConnectionLost(f"the connection was lost {self.lost}: there is nothing to commit")
+            raise ConnectionLost(f"{self.lost}: there is nothing to commit")
         self._end("commit")
 
     def rollback(self) -> None:
         """End the transaction, if there is one."""
         self._end("rollback")
+        if self._lost_in_transaction is not self.autocommit_mode:  # its end does not heal what was lost before it
+            self._heal()
+
+    def _heal(self) -> None:
+        """What was lost is over with its transaction, unless that had state of the session on it."""
+        self._lost_in_transaction = False
         if not self.pins:
             self.lost = ""
 
@@ -294,6 +385,7 @@ class Lease:
         conn = self.held()
         if conn is None:
             return
+        self.refuse_if_sending()
         try:
             getattr(conn, verb)()
         except BaseException:
@@ -302,11 +394,16 @@ class Lease:
             raise
         self._by_hand = False
         self._ended(committed=verb == "commit")
-        self.settle()
+        self._settle_between()
 
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
         """Off: said to the server with the next statement. On: said now, and the connection goes back."""
         conn = self.held()
+        self.refuse_if_sending()
+        if value and self.lost and self._lost_in_transaction:
+            if sys.exception() is None:
+                raise ConnectionLost(f"{self.lost}: roll back first")
+            self._heal()  # the block is left with an exception, which is not to be hidden
         if value and conn is not None and not self._mode:
             try:
                 self.driver.set_autocommit(conn, True)
@@ -316,37 +413,59 @@ class Lease:
             self._mode = True
         self.autocommit_mode = value
         if value:
-            if not self.pins:
-                self.lost = ""
-            self.settle()
+            self._settle_between()
 
     # -- its end ----------------------------------------------------------------------------------------------------
 
-    def _lose(self) -> None:
+    def _lose(self, verdict: Verdict = PLAIN) -> None:
+        """Give the connection up; verdict: of the statement in which it was lost."""
         conn, self.conn = self.conn, None
         if not self.autocommit_mode or self._by_hand:
-            self.lost = "inside this transaction"
+            self._refuse_from_now("the connection was lost inside this transaction")
         elif self.pins or self.holds:
-            self.lost = "with session state on it (" + (", ".join(self.pins) or "an open cursor or sticky block") + ")"
+            what = ", ".join(self.pins) or "an open cursor or sticky block"
+            self._refuse_from_now(f"the connection was lost with session state on it ({what})")
+        else:
+            self.missed(verdict)
         self._pending = []
         self._by_hand = False
         self.home.tally.lost += 1
         self.pool.discard(conn, ticket=self._ticket)
 
     def close(self) -> None:
-        """End of the request: the connection goes back, wiped if there is anything on it."""
+        """End of the request: the connection goes back, wiped if there is anything on it.
+
+        Raises StatementRunning inside of a statement, which would go on with a connection that is somebody else's.
+        """
+        conn, driver = self.held(), self.driver
+        if conn is not None and self.turn.locked() and not driver.busy(conn):
+            self._await_statement()
+            conn = self.held()
         self.closed = True
-        conn = self.held()
         if conn is None:
             return
-        driver = self.driver
         if driver.busy(conn) or driver.is_broken(conn):
             self._lose()
             return
-        if self.pins or self.holds or self._pending or driver.in_transaction(conn) or not driver.autocommit(conn):
+        if (
+            any(self.pins.values())
+            or self.holds
+            or self._pending
+            or driver.in_transaction(conn)
+            or not driver.autocommit(conn)
+        ):
             self.dirty = True
         self.pins.clear()
         self._give_back()
+
+    def _await_statement(self) -> None:
+        """Let a statement of another greenlet end that is between two round trips."""
+        if self.inside():
+            raise StatementRunning(
+                "a statement cannot close its own connection while its parameters are made: close it later"
+            )
+        with self.turn:
+            pass
 
     def __del__(self) -> None:
         """Dropped without an end. No I/O in a finalizer: the pool does it in the hub."""
@@ -360,7 +479,7 @@ class Lease:
         if self.lost:
             return False
         try:
-            conn = self.take()
+            conn = self.take(PROBE)
             cursor = conn.cursor()
             try:
                 cursor.execute("SELECT 1")

@@ -6,10 +6,17 @@ from django.db import InterfaceError, OperationalError, ProgrammingError
 
 
 class ConnectionLost(OperationalError):
-    """The connection was lost inside a transaction or with session state on it.
+    """The connection was lost inside a transaction or with session state on it, or what later statements rely on did not run.
 
-    To go on with another one would run the rest as if nothing had happened. Remedy: leave the `atomic()` block (or roll
-    back, or `connection.close()`), and begin again.
+    To go on would run the rest as if nothing had happened: a transfer by half, a query in another tenant's schema. Remedy:
+    leave the `atomic()` block (or roll back); outside of a transaction, `connection.close()`. Then begin again.
+    """
+
+
+class StatementRunning(ProgrammingError):
+    """A statement inside a statement of the same greenlet, where the client library would wait for itself for ever.
+
+    Remedy: run one before the other; with psycopg 3, read what `copy()` or `stream()` gives before the next query.
     """
 
 

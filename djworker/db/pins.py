@@ -29,7 +29,9 @@ class Verdict:
     reads back what an earlier statement of its session has left. of_write: that is the last *writing* statement, not the
     last one. writes: it may leave something to read back. settings: it sets parameters that can be set again elsewhere.
     reverts: it takes back a part of a transaction. begins: it opens a transaction by hand. called: the answer of the
-    server differs from run to run, because code runs there that we do not see.
+    server differs from run to run, because code runs there that we do not see. identity: it asks for something by which the
+    session is known, so that the session must stay the same, but need not be wiped. unsure: the server has not yet
+    confirmed that the statement leaves nothing, and its first word does not rule it out.
     """
 
     pin: str = ""
@@ -40,9 +42,18 @@ class Verdict:
     reverts: bool = False
     begins: bool = False
     called: bool = False
+    identity: str = ""
+    unsure: bool = False
+
+    @property
+    def relied_on(self) -> bool:
+        """Whether later statements may rely on it: where it did not run, they must not run either."""
+        return bool(self.pin or self.settings or self.begins or self.called or self.identity or self.unsure)
 
 
 PLAIN = Verdict()
+UNSURE = Verdict(unsure=True)
+PROBE = Verdict(identity="a look at the connection")  # not a statement of the application's
 WRITE = Verdict(writes=True)
 _SINGLES = {verdict: verdict for verdict in (PLAIN, WRITE)}  # so that `is PLAIN` is the fast path
 
@@ -72,6 +83,15 @@ class Contract(ABC):
     _reverts = re.compile(r"^\s*rollback\s+(?:work\s+)?to\b", re.IGNORECASE)
     _begins = re.compile(r"(?:^|;)\s*(?:begin|start\s+transaction)\b", re.IGNORECASE)
     _calls = re.compile(r"^\s*(?:call|execute)\b", re.IGNORECASE)
+    _identity: re.Pattern[str]
+    _procedure = "CALL {}()"
+    # One statement that leaves nothing in its session, as far as its first word can tell: patterns look for the rest.
+    _plain = re.compile(
+        r"^\s*\(*\s*(?:select|insert|update|delete|replace|merge|with|values|table|explain|show|describe|fetch|move|close"
+        r"|copy|commit|end|rollback|savepoint|release|create|alter|drop|truncate|rename|comment|grant|revoke|reindex"
+        r"|refresh|analyze|vacuum|checkpoint|notify|kill|optimize)\b[^;]*;?\s*$",
+        re.IGNORECASE,
+    )
 
     def __init__(self, pin_sql: Sequence[str] = ()) -> None:
         """pin_sql: further regular expressions; a statement in which one is found pins."""
@@ -102,6 +122,8 @@ class Contract(ABC):
             reverts=self._reverts.search(text) is not None,
             begins=self._begins.search(text) is not None,
             called=self._calls.search(text) is not None,
+            identity=found.group(0).strip(" (").lower() if (found := self._identity.search(text)) else "",
+            unsure=self._plain.match(text) is None,
         )
         return self._special(sql, verdict)
 
@@ -111,12 +133,20 @@ class Contract(ABC):
     def _special(self, sql: str, verdict: Verdict) -> Verdict:  # noqa: ARG002
         return verdict
 
+    def judge_procedure(self, name: str) -> tuple[str, Verdict]:
+        """The text that the library makes of `callproc(name)`, and its verdict: what a routine does cannot be seen."""
+        text = self._procedure.format(name)
+        verdict = self.judge(text)
+        return text, verdict if verdict.pin else replace(verdict, pin="procedure")
+
     @abstractmethod
     def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
         """The final verdict, now that the server has answered."""
 
     def keep(self, sql: str, verdict: Verdict) -> Verdict:
         """Remember a final verdict."""
+        if verdict.unsure:
+            verdict = replace(verdict, unsure=False)
         verdict = _SINGLES.get(verdict, verdict)
         if len(sql) <= LONGEST and not verdict.called:
             if len(self._young) >= KEPT:
@@ -129,6 +159,7 @@ class PostgresContract(Contract):
     """[worker] See `Contract`. Tags first."""
 
     lasting = frozenset({"dblink", "setseed", "LOAD"})  # DISCARD ALL leaves dblink's connections open
+    _procedure = 'SELECT * FROM "{}"()'  # as psycopg2 and Django's cursor for psycopg 3 do
     _pins = _words(
         advisory_lock=r"\bpg_(?:try_)?advisory_lock(?:_shared)?\"?\s*\(",
         temporary_table=r"\b(?:create\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?|into\s+(?:local\s+)?)temp(?:orary)?\s|\bpg_temp\b",
@@ -145,6 +176,11 @@ class PostgresContract(Contract):
     # They end with their transaction.
     _transient = re.compile(
         r"^\s*set\s+(?:local\b|constraints\b|transaction\b|(?:session\s+)?transaction_(?:isolation|read_only|deferrable)\b)",
+        re.IGNORECASE,
+    )
+    _identity = re.compile(
+        r"\b(?:pg_backend_pid|(?:txid_current|pg_current_xact_id)(?:_if_assigned)?|pg_export_snapshot|pg_my_temp_schema"
+        r"|inet_client_port)\"?\s*\(",
         re.IGNORECASE,
     )
     # What is left of these when the statement has run: state of the session.
@@ -202,7 +238,13 @@ class MySQLContract(Contract):
     )
     _reads_statement = re.compile(
         r"\b(?:found_rows|row_count)\s*\(|^\s*show\s+(?:count\s*\(\s*\*\s*\)\s*)?(?:warnings|errors)\b|^\s*get\s+(?:current\s+)?diagnostics\b"
-        r"|@@(?:session\.)?(?:warning_count|error_count)\b",
+        r"|@@(?:session\.)?(?:warning_count|error_count)\b|\blast_query_cost\b",
+        re.IGNORECASE,
+    )
+    _identity = re.compile(
+        r"\b(?:connection_id|ps_current_thread_id)\s*\(|@@(?:session\.)?(?:pseudo_thread_id|last_gtid)\b"
+        r"|^\s*(?:show|flush)\s+(?:(?:session|local|no_write_to_binlog)\s+)?(?:status|profiles?)\b"
+        r"|\b(?:information|performance)_schema\.session_(?:status|variables)\b",
         re.IGNORECASE,
     )
     # Transactions are flagged too, as a change of state, but leave nothing behind. BEGIN NOT ATOMIC is a block of statements.
@@ -216,4 +258,4 @@ class MySQLContract(Contract):
         return verdict if sql in self._young else self.keep(sql, verdict)
 
 
-__all__ = ["PLAIN", "WRITE", "Contract", "MySQLContract", "PostgresContract", "Setting", "Verdict"]
+__all__ = ["PLAIN", "PROBE", "UNSURE", "WRITE", "Contract", "MySQLContract", "PostgresContract", "Setting", "Verdict"]

@@ -22,9 +22,7 @@ _SET = re.compile(
 )
 _RESET = re.compile(rf"^\s*RESET\s+(?P<name>{_NAME}|TIME\s+ZONE)\s*;?\s*$", re.IGNORECASE)
 _TEXT = r"'(?:[^'\\%]|'')*'"
-_CALL = (
-    rf"(?:pg_catalog\.)?set_config\s*\(\s*({_TEXT}|%s)\s*,\s*({_TEXT}|%s)\s*,\s*(false|true|%s)\s*\)(?:\s+as\s+\w+)?"
-)
+_CALL = rf"(?:pg_catalog\.)?set_config\s*\(\s*({_TEXT}|%s)\s*,\s*({_TEXT}|%s)\s*,\s*({_TEXT}|false|true|%s)\s*\)(?:\s+as\s+\w+)?"
 _ONE_CALL = re.compile(_CALL, re.IGNORECASE)
 _CALLS = re.compile(rf"^\s*SELECT\s+{_CALL}(?:\s*,\s*{_CALL})*\s*;?\s*$", re.IGNORECASE)
 # Said by other means in SQL, or known to the driver too: these pin.
@@ -33,6 +31,10 @@ _NOT_REPLAYED = frozenset(
 )
 _SPECIAL = {"time zone": "timezone", "schema": "search_path"}
 _TRANSIENT = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
+
+#: Types of parameters that are sent the same way whenever they are sent.
+_CONSTANT = frozenset({str, int, float, bool, bytes, type(None)})
+_BOOLEANS = {True: ("true", "yes", "on", "1"), False: ("false", "no", "off", "0")}
 
 RESET = "RESET "
 SET_CONFIG = "SELECT pg_catalog.set_config(%s, %s, false)"
@@ -109,8 +111,7 @@ def _one_set(sql: str, params: Any) -> list[Setting] | None:
         return None if name in _NOT_REPLAYED else []
     if match["value"].upper() == "DEFAULT":
         return [_reset(name)]
-    usable = params is None or isinstance(params, list | tuple)
-    return [Setting(name, sql, tuple(params) if params else None)] if usable else None
+    return [Setting(name, sql, tuple(params) if params else None)] if _lasting(params) else None
 
 
 def _name(text: str) -> str:
@@ -119,15 +120,43 @@ def _name(text: str) -> str:
 
 
 def _calls(sql: str, params: Any) -> list[Setting] | None:
-    if params is not None and not isinstance(params, list | tuple):
+    if not _lasting(params):
         return None
     rest = iter(params or ())
     found = []
     for match in _ONE_CALL.finditer(sql):
         name, value, local = (_filled(text, rest) for text in match.groups())
-        if local is not True and local not in (1, "true", "on"):
-            found.append(Setting(str(name).lower(), SET_CONFIG, (name, value)))
+        if params is not None or "%s" not in match.group(0):
+            truth = _truth(local)
+            if truth is None:
+                return None
+            if truth:
+                continue
+        found.append(Setting(str(name).lower(), SET_CONFIG, (name, value)))
     return found
+
+
+def _lasting(params: Any) -> bool:
+    """Whether the parameters say the same whenever they are sent again: a lazy object may not."""
+    if params is None:
+        return True
+    return isinstance(params, list | tuple) and all(type(value) in _CONSTANT for value in params)
+
+
+def _truth(local: Any) -> bool | None:
+    """PostgreSQL's reading of a boolean (`parse_bool`): any beginning of these words that only one has; None if it has none.
+
+    Of text only: what else is no boolean is refused by the server, or read by rules of its own.
+    """
+    if isinstance(local, bool):
+        return local
+    word = local.strip(" \t\n\r\f\v").lower() if isinstance(local, str) else ""
+    if not word or word == "o":
+        return None
+    for value, words in _BOOLEANS.items():
+        if any(known.startswith(word) for known in words):
+            return value
+    return None
 
 
 def _filled(text: str, params: Iterator[Any]) -> Any:

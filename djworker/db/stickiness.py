@@ -27,14 +27,13 @@ class Sticky(ContextDecorator):
         for wrapper in self._wrappers():
             wrapper.sticky_depth += 1
             if isinstance(wrapper.connection, Lease):
-                wrapper.connection.hold()
+                wrapper.connection.stick()
 
     def __exit__(self, *_: object) -> None:
         for wrapper in self._wrappers():
             wrapper.sticky_depth -= 1
             if isinstance(wrapper.connection, Lease):
-                wrapper.connection.dirty = True
-                wrapper.connection.unhold()
+                wrapper.connection.unstick()
 
 
 def sticky(using: str | Callable[..., Any] | None = None) -> Any:

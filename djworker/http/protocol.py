@@ -26,9 +26,10 @@ __all__ = ["HeadParser", "ProtocolError", "RequestHead"]
 
 CRLF: Final = b"\r\n"
 TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# RFC 3986 uri-host and port, without the empty host that RFC 9110 4.2.1 refuses.
+# RFC 3986 uri-host and port, without the empty host that RFC 9110 4.2.1 refuses, and without the comma: two Host fields that
+# a proxy has joined look like that.
 HOST: Final = re.compile(
-    r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?"
+    r"(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?"
 )
 ABSOLUTE: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -45,6 +46,29 @@ CACHED_HOSTS: Final = 256
 PERSISTENT: Final = frozenset({"keep-alive", "Keep-Alive"})
 # Two of these are a disagreement about who asks for what, not a list.
 SINGLETONS: Final = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_AUTHORIZATION"})
+# What a proxy says of its client, in one value each. A second field with another is a client's own, beside which the proxy has
+# put the true one: as a list they would be read at the wrong end. X-Forwarded-For and Forwarded (RFC 7239 7.1) are lists.
+OF_PROXIES: Final = frozenset(
+    f"HTTP_{name}"
+    for name in (
+        "CF_CONNECTING_IP",
+        "FRONT_END_HTTPS",
+        "TRUE_CLIENT_IP",
+        "X_CLIENT_IP",
+        "X_FORWARDED_HOST",
+        "X_FORWARDED_PORT",
+        "X_FORWARDED_PREFIX",
+        "X_FORWARDED_PROTO",
+        "X_FORWARDED_PROTOCOL",
+        "X_FORWARDED_SCHEME",
+        "X_FORWARDED_SERVER",
+        "X_FORWARDED_SSL",
+        "X_REAL_IP",
+        "X_SCHEME",
+        "X_SCRIPT_NAME",
+        "X_URL_SCHEME",
+    )
+)
 # 2**63 is 19 digits: longer lengths overflow somewhere behind us.
 MAX_LENGTH_DIGITS: Final = 18
 
@@ -218,6 +242,10 @@ class HeadParser:
             return
         if variable in SINGLETONS:
             raise ProtocolError(400, f"repeated {variable}")
+        if variable in OF_PROXIES:
+            if value.lower() != environ[variable].lower():
+                raise ProtocolError(400, f"contradicting {variable}")
+            return
         environ[variable] += ("; " if variable == "HTTP_COOKIE" else ",") + value
 
     def _variable(self, name: bytes) -> str | None:

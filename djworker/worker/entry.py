@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import gevent
 
 from djworker import log, messages, posix
+from djworker.worker import signal_handlers
 from djworker.worker.watchdog import Watchdog
 from djworker.worker.worker import Worker
 
@@ -66,7 +67,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
         if project.config.timeout:
             Watchdog(row, project.config.timeout, worker.site.in_flight).start()
         guard.also(worker.forsake)
-        gevent.get_hub()
+        signal_handlers.begin(gevent.get_hub())
         guard.install()
         code = worker.run()
         project.close_pools()

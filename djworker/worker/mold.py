@@ -29,7 +29,7 @@ from djworker import accounts, log, messages, posix  # noqa: E402
 from djworker.channel import Channel  # noqa: E402
 from djworker.launch import Launch  # noqa: E402
 from djworker.scoreboard import Gauge, Row  # noqa: E402
-from djworker.worker import addresses, forks, multiprocess, project  # noqa: E402
+from djworker.worker import addresses, forks, multiprocess, project, signal_handlers  # noqa: E402
 from djworker.worker.project import BootError, Project  # noqa: E402
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     log.configure(launch.config.log_level, launch.config.log_format, "mold")
     addresses.install()
     multiprocess.install()
+    signal_handlers.install()
     if options.check:
         forks.Guard(descriptor_limit=descriptor_limit).install()
         _leave(_check(launch))

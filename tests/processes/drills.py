@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import select
+import signal
 import socket
 import ssl
 import subprocess
@@ -109,6 +110,47 @@ def count(_request):
     return JsonResponse({"products": Product.objects.count()})
 
 
+class TookTooLong(Exception):
+    """What a time limit raises, as packages for it do: no subclass of what others might catch."""
+
+
+def limited(request):
+    """A view with a time limit of `signal.setitimer`, as one finds it in recipes; ``late`` forgets to take it back."""
+
+    def ring(_number, _frame):
+        raise TookTooLong
+
+    before = signal.signal(signal.SIGALRM, ring)
+    assert signal.getsignal(signal.SIGALRM) is ring
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    if request.GET.get("late"):
+        return HttpResponse("early")
+    try:
+        time.sleep(30)
+    except TookTooLong:
+        return HttpResponse("took too long")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return HttpResponse("not limited")
+
+
+def busy(request):
+    """Be what runs when a signal comes, most of the time."""
+    end = time.monotonic() + float(request.GET["s"])
+    while time.monotonic() < end:
+        sum(range(20_000))
+        time.sleep(0)
+    return HttpResponse("done")
+
+
+def leave(_request):
+    """End a thread as programs end."""
+    threading.Thread(target=sys.exit, args=(3,)).start()
+    time.sleep(0.01)
+    return HttpResponse()
+
+
 def note(get_response):
     """Middleware: a request with ``?begun=x`` leaves a file of that name, so that a test knows when it runs."""
 
@@ -131,4 +173,7 @@ urlpatterns = [
     path("wait", wait),
     path("run-loop", run_loop),
     path("count", count),
+    path("limited", limited),
+    path("busy", busy),
+    path("leave", leave),
 ]

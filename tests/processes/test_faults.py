@@ -348,3 +348,23 @@ def test_a_request_that_fails_costs_nothing_but_itself(server: Server) -> None:
         assert isinstance(answer, Answer)
         assert answer.status == 500
     assert server.get("/debug/pid").json()["pid"] == worker
+
+
+def test_a_time_limit_by_signal_reaches_the_request_that_set_it(server: Server) -> None:
+    """And no other, though others run when the signal comes; one that comes too late is told of, and ends nothing."""
+    server.start(workers=1)
+    worker = server.worker()
+    others = server.running("/drill/busy?s=1", 2)
+    assert server.get("/drill/limited").body == b"took too long"
+    for other in others:
+        assert other.answer().body == b"done"
+    with server.raw() as kept:
+        kept.get("/drill/limited?late=1")
+        assert kept.answer().body == b"early"
+        (next_one,) = server.running("/drill/busy?s=0.5")
+        kept.get("/debug/sleep?s=0.5")
+        assert server.wait_for("signal_handler_failed")["signal"] == "SIGALRM"
+        assert kept.answer().status == 200
+    assert next_one.answer().status == 200
+    assert server.get("/drill/leave").status == 200
+    assert server.ready() == [worker]

@@ -62,6 +62,10 @@ class Driver(ABC, Generic[C]):
     def busy(self, conn: C) -> bool:
         """Whether an answer is under way or was abandoned half-read."""
 
+    def occupied(self, conn: C) -> bool:
+        """Whether the library can run no other statement until the present one has ended. Never raises."""
+        return self.busy(conn)
+
     @abstractmethod
     def cancel(self, conn: C) -> None:
         """Make the server stop the abandoned query and return when it did, or after CANCEL_TIMEOUT.

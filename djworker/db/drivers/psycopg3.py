@@ -113,6 +113,10 @@ class Psycopg3Driver(Driver[GreenConnection]):
         """See `Driver`."""
         return conn.pgconn.transaction_status == ACTIVE
 
+    def occupied(self, conn: GreenConnection) -> bool:
+        """Psycopg's lock knows no owner: who has it would wait for itself."""
+        return bool(conn.lock.locked()) or self.busy(conn)
+
     def cancel(self, conn: GreenConnection) -> None:
         """Ask on a second line, as PostgreSQL wants it, then read what was left unread."""
         with suppress(psycopg.errors.CancellationTimeout), at_most(CANCEL_TIMEOUT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, held, pool, query, request, view
+from tests.db.lease.site import Site, at_rest, eventually, held, pool, query, request, session_of, view
 
 POSTGRES = {
     "advisory lock": ("SELECT pg_advisory_lock(77)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", 0),
@@ -62,8 +62,8 @@ def pins(site: Site, statement: str, look: str, clean: object) -> None:
     def careless() -> None:
         query(statement)
         assert held(), "not pinned"
-        here = query(site.session_sql)
-        assert query(site.session_sql) == here
+        here = session_of("SELECT 1")
+        assert session_of("SELECT 2") == here
 
     view(careless)
     eventually(at_rest, "reset")
@@ -104,9 +104,9 @@ def test_what_no_reset_undoes_costs_the_connection(postgres_site: Site, pin_sql:
         query("SELECT setseed(0.5)")
         assert held()
 
-    first = view(query, "SELECT pg_backend_pid()")
+    first = view(session_of, "SELECT 1")
     view(careless)
-    assert view(query, "SELECT pg_backend_pid()") != first
+    assert view(session_of, "SELECT 1") != first
     eventually(lambda: at_rest() and postgres_site.sessions() == 1, "the other one is closed")
 
 
@@ -156,15 +156,15 @@ def test_sticky(leasing: Site) -> None:
 
     @sticky
     def work() -> tuple[int, int]:
-        return query(leasing.session_sql), query(leasing.session_sql)
+        return session_of("SELECT 1"), session_of("SELECT 1")
 
     def by_hand() -> None:
         with sticky(using="default"):
             assert not held()
-            here = query(leasing.session_sql)
+            here = session_of("SELECT 1")
             assert held()
             with sticky():
-                assert query(leasing.session_sql) == here
+                assert session_of("SELECT 1") == here
             assert held()
         assert not held()
         first, second = work()
@@ -312,7 +312,7 @@ def test_strict_mode_wipes_and_rotates(leasing: Site) -> None:
     state = "SELECT setseed(0.5)" if leasing.dialect == "postgres" else "DO GET_LOCK('x', 0)"
 
     def work() -> None:
-        seen = {query(leasing.session_sql) for _ in range(6)}
+        seen = {session_of("SELECT 1") for _ in range(6)}
         assert len(seen) <= 3
         query(state)
 

@@ -185,6 +185,18 @@ def held() -> bool:
     return connection.connection is not None and connection.connection.conn is not None
 
 
+def session_of(sql: str, params: Any = None) -> int:
+    """Run the statement; the server's number of the session that it ran in.
+
+    The server is not asked for it: a request that has asked keeps its session.
+    """
+    from django.db import connection
+
+    query(sql, params)
+    lease = connection.connection
+    return int(lease.driver.backend_id(lease._last))
+
+
 def pool() -> Any:
     """The pool of the default alias."""
     from django.db import connection

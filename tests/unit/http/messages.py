@@ -106,6 +106,15 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "Host with user": (b"GET / HTTP/1.1\r\nHost: me@example.org\r\n\r\n", 400),
     "Host with blank": (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
     "Host with list": (b"GET / HTTP/1.1\r\nHost: a, b/\r\n\r\n", 400),
+    "Host with two in one": (b"GET / HTTP/1.1\r\nHost: a.test,b.test\r\n\r\n", 400),
+    "two in an absolute target": (b"GET http://a.test,b.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", 400),
+    "contradicting schemes": (GET + b"X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n\r\n", 400),
+    "contradicting schemes, apart": (
+        GET + b"x-forwarded-proto: https\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n\r\n",
+        400,
+    ),
+    "contradicting hosts of proxies": (GET + b"X-Forwarded-Host: a\r\nX-Forwarded-Host: b\r\n\r\n", 400),
+    "contradicting addresses": (GET + b"X-Real-IP: 192.0.2.1\r\nX-Real-IP: 192.0.2.2\r\n\r\n", 400),
     "Host with bad port": (b"GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", 400),
     "Host with open bracket": (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400),
     "invalid Host in HTTP/1.0": (b"GET / HTTP/1.0\r\nHost: a/b\r\n\r\n", 400),
@@ -227,6 +236,14 @@ SERVED: dict[str, tuple[bytes, dict[str, object]]] = {
     "tab within a value": (field(b"X-A: a\tb"), {"HTTP_X_A": "a\tb"}),
     "latin-1 in a value": (field(b"X-A: caf\xe9"), {"HTTP_X_A": "caf\xe9"}),
     "repeated field": (GET + b"X-A: 1\r\nx-a: 2\r\nX-A: 3\r\n\r\n", {"HTTP_X_A": "1,2,3"}),
+    "repeated list of proxies": (
+        GET + b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\n\r\n",
+        {"HTTP_X_FORWARDED_FOR": "192.0.2.1,192.0.2.2"},
+    ),
+    "a proxy's word twice": (
+        GET + b"X-Forwarded-Proto: https\r\nX-Forwarded-Proto: HTTPS\r\n\r\n",
+        {"HTTP_X_FORWARDED_PROTO": "https"},
+    ),
     "repeated cookie": (GET + b"Cookie: a=1\r\nCookie: b=2\r\n\r\n", {"HTTP_COOKIE": "a=1; b=2"}),
     "underscore": (
         GET + b"X_Auth_User: evil\r\nX-Auth-User: good\r\nX_Only: 1\r\n\r\n",

@@ -74,6 +74,14 @@ def test_a_traceback_follows_indented() -> None:
     assert "\x1b" not in "".join(lines)
 
 
+@pytest.mark.parametrize("control", [*"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"])
+def test_controls_of_bidirectional_text_are_escaped(control: str) -> None:
+    """They would show a line in another order than it has: `evil.py` as `yp.live`."""
+    lines = TextFormatter().format(record(f"a{control}b", path=f"c{control}d", stack=f"e\n{control}f"))
+    assert control not in lines
+    assert lines.count(f"\\u{ord(control):04x}") == 3
+
+
 @given(st.text(), st.text())
 def test_nobody_can_forge_a_line(message: str, value: str) -> None:
     first, *rest = TextFormatter().format(record("%s", (message,), url=value)).split("\n")

@@ -102,6 +102,19 @@ def test_quotes_of_a_client_cannot_end_a_quoted_atom() -> None:
     assert compile_format('"%(a)s"')(answer, 0.0) == '"x\\" 200 \\"\\\\"'
 
 
+@pytest.mark.parametrize(
+    "user,word",
+    [("ada lovelace", "ada\\x20lovelace"), ("a\u2003b", "a\\u2003b"), ("\n", "\\x0a"), ('a "', 'a\\x20\\"')],
+)
+def test_blanks_in_a_user_name_shift_no_field(user: str, word: str) -> None:
+    header = "Basic " + base64.b64encode(f"{user}:secret".encode()).decode()
+    assert compile_format("%(u)s %(s)s")(Answer({"HTTP_AUTHORIZATION": header}, "200 OK"), 0.0) == f"{word} 200"
+
+
+def test_blanks_in_a_path_shift_no_field() -> None:
+    assert compile_format("%(U)s %(s)s")(Answer({"PATH_INFO": "/a b"}, "200 OK"), 0.0) == "/a\\x20b 200"
+
+
 @given(st.dictionaries(st.sampled_from(sorted(PLAIN.environ)), st.text()), st.text(), st.integers(), st.floats(0, 1e6))
 def test_no_client_breaks_the_line(environ: dict[str, Any], status: str, sent: int, seconds: float) -> None:
     line = compile_format(Config().access_log_format)
