@@ -20,6 +20,7 @@ from djworker.db.lease_tally import LeaseTally
 from djworker.db.lookout import Lookout
 from djworker.db.physical import Physical
 from djworker.db.pool import Pool
+from djworker.db.profile import resolution
 from djworker.db.receivers import Receivers
 from djworker.db.standby import Standby
 from djworker.db.throttle import Throttle
@@ -88,6 +89,7 @@ class Home:
         self.base: dict[str, str] = {}
         self.standby = Standby()
         self._throttle = Throttle()
+        self._plans = green.plans(resolution)
         self._base_known = False
         self.receivers = Receivers()
         self.lookout = Lookout(options, green)
@@ -106,6 +108,7 @@ class Home:
         if not self._base_known:
             self.base = self.dialect.base(conn)
             self._base_known = True
+        self.driver.share_plans(conn, self._plans)
         if self.standby.refusing:
             self._tell_writes(refused=self.driver.refuses_writes(conn))
 
@@ -136,6 +139,8 @@ class Home:
         if news is News.READ_ONLY and self.standby.may_look(now):
             conn.lease_suspect = True
             return True
+        if news is News.STALE_PLAN:
+            self.driver.stale_plan(conn)
         if news is News.LEAVING and self.standby.may_renew(now):
             self.pool.renew()
         return False

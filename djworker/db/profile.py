@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +35,8 @@ _TRANSIENT = frozenset({"transaction_isolation", "transaction_read_only", "trans
 #: Types of parameters that are sent the same way whenever they are sent.
 _CONSTANT = frozenset({str, int, float, bool, bytes, type(None)})
 _BOOLEANS = {True: ("true", "yes", "on", "1"), False: ("false", "no", "off", "0")}
+#: They say which tables a name means; the role, because "$user" may stand in the search_path.
+_RESOLVING: Final = ("search_path", "role", "session_authorization")
 
 RESET = "RESET "
 SET_CONFIG = "SELECT pg_catalog.set_config(%s, %s, false)"
@@ -73,6 +75,12 @@ class Profile:
 
 
 EMPTY = Profile({})
+
+
+def resolution(conn: Any) -> tuple[Setting | None, ...]:
+    """The settings of a leased connection that say which tables a name means."""
+    settings = conn.lease_profile.settings
+    return tuple(settings.get(name) for name in _RESOLVING) if settings else ()
 
 
 def restore(name: str, base: Mapping[str, str]) -> Setting:

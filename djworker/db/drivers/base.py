@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from djworker.db.drivers.news import News
 
 C = TypeVar("C")
@@ -116,6 +118,19 @@ class Driver(ABC, Generic[C]):
     @abstractmethod
     def refuses_writes(self, conn: C) -> bool:
         """Ask whether the server itself refuses writes to everybody. On a session that was just reset; one round trip."""
+
+    def plans(self, resolution: Callable[[Any], Hashable]) -> Any:  # noqa: ARG002
+        """What the connections of one pool share about statements that the library prepares by itself; None if it does not.
+
+        resolution: of a connection, the settings by which names of tables are resolved on it.
+        """
+        return None
+
+    def share_plans(self, conn: C, plans: Any) -> None:
+        """A new connection joins those that share `plans`."""
+
+    def stale_plan(self, conn: C) -> None:
+        """The last statement was refused (`News.STALE_PLAN`): none of the pool's connections may use that plan again."""
 
     def command_tags(self, cursor: Any) -> tuple[str, ...]:  # noqa: ARG002
         """PostgreSQL's command tags of what the cursor executed last, one per statement that is still known."""

@@ -13,11 +13,14 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from djworker.db.drivers import offload, postgres
 from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.plans import Plans, Prepared
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import READ, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from psycopg.abc import PQGen
 
     from djworker.db.drivers.news import News
@@ -40,6 +43,7 @@ class GreenConnection(psycopg.Connection[Any]):
         super().__init__(*args, **kwargs)
         # gevent's stand-in for threading.Lock is written in Python; this one is compiled, and taken once per query.
         self.lock = Semaphore(1)  # type: ignore[assignment]
+        self._prepared = Prepared(self)
 
     def wait(self, gen: PQGen[Any], interval: float | None = None, timeout: float | None = None) -> Any:
         """Run the generator to its end. With a limit of time (`notifies(timeout=…)`) psycopg's own wait does it."""
@@ -177,6 +181,22 @@ class Psycopg3Driver(Driver[GreenConnection]):
     def news(self, error: BaseException | None) -> News | None:
         """See `Driver`."""
         return postgres.news_of(error.sqlstate, error.diag) if isinstance(error, psycopg.Error) else None
+
+    def plans(self, resolution: Callable[[Any], Hashable]) -> Plans:
+        """See `Driver`."""
+        return Plans(resolution)
+
+    def share_plans(self, conn: GreenConnection, plans: Plans) -> None:
+        """See `Driver`."""
+        prepared = conn._prepared  # noqa: SLF001 -- psycopg has no seam for it
+        if isinstance(prepared, Prepared):
+            prepared.share(plans)
+
+    def stale_plan(self, conn: GreenConnection) -> None:
+        """See `Driver`."""
+        prepared = conn._prepared  # noqa: SLF001
+        if isinstance(prepared, Prepared):
+            prepared.refused()
 
     def refuses_writes(self, conn: GreenConnection) -> bool:
         """See `Driver`."""
