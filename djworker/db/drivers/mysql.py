@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gevent
@@ -11,7 +12,7 @@ from djworker.db.drivers.news import News, was_logged_in
 from djworker.db.drivers.turns import at_most
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Bits of the server's status word, which comes with every reply (MySQL internals, "Status Flags").
 IN_TRANSACTION = 0x0001
@@ -80,31 +81,48 @@ class Place(NamedTuple):
         return cls(*cursor.fetchone())
 
 
-def restore(cursor: Any, params: Params, charset: str, login: Place, *, track: bool, error: type[Exception]) -> None:
+class Order(enum.Enum):
+    """When a library runs `init_command` in its connect: what comes later wins, where both set the same."""
+
+    FIRST = "before the character set, sql_mode and autocommit"  # mysqlclient, whose C library runs it at the login
+    BEFORE_AUTOCOMMIT = "after the character set and sql_mode"  # PyMySQL
+
+
+def restore(
+    cursor: Any, params: Params, charset: str, login: Place, *, track: bool, order: Order, error: type[Exception]
+) -> None:
     """Make a reset session what `connect` had made it.
 
     Raises `error` if that takes a new login: a role, for nobody else knows the user's default, and the lack of a database.
     """
-    cursor.execute(_settings(params, charset, track=track))
+    init_command = params.get("init_command")
+    if init_command and order is Order.FIRST:
+        cursor.execute(init_command)
+    cursor.execute(f"SET {', '.join(_settings(params, charset, track=track))}")
     now = Place.of(cursor)
     if now.role != login.role or (now.database and not login.database):
         raise error(f"a session that went from {login} to {now} can only be replaced")
     if now.database != login.database:
         cursor.execute(f"USE `{str(login.database).replace('`', '``')}`")
-    if params.get("init_command"):
-        cursor.execute(params["init_command"])
+    if init_command and order is Order.BEFORE_AUTOCOMMIT:
+        cursor.execute(init_command)
+        for setting in _autocommit(params):
+            cursor.execute(f"SET {setting}")
 
 
-def _settings(params: Params, charset: str, *, track: bool) -> str:
-    names = f"NAMES {charset} COLLATE {params['collation']}" if params.get("collation") else f"NAMES {charset}"
-    autocommit, sql_mode = params.get("autocommit", False), params.get("sql_mode")
-    wanted = [
-        names,
-        None if autocommit is None else f"autocommit = {int(autocommit)}",
-        f"SESSION sql_mode = '{sql_mode}'" if sql_mode else None,
-        TRACK_SESSION.removeprefix("SET ") if track else None,
-    ]
-    return f"SET {', '.join(filter(None, wanted))}"
+def _settings(params: Params, charset: str, *, track: bool) -> Iterator[str]:
+    yield f"NAMES {charset} COLLATE {params['collation']}" if params.get("collation") else f"NAMES {charset}"
+    yield from _autocommit(params)
+    if params.get("sql_mode"):
+        yield f"SESSION sql_mode = '{params['sql_mode']}'"
+    if track:
+        yield TRACK_SESSION.removeprefix("SET ")
+
+
+def _autocommit(params: Params) -> Iterator[str]:
+    wanted = params.get("autocommit", False)
+    if wanted is not None:
+        yield f"autocommit = {int(wanted)}"
 
 
 def killer_params(params: Params) -> Params:

@@ -378,7 +378,15 @@ class MySQLClientDriver(Driver[GreenConnection]):
         if charset != conn.character_set_name():  # the library must see it too
             conn.set_character_set(charset)
         with conn.cursor(Cursor) as cursor:
-            mysql.restore(cursor, params, charset, conn.login, track=conn.tracks_session, error=self.error)
+            mysql.restore(
+                cursor,
+                params,
+                charset,
+                conn.login,
+                track=conn.tracks_session,
+                order=mysql.Order.FIRST,
+                error=self.error,
+            )
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

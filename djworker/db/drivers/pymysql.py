@@ -244,7 +244,15 @@ class PyMySQLDriver(Driver[GreenConnection]):
         if conn.charset != charset:
             conn.set_character_set(charset)
         with conn.cursor(Cursor) as cursor:
-            mysql.restore(cursor, conn.params, charset, conn.login, track=conn.tracks_session, error=self.error)
+            mysql.restore(
+                cursor,
+                conn.params,
+                charset,
+                conn.login,
+                track=conn.tracks_session,
+                order=mysql.Order.BEFORE_AUTOCOMMIT,
+                error=self.error,
+            )
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""
