@@ -197,6 +197,7 @@ def test_the_mold_is_killed_in_peace(server: Server) -> None:
     assert server.get("/raw").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ten_in_a_row(server: Server) -> None:
     server.start(workers=1)
