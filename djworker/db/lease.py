@@ -72,6 +72,7 @@ class Lease:
         self._wrote: Any = None  # likewise for the last statement that may have left something to read back
         self._wrote_turn = 0
         self._ticket = 0
+        self._statements_before = 0  # on the connection, when we took it
         self._owner: Any = None
         self._by_hand = False  # a transaction that the wire shows and Django does not know
         self._pending: list[Setting] = []  # made in the open transaction
@@ -123,6 +124,8 @@ class Lease:
             conn = self.conn
             if conn is None or (self._owner.dead and self.held() is None):
                 conn = self._acquire(verdict)
+            elif verdict.reads:
+                self._check_left_by_us(conn, verdict)
             conn.lease_statements += 1  # see `sightings`
             if self._mode is not self.autocommit_mode:
                 self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
@@ -222,6 +225,7 @@ class Lease:
         self._ticket = self.pool.ticket(conn)
         self._owner = getcurrent()
         self._mode = True
+        self._statements_before = conn.lease_statements
         turn = conn.lease_turn
         if conn is self._wrote:
             if turn == self._wrote_turn:
@@ -242,8 +246,20 @@ class Lease:
                     return conn
             else:
                 self.pool.release(conn)
+        raise self._read_back_lost(verdict)
+
+    def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
+        """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""
+        if verdict.of_write:
+            ours = self._wrote is conn and self._wrote_turn == self._last_turn
+        else:
+            ours = conn.lease_statements > self._statements_before
+        if not ours:
+            raise self._read_back_lost(verdict)
+
+    def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
         self.home.tally.read_backs_lost += 1
-        raise ReadBackLost(
+        return ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
             " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
         )
@@ -292,7 +308,7 @@ class Lease:
     # -- what a statement leaves ------------------------------------------------------------------------------------
 
     def _note(self, verdict: Verdict, sql: Any, params: Any) -> None:
-        if verdict.writes:
+        if verdict.writes and self.driver.inserted(self.conn):
             self._wrote, self._wrote_turn = self.conn, self._last_turn
         if verdict.pin:
             self.pin(verdict.pin)
@@ -300,8 +316,10 @@ class Lease:
             self._set(read_settings(sql, params))
         if verdict.identity:
             self.pin(verdict.identity, wipe=False)
-        if verdict.begins and self.driver.in_transaction(self.conn) is None:
-            self.pin("BEGIN by hand, and a driver that does not tell")
+        if verdict.begins:
+            self._by_hand = self.driver.in_transaction(self.conn) is not False
+            if self.driver.in_transaction(self.conn) is None:
+                self.pin("BEGIN by hand, and a driver that does not tell")
         if verdict.reverts and self._pending:
             self.pin("ROLLBACK TO SAVEPOINT after SET")
 
@@ -397,20 +415,20 @@ class Lease:
         self._settle_between()
 
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
-        """Off: said to the server with the next statement. On: said now, and the connection goes back."""
+        """Off: said to the server with the next statement, in a transaction by hand now. On: now; the connection goes back."""
         conn = self.held()
         self.refuse_if_sending()
         if value and self.lost and self._lost_in_transaction:
             if sys.exception() is None:
                 raise ConnectionLost(f"{self.lost}: roll back first")
             self._heal()  # the block is left with an exception, which is not to be hidden
-        if value and conn is not None and not self._mode:
+        if conn is not None and (not self._mode if value else self._mode and self.driver.in_transaction(conn)):
             try:
-                self.driver.set_autocommit(conn, True)
+                self.driver.set_autocommit(conn, value)  # in a transaction by hand, the library may refuse
             except BaseException:
                 self.failed()
                 raise
-            self._mode = True
+            self._mode = value
         self.autocommit_mode = value
         if value:
             self._settle_between()

@@ -93,6 +93,10 @@ class Driver(ABC, Generic[C]):
         """
         return False
 
+    def inserted(self, conn: C) -> bool:  # noqa: ARG002
+        """Whether the last statement made a number that the server's function for the last one made tells of."""
+        return True
+
     # -- for the lease --------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -394,6 +394,10 @@ class MySQLClientDriver(Driver[GreenConnection]):
             if conn.open:
                 conn.cut_loose()
 
+    def inserted(self, conn: GreenConnection) -> bool:
+        """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
+        return bool(conn.insert_id() or conn.field_count())
+
     def in_transaction(self, conn: GreenConnection) -> bool | None:
         """See `Driver`. Oracle's client library does not tell."""
         status = conn.handle.server_status()

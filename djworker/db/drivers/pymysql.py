@@ -260,6 +260,11 @@ class PyMySQLDriver(Driver[GreenConnection]):
             if conn._sock is not None:  # noqa: SLF001
                 cut_loose(conn._sock.fileno())  # noqa: SLF001
 
+    def inserted(self, conn: GreenConnection) -> bool:
+        """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
+        result = conn._result  # noqa: SLF001
+        return result is not None and bool(result.insert_id or result.field_count)
+
     def in_transaction(self, conn: GreenConnection) -> bool:
         """See `Driver`."""
         return bool(conn.server_status & mysql.IN_TRANSACTION)
