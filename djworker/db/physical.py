@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
 
+from djworker.db.driver import Useless
 from djworker.db.drivers.news import logged_in, was_logged_in
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.profile import EMPTY
@@ -65,8 +66,8 @@ class Physical:
                 _is_green(conn, wrapper)
                 mind_the_peer(conn.watch.fd)
                 conn.lease_turn, conn.lease_at, conn.lease_statements = 0, 0.0, 0
-                conn.lease_profile, conn.lease_spoilt, conn.lease_suspect = EMPTY, tape.beyond, False
-                conn.lease_setup = tuple(tape.statements)
+                conn.lease_profile, conn.lease_spoilt, conn.lease_suspect = EMPTY, "", False
+                conn.lease_setup = tape
                 with wrapper.wrap_database_errors:
                     self._settle(conn)
             except BaseException as error:
@@ -82,9 +83,12 @@ class Physical:
 
         Raises:
             OperationalError: for what no reset undoes.
+            Useless: for a session that a receiver has set up past Django, so that nothing can set it up again.
         """
         if conn.lease_spoilt:
             raise OperationalError(f"a session can only be replaced after {conn.lease_spoilt}")
+        if conn.lease_setup.beyond:
+            raise Useless(conn.lease_setup.beyond)
         self.green.reset(conn)
         # Here and not in the lease: the pool also resets what a dead greenlet has left, and no lease knows of that.
         conn.lease_profile = EMPTY
@@ -98,7 +102,7 @@ class Physical:
             with wrapper.wrap_database_errors:
                 wrapper.set_autocommit(True)
                 wrapper.init_connection_state()
-            _repeat(wrapper, conn.lease_setup)
+            _repeat(wrapper, conn.lease_setup.statements)
         finally:
             wrapper.connection = None
 

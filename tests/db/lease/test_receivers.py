@@ -253,10 +253,14 @@ def test_a_session_that_was_set_up_past_django_is_replaced_and_not_wiped(site: S
     with receiving(set_up):
         first = alone(site.session_sql)
         assert alone(sql) == ("theirs",)
+        lost = pool().stats()["connections_lost"]
         wipe(site)
         assert alone(sql) == ("theirs",)
-        assert alone(site.session_sql) != first
+        second = alone(site.session_sql)
+        assert second != first
+        assert alone("SELECT 1", site.session_sql) == second, "it is replaced after a wipe only"
         assert site.sessions() == 1
+        assert pool().stats()["connections_lost"] == lost
 
 
 def test_a_receiver_that_does_both_is_silent_when_it_meets_a_request(postgres_site: Site) -> None:
