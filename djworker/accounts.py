@@ -135,15 +135,24 @@ def acting_as(account: Account | None) -> Iterator[None]:
         return
     groups, gid = os.getgroups(), os.getegid()
     with posix.keeping_parent_death_signal():
-        os.setgroups(account.groups)
-        os.setegid(account.gid)
-        os.seteuid(account.uid)
         try:
+            os.setgroups(account.groups)
+            os.setegid(account.gid)
+            os.seteuid(account.uid)
             yield
         finally:
             os.seteuid(0)
             os.setegid(gid)
             os.setgroups(groups)
+
+
+def refusal(account: Account) -> str:
+    """Why this root cannot become *account*, as in a container without the capabilities; empty where it can."""
+    try:
+        with acting_as(account):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ __all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "ch
 
 DAY = 86_400
 MEBIBYTE = 1 << 20
+MOST_WORKERS = 1024
 # Apache's "combined" with the time taken in microseconds at its end; gunicorn's atoms.
 ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
 
@@ -30,6 +31,11 @@ def inherited_umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def usual_workers() -> int:
+    """One for each processor that we may use, as far as the option goes."""
+    return min(cpu_count(), MOST_WORKERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,12 @@ class Config:
         reloadable=False,
     )
     workers: int = option(
-        cpu_count,
+        usual_workers,
         WHOLE,
         "Workers",
         "Worker processes. A worker is one thread of Python, so one for each processor is right for most sites.",
         minimum=1,
-        maximum=1024,
+        maximum=MOST_WORKERS,
         flags=("-w",),
         environment=("WEB_CONCURRENCY",),
         default_note="the processors that the cgroup allows",

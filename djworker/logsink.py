@@ -142,7 +142,21 @@ def _is_regular(fd: int) -> bool:
 
 def _open(path: str) -> int:
     # O_NONBLOCK: a named pipe without a reader must not hang the start; on a regular file it means nothing.
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    return os.open(path, flags | (os.O_NOFOLLOW if _in_strangers_folder(path) else 0), 0o666)
+
+
+def _in_strangers_folder(path: str) -> bool:
+    """Whether we are root, and another user decides what that name leads to (Debian's nginx: CVE-2016-1247)."""
+    try:
+        return os.geteuid() == 0 and os.stat(os.path.dirname(os.path.abspath(path))).st_uid != 0
+    except OSError:
+        return False
+
+
+def is_strangers_link(path: str) -> bool:
+    """Whether *path* is a link that root does not follow to write a log: its folder is another user's."""
+    return os.path.islink(path) and _in_strangers_folder(path)
 
 
 def original(module: Any, name: str) -> Any:  # noqa: ANN401

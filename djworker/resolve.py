@@ -72,7 +72,9 @@ def resolve(
     values = _read(given, problems)
     config = Config(**values)
     if config.proc_name is None:
-        config = replace(config, proc_name=default_proc_name)
+        # The name of a folder, which may have any bytes in it.
+        shown = "".join(letter if letter.isprintable() else "?" for letter in default_proc_name)
+        config = replace(config, proc_name=shown)
     problems += _ruled(config, rules.PURE + (rules.MACHINE if machine else ()), values.keys(), given)
     problems += _ignored_sockets(config, inherited)
     if preflight is not None and values.keys() >= {"bind", "user", "group"}:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from djworker import accounts
+from djworker import accounts, logsink
 from djworker.accesslog import ATOMS, stray_percent, unknown_atoms
 from djworker.accounts import Account
 from djworker.address import Address, Family
@@ -72,6 +72,10 @@ def _account(config: Config) -> Iterator[Finding]:
             yield Finding("E006", name, f"only root can change the {name}", "start as root, or leave it out")
     if config.group is not None and config.user is None and os.geteuid() == 0:
         yield Finding("E013", "group", "without a user the workers would still be root", "name the user as well")
+    account = accounts.service_account(config.user, config.group)
+    if account is not None and (refusal := accounts.refusal(account)):
+        hint = "give this root CAP_SETUID and CAP_SETGID, or start the server as that user and leave the option out"
+        yield Finding("E006", "user", f"this root cannot become {account}: {refusal}", hint)
 
 
 def _descriptors(config: Config) -> Iterator[Finding]:
@@ -94,6 +98,8 @@ def _descriptor(fd: int) -> str:
 
 def _files(config: Config) -> Iterator[Finding]:
     account = accounts.service_account(config.user, config.group)
+    if account is not None and accounts.refusal(account):
+        return  # told of by _account
     if config.pid is not None and (complaint := _unwritable(config.pid, account, replace=True)):
         yield Finding("E008", "pid", *complaint)
     if config.access_log not in (None, "-") and (complaint := _unwritable(config.access_log, account, replace=False)):
@@ -108,6 +114,8 @@ def _unwritable(path: str, account: Account | None, *, replace: bool) -> tuple[s
         return "that is a directory", "name a file"
     if not os.path.isdir(directory):
         return f"there is no directory {directory}", "create it"
+    if not replace and logsink.is_strangers_link(path):
+        return "that is a link, in a folder that is not root's", "name the file that it leads to"
     written = directory if replace or not os.path.exists(path) else path
     enters = _may(account, directory, os.X_OK)
     if enters and _may(account, written, os.W_OK):

@@ -128,6 +128,17 @@ def test_what_the_service_could_not_use_is_refused(
     assert list(closed.iterdir()) == []
 
 
+def test_a_root_that_cannot_become_the_user_is_told_what_it_lacks(server: Server, scratch: Path) -> None:
+    """As in a container from which these capabilities were taken."""
+    prefix = ["setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-all"]
+    server.launch(user=USER, access_logfile=scratch / "x.log", pid=scratch / "pid", prefix=prefix)
+    assert server.wait() == 2
+    assert server.log.wait_for_end()
+    (line,) = [event["text"] for event in server.events("raw")]
+    assert line.startswith("djworker.E006: user = 'nobody'")
+    assert "CAP_SETUID" in line
+
+
 def test_the_check_loads_the_project_as_the_service(server: Server, project: Project, scratch: Path) -> None:
     project.append(SETTINGS, 'import os; os.write(1, f"loaded by {os.geteuid()}\\n".encode())')
     server.launch("--check", user=USER, prefix=open_to_everybody(scratch))

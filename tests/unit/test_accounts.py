@@ -19,6 +19,7 @@ from djworker.address import Address
 from djworker.arbiter.listeners import Listener, ListenError, open_listeners
 from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.pidfile import Pidfile, PidfileError
+from djworker.logsink import FileSink
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 #: What every test here gives to the service.
@@ -272,6 +273,16 @@ def test_a_folder_that_the_service_may_not_enter_is_named(folder: Path) -> None:
     (folder / "closed").mkdir(mode=0o700)
     with pytest.raises(LogFileError, match="closed to it; give that user"):
         hand_over(str(folder / "closed" / "x.log"), SERVICE)
+
+
+@needs_root
+def test_workers_that_are_root_follow_no_link_of_another_user_to_a_log(folder: Path, own: Path) -> None:
+    (own / "x.log").symlink_to(folder / "precious")
+    (folder / "link.log").symlink_to(folder / "wanted")
+    with pytest.raises(OSError, match="symbolic links"):
+        FileSink(str(own / "x.log"))
+    FileSink(str(folder / "link.log")).close()
+    assert sorted(path.name for path in folder.iterdir()) == ["link.log", "own", "wanted"]
 
 
 # -- unix sockets -----------------------------------------------------------------------------------------------------
