@@ -182,9 +182,8 @@ class LeasingMixin(BaseDatabaseWrapper):
         lease.autocommit_mode = self.autocommit = self.settings_dict["AUTOCOMMIT"]
         self.connection = lease
         self.run_on_commit = []
-        if self.sticky_depth:
-            for _ in range(self.sticky_depth):
-                lease.hold()
+        for _ in range(self.sticky_depth):
+            lease.stick()
         if self.greeted != len(receivers.personal):
             self._meet_receivers(home)
 
