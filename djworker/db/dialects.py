@@ -24,6 +24,8 @@ class Dialect:
     reads_parameters_early = False  # whether `executemany` needs them all before it begins
     detach: Any = None  # (conn, cursor) -> a cursor whose rows need no connection; None if more is to come on it
 
+    may_be_pooled = False  # by something in front of the server that may lend one session to several clients
+
     def own(self, cursor: Any) -> None:
         """A server-side cursor is in a lease's care from now on."""
 
@@ -41,6 +43,7 @@ class Dialect:
 
 
 class _Postgres(Dialect):
+    may_be_pooled = True
     contract = PostgresContract
 
     def base(self, conn: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import connections
 
 from djworker import log
+from djworker.db import poolers
 from djworker.db.bound import Bound
 from djworker.db.dialects import DIALECTS
 from djworker.db.driver import Useless
@@ -46,6 +47,7 @@ _LEVELS = {
     "pool_recovered": logging.WARNING,
     "pool_reclaimed": logging.WARNING,
     "pool_read_only": logging.WARNING,
+    "transaction_pooler": logging.WARNING,
 }
 
 
@@ -70,6 +72,7 @@ class Home:
         make: a bare Django wrapper with settings of a database, see `Physical`.
         """
         self.alias = alias
+        self._make = make
         self.settings = settings
         self.password = settings.get("PASSWORD")
         self.family = family
@@ -108,9 +111,26 @@ class Home:
         if not self._base_known:
             self.base = self.dialect.base(conn)
             self._base_known = True
+            self._look_for_pooler(conn)
         self.driver.share_plans(conn, self._plans)
         if self.standby.refusing:
             self._tell_writes(refused=self.driver.refuses_writes(conn))
+
+    def _look_for_pooler(self, conn: Any) -> None:
+        """Once: a session that is not ours alone breaks every promise of a lease."""
+        if not self.dialect.may_be_pooled or not poolers.stands_between(conn, self.driver.backend_id(conn)):
+            return
+        if poolers.multiplexes(conn, self.driver, self._connect_bare):
+            text = (
+                "between us and PostgreSQL stands a pooler in transaction mode (PgBouncer). Each transaction may run in another"
+                " session, so what one request sets reaches others. Connect to PostgreSQL itself (port 5432, not 6432), or set"
+                " pool_mode = session for this database"
+            )
+            notify("transaction_pooler", f"database {self.alias!r}: {text}", pool=self.alias)
+
+    def _connect_bare(self) -> Any:
+        wrapper = self._make(self.settings)
+        return wrapper.get_new_connection(wrapper.get_connection_params())
 
     def _judge(self, conn: Any) -> None:
         """Raise Useless for a connection on which a write was refused, if it was not the application that wanted that."""
