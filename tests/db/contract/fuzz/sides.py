@@ -45,6 +45,11 @@ class Refused(Exception):
     """Django's engine, in place of a step that ours has refused."""
 
 
+def is_rollback(step: Step) -> bool:
+    """By whatever door."""
+    return step.kind == "rolled_back" or "rollback" in step.args or "ROLLBACK" in step.args
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a step came to.
@@ -243,6 +248,7 @@ class Stock(Session):
     def __init__(self, stage: Stage, number: int, ours: Ours) -> None:
         super().__init__(stage, number)
         self.ours = ours.trace
+        self.hurt = stage.sessions_ended or any(outcome.refused for outcome in self.ours.values())
         self.doom = ""
         self.differences: list[str] = []
 
@@ -270,8 +276,6 @@ class Stock(Session):
         if ours.refused and not entered:
             if not known.idle and "ReadBackLost" not in ours.classes:
                 self.doom = self.doom or ("transaction" if self.in_transaction() else "session" if known.leaves else "")
-            if ours.marked and self.connection.in_atomic_block:
-                self.connection.set_rollback(True)
             raise Refused(ours)
         if self.doom and not ours.classes:
             self._doomed(path, step, ours)
@@ -279,6 +283,8 @@ class Stock(Session):
 
     def _doomed(self, path: Path, step: Step, ours: Outcome) -> None:
         known = KINDS[step.kind]
+        if is_rollback(step):
+            return
         if not known.idle or (step.kind == "committed" and self.doom == "transaction"):
             self._differs(path, step, ours, f"refused: this {self.doom} relies on a step that was refused")
         elif step.kind == "autocommit_on" and not self.connection.in_atomic_block:
@@ -290,7 +296,11 @@ class Stock(Session):
         ours = self.ours.get(path)
         if ours is None or not ((outcome.refused and ours.refused) or ours.same(outcome)):
             self._differs(path, step, ours, str(outcome))
-        if step.kind in ("closed", "next_request") or (step.kind == "rolled_back" and not outcome.classes):
+        if ours is not None and ours.marked and self.hurt and self.connection.in_atomic_block:
+            self.connection.set_rollback(
+                True
+            )  # it was refused a savepoint's end, or a step that Django marks a block for
+        if step.kind in ("closed", "next_request") or (is_rollback(step) and not outcome.classes):
             self.doom = ""
         if self.doom == "transaction" and not self.in_transaction():
             self.doom = ""
@@ -335,6 +345,8 @@ class Round:
             self.differences.append(f"{len(hanging)} of {len(running)} programs hang")
             gevent.killall(hanging)
             return self.differences
+        # Named locks and a time-out's abandoned query are the server's, in both databases.
+        self.differences += stage.returned()
         for one, program in zip(ours, self.programs, strict=True):
             stock = Stock(stage, one.number, one)
             gevent.spawn(stock.play, program).get()

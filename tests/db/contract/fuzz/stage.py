@@ -179,12 +179,16 @@ class Stage:
 
     # -- after ------------------------------------------------------------------------------------------------------------
 
-    def left_behind(self) -> list[str]:
-        """What differs in the tables, what a stranger sees in the sessions, and what the library remembers."""
+    def returned(self) -> list[str]:
+        """Wait until the pool has all its connections back, wiped; what is wrong if it has not."""
         try:
             eventually(self._at_rest, "all connections are back")
         except Exception as error:  # noqa: BLE001 -- it is the finding
             return [f"a connection was not given back: {error}"]
+        return []
+
+    def left_behind(self) -> list[str]:
+        """What differs in the tables, what a stranger sees in the sessions, and what the library remembers."""
         ours, stock = self.contents("looker"), self.contents("stock")
         wrong = [
             f"table {name}: ours {ours[name]!r}, Django's {stock[name]!r}" for name in ours if ours[name] != stock[name]

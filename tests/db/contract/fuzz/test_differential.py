@@ -1,6 +1,7 @@
 """The same random programs on our engine, beside neighbours and on a small pool, and on Django's engine alone.
 
-FUZZ_SECONDS makes it longer, FUZZ_SEED runs one round again. What fails is made small, and printed as data.
+FUZZ_SECONDS makes it longer, FUZZ_SEED runs one round again, FUZZ_WITH=starved,lost draws these kinds
+more often. What fails is made small, and printed as data.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +25,8 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "2"))
 SEED = os.environ.get("FUZZ_SEED", "")
 #: How many failing rounds are made small and shown before the test ends.
 FINDINGS = int(os.environ.get("FUZZ_FINDINGS", "1"))
+#: Kinds of steps that run although they are switched off below, and more often than others: for who mends them.
+WITH = frozenset(filter(None, os.environ.get("FUZZ_WITH", "").split(",")))
 #: Seconds to make a failing program small.
 SHRINKING = float(os.environ.get("FUZZ_SHRINKING", "20"))
 #: Rounds on one pool, before the next one with other numbers.
@@ -72,7 +76,11 @@ OFF_ATTRIBUTES: dict[str, str] = {"notices": "row 5", "notifies": "row 5"}
 
 def kinds_for(site: Site) -> tuple[Any, ...]:
     """What can be done with this driver."""
-    return tuple(kind for kind in KINDS.values() if site.driver in kind.drivers and kind.name not in OFF)
+    return tuple(
+        replace(kind, weight=5.0) if kind.name in WITH else kind
+        for kind in KINDS.values()
+        if site.driver in kind.drivers and (kind.name not in OFF or kind.name in WITH)
+    )
 
 
 def pool_for(rng: random.Random, site: Site) -> dict[str, Any]:

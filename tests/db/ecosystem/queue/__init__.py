@@ -1,0 +1,1 @@
+"""Celery: a worker with `--pool gevent`, on a queue in a folder."""

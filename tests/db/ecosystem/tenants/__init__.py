@@ -1,0 +1,1 @@
+"""django-tenants: a schema for each tenant, chosen by the name of the host."""
