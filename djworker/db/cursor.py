@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from inspect import isroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from gevent import getcurrent
 
 from djworker.db.lease_errors import CursorClosed
 from djworker.db.pins import PLAIN, UNSURE, Verdict
+from djworker.db.raw_connection import LeasedConnection
+from djworker.db.raw_names import CURSORS, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djworker.db.lease import Lease
 
-#: Methods of the libraries' cursors that send nothing and read nothing from the server. Other methods that this module does not
-#: have itself are refused: a text that they sent would be neither judged nor confirmed.
-HARMLESS: Final = frozenset(
-    {"cast", "literal", "mogrify", "results", "set_result", "setinputsizes", "setoutputsize", "setoutputsizes"}
-)
+# Before anything was executed: PEP 249's, so that it costs no connection.
+_UNUSED: Final = {"description": None, "rowcount": -1, "lastrowid": None}
+_WRAPPED: Final = frozenset({"mysqlclient", "pymysql"})  # where Django has a cursor of its own around the library's
 
 
 class LeasedCursor:
     """[worker] A DB-API cursor. The rows of a client-side cursor outlive the connection's return."""
 
-    __slots__ = ("__weakref__", "_holding", "_lease", "_name", "_raw", "_wanted", "_wrapper", "closed")
+    __slots__ = ("__weakref__", "_holding", "_lease", "_name", "_raw", "_stable", "_wanted", "_wrapper", "closed")
 
     def __init__(self, wrapper: Any, lease: Lease, name: str | None) -> None:
         self._wrapper = wrapper
@@ -304,44 +304,100 @@ class LeasedCursor:
     # -- everything else --------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        """`description`, `rowcount`, `lastrowid`, `statusmessage`… of the real cursor."""
+        """`description`, `rowcount`, `lastrowid`, `statusmessage`… of the real cursor; see `raw_names`."""
         if name.startswith("__"):
             raise AttributeError(name)
+        return self._answer(name)
+
+    def _answer(self, name: str) -> Any:
+        driver = self._lease.driver
+        answer = CURSORS[driver.name].get(name)
+        if answer is Answer.FACT:
+            return self._fact(name)
+        if answer is Answer.FUNCTION:
+            return getattr(self._unused(), name)
+        if answer is Answer.ROWS:
+            return partial(self._fetch, name)
+        if answer is Answer.SELF:
+            return self.connection
+        return self if name == "cursor" and driver.name in _WRAPPED else self._opened(name)
+
+    def _fact(self, name: str) -> Any:
+        if self._raw is not None:
+            return getattr(self._raw, name)
+        return _UNUSED[name] if name in _UNUSED else getattr(self._unused(), name)
+
+    @property
+    def connection(self) -> Any:
+        """What Django has in `connection.connection`. The library's own belongs to the lease, and perhaps to another one now."""
+        ours = self._wrapper.connection
+        return ours if getattr(ours, "lease", None) is self._lease else LeasedConnection(self._lease)
+
+    def _unused(self) -> Any:
+        """A real cursor that has executed nothing, to be asked before the next switch."""
+        if self.closed:
+            raise CursorClosed("the cursor is closed")
+        return self._wrapper.raw_cursor(self._lease.look(), self._name)
+
+    def _opened(self, name: str) -> Any:
+        """Code goes behind the cursor: the connection is held and replaced, and the real cursor stays the same."""
+        lease, raw = self._lease, getattr(self._raw, "raw", self._raw)
+        if raw is not None and (raw.connection is None or not hasattr(raw, name)):
+            return getattr(
+                raw, name
+            )  # it was cut loose, so that nothing leads to a connection; or there is no such thing
+        conn = lease.opened(f"cursor.{name}")
+        self._stable = raw if raw is not None and raw.connection is conn else self._wrapper.raw_cursor(conn, self._name)
         if self._raw is None:
-            if name == "description":
-                return None
-            if name in ("rowcount", "lastrowid"):
-                return -1 if name == "rowcount" else None
-            with self._wrapper.physical():
-                cursor = self._wrapper.create_cursor()
-            return _offered(getattr(cursor, name), name)
-        return _offered(getattr(self._raw, name), name)
+            self._raw = self._stable
+        self.__class__ = OpenedCursor
+        return getattr(self._stable, name)
 
 
-def _offered(value: Any, name: str) -> Any:
-    if isroutine(value) and name not in HARMLESS:
-        raise AttributeError(
-            f"cursor.{name}() is not offered on a pooled connection, where its effect on the session could not be seen: use"
-            " execute(), or connection.connection.cursor(), which keeps the connection to the end of the request",
-            name=name,
-        )
-    return value
+class OpenedCursor(LeasedCursor):
+    """[worker] A cursor that was looked behind: one real cursor for all its statements, on the connection that is held."""
+
+    __slots__ = ()
+
+    def _real(self, verdict: Verdict = PLAIN) -> Any:
+        stable = self._stable
+        if self.closed or self._holding or stable.connection is not self._lease.take(verdict):
+            return super()._real(verdict)
+        self._raw = stable
+        return stable
+
+    def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:  # noqa: ARG002
+        self._lease.done(verdict, sql, params)
 
 
 def _forwarded(name: str) -> property:
     def read(self: LeasedCursor) -> Any:
-        raw = self._raw
-        if raw is None:
-            return (self._wanted or {}).get(name, 1 if name == "arraysize" else None)
-        return getattr(raw, name)
+        if self._raw is None and self._wanted and name in self._wanted:
+            return self._wanted[name]
+        return 1 if self._raw is None and name == "arraysize" else self._answer(name)
 
     def write(self: LeasedCursor, value: Any) -> None:
-        self._wanted = {**(self._wanted or {}), name: value}
         if self._raw is not None:
             setattr(self._raw, name, value)
+        self._wanted = {**(self._wanted or {}), name: value}
 
     return property(read, write)
 
 
-for _name in ("arraysize", "itersize", "row_factory", "tzinfo_factory"):
+# What code sets on a cursor: it holds for the real cursors of all its statements.
+for _name in [
+    "arraysize",
+    "itersize",
+    "row_factory",
+    "tzinfo_factory",
+    "format",
+    "scrollable",
+    "withhold",
+    "string_types",
+    "binary_types",
+    "max_stmt_length",
+    "max_multi_stmt_length",
+    "max_multi_stmt_count",
+    "executemany_fallback",
+]:
     setattr(LeasedCursor, _name, _forwarded(_name))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from djworker.db.profile import Setting
+    from djworker.db.raw_connection import LeasedConnection
 
 # What the set-up of a connection has set, beside the server's own defaults. `role` is not in the view.
 _BASE = """SELECT lower(name), setting FROM pg_catalog.pg_settings WHERE source = 'session'
@@ -32,6 +33,19 @@ class Dialect:
     def next_result(self, cursor: Any) -> Any:
         """As the library's `nextset()`."""
         return cursor.nextset()
+
+    def enter(self, door: LeasedConnection) -> None:
+        """`with connection.connection:` begins."""
+
+    def leave(self, door: LeasedConnection, *_exc_info: object) -> Any:
+        """It ends. MySQL's libraries close."""
+        door.close()
+
+    def cut_error(self, error: BaseException | None) -> None:
+        """An error of the library's must not lead to its connection, which others will have when it is looked at."""
+
+    def forget_strangers(self, conn: Any) -> None:
+        """Code is about to see the library's object: without what earlier requests received on it."""
 
     def base(self, conn: Any) -> dict[str, str]:  # noqa: ARG002
         """The settings that a connection has after its set-up."""
@@ -70,6 +84,14 @@ class Psycopg3(_Postgres):
         kind: Any = type(cursor)
         cursor.__class__ = _quiet(kind)
 
+    def leave(self, door: LeasedConnection, *exc_info: object) -> Any:
+        """Psycopg 3 ends the transaction, and closes."""
+        if exc_info[:1] == (None,):
+            door.commit()
+        else:
+            door.rollback()
+        door.close()
+
     def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
         """Bound on our side: several statements in one string take no parameters."""
         from psycopg import ClientCursor  # noqa: PLC0415 -- optional
@@ -87,6 +109,26 @@ class Psycopg2(_Postgres):
         """Take the rows now."""
         return Detached(cursor) if cursor.description is not None else cursor
 
+    def enter(self, door: LeasedConnection) -> None:
+        """psycopg2 begins a transaction with the next statement, in autocommit too."""
+        door.lease.opened("with connection.connection").__enter__()
+
+    def leave(self, door: LeasedConnection, *exc_info: object) -> Any:
+        """It ends the transaction, and the connection goes on."""
+        conn = door.lease.held()
+        return door.commit() if conn is None else conn.__exit__(*exc_info)
+
+    def cut_error(self, error: BaseException | None) -> None:
+        """`error.cursor`; what `error.diag` shows is the error's own."""
+        from psycopg2 import Error  # noqa: PLC0415 -- optional
+
+        if isinstance(error, Error) and error.cursor is not None:
+            error.__setstate__({"pgerror": error.pgerror, "pgcode": error.pgcode})  # type: ignore[no-untyped-call]
+
+    def forget_strangers(self, conn: Any) -> None:
+        """Notices that it keeps for whoever asks."""
+        conn.notices.clear()
+
     def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
         """Bound on our side, in one string."""
         with conn.cursor() as cursor:
@@ -98,7 +140,7 @@ class Detached:
     """[worker] A psycopg2 cursor with its rows beside it."""
 
     def __init__(self, cursor: Any) -> None:
-        self._cursor = cursor
+        self.raw = cursor
         self._rows = cursor.fetchall()
         self._at = 0
 
@@ -111,7 +153,7 @@ class Detached:
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
         """The next rows."""
-        end = self._at + (self._cursor.arraysize if size is None else size)
+        end = self._at + (self.raw.arraysize if size is None else size)
         rows, self._at = self._rows[self._at : end], min(end, len(self._rows))
         return list(rows)
 
@@ -119,6 +161,17 @@ class Detached:
         """The other rows."""
         rows, self._at = self._rows[self._at :], len(self._rows)
         return list(rows)
+
+    def scroll(self, value: int, mode: str = "relative") -> None:
+        """As psycopg2's, with its errors."""
+        from psycopg2 import ProgrammingError  # noqa: PLC0415 -- optional
+
+        if mode not in ("relative", "absolute"):
+            raise ProgrammingError("scroll mode must be 'relative' or 'absolute'")
+        at = value + (self._at if mode == "relative" else 0)
+        if not 0 <= at < len(self._rows):
+            raise ProgrammingError("scroll destination out of bounds")
+        self._at = at
 
     def __iter__(self) -> Iterator[Any]:
         while (row := self.fetchone()) is not None:
@@ -129,8 +182,17 @@ class Detached:
         """As psycopg2's."""
         return self._at
 
+    @property
+    def arraysize(self) -> int:
+        """As psycopg2's."""
+        return int(self.raw.arraysize)
+
+    @arraysize.setter
+    def arraysize(self, value: int) -> None:
+        self.raw.arraysize = value
+
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
+        return getattr(self.raw, name)
 
 
 class _MySQL(Dialect):

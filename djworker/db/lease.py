@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 
     from djworker.db.home import Home
 
-# To be read without a pin: they say something about the server, or never change.
-READABLE = frozenset(
-    {"info", "adapters", "encoding", "server_version", "isolation_level", "thread_id", "get_server_info", "encoders"}
-)
-# Of MySQL's libraries, about the last statement: asked of the session that it ran in, as SQL that asks for it.
-_READ_BACKS = {
-    name: Verdict(reads=f"connection.connection.{name}")
-    for name in ("insert_id", "affected_rows", "warning_count", "show_warnings")
-}
 # Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
 JUST_NOW = 0.002
 
@@ -163,6 +154,7 @@ class Lease:
 
     def failed(self, verdict: Verdict = PLAIN) -> None:
         """A statement raised, or its greenlet was killed in it. A connection that is not at rest is never used again."""
+        self.home.dialect.cut_error(sys.exception())
         conn = self.conn
         if conn is None:
             return
@@ -197,7 +189,10 @@ class Lease:
         reset = self.dirty or self._strict
         self.dirty = False
         conn.lease_at = monotonic()
-        self.pool.release(conn, reset=reset, ticket=self._ticket)
+        if conn.lease_spoilt:
+            self.pool.discard(conn, ticket=self._ticket)
+        else:
+            self.pool.release(conn, reset=reset, ticket=self._ticket)
 
     # -- taking -----------------------------------------------------------------------------------------------------
 
@@ -513,21 +508,43 @@ class Lease:
         self.settle()
         return True
 
-    def borrowed(self) -> Any:
-        """A physical connection to look at, not to talk with: the one held, or the last."""
-        if self.conn is not None:
+    def look(self) -> Any:
+        """A physical connection in our state, to read from before the next switch: not to talk with, not to be kept."""
+        if self.held() is not None:
             return self.conn
-        if self._last is not None and not getattr(self._last, "closed", False):
-            return self._last
+        last = self._last
+        ours = last is not None and last.lease_turn == self._last_turn and not (self.closed or self.lost)
+        if ours and not self.driver.is_broken(last):
+            return last
         conn = self.take()
         self.settle()
         return conn
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name in READABLE:
-            return getattr(self.borrowed(), name)
-        conn = self.take(_READ_BACKS.get(name, PLAIN))
-        self.pin(f"raw connection.connection.{name}")
-        return getattr(conn, name)
+    def opened(self, what: str) -> Any:
+        """The physical connection for code that does with it what it likes: held to the end, and replaced then."""
+        last, turn = self.held() or self._last, self._last_turn
+        conn = self.take()
+        if conn is not last or self._last_turn > turn + 1:
+            self.home.dialect.forget_strangers(conn)
+        self.pin(f"raw {what}")
+        conn.lease_spoilt = f"raw {what}"
+        self.__class__ = OpenedLease
+        return conn
+
+
+class OpenedLease(Lease):
+    """[worker] A lease whose connection was looked behind: its mode may be changed behind our back, too."""
+
+    def take(self, verdict: Verdict = PLAIN) -> Any:
+        """As a lease's, in the mode that Django believes in. A transaction that was begun by hand goes on."""
+        conn = super().take(verdict)
+        driver = self.driver
+        if driver.autocommit(conn) is not self.autocommit_mode and not driver.in_transaction(conn):
+            self._guarded(driver.set_autocommit, conn, self.autocommit_mode)
+        return conn
+
+    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
+        """As a lease's."""
+        if self.held() is not None:
+            self._mode = self.driver.autocommit(self.conn)
+        super().set_autocommit(value)

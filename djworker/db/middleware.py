@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 from django.utils.module_loading import import_string
 
+from djworker.db.raw_names import FREE
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+
+_MODE = "autocommit"  # set to what it is, or refused
 
 
 def pinning(paths: Iterable[str]) -> Iterator[str]:
@@ -28,16 +32,18 @@ def pinning(paths: Iterable[str]) -> Iterator[str]:
 
 def reaches_through(source: str) -> bool:
     """Whether the code does more with `connection.connection` than a lease allows for nothing."""
-    from djworker.db.lease import READABLE  # noqa: PLC0415 -- needs gevent, which only pooled engines load
-
     tree = ast.parse(textwrap.dedent(source))
-    free = {id(node) for parent in ast.walk(tree) for node in _for_nothing(parent, READABLE)}
+    free = {id(node) for parent in ast.walk(tree) for node in _for_nothing(parent, FREE)}
     return any(_is_library(node) and id(node) not in free for node in ast.walk(tree))
 
 
 def _for_nothing(node: ast.AST, readable: Collection[str]) -> list[ast.AST]:
     """What stands below the node, where the node itself pins nothing."""
-    if isinstance(node, ast.Attribute) and node.attr in readable:
+    if (
+        isinstance(node, ast.Attribute)
+        and node.attr in readable
+        and (isinstance(node.ctx, ast.Load) or node.attr == _MODE)
+    ):
         return [node.value]
     if isinstance(node, ast.Compare) and all(isinstance(operator, ast.Is | ast.IsNot) for operator in node.ops):
         return [node.left]

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from djworker.db.lease import Lease
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,14 +24,14 @@ class Sticky(ContextDecorator):
     def __enter__(self) -> None:
         for wrapper in self._wrappers():
             wrapper.sticky_depth += 1
-            if isinstance(wrapper.connection, Lease):
-                wrapper.connection.stick()
+            if wrapper.lease is not None:
+                wrapper.lease.stick()
 
     def __exit__(self, *_: object) -> None:
         for wrapper in self._wrappers():
             wrapper.sticky_depth -= 1
-            if isinstance(wrapper.connection, Lease):
-                wrapper.connection.unstick()
+            if wrapper.lease is not None:
+                wrapper.lease.unstick()
 
 
 def sticky(using: str | Callable[..., Any] | None = None) -> Any:

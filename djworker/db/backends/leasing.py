@@ -23,6 +23,7 @@ from djworker.db.cursor import LeasedCursor
 from djworker.db.errors import ServerUnavailable
 from djworker.db.home import Home, database_of, home_for, homes_of
 from djworker.db.lease import Lease
+from djworker.db.raw_connection import LeasedConnection
 from djworker.db.threads import MAIN_THREAD, thread_id
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         if not home.proved:  # nothing has ever connected, or nothing does now
             _prove(lease)
         lease.autocommit_mode = self.autocommit = self.settings_dict["AUTOCOMMIT"]
-        self.connection = lease
+        self.connection = LeasedConnection(lease)
         self.run_on_commit = []
         for _ in range(self.sticky_depth):
             lease.stick()
@@ -200,11 +201,17 @@ class LeasingMixin(BaseDatabaseWrapper):
             raise
         self.greeted = number
 
+    @property
+    def lease(self) -> Lease | None:
+        """Our lease, if Django is connected."""
+        connection = self.connection
+        return connection.lease if type(connection) is LeasedConnection else None
+
     def create_cursor(self, name: str | None = None) -> Any:
         """A cursor that takes a connection when it executes."""
-        lease = self.connection
-        if isinstance(lease, Lease):
-            return LeasedCursor(self, lease, name)
+        connection = self.connection
+        if type(connection) is LeasedConnection:
+            return LeasedCursor(self, connection.lease, name)
         return self.bare_cursor(name)
 
     def bare_cursor(self, name: str | None = None) -> Any:
@@ -222,18 +229,18 @@ class LeasingMixin(BaseDatabaseWrapper):
     @contextmanager
     def physical(self) -> Iterator[None]:
         """A physical connection stands in `self.connection`, to be looked at. No statements, no switching."""
-        lease = self.connection
-        if lease is None:
+        connection = self.connection
+        if connection is None:
             self.ensure_connection()
-            lease = self.connection
-        if not isinstance(lease, Lease):
+            connection = self.connection
+        if type(connection) is not LeasedConnection:
             yield
             return
-        self.connection = lease.borrowed()
+        self.connection = connection.lease.look()
         try:
             yield
         finally:
-            self.connection = lease
+            self.connection = connection
 
     def validate_thread_sharing(self) -> None:
         """Django's takes a lock before it compares, and under gevent a lock is written in Python."""
@@ -243,8 +250,8 @@ class LeasingMixin(BaseDatabaseWrapper):
     # -- transactions -----------------------------------------------------------------------------------------------------
 
     def _set_autocommit(self, autocommit: bool) -> None:  # noqa: FBT001
-        lease = self.connection
-        if isinstance(lease, Lease):
+        lease = self.lease
+        if lease is not None:
             with self.wrap_database_errors:
                 lease.set_autocommit(autocommit)
         else:
@@ -253,8 +260,8 @@ class LeasingMixin(BaseDatabaseWrapper):
     # -- the end of a request ---------------------------------------------------------------------------------------------
 
     def _close(self) -> None:
-        lease = self.connection
-        if isinstance(lease, Lease):
+        lease = self.lease
+        if lease is not None:
             lease.close()
         else:
             super()._close()  # type: ignore[misc]  # likewise
@@ -268,8 +275,8 @@ class LeasingMixin(BaseDatabaseWrapper):
 
     def is_usable(self) -> bool:
         """Honest: TestCase asks in an aborted transaction."""
-        lease = self.connection
-        if isinstance(lease, Lease):
+        lease = self.lease
+        if lease is not None:
             return lease.alive()
         return bool(super().is_usable())
 

@@ -28,6 +28,8 @@ class Driver(ABC, Generic[C]):
     """
 
     name: ClassVar[str]
+    connection_type: ClassVar[type[Any]]  # what `connect` makes, and the type of its `info`
+    info_type: ClassVar[type[Any]] = object
     last_tag_only: ClassVar[bool] = False  # whether `command_tags` knows but one of several statements in a string
 
     @property

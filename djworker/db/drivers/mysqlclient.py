@@ -329,6 +329,7 @@ class MySQLClientDriver(Driver[GreenConnection]):
     """[worker] See `Driver`."""
 
     name = "mysqlclient"
+    connection_type = GreenConnection
     error = MySQLdb.MySQLError
 
     def connect(self, params: Params) -> GreenConnection:

@@ -93,6 +93,8 @@ class Psycopg2Driver(Driver[GreenConnection]):
     """[worker] See `Driver`. Without COPY and large objects: psycopg2 refuses them under any green library."""
 
     name = "psycopg2"
+    connection_type = GreenConnection
+    info_type = extensions.ConnectionInfo
     last_tag_only = True
     error = psycopg2.Error
 
@@ -169,6 +171,8 @@ class Psycopg2Driver(Driver[GreenConnection]):
             if self.in_transaction(conn):  # by a BEGIN of the application's, which psycopg2 does not know of
                 cursor.execute("ROLLBACK")
             cursor.execute("DISCARD ALL")
+        conn.notices.clear()
+        conn.notifies.clear()
         if not (conn.get_parameter_status("DateStyle") or "").startswith("ISO"):
             conn.reset()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from djworker.db.drivers.news import News
 
 ACTIVE = TransactionStatus.ACTIVE
+_NONE: deque[Any] = deque()
 _resets = itertools.count(1)
 _COPYING = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
 
@@ -76,6 +78,8 @@ class Psycopg3Driver(Driver[GreenConnection]):
     """[worker] See `Driver`. Prepared statements stay with their connection."""
 
     name = "psycopg"
+    connection_type = GreenConnection
+    info_type = psycopg.ConnectionInfo
     error = psycopg.Error
 
     def blocks_hub(self) -> str:
@@ -148,6 +152,8 @@ class Psycopg3Driver(Driver[GreenConnection]):
         conn.autocommit = True
         # psycopg takes notice of a DISCARD only the first time it sees the text, and prepares a text that comes often.
         conn.execute(f"DISCARD ALL /* {next(_resets)} */", prepare=False)
+        # Notifications that came between statements wait there for whoever asks next (psycopg 3.2.4 and later).
+        (getattr(conn, "_notifies_backlog", None) or _NONE).clear()
 
     def forget(self, conn: GreenConnection) -> None:
         """See `Driver`."""

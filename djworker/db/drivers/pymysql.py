@@ -189,6 +189,7 @@ class PyMySQLDriver(Driver[GreenConnection]):
     """[worker] See `Driver`."""
 
     name = "pymysql"
+    connection_type = GreenConnection
     error = pymysql.MySQLError
 
     def connect(self, params: Params) -> GreenConnection:

@@ -33,7 +33,7 @@ from django.db import connection
 
 def raw(get_response):
     def middleware(request):
-        connection.connection.autocommit = True
+        connection.connection.isolation_level = 3
         return get_response(request)
     return middleware
 

@@ -182,7 +182,7 @@ def held() -> bool:
     """Whether the calling request holds a physical connection now."""
     from django.db import connection
 
-    return connection.connection is not None and connection.connection.conn is not None
+    return connection.lease is not None and connection.lease.conn is not None  # type: ignore[attr-defined]
 
 
 def session_of(sql: str, params: Any = None) -> int:

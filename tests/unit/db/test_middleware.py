@@ -15,7 +15,7 @@ from djworker.db.middleware import pinning, reaches_through
         "connection.connection.set_isolation_level(0)",
         "register_hstore(connection.connection)",
         "raw = db.connection.connection",
-        "connections['default'].connection.autocommit = True",
+        "connections['default'].connection.isolation_level = 3",
         "if connection.connection == other: pass",
     ],
 )
@@ -28,6 +28,7 @@ def test_what_pins(code: str) -> None:
     [
         "connection.cursor().execute('SELECT 1')",
         "connection.connection.info.server_version",
+        "connection.connection.autocommit = True",
         "if connection.connection is not None: connection.close()",
         "log('connection.connection')  # connection.connection",
         "request.connection",

@@ -9,7 +9,7 @@ from django.contrib.gis.db.backends.postgis import base
 from djworker.db.backends.leasing import Announcer
 from djworker.db.backends.postgis.operations import DatabaseOperations, KnowsVersion
 from djworker.db.backends.postgresql.base import PostgresMixin
-from djworker.db.lease import Lease
+from djworker.db.raw_connection import LeasedConnection
 
 
 class PostGISMixin(PostgresMixin):
@@ -20,7 +20,7 @@ class PostGISMixin(PostgresMixin):
 
     def register_geometry_adapters(self, pg_connection: Any, clear_caches: bool = False) -> None:  # noqa: FBT001, FBT002
         """Django calls it with the lease when it has just created the extension: all connections are replaced."""
-        if not isinstance(pg_connection, Lease):
+        if type(pg_connection) is not LeasedConnection:
             super().register_geometry_adapters(pg_connection, clear_caches)  # type: ignore[misc]  # Django's, below
             return
         for known in self._type_infos.values():

@@ -11,7 +11,6 @@ from django.utils.functional import cached_property
 
 from djworker.db.backends.leasing import Announcer, LeasingMixin
 from djworker.db.backends.postgresql.operations import ComposesSQL, DatabaseOperations
-from djworker.db.lease import Lease
 
 # While a query runs PostgreSQL does not look at its client: the query of a worker that was killed would keep its session for
 # as long as it likes, and its locks. From PostgreSQL 14 on it can be asked to look; whoever has asked already is left alone.
@@ -96,8 +95,8 @@ class PostgresMixin(LeasingMixin):
         if self.bare:
             return bool(super().ensure_timezone())
         self.close_pool()
-        lease = self.connection
-        conn = lease.held() if isinstance(lease, Lease) else None
+        lease = self.lease
+        conn = lease.held() if lease is not None else None
         return conn is not None and bool(self._configure_timezone(conn))
 
     @cached_property
@@ -111,7 +110,7 @@ class PostgresMixin(LeasingMixin):
                 home = self.home
                 self.ensure_connection()
                 self.facts = home.facts
-                self.facts["version"] = self.connection.borrowed().info.server_version
+                self.facts["version"] = self.connection.info.server_version
         return int(self.facts["version"])
 
 

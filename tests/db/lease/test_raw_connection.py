@@ -1,0 +1,871 @@
+"""Every door to the physical connection goes through the lease. Both leases, every driver, real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any
+
+import gevent
+import pytest
+
+from tests.db.lease.site import Site, at_rest, by_another, eventually, fill, held, pool, query, request, view
+
+
+def raw() -> Any:
+    """Django's `connection.connection`, connected."""
+    from django.db import connection
+
+    connection.ensure_connection()
+    return connection.connection
+
+
+def fail() -> None:
+    """As an application does."""
+    raise ValueError("wanted")
+
+
+def session(site: Site) -> Any:
+    """The server's number of the session that the calling request holds, or has now for a statement."""
+    return query(site.session_sql)[0]
+
+
+def replaced(site: Site, work: Any) -> bool:
+    """Whether the connection that this request had is not lent again."""
+    before = view(session, site)
+    view(work)
+    eventually(at_rest, "the connection is back, or closed")
+    return bool(view(session, site) != before)
+
+
+def test_a_commit_through_the_cursor_ends_no_transaction_of_another_request(site: Site) -> None:
+    item = site.start(max_size=1)
+    from djworker.db.lease_errors import LeaseClosed
+
+    inside, ended = gevent.event.Event(), gevent.event.Event()
+
+    def rolls_back() -> None:
+        from django.db import transaction
+
+        with transaction.atomic():
+            item.objects.create(name="never")
+            inside.set()
+            ended.wait(5)
+            raise ValueError("wanted")
+
+    def commits() -> None:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE lease_item SET name = name")
+            if not site.transaction_lease:
+                connection.close()
+            inside.wait(5)
+            for end in (cursor.connection.commit, cursor.connection.rollback):
+                if site.transaction_lease:
+                    end()
+                else:
+                    with pytest.raises(LeaseClosed):
+                        end()
+        ended.set()
+
+    others = [request(commits), request(rolls_back)]
+    gevent.joinall(others)
+    with pytest.raises(ValueError, match="wanted"):
+        others[1].get()
+    others[0].get()
+    assert view(item.objects.count) == 0
+
+
+# -- what is asked for nothing ---------------------------------------------------------------------------------------
+
+
+def status(site: Site) -> str:
+    """The transaction status as audit packages look at it, in psycopg's words."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        found = cursor.connection.info.transaction_status
+        assert found == connection.connection.info.transaction_status
+        if site.driver == "psycopg2":
+            assert found == cursor.connection.get_transaction_status()
+    return ["IDLE", "ACTIVE", "INTRANS", "INERROR", "UNKNOWN"][found]
+
+
+def test_the_transaction_status_is_that_of_the_asking_request(postgres_site: Site) -> None:
+    item = postgres_site.start(max_size=1)
+    seen = []
+
+    def work() -> None:
+        from django.db import DatabaseError, transaction
+
+        seen.append(status(postgres_site))
+        with transaction.atomic():
+            seen.append(status(postgres_site))
+            item.objects.count()
+            seen.append(status(postgres_site))
+            with pytest.raises(DatabaseError):
+                query("SELECT nonsense")
+            seen.append(status(postgres_site))
+            neighbour = request(status, postgres_site)
+            seen.append(neighbour.get())
+            transaction.set_rollback(True)
+        seen.append(status(postgres_site))
+
+    view(work)
+    assert seen == ["IDLE", "IDLE", "INTRANS", "INERROR", "IDLE", "IDLE"]
+    assert at_rest()
+
+
+def public(thing: Any) -> list[str]:
+    """The names that a library gives to all."""
+    return sorted(name for name in dir(thing) if not name.startswith("_"))
+
+
+# Of `GreenConnection`: ours, and nobody's business.
+OURS = {
+    *(
+        "watch",
+        "wait",
+        "abandon",
+        "abandoned",
+        "params",
+        "login",
+        "wire",
+        "handle",
+        "backend",
+        "tracks_session",
+        "awaiting",
+    ),
+    *("become_green", "refuse", "fetch_in_thread", "rows_are_read", "reset_session", "cut_loose", "track_session"),
+}
+
+
+def fetches(kind: Any) -> bool:
+    """Whether reading the attribute gives a method."""
+    return callable(kind)
+
+
+def test_a_harmless_name_is_answered_as_the_library_does_and_holds_nothing(leasing: Site) -> None:
+    leasing.start(create=False)
+    from django.db import connection
+
+    from djworker.db.raw_names import CONNECTIONS, INFOS, Answer
+
+    held_for = {Answer.IDENTITY, Answer.NUMBER, Answer.LAST_RESULT, Answer.INFO, Answer.SELF}
+
+    def work(door: Any, find: Any, answers: Any) -> None:
+        for name, answer in answers.items():
+            theirs = find(connection.lease.look())
+            if answer in held_for or not hasattr(theirs, name):
+                continue
+            expected, found = getattr(theirs, name), getattr(door, name)
+            assert callable(found) is callable(expected), name
+            if not callable(found) and name != "autocommit_mode":
+                assert found == expected, name
+            assert not held(), name
+
+    def both() -> None:
+        door, driver = raw(), connection.home.driver.name
+        work(door, lambda conn: conn, CONNECTIONS[driver].answers)
+        if driver in INFOS:
+            work(door.info, lambda conn: conn.info, INFOS[driver].answers)
+
+    assert not replaced(leasing, both)
+
+
+CALLS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "psycopg3": {"xid": (1, "a", "b"), "set_autocommit": (True,)},
+    "psycopg2": {
+        "get_dsn_parameters": (),
+        "get_parameter_status": ("TimeZone",),
+        "get_transaction_status": (),
+        "isexecuting": (),
+        "xid": (1, "a", "b"),
+    },
+    "mysqlclient": {
+        **dict.fromkeys(("escape", "escape_string", "literal", "string_literal"), ("it's",)),
+        **dict.fromkeys(("character_set_name", "get_character_set_info", "get_host_info", "get_proto_info"), ()),
+        **dict.fromkeys(("get_server_info", "ping", "stat", "get_autocommit"), ()),
+        "autocommit": (True,),
+    },
+    "pymysql": {
+        **dict.fromkeys(("escape",), ("it's",)),
+        **dict.fromkeys(("character_set_name", "get_host_info", "get_proto_info", "get_server_info", "ping"), ()),
+        "get_autocommit": (),
+        "autocommit": (True,),
+    },
+}
+
+
+def test_a_harmless_method_gives_what_the_library_gives(leasing: Site) -> None:
+    leasing.start(create=False)
+    from django.db import connection
+
+    def work() -> None:
+        door = raw()
+        for name, args in CALLS[leasing.driver].items():
+            expected = getattr(connection.lease.look(), name)(*args)
+            found = getattr(door, name)(*args)
+            assert str(found) == str(expected) or name == "stat", name
+            assert not held(), name
+
+    assert not replaced(leasing, work)
+
+
+def test_the_number_of_the_session_holds_it_without_replacing(leasing: Site) -> None:
+    leasing.start(create=False)
+
+    def work() -> None:
+        door = raw()
+        number = door.thread_id() if leasing.dialect == "mysql" else door.info.backend_pid
+        assert held()
+        gevent.joinall([request(query, "SELECT 1") for _ in range(3)], raise_error=True)
+        assert session(leasing) == number
+
+    view(work)
+    eventually(at_rest, "the connection is back")
+    assert pool().stats()["connections_expired"] == 0
+
+
+def test_every_other_name_holds_the_connection_and_replaces_it(leasing: Site) -> None:
+    leasing.start(create=False)
+    from django.db import connection
+
+    from djworker.db.raw_names import CONNECTIONS
+
+    def work() -> None:
+        door, answers = raw(), CONNECTIONS[connection.home.driver.name].answers
+        names = {*public(connection.lease.look())} - OURS - {*answers, "commit", "rollback", "close"}
+        assert names
+        for name in names:
+            if name.startswith("lease_"):
+                continue
+            if connection.lease.conn is not None:
+                connection.lease.conn.lease_spoilt = ""
+            getattr(door, name)
+            assert connection.lease.conn.lease_spoilt == f"raw connection.connection.{name}"
+
+    assert replaced(leasing, work)
+
+
+def test_a_name_that_the_library_has_not_holds_nothing(leasing: Site) -> None:
+    leasing.start(create=False)
+
+    def work() -> None:
+        from django.db import connection
+
+        assert not hasattr(raw(), "execute_everything")
+        assert not hasattr(raw(), "no_such_thing")
+        with connection.cursor() as cursor:
+            assert not hasattr(cursor, "no_such_thing")
+            assert getattr(cursor, "name", None) is None
+        assert held() is not leasing.transaction_lease or not held()
+
+    assert not replaced(leasing, work)
+
+
+# -- assignments -----------------------------------------------------------------------------------------------------
+
+
+def refusal(thing: Any, name: str, value: Any) -> Exception | None:
+    """What setting the attribute raises."""
+    try:
+        setattr(thing, name, value)
+    except Exception as error:  # noqa: BLE001 -- of any library
+        return error
+    return None
+
+
+def test_every_assignment_is_obeyed_or_refused(leasing: Site) -> None:
+    leasing.start(create=False)
+    from django.db import connection
+
+    def work() -> None:
+        door, lease = raw(), connection.lease
+        lease.opened("test")
+        for name in sorted({*public(lease.conn)} - OURS):
+            if name.startswith("lease_"):
+                continue
+            value = getattr(lease.conn, name)
+            lease.conn.lease_spoilt = ""
+            theirs, ours = refusal(lease.conn, name, value), refusal(door, name, value)
+            assert theirs is None or ours is not None or name == "autocommit", name
+            assert lease.conn.lease_spoilt or ours or name == "autocommit", name
+            assert ours is None or theirs is not None or "belongs to the lease" in str(ours), name
+        door.flag_of_a_package = 1
+        assert lease.conn.flag_of_a_package == door.flag_of_a_package == 1
+        if leasing.driver != "mysqlclient":  # which forbids it
+            del door.flag_of_a_package
+            assert not hasattr(lease.conn, "flag_of_a_package")
+
+    assert replaced(leasing, work)
+
+
+def test_the_isolation_level_that_is_assigned_is_that_of_the_next_transaction(postgres_site: Site) -> None:
+    postgres_site.start(create=False)
+
+    def work() -> str:
+        from django.db import transaction
+        from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+        door = raw()
+        door.isolation_level = IsolationLevel.SERIALIZABLE
+        assert door.isolation_level == IsolationLevel.SERIALIZABLE
+        with transaction.atomic():
+            return str(query("SHOW transaction_isolation")[0])
+
+    def ordinary() -> str:
+        from django.db import transaction
+
+        with transaction.atomic():
+            return str(query("SHOW transaction_isolation")[0])
+
+    assert view(work) == "serializable"
+    eventually(at_rest, "the connection is closed")
+    assert view(ordinary) == "read committed"
+
+
+def test_a_read_only_session_is_not_inherited(postgres_site: Site) -> None:
+    item = postgres_site.start()
+
+    def work() -> None:
+        from django.db import DatabaseError, transaction
+
+        if postgres_site.driver == "psycopg2":
+            raw().set_session(readonly=True)
+        else:
+            raw().read_only = True
+        with pytest.raises(DatabaseError, match="read-only"), transaction.atomic():
+            item.objects.create(name="refused")
+
+    def writes() -> None:
+        from django.db import transaction
+
+        with transaction.atomic():
+            item.objects.create(name="written")
+
+    view(work)
+    view(writes)
+    assert view(item.objects.count) == 1
+
+
+def test_the_mode_can_be_set_to_what_it_is_and_to_nothing_else(leasing: Site) -> None:
+    leasing.start(create=False)
+
+    def set_mode(value: bool) -> None:  # noqa: FBT001
+        door = raw()
+        if leasing.dialect == "mysql":
+            door.autocommit(value)
+        else:
+            door.autocommit = value
+
+    def work() -> None:
+        from django.db import ProgrammingError, transaction
+
+        set_mode(True)
+        with pytest.raises(ProgrammingError, match=r"connection.set_autocommit\(False\)"):
+            set_mode(False)
+        with transaction.atomic():
+            set_mode(False)
+            with pytest.raises(ProgrammingError, match="atomic"):
+                set_mode(True)
+            assert query("SELECT 1") == (1,)
+
+    assert not replaced(leasing, work)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_mode_changed_behind_the_lease_is_put_right(postgres_site: Site, begun: bool) -> None:  # noqa: FBT001
+    item = postgres_site.start()
+
+    def work() -> None:
+        from django.db import connection, transaction
+
+        connection.ensure_connection()
+        theirs = connection.lease.opened("test")
+        theirs.autocommit = False
+        if begun:
+            with theirs.cursor() as cursor:
+                cursor.execute("INSERT INTO lease_item (name) VALUES ('by hand')")
+            item.objects.create(name="in the same transaction")
+            theirs.rollback()
+        item.objects.create(name="committed")
+        with transaction.atomic():
+            item.objects.create(name="atomic")
+
+    view(work)
+    assert view(lambda: sorted(found.name for found in item.objects.all())) == ["atomic", "committed"]
+
+
+# -- the library's object --------------------------------------------------------------------------------------------
+
+
+def test_converters_and_loaders_reach_no_other_request(site: Site) -> None:
+    site.start(create=False, max_size=1)
+
+    def registers() -> Any:
+        door = raw()
+        if site.driver == "psycopg3":
+            from psycopg.types.numeric import FloatLoader
+
+            door.adapters.register_loader("numeric", FloatLoader)
+        elif site.driver == "psycopg2":
+            from psycopg2 import extensions
+
+            as_float = extensions.new_type((1700,), "FLOAT", lambda text, _: None if text is None else float(text))
+            door.string_types[1700] = as_float
+        else:
+            from MySQLdb.constants import FIELD_TYPE
+
+            converters = door.decoders if site.driver == "pymysql" else door.converter
+            converters[FIELD_TYPE.NEWDECIMAL] = float
+        return query("SELECT 1.5")[0]
+
+    from decimal import Decimal
+
+    assert type(view(registers)) is float
+    eventually(at_rest, "the connection is closed")
+    assert type(view(query, "SELECT 1.5")[0]) is Decimal
+
+
+def test_notices_of_other_requests_are_not_shown(postgres_site: Site) -> None:
+    postgres_site.start(create=False, max_size=1)
+    if postgres_site.driver != "psycopg2":
+        return
+
+    def warn(text: str) -> list[str]:
+        query(f"DO $$ BEGIN RAISE NOTICE '{text}'; END $$")
+        return list(raw().notices)
+
+    def quiet() -> list[str]:
+        return list(raw().notices)
+
+    assert len(view(warn, "mine")) == 1
+    assert view(quiet) == []
+    view(query, "DO $$ BEGIN RAISE NOTICE 'hers'; END $$")
+    assert view(quiet) == []
+
+
+def client_state(conn: Any) -> dict[str, str]:
+    """All that the library's object has, as far as it can be compared."""
+    found = {}
+    for name in dir(conn):
+        if name.startswith("__") or name in VOLATILE:
+            continue
+        with contextlib.suppress(Exception):
+            value = getattr(conn, name)
+            if not callable(value):
+                found[name] = state_of(value)
+    return found
+
+
+def state_of(value: Any) -> str:
+    """A value, with what is in it where its own text does not tell."""
+    if type(value).__name__ == "AdaptersMap":
+        return repr({name: value_repr(getattr(value, name)) for name in value.__slots__ if hasattr(value, name)})
+    return value_repr(value)
+
+
+def value_repr(value: Any) -> str:
+    """Its text, without addresses: contents of containers in any order."""
+    if isinstance(value, dict):
+        return repr(sorted((str(key), re.sub("0x[0-9a-f]+", "", repr(item))) for key, item in value.items()))
+    return re.sub("0x[0-9a-f]+", "", repr(value))
+
+
+# Differ from statement to statement, or from connection to connection, and say nothing that a request has left.
+VOLATILE = {
+    *(
+        "watch",
+        "_watch",
+        "wire",
+        "handle",
+        "lease_turn",
+        "lease_at",
+        "lease_statements",
+        "lease_profile",
+        "lease_spoilt",
+    ),
+    *(
+        "pgconn",
+        "info",
+        "lock",
+        "_cached_info",
+        "pgconn_ptr",
+        "_prepared",
+        "_result",
+        "_affected_rows",
+        "salt",
+        "_rfile",
+    ),
+    *(
+        "_sock",
+        "_next_seq_id",
+        "server_status",
+        "server_thread_id",
+        "messages",
+        "backend",
+        "_line",
+        "_fd",
+        "ctx",
+        "status",
+    ),
+    *("__dict__", "_unread", "_thread", "awaiting", "fileno", "isexecuting"),
+}
+
+LEAVES = {
+    "postgres": [
+        "SET client_encoding TO 'LATIN1'",
+        "LISTEN somewhere",
+        "LISTEN somewhere; NOTIFY somewhere, 'for me'",
+        "DO $$ BEGIN RAISE NOTICE 'for me'; END $$",
+        "UNLISTEN somewhere; NOTIFY somewhere",
+        "SET standard_conforming_strings TO off",
+        "SET default_transaction_isolation TO 'serializable'",
+        "SET session characteristics AS TRANSACTION READ ONLY",
+        "SET DateStyle TO 'German'",
+        "SELECT set_config('TimeZone', 'Asia/Tokyo', false)",
+    ],
+    "mysql": [
+        "SET NAMES latin1",
+        "SET autocommit = 0",
+        "SET sql_mode = 'NO_BACKSLASH_ESCAPES'",
+        "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SET SESSION TRANSACTION READ ONLY",
+        "SET SESSION max_allowed_packet = 2048",
+        "USE information_schema",
+        "SELECT 1 / 0",
+    ],
+}
+
+
+def test_no_statement_leaves_anything_in_the_librarys_object(site: Site) -> None:
+    site.start(create=False, max_size=1)
+    from django.db import DatabaseError, connection
+
+    def look() -> dict[str, str]:
+        query("SELECT 1")
+        return client_state(connection.lease.look())
+
+    def leave(sql: str) -> None:
+        with contextlib.suppress(DatabaseError):
+            query(sql)
+
+    fresh = view(look)
+    for sql in LEAVES[site.dialect]:
+        view(leave, sql)
+        assert view(look) == fresh, sql
+
+
+def test_nothing_done_to_the_librarys_object_is_seen_by_the_next_request(site: Site) -> None:
+    site.start(create=False, max_size=1)
+    from django.db import connection
+
+    def look() -> dict[str, str]:
+        query("SELECT 1")
+        return client_state(connection.lease.look())
+
+    changes: dict[str, list[Any]] = {
+        "psycopg3": [
+            lambda door: door.add_notice_handler(print),
+            lambda door: door.add_notify_handler(print),
+            lambda door: setattr(door, "prepare_threshold", None),
+            lambda door: setattr(door, "row_factory", dict),
+            lambda door: door.set_isolation_level(2),
+        ],
+        "psycopg2": [
+            lambda door: door.set_session(isolation_level="SERIALIZABLE", deferrable=True),
+            lambda door: door.set_client_encoding("LATIN1"),
+            lambda door: door.notices.append("mine"),
+            lambda door: setattr(door, "notices", []),
+            lambda door: setattr(door, "cursor_factory", dict),
+            lambda door: door.set_isolation_level(3),
+        ],
+        "mysqlclient": [
+            lambda door: door.set_character_set("latin1"),
+            lambda door: door.encoders.update({set: str}),
+            lambda door: door.converter.clear(),
+            lambda door: setattr(door, "cursorclass", dict),
+            lambda door: door.select_db("information_schema"),
+        ],
+        "pymysql": [
+            lambda door: door.set_character_set("latin1"),
+            lambda door: door.encoders.update({set: str}),
+            lambda door: door.decoders.clear(),
+            lambda door: setattr(door, "cursorclass", dict),
+            lambda door: setattr(door, "max_allowed_packet", 1),
+            lambda door: door.select_db("information_schema"),
+        ],
+    }
+    fresh = view(look)
+    for change in changes[site.driver]:
+        view(lambda: change(raw()))  # noqa: B023 -- called at once
+        assert view(look) == fresh
+
+
+# -- kept too long ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_beyond_the_request_reaches_no_other(site: Site) -> None:
+    item = site.start(max_size=1)
+    from django.db import InterfaceError
+
+    from djworker.db.lease_errors import LeaseClosed
+
+    kept: dict[str, Any] = {}
+
+    def work() -> None:
+        from django.db import connection
+
+        door = raw()
+        kept["door"] = door
+        kept["commit"], kept["look"] = door.commit, door.get_host_info if site.dialect == "mysql" else door.xid
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            kept["cursor"], kept["cursor's"] = cursor.cursor, cursor.connection
+        kept["raw cursor"] = door.cursor()
+
+    view(work)
+    with pytest.raises(LeaseClosed):
+        kept["door"].cursor()
+    with pytest.raises(LeaseClosed):
+        kept["commit"]()
+    with pytest.raises(LeaseClosed):
+        kept["cursor's"].rollback()
+    with pytest.raises(InterfaceError):
+        kept["cursor"].execute("SELECT 1")
+    with pytest.raises(LeaseClosed):
+        _ = kept["door"].encoding if site.driver != "psycopg3" else kept["door"].isolation_level
+    with pytest.raises(Exception, match=r"(?i)close|lost|out of sync|\(0, ''\)|2006"):
+        kept["raw cursor"].execute("INSERT INTO lease_item (name) VALUES ('too late')")
+    assert view(item.objects.count) == 0
+    eventually(at_rest, "the connection is closed")
+    with pytest.raises(Exception, match=r"(?i)close|lost|out of sync|\(0, ''\)|2006"):
+        kept["raw cursor"].execute("INSERT INTO lease_item (name) VALUES ('too late')")
+    assert view(item.objects.count) == 0
+
+
+def test_a_greenlet_that_ends_with_an_opened_connection_leaves_it_to_nobody(leasing: Site) -> None:
+    leasing.start(create=False, max_size=1)
+
+    def work() -> None:
+        by_another(lambda: raw().cursor())
+
+    assert replaced(leasing, work)
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_connection_can_be_a_context_manager(leasing: Site, fails: bool) -> None:  # noqa: FBT001
+    item = leasing.start()
+
+    def work() -> None:
+        from django.db import InterfaceError, connection
+
+        try:
+            with raw() as door, door.cursor() as cursor:
+                cursor.execute("INSERT INTO lease_item (name) VALUES ('one')")
+                if leasing.driver == "psycopg2":
+                    assert door.get_transaction_status() == 2
+                if fails:
+                    fail()
+        except ValueError:
+            assert fails
+        if leasing.driver == "psycopg2":
+            assert query("SELECT 1") == (1,)
+        else:
+            with pytest.raises(InterfaceError):
+                query("SELECT 1")
+            connection.close()
+
+    view(work)
+    assert view(item.objects.count) == (0 if fails and leasing.driver == "psycopg2" else 1)
+
+
+def test_a_transaction_of_the_librarys_includes_djangos_statements(psycopg3_site: Site) -> None:
+    item = psycopg3_site.start()
+
+    def work() -> None:
+        with pytest.raises(ValueError, match="wanted"), raw().transaction():  # noqa: PT012 -- the block is what raises
+            item.objects.create(name="one")
+            fail()
+        with raw().transaction():
+            item.objects.create(name="two")
+        with raw().pipeline():
+            raw().execute("INSERT INTO lease_item (name) VALUES ('three')")
+
+    view(work)
+    assert view(lambda: sorted(found.name for found in item.objects.all())) == ["three", "two"]
+
+
+# -- taken for the real thing ----------------------------------------------------------------------------------------
+
+
+def test_psycopg_takes_it_for_its_own(psycopg3_site: Site) -> None:
+    psycopg3_site.start(create=False)
+
+    def work() -> None:
+        import psycopg
+        from django.db import connection
+        from psycopg import sql
+        from psycopg.types import TypeInfo
+        from psycopg.types.enum import EnumInfo
+
+        door = raw()
+        assert isinstance(door, psycopg.Connection)
+        assert isinstance(door.info, psycopg.ConnectionInfo)
+        assert sql.SQL("{} {}").format(sql.Identifier("a"), sql.Literal("b")).as_string(door) == "\"a\" 'b'"
+        with connection.cursor() as cursor:
+            assert sql.Identifier("a").as_string(cursor.cursor) == '"a"'
+        found = TypeInfo.fetch(door, "text")
+        assert found is not None
+        found.register(door)
+        assert TypeInfo.fetch(door, "hstore") is None
+        assert EnumInfo.fetch(door, "no_such_enum") is None
+        assert psycopg.ClientCursor(door).mogrify("%s", ["it's"]) == "'it''s'"
+        with psycopg.Cursor(door) as theirs:
+            assert theirs.execute("SELECT 1").fetchone() == (1,)
+
+    assert replaced(psycopg3_site, work)
+
+
+def test_it_is_the_same_object_for_one_lease(leasing: Site) -> None:
+    leasing.start(create=False)
+
+    def work() -> None:
+        from django.db import connection
+
+        door = raw()
+        with connection.cursor() as cursor:
+            assert cursor.connection is cursor.cursor.connection is door
+            cursor.execute("SELECT 1")
+            assert cursor.connection is door is connection.connection
+            if leasing.dialect == "mysql":
+                assert cursor.cursor.cursor.connection is door
+        assert isinstance(door, connection.home.driver.connection_type)
+        assert repr(door).startswith("<LeasedConnection")
+        connection.close()
+        connection.ensure_connection()
+        assert connection.connection is not door
+
+    view(work)
+    assert at_rest()
+
+
+# -- cursors ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_attribute_of_a_cursor_is_the_librarys_connection(leasing: Site) -> None:
+    leasing.start(create=False)
+    from django.db import connection
+
+    def work() -> None:
+        kind = connection.home.driver.connection_type
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            leased = cursor.cursor
+            names = {*public(leased._raw), *public(leased)} | {"_conn"}
+            for name in sorted(names):
+                try:
+                    value = getattr(leased, name)
+                except Exception:  # noqa: BLE001 -- not there
+                    continue
+                assert not issubclass(type(value), kind), name
+                owner = getattr(value, "__self__", None)
+                if owner is not None and owner is not leased and held():
+                    continue  # of the real cursor, on the connection that is held now
+                assert owner is None or owner is leased or getattr(owner, "connection", None) is None or held(), name
+
+    view(work)
+    eventually(at_rest, "the connection is back, or closed")
+
+
+def test_rows_can_be_rewound_and_the_rest_read_again(leasing: Site) -> None:
+    item = leasing.start()
+    fill(item, 5)
+
+    def work() -> None:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM lease_item ORDER BY id")
+            assert cursor.fetchone() == ("0",)
+            cursor.scroll(0, mode="absolute")
+            assert [row[0] for row in cursor.fetchmany(2)] == ["0", "1"]
+            cursor.scroll(1)
+            assert cursor.fetchone() == ("3",)
+            cursor.scroll(-2)
+            assert [row[0] for row in cursor.fetchall()] == ["2", "3", "4"]
+            with pytest.raises((IndexError, *connection_errors())):
+                cursor.scroll(9, mode="absolute")
+            with pytest.raises(connection_errors()):
+                cursor.scroll(0, mode="sideways")
+
+    view(work)
+    assert at_rest()
+
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """What a library raises, wrapped by Django or not."""
+    from django.db import connection
+
+    return (connection.home.driver.error, ValueError)
+
+
+def test_an_adapter_of_a_cursor_stays_with_the_cursor(psycopg3_site: Site) -> None:
+    psycopg3_site.start(create=False)
+
+    def work() -> None:
+        from decimal import Decimal
+
+        from django.db import connection
+        from psycopg.types.numeric import FloatLoader
+
+        with connection.cursor() as cursor:
+            cursor.adapters.register_loader("numeric", FloatLoader)
+            cursor.execute("SELECT 1.5")
+            assert type(cursor.fetchone()[0]) is float
+            cursor.execute("SELECT 2.5")
+            assert type(cursor.fetchone()[0]) is float
+        assert type(query("SELECT 1.5")[0]) is Decimal
+
+    view(work)
+
+
+def test_an_error_does_not_lead_to_the_connection(postgres_site: Site) -> None:
+    postgres_site.start(create=False)
+
+    def work() -> None:
+        from django.db import DatabaseError
+
+        with pytest.raises(DatabaseError) as caught:
+            query("SELECT nonsense")
+        theirs: Any = caught.value.__cause__
+        assert getattr(theirs, "cursor", None) is None
+        assert getattr(theirs, "pgconn", None) is None
+        assert theirs.diag.sqlstate == "42703"
+        assert "nonsense" in theirs.diag.message_primary
+
+    view(work)
+    assert at_rest()
+
+
+def test_parameters_are_quoted_for_our_own_session(postgres_site: Site) -> None:
+    """`mogrify` before anything was executed: on a session with our settings, whatever the last one's are now."""
+    postgres_site.start(create=False, max_size=1)
+
+    def work() -> None:
+        from django.db import connection
+
+        query("SET standard_conforming_strings = off")
+        view(query, "SELECT 1")
+        with connection.cursor() as cursor:
+            text = cursor.mogrify("SELECT %s", ["back\\slash"])
+            text = text.decode() if isinstance(text, bytes) else text
+            cursor.execute(text)
+            assert cursor.fetchone() == ("back\\slash",)
+
+    view(work)
