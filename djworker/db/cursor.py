@@ -342,10 +342,9 @@ class LeasedCursor:
     def _opened(self, name: str) -> Any:
         """Code goes behind the cursor: the connection is held and replaced, and the real cursor stays the same."""
         lease, raw = self._lease, getattr(self._raw, "raw", self._raw)
-        if raw is not None and (raw.connection is None or not hasattr(raw, name)):
-            return getattr(
-                raw, name
-            )  # it was cut loose, so that nothing leads to a connection; or there is no such thing
+        known = self._unused() if raw is None else raw
+        if known.connection is None or not hasattr(known, name):  # cut loose, so that nothing leads to a connection
+            return getattr(known, name)
         conn = lease.opened(f"cursor.{name}")
         self._stable = raw if raw is not None and raw.connection is conn else self._wrapper.raw_cursor(conn, self._name)
         if self._raw is None:

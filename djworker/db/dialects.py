@@ -44,8 +44,8 @@ class Dialect:
     def cut_error(self, error: BaseException | None) -> None:
         """An error of the library's must not lead to its connection, which others will have when it is looked at."""
 
-    def forget_strangers(self, conn: Any) -> None:
-        """Code is about to see the library's object: without what earlier requests received on it."""
+    def hand_over(self, conn: Any, turns: tuple[int, ...]) -> None:
+        """Code is about to see the library's object, whose turns these were: without what others received on it."""
 
     def base(self, conn: Any) -> dict[str, str]:  # noqa: ARG002
         """The settings that a connection has after its set-up."""
@@ -125,9 +125,11 @@ class Psycopg2(_Postgres):
         if isinstance(error, Error) and error.cursor is not None:
             error.__setstate__({"pgerror": error.pgerror, "pgcode": error.pgcode})  # type: ignore[no-untyped-call]
 
-    def forget_strangers(self, conn: Any) -> None:
-        """Notices that it keeps for whoever asks."""
-        conn.notices.clear()
+    def hand_over(self, conn: Any, turns: tuple[int, ...]) -> None:
+        """Notices, unless code has put something of its own in their place."""
+        hand_over = getattr(conn.notices, "hand_over", None)
+        if hand_over is not None:
+            hand_over(turns)
 
     def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
         """Bound on our side, in one string."""

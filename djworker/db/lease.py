@@ -520,12 +520,16 @@ class Lease:
         self.settle()
         return conn
 
+    def mode(self) -> bool:
+        """Whether autocommit is on."""
+        return self.autocommit_mode
+
     def opened(self, what: str) -> Any:
         """The physical connection for code that does with it what it likes: held to the end, and replaced then."""
         last, turn = self.held() or self._last, self._last_turn
-        conn = self.take()
-        if conn is not last or self._last_turn > turn + 1:
-            self.home.dialect.forget_strangers(conn)
+        conn = self.take(Verdict(pin=f"raw {what}"))
+        ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
+        self.home.dialect.hand_over(conn, (*ours, self._last_turn))
         self.pin(f"raw {what}")
         conn.lease_spoilt = f"raw {what}"
         self.__class__ = OpenedLease
@@ -533,18 +537,28 @@ class Lease:
 
 
 class OpenedLease(Lease):
-    """[worker] A lease whose connection was looked behind: its mode may be changed behind our back, too."""
+    """[worker] A lease whose connection was looked behind: it is Django's own engine from then on, one connection to the end.
 
-    def take(self, verdict: Verdict = PLAIN) -> Any:
-        """As a lease's, in the mode that Django believes in. A transaction that was begun by hand goes on."""
-        conn = super().take(verdict)
-        driver = self.driver
-        if driver.autocommit(conn) is not self.autocommit_mode and not driver.in_transaction(conn):
-            self._guarded(driver.set_autocommit, conn, self.autocommit_mode)
-        return conn
+    So the mode is that of the library's object, which code may set, too; Django's changes of it take effect at once.
+    """
+
+    def mode(self) -> bool:
+        """The library's own answer."""
+        conn = self.held()
+        return self.autocommit_mode if conn is None else bool(self.driver.autocommit(conn))
 
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
-        """As a lease's."""
-        if self.held() is not None:
-            self._mode = self.driver.autocommit(self.conn)
-        super().set_autocommit(value)
+        """Both ways at once."""
+        conn = self.held()
+        if conn is None:
+            super().set_autocommit(value)
+            return
+        try:
+            if callable(conn.autocommit):
+                conn.autocommit(value)
+            else:
+                conn.autocommit = value  # which the library refuses in a transaction, even if it is that already
+        except BaseException:
+            self.failed()
+            raise
+        self._mode = self.autocommit_mode = value

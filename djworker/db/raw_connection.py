@@ -10,8 +10,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django.db import ProgrammingError
-
 from djworker.db.lease_errors import LeaseClosed
 from djworker.db.pins import Verdict
 from djworker.db.raw_names import CONNECTIONS, INFOS, Answer, Names
@@ -84,7 +82,7 @@ class LeasedConnection:
         if CONNECTIONS[lease.driver.name].answers.get(name) is Answer.MODE and not callable(
             getattr(lease.driver.connection_type, name)
         ):
-            _set_mode(lease, value)
+            _set_mode(lease, name, value)
         elif name in _OURS:
             raise AttributeError(f"connection.connection.{name} belongs to the lease and cannot be set")
         else:
@@ -199,21 +197,27 @@ def _state(lease: Lease, name: str, names: Names, where: Callable[[Any], Any]) -
     if conn is not None:
         return getattr(where(conn), name)
     value = (names.over if lease.closed or lease.lost else names.idle)[name]
+    value = lease.driver.states.get(name, _itself)(value)
     return (lambda: value) if callable(getattr(lease.driver.connection_type, name, None)) else value
 
 
 def _mode(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
     if not callable(getattr(lease.driver.connection_type, name)):
-        return lease.autocommit_mode
-    return (lambda: lease.autocommit_mode) if name == "get_autocommit" else partial(_set_mode, lease)
+        return lease.mode()
+    return lease.mode if name == "get_autocommit" else partial(_set_mode, lease, name)
 
 
-def _set_mode(lease: Lease, value: object) -> None:
-    if bool(value) is not lease.autocommit_mode:
-        raise ProgrammingError(
-            f"connection.connection.autocommit cannot be made {bool(value)}: Django would go on as if it were"
-            f" {lease.autocommit_mode}. Use connection.set_autocommit({bool(value)}) or transaction.atomic()"
-        )
+def _set_mode(lease: Lease, name: str, value: object) -> None:
+    """To what it is: changes nothing. Else the library's object has it, and goes with it: as with Django's own engine."""
+    conn = lease.held()
+    if bool(value) is not lease.mode():
+        conn = lease.opened(f"connection.connection.{name}")
+    if conn is None:
+        return
+    if callable(getattr(lease.driver.connection_type, name)):
+        getattr(conn, name)(value)
+    else:
+        setattr(conn, name, value)  # in a transaction refused by the library, even if it is that already
 
 
 def _alive(lease: Lease, name: str, _names: Names, _where: Any) -> Any:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from djworker.db.drivers.news import News
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 C = TypeVar("C")
 
 # Seconds. libpq's and Connector/C's default is to wait for ever, psycopg's 130, PyMySQL's 10.
@@ -30,6 +33,9 @@ class Driver(ABC, Generic[C]):
     name: ClassVar[str]
     connection_type: ClassVar[type[Any]]  # what `connect` makes, and the type of its `info`
     info_type: ClassVar[type[Any]] = object
+    states: ClassVar[
+        Mapping[str, Callable[[Any], Any]]
+    ] = {}  # the types of its states, where they are more than numbers
     last_tag_only: ClassVar[bool] = False  # whether `command_tags` knows but one of several statements in a string
 
     @property

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import ipaddress
 import os
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from djworker.db.drivers.watch import Watch
 if TYPE_CHECKING:
     from djworker.db.drivers.news import News
 
+NOTICES = 50  # as psycopg2 itself
 ACTIVE = extensions.TRANSACTION_STATUS_ACTIVE
 _ERROR_LENGTH = 256  # what libpq asks for in PQcancel's buffer
 
@@ -67,6 +69,30 @@ class Abandoned:
         if key:
             _libpq().PQfreeCancel(key)
         self.line.close()
+
+
+class Notices(list[str]):
+    """[worker] What psycopg2 keeps of the server's notices, for one turn on the connection: the next one's replace them."""
+
+    def __init__(self, conn: GreenConnection) -> None:
+        super().__init__()
+        self._conn = weakref.ref(conn)
+        self.turn = 0
+
+    def append(self, notice: str) -> None:
+        """Called by psycopg2, which keeps as many."""
+        turn = getattr(self._conn(), "lease_turn", 0)
+        if turn != self.turn:
+            self.clear()
+            self.turn = turn
+        super().append(notice)
+        del self[:-NOTICES]
+
+    def hand_over(self, turns: tuple[int, ...]) -> None:
+        """Code is about to see them, in the last of these turns: those of any others are not for it."""
+        if self.turn not in turns:
+            self.clear()
+        self.turn = turns[-1]
 
 
 class GreenConnection(extensions.connection):
@@ -114,6 +140,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
             raise psycopg2.OperationalError(f"connection timeout expired: no answer in {seconds:g} s") from None
         except BaseException as error:  # noqa: BLE001  # raised again at once
             raise error.with_traceback(None)  # noqa: B904  # likewise
+        conn.notices = Notices(conn)
         return conn
 
     def close(self, conn: GreenConnection) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
 from gevent.lock import Semaphore
 from psycopg import capabilities, waiting
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 
 from djworker.db.drivers import offload, postgres
 from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
@@ -20,7 +20,7 @@ from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import READ, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from psycopg.abc import PQGen
 
@@ -80,6 +80,11 @@ class Psycopg3Driver(Driver[GreenConnection]):
     name = "psycopg"
     connection_type = GreenConnection
     info_type = psycopg.ConnectionInfo
+    states: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "transaction_status": TransactionStatus,
+        "pipeline_status": PipelineStatus,
+        "status": ConnStatus,
+    }
     error = psycopg.Error
 
     def blocks_hub(self) -> str:

@@ -220,7 +220,7 @@ class Ours(Session):
 
     def usable(self, value: bool) -> bool:  # noqa: FBT001
         """It raises nothing: a refusal is False."""
-        if not value and (self.stage.sessions_ended or self.stage.starving or self.connection.connection.lost):
+        if not value and (self.stage.sessions_ended or self.stage.starving or self.connection.lease.lost):
             raise Refused("is_usable() is False")
         return value
 
@@ -236,7 +236,7 @@ class Ours(Session):
 
     def lose(self) -> None:
         """Those that are idle are borrowed for it, so that no statement of a neighbour is cut in two."""
-        lease = self.connection.connection
+        lease = self.connection.lease
         held = lease.held() if lease is not None else None
         with self.stage.borrowed_all() as borrowed:
             self.stage.end_sessions([*borrowed, *([held] if held is not None else [])])

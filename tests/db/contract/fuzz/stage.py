@@ -222,7 +222,7 @@ class Stage:
                 row = tuple(cursor.fetchone())
                 inside.append(1)
                 eventually(lambda: len(inside) == number, "every connection is looked at")
-                wrong.extend(self._compared(row, libraries.state_of(connection.connection.held())))
+                wrong.extend(self._compared(row, libraries.state_of(connection.lease.held())))
 
         gevent.joinall([request(look) for _ in range(number)], raise_error=True)
         return wrong
