@@ -197,11 +197,11 @@ class Lease:
     # -- taking -----------------------------------------------------------------------------------------------------
 
     def _acquire(self, verdict: Verdict) -> Any:
+        if self.closed:
+            raise LeaseClosed("the connection is closed")
         if self.lost:
             remedy = "until the rollback" if self._lost_in_transaction else "until the connection is closed"
             raise ConnectionLost(f"{self.lost}; nothing runs {remedy} (roll back, or close)")
-        if self.closed:
-            raise LeaseClosed("the connection is closed")
         if verdict.reads:
             return self._acquire_same(verdict)
         pool = self.pool
@@ -516,8 +516,8 @@ class Lease:
         ours = last is not None and last.lease_turn == self._last_turn and not (self.closed or self.lost)
         if ours and not self.driver.is_broken(last):
             return last
-        conn = self.take()
-        self.settle()
+        conn = self.take(PROBE)
+        self._settle_between()
         return conn
 
     def mode(self) -> bool:
@@ -550,9 +550,10 @@ class OpenedLease(Lease):
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
         """Both ways at once."""
         conn = self.held()
-        if conn is None:
+        if conn is None or self.lost:
             super().set_autocommit(value)
             return
+        self.refuse_if_sending()
         try:
             if callable(conn.autocommit):
                 conn.autocommit(value)

@@ -168,12 +168,12 @@ def _last_result(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
 
 
 def _call(lease: Lease, name: str, verdict: Verdict, *args: Any, **more: Any) -> Any:
-    with lease.turn:
+    with lease.statement(verdict):
         conn = lease.take(verdict)
         try:
             result = getattr(conn, name)(*args, **more)
         except BaseException:
-            lease.failed()
+            lease.failed(verdict)
             raise
         lease.settle()
     return result
@@ -187,8 +187,8 @@ def _identity(lease: Lease, name: str, names: Names, where: Callable[[Any], Any]
 
 
 def _number(lease: Lease, name: str, _names: Names, where: Callable[[Any], Any]) -> Any:
-    conn = lease.take()
-    lease.pin("the session's number")
+    conn = lease.take(Verdict(identity=name))
+    lease.pin(f"connection.connection.{name}", wipe=False)
     return getattr(where(conn), name)
 
 
