@@ -76,6 +76,8 @@ def test_what_the_service_needs_is_its_own(server: Server, project: Project, scr
         ]
     eventually(lambda: log.read_text().count("GET /environment") == 2, "both requests are in the log")
     _rotate(server, log, binds[0])
+    server.send(signal.SIGUSR2)  # the next program removes what the first one has made
+    server.wait_for("arbiter_started", count=2)
 
 
 def _rotate(server: Server, log: Path, address: str) -> None:

@@ -42,7 +42,7 @@ while head := pipe.read(8):
 
 def sleeper() -> int:
     """A child of this process that does nothing."""
-    return spawn(["/bin/sleep", "600"], {}, ())
+    return spawn(["/bin/sleep", "7200"], {}, ())
 
 
 class Beds:
@@ -68,7 +68,7 @@ class Beds:
 
 def stranger() -> int:
     """A process that is no child of ours; to be killed by whoever asks for it."""
-    done = subprocess.run(["/bin/sh", "-c", "sleep 600 >&- 2>&- & echo $!"], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(["/bin/sh", "-c", "sleep 7200 >&- 2>&- & echo $!"], stdout=subprocess.PIPE, check=True)
     return int(done.stdout)
 
 
