@@ -22,7 +22,7 @@ from tests.processes.test_listening import open_to_everybody
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 #: In every Linux distribution; its home and its shell are not root's.
 USER = "nobody"
-ENVIRONMENT = """
+ENVIRONMENT = '''
 import os
 from django.http import JsonResponse
 
@@ -31,8 +31,20 @@ def environment(_request):
     ids = {"uid": os.getresuid(), "gid": os.getresgid(), "groups": os.getgroups()}
     return JsonResponse({**ids, **{name: os.environ.get(name) for name in names}})
 
-urlpatterns += [path("environment", environment)]
-"""
+def opened(request):
+    """What of these processes' insides can be opened."""
+    found = []
+    for pid in request.GET["pids"].split(","):
+        for name in ("mem", "maps", "environ", "fd/0", "fd/2"):
+            try:
+                os.close(os.open(f"/proc/{pid}/{name}", os.O_RDONLY))
+                found.append(f"{pid}/{name}")
+            except OSError:
+                continue
+    return JsonResponse({"pid": os.getpid(), "opened": found})
+
+urlpatterns += [path("environment", environment), path("opened", opened)]
+'''
 
 
 def own_folder(path: Path, uid: int, gid: int) -> Path:
@@ -101,6 +113,18 @@ def test_a_number_without_an_account_has_its_own_group_and_no_home(
     found = server.get("/environment").json()
     assert (found["uid"], found["gid"], found["groups"]) == ([54321] * 3, [54321] * 3, [54321])
     assert [found[name] for name in ("HOME", "USER", "LOGNAME", "SHELL")] == ["/", "54321", "54321", "/bin/sh"]
+
+
+def test_a_worker_cannot_look_into_another_process_of_the_service(
+    server: Server, project: Project, scratch: Path
+) -> None:
+    """They have the same user. But who gave up root's rights is closed to its equals: prctl(2), PR_SET_DUMPABLE."""
+    project.append(URLS, ENVIRONMENT)
+    server.start(workers=2, user=USER, prefix=open_to_everybody(scratch))
+    pids = [*server.ready(), server.mold(), server.pid]
+    found = server.get(f"/opened?pids={','.join(map(str, pids))}").json()
+    assert [name for name in found["opened"] if not name.startswith(f"{found['pid']}/")] == []
+    assert found["opened"], "its own"
 
 
 @pytest.mark.parametrize(
