@@ -36,6 +36,7 @@ ATOMS: Mapping[str, str] = {
     "M": "time taken in milliseconds",
     "D": "time taken in microseconds",
     "L": "time taken in seconds with six decimals",
+    "R": "why the client has not got the answer, or not the application's",
     "p": "process id of the worker, in angle brackets",
     "{name}i": "a header of the request",
     "{name}o": "a header of the answer",
@@ -54,6 +55,8 @@ class Answered(Protocol):
     status: str  # as in "200 OK"
     headers: list[tuple[str, str]]
     sent: int  # bytes of the body
+    error: str  # why the answer is not what the application wanted
+    reason: str  # why the client has not got it, or not all of it
     started: float  # on the clock that access_logger is given
 
 
@@ -115,6 +118,7 @@ def _fields(answered: Answered, seconds: float) -> dict[str, Any]:
         "status": int(answered.status[:3]) if answered.status[:3].isdecimal() else 0,
         "bytes": answered.sent,
         "seconds": round(seconds, 6),
+        "reason": answered.reason or answered.error,
         "referer": environ.get("HTTP_REFERER", ""),
         "agent": environ.get("HTTP_USER_AGENT", ""),
     }
@@ -178,6 +182,8 @@ def _stamp(second: int) -> str:
 
 def _request_line(answered: Answered, _seconds: float) -> str:
     environ = answered.environ
+    if not environ.get("REQUEST_METHOD"):
+        return "-"
     target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or _target(environ)
     return _quoted(f"{environ.get('REQUEST_METHOD', '')} {target} {environ.get('SERVER_PROTOCOL', '')}")
 
@@ -197,7 +203,7 @@ _PARTS: Mapping[str, Part] = {
     "U": _variable("PATH_INFO"),
     "q": _variable("QUERY_STRING"),
     "H": _variable("SERVER_PROTOCOL"),
-    "s": lambda answered, _seconds: answered.status[:3],
+    "s": lambda answered, _seconds: answered.status[:3] or "000",
     "B": lambda answered, _seconds: str(answered.sent),
     "b": lambda answered, _seconds: str(answered.sent or "-"),
     "f": _variable("HTTP_REFERER"),
@@ -206,6 +212,7 @@ _PARTS: Mapping[str, Part] = {
     "M": lambda _answered, seconds: str(int(seconds * 1_000)),
     "D": lambda _answered, seconds: str(int(seconds * 1_000_000)),
     "L": lambda _answered, seconds: f"{seconds:.6f}",
+    "R": lambda answered, _seconds: _quoted(answered.reason or answered.error),
     # Asked each time: a worker is forked from a mold that has another.
     "p": lambda _answered, _seconds: f"<{os.getpid()}>",
 }

@@ -115,6 +115,11 @@ class Site:
         found = [connection.in_flight(now) for connection in list(self.busy) if connection.phase not in SILENT]
         return sorted(found, key=lambda item: -item.age)
 
+    def report_lost(self, reason: str) -> None:
+        """Have a line in the access log for each request that will not be answered. Safe in other threads."""
+        for connection in list(self.busy):
+            connection.report_lost(reason)
+
     # --- connections
 
     def handle(self, sock: Any, peer: Any) -> None:  # noqa: ANN401

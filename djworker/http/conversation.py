@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import time
 from contextvars import Context
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gevent import GreenletExit, sleep
@@ -41,6 +43,9 @@ LINGER_TIMEOUT: Final = 5.0
 LINGER_RATE: Final = 64 << 20
 # Seconds of a pause that keeps to the rate.
 LINGER_PAUSE: Final = 0.01
+
+
+REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) (HTTP/[0-9.]+)")
 
 
 class InFlight(NamedTuple):
@@ -146,6 +151,7 @@ class Connection(Kept):
             if not data:
                 if self.cut_for:
                     raise ProtocolError(408, self.cut_for)
+                self._note_departure()
                 return None
             inbox.feed(data)
             head = inbox.take_head(limits)
@@ -153,6 +159,22 @@ class Connection(Kept):
                 self.phase = RUNNING
                 self.deadline = NEVER
                 return head
+
+    def _note_departure(self) -> None:
+        """The client has gone within a head: a line in the log, as if it had been answered."""
+        if self._site.access is not None:
+            exchange = self._unread()
+            exchange.status, exchange.reason = "400", "the client left within the head"
+            self._site.access(exchange)
+
+    def _unread(self) -> Exchange:
+        """Make an exchange of a head that could not be read, with the request line if there is one."""
+        environ = {"REMOTE_ADDR": self._peer, "REMOTE_PORT": self._port}
+        if match := REQUEST_LINE.fullmatch(self._inbox.first_line()):
+            method, target, protocol = (word.decode("latin-1") for word in match.groups())
+            environ |= {"REQUEST_METHOD": method, "RAW_URI": target, "SERVER_PROTOCOL": protocol}
+            environ["PATH_INFO"], _, environ["QUERY_STRING"] = target.partition("?")
+        return Exchange(environ, self, self.began)
 
     # --- one request
 
@@ -229,12 +251,16 @@ class Connection(Kept):
             # Nobody to answer, and not the application's fault.
             exchange.persists = False
             self._gone = True
+            exchange.reason = self.cut_for or str(error) or type(error).__name__
+            exchange.sent = max(0, exchange.sent - self.unsent)
             self.forget_peer()
             return
         if upload is not None and upload.failure is not None and not exchange.head_sent:
+            exchange.reason = str(upload.failure)
             self._answer(exchange, upload.failure.status)
             return
         if isinstance(error, ProtocolError):
+            exchange.reason = error.reason
             self._answer(exchange, error.status)
             return
         log.event(
@@ -258,18 +284,21 @@ class Connection(Kept):
         exchange.status = str(status)
         exchange.head_sent = exchange.complete = True
         exchange.persists = False
+        answer = error_response(status, body=exchange.method != "HEAD")
+        exchange.sent = len(answer) - answer.index(END_OF_HEAD) - len(END_OF_HEAD)
         with contextlib.suppress(ClientGone):
-            self.send(error_response(status, body=exchange.method != "HEAD"))
+            self.send(answer)
+        exchange.sent = max(0, exchange.sent - self.unsent)
 
     def _refuse(self, error: ProtocolError, exchange: Exchange | None) -> None:
         """Answer what is no request that could be served, and end the connection."""
         if exchange is None:
-            exchange = Exchange({"REMOTE_ADDR": self._peer, "REMOTE_PORT": self._port}, self, self.began)
-        exchange.error = error.reason
+            exchange = self._unread()
+        exchange.reason = error.reason
         self._answer(exchange, error.status)
         log.event(
             logger,
-            logging.DEBUG,
+            logging.INFO if self._site.access is None else logging.DEBUG,
             "request_refused",
             f"request refused: {error.reason}",
             status=error.status,
@@ -279,6 +308,18 @@ class Connection(Kept):
             self._site.access(exchange)
         self.exchange = None
         self._end(hears_more=True)
+
+    def report_lost(self, reason: str) -> None:
+        """Have a line in the log for what this worker will not answer any more. Safe in other threads."""
+        exchange = self.exchange
+        if exchange is None and self.phase is Phase.HEAD:
+            exchange = self._unread()
+        if self._site.access is None or exchange is None:
+            return
+        # Should it be answered after all, that is another line, and the true one.
+        exchange = copy(exchange)
+        exchange.sent, exchange.reason = max(0, exchange.sent - self.unsent), reason
+        self._site.access(exchange)
 
     # --- Sink, for the exchange
 

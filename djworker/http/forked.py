@@ -25,7 +25,7 @@ class _Forked(Connection):
     def _come_back(self, *_: object, **__: object) -> NoReturn:
         posix.end_child()
 
-    send = send_file = may_persist = _next_head = _report = _end = _come_back
+    send = send_parts = send_file = may_persist = _next_head = _report = _end = _come_back
 
     def _failed(self, exchange: Any, error: BaseException) -> NoReturn:  # noqa: ANN401, ARG002 - as in the base class
         posix.end_child_with(error)

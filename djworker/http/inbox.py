@@ -57,6 +57,11 @@ class Inbox:
             self._position = 0
         self.data += data
 
+    def first_line(self) -> bytes:
+        """Return the first line if it has come as a whole, for the log."""
+        line, end, _ = bytes(self.data[self._position :]).partition(b"\r\n")
+        return line if end else b""
+
     def take_head(self, limits: HeadLimits) -> bytes | None:
         """Return the next request's head with its empty line, None while it is incomplete.
 

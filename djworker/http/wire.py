@@ -60,6 +60,7 @@ class Wire:
         "deadline",
         "patience",
         "phase",
+        "unsent",
         "write_timeout",
     )
 
@@ -87,6 +88,8 @@ class Wire:
         self.deadline = NEVER
         # Why the connection was ended from outside, empty while it was not.
         self.cut_for = ""
+        # Bytes of what was to be sent last that have not gone out: of an answer's end, whatever it is.
+        self.unsent = 0
 
     def recv(self, size: int) -> bytes:
         """Receive; nothing at the end, of whatever kind."""
@@ -113,19 +116,35 @@ class Wire:
         except BlockingIOError:
             sent = 0
         except OSError as error:
+            self.unsent = len(data)
             raise ClientGone(*error.args) from error
         if sent < len(data):
-            self._send_on(memoryview(data)[sent:])
+            self._send_on([memoryview(data)[sent:]])
 
-    def _send_on(self, rest: memoryview) -> None:
+    def send_parts(self, *parts: bytes) -> None:
+        """Send all of them, without a copy. Raises ClientGone."""
+        rest = [memoryview(part) for part in parts if part]
+        try:
+            sent = self._sock.sendmsg(rest)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.unsent = sum(map(len, rest))
+            raise ClientGone(*error.args) from error
+        if rest := _after(rest, sent):
+            self._send_on(rest)
+
+    def _send_on(self, rest: list[memoryview]) -> None:
         while rest:
+            self.unsent = sum(map(len, rest))
             self._wait_writable()
             try:
-                rest = rest[self._sock.send(rest) :]
+                rest = _after(rest, self._sock.sendmsg(rest))
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise ClientGone(*error.args) from error
+        self.unsent = 0
 
     def _wait_writable(self) -> None:
         """Wait until the peer has taken enough for more to be sent."""
@@ -147,15 +166,18 @@ class Wire:
         except BlockingIOError:
             sent = 0
         except OSError as error:
+            self.unsent = count
             raise ClientGone(*error.args) from error
         if sent < len(head):
-            self._send_on(memoryview(head)[sent:])
+            self._send_on([memoryview(head)[sent:]])
         end = offset + count
         while offset < end:
+            self.unsent = end - offset
             step = self._send_file_piece(file, offset, min(end - offset, SENDFILE_SIZE))
             if step == 0:
                 break
             offset += step
+        self.unsent = 0
         return count - (end - offset)
 
     def _send_file_piece(self, file: int, offset: int, count: int) -> int:
@@ -207,3 +229,12 @@ class Wire:
                 watcher.stop()
                 watcher.close()
         self._accepted.close()
+
+
+def _after(parts: list[memoryview], sent: int) -> list[memoryview]:
+    """Return what is left of parts of which so many bytes went out."""
+    for number, part in enumerate(parts):
+        if sent < len(part):
+            return [part[sent:], *parts[number + 1 :]]
+        sent -= len(part)
+    return []

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["BodyError", "ClientGone", "Exchange", "Sink"]
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+# Bytes. A larger body is sent from where it is, in one system call with its head: to put both together would cost more.
+JOINED: Final = 32_768
 CLOSE: Final = "Connection: close\r\n"
 KEEP: Final = "Connection: keep-alive\r\n"
 CHUNKED: Final = "Transfer-Encoding: chunked\r\n"
@@ -49,6 +51,9 @@ class Sink(Protocol):
     def send(self, data: bytes) -> None:
         """Send all of it. Raises ClientGone."""
 
+    def send_parts(self, *parts: bytes) -> None:
+        """Send all of them, without a copy. Raises ClientGone."""
+
     def send_file(self, head: bytes, file: int, offset: int, count: int) -> int:
         """Send a head and count bytes of an open file, and return how many there were. Raises ClientGone."""
 
@@ -68,6 +73,8 @@ class Exchange(RequestHead):
     # Most requests leave most of these as they are here: setting each of them for each request would cost more than the
     # call of a small application.
     status = error = ""
+    # Why the client has not got it, or not all of it, for the log.
+    reason = ""
     headers: list[tuple[str, str]] = NO_FIELDS
     # bodiless: has the answer no body, because of its method or status?
     head_sent = complete = persists = bodiless = False
@@ -122,9 +129,13 @@ class Exchange(RequestHead):
         if not data:
             return
         head = b"" if self.head_sent else self._streaming_head()
-        block = head + self._block(data)
-        if block:
-            self._sink.send(block)
+        before, data, after = self._framed(data)
+        if len(data) <= JOINED:
+            block = head + before + data + after
+            if block:
+                self._sink.send(block)
+        else:
+            self._sink.send_parts(head + before, data, after)
 
     # --- the server's side
 
@@ -168,13 +179,20 @@ class Exchange(RequestHead):
         if 0 < size == self._length and self.minor and self.keep_alive and self._usual():
             # The usual answer: nothing to add, nothing to take away.
             self.head_sent = self.complete = self.persists = True
-            self._sink.send((self._lines + common_fields(self._meanings)).encode("latin-1") + body)
+            head = (self._lines + common_fields(self._meanings)).encode("latin-1")
+            if size <= JOINED:
+                self._sink.send(head + body)
+            else:
+                self._sink.send_parts(head, body)
             return
         self._plan()
         head, body = self._fitted(body)
         self.sent = len(body)
         self.complete = True
-        self._sink.send(head + body)
+        if len(body) <= JOINED:
+            self._sink.send(head + body)
+        else:
+            self._sink.send_parts(head, body)
 
     def _usual(self) -> bool:
         return self.method != "HEAD" and self.status[:3] not in BODILESS and self._sink.may_persist()
@@ -204,7 +222,8 @@ class Exchange(RequestHead):
         length = size if self._length < 0 else self._length
         head = self._head(length)
         self.complete = True
-        self.sent = self._sink.send_file(head, descriptor, offset, min(length, size))
+        self.sent = min(length, size)
+        self.sent = self._sink.send_file(head, descriptor, offset, self.sent)
         if self.sent < length:
             self.error = f"the application announced {length} bytes and gave {self.sent}"
             self.persists = False
@@ -259,15 +278,16 @@ class Exchange(RequestHead):
         """RFC 9110 8.6: "MUST NOT send a Content-Length header field in any response with a status code of 204"."""
         return render(self.status, [field for field in self.headers if field[0].lower() != "content-length"])[0]
 
-    def _block(self, data: bytes) -> bytes:
+    def _framed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return what goes before a block, what of it may go out, and what goes behind it."""
         if self.bodiless:
-            return b""
+            return b"", b"", b""
         if self._chunked:
             self.sent += len(data)
-            return b"%x\r\n%b\r\n" % (len(data), data)
+            return b"%x\r\n" % len(data), data, b"\r\n"
         if self.remaining >= 0:
             if len(data) > self.remaining:
                 data = self._limited(data, self.remaining)
             self.remaining -= len(data)
         self.sent += len(data)
-        return data
+        return b"", data, b""

@@ -65,7 +65,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
             project.retire_pools,
         )
         if project.config.timeout:
-            Watchdog(row, project.config.timeout, worker.site.in_flight).start()
+            Watchdog(row, project.config.timeout, worker.site.in_flight, worker.site.report_lost).start()
         guard.also(worker.forsake)
         signal_handlers.begin(gevent.get_hub())
         guard.install()

@@ -38,10 +38,25 @@ _sleep = monkey.get_original("time", "sleep")
 class Watchdog:
     """[worker] Compares the hub's last beat with the clock; barks once for each time that it stops."""
 
-    def __init__(self, row: Row, timeout: float, in_flight: Callable[[], Sequence[InFlight]]) -> None:
+    def __init__(
+        self,
+        row: Row,
+        timeout: float,
+        in_flight: Callable[[], Sequence[InFlight]],
+        report_lost: Callable[[str], object],
+    ) -> None:
+        """Make a watchdog.
+
+        Args:
+            row: where the hub beats.
+            timeout: seconds without a beat.
+            in_flight: what is being served.
+            report_lost: writes to the access log what will not be answered, and why.
+        """
         self._row = row
         self._timeout = timeout
         self._in_flight = in_flight
+        self._report_lost = report_lost
         self._main = _ident()
         self._barked_at = 0
 
@@ -67,6 +82,7 @@ class Watchdog:
         log.event(
             logger, logging.CRITICAL, "hub_blocked", text, silent=round(silent, 3), in_flight=running, stack=stack
         )
+        self._report_lost(f"lost with the worker: {text}")
 
 
 def _describe(item: InFlight) -> str:

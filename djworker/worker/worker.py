@@ -208,6 +208,7 @@ class Worker:
         self._done.set()
 
     def _log_what_is_cut(self) -> None:
+        self.site.report_lost("cut at the end of the worker's grace")
         for item in self.site.in_flight():
             if item.url != "-":
                 text = f"cut {item.method} {item.url} after {item.age:.1f} s"

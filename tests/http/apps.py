@@ -155,6 +155,13 @@ def big(environ: Environ, start_response: Any) -> Blocks:
     return Blocks(block for _ in range(count))
 
 
+def whole(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """Give all of the body at once, a body for each request; in one block or in a stream of blocks."""
+    body = b"x" * (int(parameter(environ, "mib", "1")) << 20)
+    start_response("200 OK", TEXT)
+    return iter([body, body]) if parameter(environ, "stream", "") else [body]
+
+
 def file(environ: Environ, start_response: Any) -> Iterable[bytes]:
     """Send a file in one of several kinds, from one of several places."""
     kind, size = parameter(environ, "kind", "plain"), int(parameter(environ, "size", "100000"))
@@ -373,6 +380,7 @@ APPS = {
     for app in (
         hello, environ, echo, digest, reads, read_later, tolerate, ignore, stream, lazy, nothing, several, write, big,
         file, hole, fail, replaced, broken, length, status, own_fields, context, wait, ask, work, stall, keep_input,
+        whole,
     )
 }  # fmt: skip
 APPS["valid"] = valid

@@ -353,11 +353,49 @@ def test_the_access_log_has_every_answer(serve: Start, tmp_path_factory: pytest.
         client.send(b"GET / HT")
         assert client.answer().status == 408
     server.event("request_failed")
-    eventually(lambda: path.read_text().count("\n") == 5)
+    with server.connect() as client:
+        client.send(b"GET /left HTTP/1.1\r\nHost")
+        eventually(lambda: any(item[3] == "reading the head" for item in server.command("flight")))
+    eventually(lambda: path.read_text().count("\n") == 6)
     assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == [
         '"GET /several?a=b HTTP/1.1" 200 13',
         '"GET /stream HTTP/1.1" 200 24',
-        '"GET /fail HTTP/1.1" 500 0',
-        '"GET / HTTP/1.1" 505 0',
-        '"  " 408 0',
+        '"GET /fail HTTP/1.1" 500 26',
+        '"GET / HTTP/1.1" 505 31',
+        '"-" 408 20',
+        '"GET /left HTTP/1.1" 400 0',
     ]
+
+
+@pytest.mark.parametrize("path", ["/whole?mib=8", "/whole?mib=8&stream=1", "/file?size=8388608", "/big?mib=8"])
+def test_the_access_log_has_what_was_sent_of_an_answer_that_was_cut(
+    serve: Start, tmp_path_factory: pytest.TempPathFactory, path: str
+) -> None:
+    log = tmp_path_factory.mktemp("log") / "access"
+    server = serve(access=str(log), access_log_format="%(s)s %(B)s", **patient(write_timeout=0.3))
+    with server.connect(receive_buffer=4096) as client:
+        client.send(request(path))
+        eventually(log.read_text, "a line")
+        line = json.loads(log.read_text())
+        received = len(client.until(b"\r\n\r\n") + client.received)
+    assert line["status"] == 200
+    assert received // 2 < line["bytes"] < 8 << 20, "what the kernel has taken, of which a part has arrived"
+    assert line["reason"] == "the peer did not take the answer in time"
+
+
+@pytest.mark.parametrize("path", ["/whole?mib=8", "/whole?mib=8&stream=1"])
+def test_a_client_that_never_reads_costs_one_body(serve: Start, path: str) -> None:
+    server = serve(**patient())
+    clients = []
+    before = server.gauges()["rss"]
+    for number in range(4):
+        clients.append(server.connect(receive_buffer=4096))
+        clients[-1].send(request(path))
+        eventually(lambda count=number + 1: writing(server) == count)
+    assert (server.gauges()["rss"] - before) / 1024 < 4 * 8 * 1.25
+    for client in clients:
+        client.socket.close()
+
+
+def writing(server: Served) -> int:
+    return sum(item[3] == "writing" for item in server.command("flight"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -368,3 +370,22 @@ def test_a_time_limit_by_signal_reaches_the_request_that_set_it(server: Server) 
     assert next_one.answer().status == 200
     assert server.get("/drill/leave").status == 200
     assert server.ready() == [worker]
+
+
+def test_the_access_log_has_the_requests_that_were_lost_with_their_worker(server: Server, scratch: Path) -> None:
+    """Killed because its hub stands still; cut at the end of its grace."""
+    log = scratch / "access.log"
+    server.start(workers=1, timeout=1, graceful_timeout=1, access_log=log)
+    mark = server.log.mark()
+    (_waiting,) = server.running("/debug/sleep?s=30")
+    server.raw().get("/debug/spin?s=30")
+    server.wait_for("worker_killed", since=mark)
+    server.wait_for("worker_ready", since=mark)
+    (_cut,) = server.running("/debug/sleep?s=31")
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lost = {(line["path"], line["query"][:4]): line for line in lines if line["reason"]}
+    assert lost.keys() == {("/debug/sleep", "s=30"), ("/debug/spin", "s=30"), ("/debug/sleep", "s=31")}
+    assert {(line["status"], line["bytes"]) for line in lost.values()} == {(0, 0)}
+    assert "the hub has not turned" in lost["/debug/spin", "s=30"]["reason"]
+    assert "grace" in lost["/debug/sleep", "s=31"]["reason"]

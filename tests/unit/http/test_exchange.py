@@ -25,6 +25,9 @@ class Sink:
     def send(self, data: bytes) -> None:
         self.sent.append(data)
 
+    def send_parts(self, *parts: bytes) -> None:
+        self.sent.append(b"".join(parts))
+
     def send_file(self, head: bytes, file: int, offset: int, count: int) -> int:
         raise NotImplementedError
 
