@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import sys
 import time
@@ -20,6 +21,7 @@ from djworker.http.permits import Permits
 from djworker.http.protocol import HeadParser
 from djworker.http.turnstile import Turnstile
 from djworker.http.wire import NEVER, Phase
+from djworker.log import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +45,14 @@ DOZE: Final = 2.0
 SILENT: Final = frozenset({Phase.FRESH, Phase.IDLE, Phase.LINGERING})
 # Descriptors that stay free for files, database connections and the log.
 RESERVED_DESCRIPTORS: Final = 64
+# Connections that there is room for in any case.
+FEWEST_CONNECTIONS: Final = 16
+# Where room is made, so much more is: one part in so many of all connections. To find them takes a look at each.
+ROOM: Final = 64
+# Phases of connections that can be ended for want of room, first those first; there is no request whose answer would be lost.
+FOR_ROOM: Final = ((Phase.FRESH, Phase.HEAD), (Phase.IDLE,), (Phase.LINGERING,))
+# Seconds between two events of that kind.
+FULL_INTERVAL: Final = 10.0
 
 
 class Site:
@@ -84,7 +94,10 @@ class Site:
         self.turnstile = Turnstile(self.permits)
         self.bulk = BulkWork()
         self.base_environ = _base_environ(server_address)
-        self.max_open = _descriptors() - RESERVED_DESCRIPTORS
+        self.max_open = max(FEWEST_CONNECTIONS, _free_descriptors() - RESERVED_DESCRIPTORS)
+        # Called once when there is room for another connection.
+        self.on_room: Callable[[], None] | None = None
+        self._told_of_full = 0.0
         # Accepted sockets whose greenlets have not begun.
         self.arriving: set[Any] = set()
         # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do
@@ -136,7 +149,7 @@ class Site:
             return
         self.busy[connection] = None
         if self.open > self.max_open:
-            self._drop_oldest_idle(self.open - self.max_open)
+            self.make_room()
         self._serve(connection)
 
     def _serve(self, connection: Connection) -> None:
@@ -155,6 +168,9 @@ class Site:
             connection.has_permit = False
             self.permits.release()
         connection.close()
+        if self.on_room is not None and self.has_room():
+            room, self.on_room = self.on_room, None
+            room()
 
     def _rouse(self, connection: Connection) -> None:
         """[hub] Serve a dozing connection again: there is something to receive, or it has ended."""
@@ -179,8 +195,8 @@ class Site:
                 connection.doze()
             else:
                 break
-        if self.open > self.max_open:
-            self._drop_oldest_idle(self.open - self.max_open)
+        if self.on_room is not None or self.open > self.max_open:
+            self.make_room()
 
     def _settle(self, now: float) -> None:
         """Move those that are idle; their time begins to count now."""
@@ -198,13 +214,23 @@ class Site:
         connection.resting = False
         connection.deadline = NEVER
 
-    def _drop_oldest_idle(self, count: int) -> None:
-        """Make room: those that were not needed for the longest time go, as if their time were over."""
-        if len(self.idle_ones) < count:
-            self._settle(time.monotonic())
-        for connection in islice(self.idle_ones, count):
-            if not connection.cut_for:
-                connection.expire()
+    def has_room(self) -> bool:
+        """May another connection be accepted? The descriptors above that are the requests'."""
+        return self.open + len(self.arriving) < self.max_open
+
+    def make_room(self) -> None:
+        """End connections that have no request, the oldest first: silent ones, then idle ones, then those that end anyway."""
+        wanted = self.open + len(self.arriving) - self.max_open + 1 + self.max_open // ROOM
+        for phases in FOR_ROOM:
+            found = (one for one in (*self.idle_ones, *self.busy) if one.phase in phases and not one.cut_for)
+            for connection in islice(found, max(wanted, 0)):
+                connection.shed()
+                wanted -= 1
+        now = time.monotonic()
+        if wanted > self.max_open // ROOM and now >= self._told_of_full:
+            self._told_of_full = now + FULL_INTERVAL
+            text = f"no descriptor is left for another connection: {self.open} of {self.max_open}, all with a request"
+            event(log, logging.WARNING, "connections_full", text, open=self.open, limit=self.max_open)
 
     def drain(self) -> None:
         """Let every connection end: the idle ones within 2 s, the others after their answer."""
@@ -251,6 +277,6 @@ def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401
     }
 
 
-def _descriptors() -> int:
+def _free_descriptors() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft if soft > 0 else 1 << 20
+    return soft - len(os.listdir("/dev/fd")) if soft > 0 else 1 << 20

@@ -372,6 +372,13 @@ class Connection(Kept):
         else:
             self.wake("timed out")
 
+    def shed(self) -> None:
+        """End the connection for want of room: it has no request, or none that is not answered."""
+        if self.phase is IDLE:
+            self.expire()
+        else:
+            self.wake("there is no room for so many connections")
+
     def in_flight(self, at: float) -> InFlight:
         """Describe what is being served; method and url are empty while there is no complete head."""
         exchange = self.exchange

@@ -108,7 +108,10 @@ class Acceptor:
                 return
 
     def _accept(self, sock: _socket.socket) -> bool:
-        """Accept one connection and serve it; False when there is none."""
+        """Accept one connection and serve it; False when there is none, or no room for it."""
+        if not self._site.has_room():
+            self._wait_for_room()
+            return False
         try:
             fd, peer = sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - what socket.accept() calls, without the patched socket around it
         except BlockingIOError:
@@ -121,6 +124,12 @@ class Acceptor:
         self._site.arriving.add(client)
         gevent.spawn(self._site.handle, client, peer)
         return True
+
+    def _wait_for_room(self) -> None:
+        """Have connections ended, and go on when they are; the kernel keeps those who come until then."""
+        self._pause()
+        self._site.on_room = self._resume
+        self._site.make_room()
 
     def _on_error(self, error: OSError) -> None:
         if error.errno in _GONE:

@@ -2,6 +2,7 @@
 """Views that fail in ways which the shop's own debug views do not. Copied into the project, not imported by the tests."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import re
@@ -144,6 +145,15 @@ def busy(request):
     return HttpResponse("done")
 
 
+def files(request):
+    """Wait, then open as many files as a view with a template and an upload or two does."""
+    time.sleep(float(request.GET["s"]))
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(Path(__file__).open())
+    return HttpResponse("opened")
+
+
 def leave(_request):
     """End a thread as programs end."""
     threading.Thread(target=sys.exit, args=(3,)).start()
@@ -176,4 +186,5 @@ urlpatterns = [
     path("limited", limited),
     path("busy", busy),
     path("leave", leave),
+    path("files", files),
 ]

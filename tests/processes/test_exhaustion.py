@@ -149,3 +149,32 @@ def test_a_log_that_nobody_reads_fails_no_request(server: Server) -> None:
         server.hup()
         load.wait_for_answers(200)
     load.assert_nothing_lost()
+
+
+def test_silent_connections_take_no_descriptor_from_a_request(server: Server) -> None:
+    """Nor from clients that have been answered; who connects is answered too."""
+    server.start(workers=1, prefix=["prlimit", "--nofile=256:256"], keep_alive=60)
+    kept = [server.raw() for _ in range(30)]
+    for client in kept:
+        client.get("/raw")
+        assert client.answer().status == 200
+    (request,) = server.running("/drill/files?s=1")
+    for _ in range(400):
+        server.raw()
+    assert request.answer().body == b"opened"
+    assert server.get("/drill/files?s=0").body == b"opened"
+    for client in kept:
+        client.get("/raw")
+        assert client.answer().status == 200
+    assert not server.events("accept_failed")
+
+
+def test_accepting_waits_where_every_connection_has_a_request(server: Server) -> None:
+    """The kernel keeps the others until there is room; no request is ended for it."""
+    server.start(workers=1, prefix=["prlimit", "--nofile=160:160"])
+    requests = server.running("/drill/files?s=2", 40)
+    more = [server.in_background("/drill/files?s=2") for _ in range(60)]
+    server.wait_for("connections_full")
+    for request in (*requests, *more):
+        assert request.answer().body == b"opened"
+    assert not server.events("accept_failed")

@@ -36,6 +36,9 @@ class Site:
         self.said: list[str] = []
         self.arriving: set[object] = set()
 
+    def has_room(self) -> bool:
+        return True
+
     def handle(self, sock: socket.socket, _peer: object) -> None:
         self.said.append("accepted")
         sock.close()
