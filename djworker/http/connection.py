@@ -7,7 +7,6 @@ import os
 import resource
 import sys
 import time
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from gevent import getcurrent, spawn
@@ -49,8 +48,11 @@ RESERVED_DESCRIPTORS: Final = 64
 FEWEST_CONNECTIONS: Final = 16
 # Where room is made, so much more is: one part in so many of all connections. To find them takes a look at each.
 ROOM: Final = 64
-# Phases of connections that can be ended for want of room, first those first; there is no request whose answer would be lost.
-FOR_ROOM: Final = ((Phase.FRESH, Phase.HEAD), (Phase.IDLE,), (Phase.LINGERING,))
+# Seconds without a whole head after which a connection is a silent one: whoever connects to ask has asked by then.
+SILENT_AFTER: Final = 0.5
+# Where more than one connection in so many is new, idle ones are not ended for them: they may be silent ones in a moment.
+CROWD: Final = 4
+WITHOUT_HEAD: Final = (Phase.FRESH, Phase.HEAD)
 # Seconds between two events of that kind.
 FULL_INTERVAL: Final = 10.0
 
@@ -219,15 +221,17 @@ class Site:
         return self.open + len(self.arriving) < self.max_open
 
     def make_room(self) -> None:
-        """End connections that have no request, the oldest first: silent ones, then idle ones, then those that end anyway."""
-        wanted = self.open + len(self.arriving) - self.max_open + 1 + self.max_open // ROOM
-        for phases in FOR_ROOM:
-            found = (one for one in (*self.idle_ones, *self.busy) if one.phase in phases and not one.cut_for)
-            for connection in islice(found, max(wanted, 0)):
-                connection.shed()
-                wanted -= 1
+        """End connections that have no request: the oldest silent ones, then the oldest idle ones, then those that end anyway."""
         now = time.monotonic()
-        if wanted > self.max_open // ROOM and now >= self._told_of_full:
+        staying = [one for one in (*self.idle_ones, *self.busy) if not one.cut_for]
+        wanted = len(staying) + len(self.arriving) - self.max_open + 1 + self.max_open // ROOM
+        new = [one for one in staying if one.phase in WITHOUT_HEAD]
+        silent = [one for one in new if one.began + SILENT_AFTER < now]
+        others = [] if len(new) - len(silent) > self.max_open // CROWD else _without_request(staying)
+        for connection in (*silent, *others)[: max(wanted, 0)]:
+            connection.shed()
+            wanted -= 1
+        if wanted > self.max_open // ROOM and not new and now >= self._told_of_full:
             self._told_of_full = now + FULL_INTERVAL
             text = f"no descriptor is left for another connection: {self.open} of {self.max_open}, all with a request"
             event(log, logging.WARNING, "connections_full", text, open=self.open, limit=self.max_open)
@@ -245,6 +249,11 @@ class Site:
                 waits_for_head = connection.phase in (Phase.FRESH, Phase.HEAD)
                 patience = LINGER if waits_for_head else DRAINING_PATIENCE
                 connection.deadline = min(connection.deadline, now + patience)
+
+
+def _without_request(connections: list[Any]) -> list[Any]:
+    """Return those that wait for another request, and then those that end."""
+    return [one for phase in (Phase.IDLE, Phase.LINGERING) for one in connections if one.phase is phase]
 
 
 def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401
