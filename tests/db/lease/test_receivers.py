@@ -157,6 +157,54 @@ def test_methods_and_attributes_that_a_receiver_exchanges_work_in_the_requests_t
     assert site.sessions() == 1
 
 
+def test_copies_other_aliases_and_methods_of_objects_are_met_too(site: Site) -> None:
+    site.start(create=False)
+    seen: list[tuple[str, str]] = []
+
+    class Guard:
+        def receive(self, connection: Any, **_: Any) -> None:
+            connection.execute_wrappers = [*connection.execute_wrappers, self.note]
+
+        def note(self, execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
+            seen.append((context["connection"].alias, sql))
+            return execute(sql, params, many, context)
+
+    def work() -> None:
+        from django.db import connections
+
+        copy = connections["default"].copy()
+        for number, ours in enumerate((connections["default"], connections["other"], copy)):
+            with ours.cursor() as cursor:
+                cursor.execute(f"SELECT {number}")
+            ours.close()
+
+    guard = Guard()
+    with receiving(guard.receive):
+        for _ in range(2):
+            view(work)
+    assert seen == [("default", "SELECT 0"), ("other", "SELECT 1"), ("default", "SELECT 2")] * 2
+
+
+def test_a_coroutine_that_receives_is_called(site: Site) -> None:
+    site.start(create=False)
+    seen: list[str] = []
+
+    async def receive(connection: Any, **_: Any) -> None:
+        connection.mark = "met"
+        seen.append(connection.alias)
+
+    def work() -> str:
+        from django.db import connections
+
+        query("SELECT 1")
+        mark: str = connections["default"].mark  # type: ignore[attr-defined]
+        return mark
+
+    with receiving(receive):
+        assert [view(work) for _ in range(2)] == ["met", "met"]
+    assert seen == ["default"] * 3
+
+
 def test_statements_of_receivers_run_once_for_each_real_connection(site: Site) -> None:
     site.start(create=False, max_size=1)
     alone("CREATE TABLE noted (n int)")
