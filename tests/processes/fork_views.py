@@ -1,6 +1,7 @@
 # ruff: noqa: ANN001, ANN201, ANN202 - an ordinary Django module
 """Views that fork in every way there is. Copied into the project, not imported by the tests."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
@@ -208,6 +209,48 @@ def by_grandchild():
 def by_spawned_server():
     with multiprocessing.get_context("forkserver").Pool(1) as pool:
         return pool.map(abs, [-1, -2])
+
+
+def by_manager():
+    """A server of multiprocessing's own, in a child, whose threads are greenlets there."""
+    with multiprocessing.get_context("fork").Manager() as manager:
+        shared = manager.dict(a=1)
+        child = multiprocessing.get_context("fork").Process(target=shared.update, args=({"b": 2},))
+        child.start()
+        child.join()
+        return dict(shared)
+
+
+def by_greenlet():
+    return gevent.spawn(by_fork_and_exit).get()
+
+
+def by_async_view():
+    async def main():
+        nap_there = asyncio.create_task(asyncio.sleep(NAP))
+        code = by_fork_and_exit()
+        await nap_there
+        return code
+
+    return asyncio.run(main())
+
+
+def by_lock():
+    """A child has the lock that the parent waits for."""
+    context = multiprocessing.get_context("fork")
+    lock, has = context.Lock(), context.Event()
+
+    def hold():
+        with lock:
+            has.set()
+            nap()
+
+    child = context.Process(target=hold)
+    child.start()
+    has.wait()
+    with lock:
+        child.join()
+    return child.exitcode
 
 
 def by_terminate():

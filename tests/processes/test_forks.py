@@ -37,6 +37,10 @@ WAYS = {
     "gevent": 8,
     "grandchild": 9,
     "spawned_server": [1, 2],
+    "manager": {"a": 1, "b": 2},
+    "greenlet": 3,
+    "async_view": 3,
+    "lock": 0,
     "terminate": -signal.SIGTERM,
     "posix_spawn": 2,
 }
