@@ -119,7 +119,7 @@ def test_a_connection_of_the_main_thread_is_refused_in_a_native_one(leasing: Sit
 
     ours = connections["default"]
     connection.ensure_connection()
-    ours.connection.pool.drain(2)
+    ours.home.pool.drain(2)
     ours.inc_thread_sharing()
 
     def work() -> None:
