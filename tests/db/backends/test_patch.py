@@ -107,7 +107,7 @@ def test_the_name_of_the_engine_stays_what_the_project_has_written(site: Site) -
             assert type(other) is type(connections["default"])
             with other.cursor() as cursor:
                 cursor.execute("SELECT 1")
-            assert other.connection.conn is None or not site.transaction_lease
+            assert other.lease.conn is None or not site.transaction_lease
             other.close()
         assert site.sessions() <= 3
         connection.close()

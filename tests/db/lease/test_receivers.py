@@ -145,7 +145,7 @@ def test_methods_and_attributes_that_a_receiver_exchanges_work_in_the_requests_t
         opened.clear()
         with pytest.raises(ZeroDivisionError), transaction.atomic():  # noqa: PT012 - the block is what raises
             item.objects.create(name="never")
-            assert ours.connection.conn is not None
+            assert ours.lease.conn is not None
             raise ZeroDivisionError
         assert opened
         assert set(opened) == {ours}
@@ -327,8 +327,8 @@ def test_a_receiver_that_does_both_is_silent_when_it_meets_a_request(postgres_si
 
         query("SELECT 1")
         ours: Any = connections["default"]
-        assert not ours.connection.pins
-        assert ours.connection.conn is None
+        assert not ours.lease.pins
+        assert ours.lease.conn is None
         name: str = ours.name
         return name
 
