@@ -379,7 +379,7 @@ def ensured(s: Session) -> Any:
     s.connection.ensure_connection()
 
 
-@kind()
+@kind(idle=True)
 def usable(s: Session) -> Any:
     s.connection.ensure_connection()
     return s.usable(s.connection.is_usable())

@@ -174,8 +174,7 @@ class Session:
     def judged(self, error: BaseException) -> Outcome:
         """An exception as data."""
         classes = tuple(kind.__name__ for kind in type(error).__mro__)
-        marked = self.connection.in_atomic_block and self.connection.needs_rollback
-        return Outcome(str(error)[:300], classes, refused=self.is_refusal(error), marked=marked)
+        return Outcome(str(error)[:300], classes, self.is_refusal(error), self.connection.needs_rollback)
 
     def is_refusal(self, error: BaseException) -> bool:
         """Whether the step may be taken as one that did not run."""
@@ -296,10 +295,9 @@ class Stock(Session):
         ours = self.ours.get(path)
         if ours is None or not ((outcome.refused and ours.refused) or ours.same(outcome)):
             self._differs(path, step, ours, str(outcome))
-        if ours is not None and ours.marked and self.hurt and self.connection.in_atomic_block:
-            self.connection.set_rollback(
-                True
-            )  # it was refused a savepoint's end, or a step that Django marks a block for
+        if ours is not None and ours.marked and self.hurt:
+            # It was refused a savepoint's end, or a step that Django marks a block for.
+            self.connection.needs_rollback = True
         if step.kind in ("closed", "next_request") or (is_rollback(step) and not outcome.classes):
             self.doom = ""
         if self.doom == "transaction" and not self.in_transaction():
