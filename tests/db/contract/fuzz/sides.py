@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -54,13 +54,15 @@ def is_rollback(step: Step) -> bool:
 class Outcome:
     """What a step came to.
 
-    classes: of its exception, with all bases; empty if there was none. marked: Django will roll the block back.
+    classes: of its exception, with all bases; empty if there was none. marked: Django will roll the block back. gone: Django
+    has no connection afterwards.
     """
 
     text: str
     classes: tuple[str, ...] = ()
     refused: bool = False
     marked: bool = False
+    gone: bool = False
 
     def same(self, stock: Outcome) -> bool:
         """Whether this, of ours, is as good as that of Django's engine."""
@@ -164,8 +166,9 @@ class Session:
         return KINDS[step.kind].run(self, *step.args)
 
     def note(self, path: Path, step: Step, outcome: Outcome) -> None:
-        """Keep it."""
-        self.trace[path] = outcome
+        """Keep it, and what Django thinks of the connection."""
+        c = self.connection
+        self.trace[path] = replace(outcome, marked=c.needs_rollback, gone=c.connection is None)
 
     def plain(self, value: Any) -> str:
         """A value as text that does not depend on the side."""
@@ -174,7 +177,7 @@ class Session:
     def judged(self, error: BaseException) -> Outcome:
         """An exception as data."""
         classes = tuple(kind.__name__ for kind in type(error).__mro__)
-        return Outcome(str(error)[:300], classes, self.is_refusal(error), self.connection.needs_rollback)
+        return Outcome(str(error)[:300], classes, self.is_refusal(error))
 
     def is_refusal(self, error: BaseException) -> bool:
         """Whether the step may be taken as one that did not run."""
@@ -298,6 +301,9 @@ class Stock(Session):
         if ours is not None and ours.marked and self.hurt:
             # It was refused a savepoint's end, or a step that Django marks a block for.
             self.connection.needs_rollback = True
+        if ours is not None and ours.gone and self.hurt and self.connection.connection is not None:
+            self.connection.close()  # a rollback has failed
+            self.forget()
         if step.kind in ("closed", "next_request") or (is_rollback(step) and not outcome.classes):
             self.doom = ""
         if self.doom == "transaction" and not self.in_transaction():
