@@ -303,7 +303,7 @@ class Lease:
     # -- what a statement leaves ------------------------------------------------------------------------------------
 
     def _note(self, verdict: Verdict, sql: Any, params: Any) -> None:
-        if verdict.writes and self.driver.inserted(self.conn):
+        if verdict.writes and self.driver.inserted(self.conn, called=verdict.called):
             self._wrote, self._wrote_turn = self.conn, self._last_turn
         if verdict.pin:
             self.pin(verdict.pin)

@@ -233,6 +233,10 @@ class MySQLContract(Contract):
         procedure=_PROCEDURE,  # session tracking does not tell of GET_LOCK in it
         last_insert_id_of_a_value=r"\blast_insert_id\s*\(\s*[^)\s]",
     )
+    # WITH begins no INSERT here.
+    _leaves = re.compile(
+        r"^\s*(?:insert|replace|call|execute|do|load)\b|\b(?:nextval|setval)\s*\(|\breturning\b", re.IGNORECASE
+    )
     _reads_write = re.compile(
         r"\blast_insert_id\s*\(\s*\)|@@(?:session\.)?(?:identity|last_insert_id|insert_id)\b", re.IGNORECASE
     )

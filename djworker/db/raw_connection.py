@@ -164,7 +164,9 @@ def _exchange(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
 
 
 def _last_result(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
-    return partial(_call, lease, name, Verdict(reads=f"connection.connection.{name}"))
+    # mysqlclient's number stays over statements that make none: it may be a stranger's, like LAST_INSERT_ID().
+    of_write = name == "insert_id" and lease.driver.name == "mysqlclient"
+    return partial(_call, lease, name, Verdict(reads=f"connection.connection.{name}", of_write=of_write))
 
 
 def _call(lease: Lease, name: str, verdict: Verdict, *args: Any, **more: Any) -> Any:

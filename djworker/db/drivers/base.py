@@ -101,8 +101,13 @@ class Driver(ABC, Generic[C]):
         """
         return False
 
-    def inserted(self, conn: C) -> bool:  # noqa: ARG002
-        """Whether the last statement made a number that the server's function for the last one made tells of."""
+    def inserted(self, conn: C, *, called: bool) -> bool:  # noqa: ARG002
+        """Whether the last statement made a number that the server's function for the last one made tells of.
+
+        Args:
+            conn: the connection that it ran on.
+            called: it was a CALL or an EXECUTE, so that its rows say nothing of what it did.
+        """
         return True
 
     # -- for the lease --------------------------------------------------------------------------------------------

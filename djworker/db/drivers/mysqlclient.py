@@ -395,9 +395,11 @@ class MySQLClientDriver(Driver[GreenConnection]):
             if conn.open:
                 conn.cut_loose()
 
-    def inserted(self, conn: GreenConnection) -> bool:
+    def inserted(self, conn: GreenConnection, *, called: bool) -> bool:
         """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
-        return bool(conn.insert_id() or conn.field_count())
+        if conn.field_count():  # the number is that of an earlier statement
+            return not called
+        return bool(conn.insert_id())
 
     def in_transaction(self, conn: GreenConnection) -> bool | None:
         """See `Driver`. Oracle's client library does not tell."""

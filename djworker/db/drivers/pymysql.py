@@ -261,10 +261,12 @@ class PyMySQLDriver(Driver[GreenConnection]):
             if conn._sock is not None:  # noqa: SLF001
                 cut_loose(conn._sock.fileno())  # noqa: SLF001
 
-    def inserted(self, conn: GreenConnection) -> bool:
+    def inserted(self, conn: GreenConnection, *, called: bool) -> bool:
         """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
         result = conn._result  # noqa: SLF001
-        return result is not None and bool(result.insert_id or result.field_count)
+        if result is None:
+            return False
+        return not called if result.field_count else bool(result.insert_id)
 
     def in_transaction(self, conn: GreenConnection) -> bool:
         """See `Driver`."""

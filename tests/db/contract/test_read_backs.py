@@ -84,10 +84,36 @@ def test_the_librarys_own_number_is_not_a_strangers(mysql_site: Site) -> None:
         with pytest.raises(ReadBackLost):
             connection.connection.insert_id()
         query("SELECT 1")
-        assert connection.connection.insert_id() in (0, None)
+        if mysql_site.driver == "pymysql":
+            assert not connection.connection.insert_id()
+        else:  # a SELECT leaves mysqlclient's number as it was
+            with pytest.raises(ReadBackLost):
+                connection.connection.insert_id()
+        query("INSERT INTO lease_item (name) VALUES ('ours')")
+        assert connection.connection.insert_id() == item.objects.get(name="ours").pk
 
-    fill(item, 2)
+    view(query, "INSERT INTO lease_item (name) VALUES ('a stranger''s')")
     view(work)
+
+
+def test_the_rows_of_a_procedure_do_not_tell_a_strangers_number(mysql_site: Site) -> None:
+    mysql_site.start(max_size=1)
+    view(query, "CREATE PROCEDURE two() BEGIN SELECT 1; SELECT 2; END")
+    view(query, "INSERT INTO lease_item (name) VALUES ('a stranger''s')")
+
+    def work(sql: str) -> None:
+        from django.db import transaction
+
+        from djworker.db.lease_errors import ReadBackLost
+
+        with transaction.atomic():
+            query(sql)
+            with pytest.raises(ReadBackLost):
+                query("SELECT LAST_INSERT_ID()")
+            transaction.set_rollback(True)
+
+    for sql in ("CALL two()", "WITH one AS (SELECT 1) SELECT * FROM one"):
+        view(work, sql)
 
 
 def test_atomic_in_a_transaction_by_hand_loses_none_of_it(site: Site) -> None:

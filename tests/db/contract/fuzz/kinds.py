@@ -299,7 +299,10 @@ def atomic(s: Session, savepoint: bool, durable: bool, fails: bool) -> Any:  # n
 
 @kind(idle=True)
 def autocommit_off(s: Session) -> Any:
+    """Once: psycopg2 refuses it in a transaction, though there is nothing to change."""
     s.not_by_hand()
+    if not s.connection.get_autocommit():
+        return
     s.connection.set_autocommit(False)
 
 
@@ -355,7 +358,7 @@ def told(s: Session) -> Any:
 def begun_by_hand(s: Session) -> Any:
     with s.connection.cursor() as cursor:
         cursor.execute("BEGIN")
-    s.by_hand = True
+    s.by_hand = s.connection.get_autocommit() and not s.connection.in_atomic_block
 
 
 @kind(one_of("COMMIT", "ROLLBACK"), weight=0.7)

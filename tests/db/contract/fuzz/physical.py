@@ -236,13 +236,13 @@ def pipeline_behind_django(s: Session) -> Any:
         return one.fetchall(), other.fetchall()
 
 
-@kind(leaves=True, drivers=PSYCOPG3)
+@kind(leaves=True, idle=True, drivers=PSYCOPG3)
 def added_handlers(s: Session) -> Any:
     raw(s).add_notice_handler(lambda diagnostic: s.log.append(diagnostic.message_primary))
     raw(s).add_notify_handler(lambda notify: s.log.append(notify.payload))
 
 
-@kind(leaves=True, drivers=PSYCOPG3)
+@kind(leaves=True, idle=True, drivers=PSYCOPG3)
 def registered_loader(s: Session) -> Any:
     from psycopg.types.numeric import FloatLoader
 
@@ -256,7 +256,7 @@ def read_numeric(s: Session) -> Any:
         return cursor.fetchone()
 
 
-@kind(leaves=True, drivers=PSYCOPG2)
+@kind(leaves=True, idle=True, drivers=PSYCOPG2)
 def registered_type(s: Session) -> Any:
     from psycopg2 import extensions
 
@@ -318,7 +318,7 @@ def autocommit_behind_django(s: Session, value: bool) -> Any:  # noqa: FBT001
     raw(s).autocommit(value)
 
 
-@kind(one_of(True, False), leaves=True, drivers=POSTGRES)
+@kind(one_of(True, False), leaves=True, idle=True, drivers=POSTGRES)
 def assigned_autocommit(s: Session, value: bool) -> Any:  # noqa: FBT001
     raw(s).autocommit = value
 
@@ -334,6 +334,7 @@ def begun_behind_django(s: Session) -> Any:
 @kind(
     some(("isolation_level", "read_only", "deferrable"), (None, True, 4)),
     leaves=True,
+    idle=True,
     weight=1.5,
     drivers=PSYCOPG3,
 )
@@ -342,33 +343,39 @@ def assigned(s: Session, name: str, value: Any) -> Any:
     return simple(getattr(raw(s), name))
 
 
-@kind(one_of("dict_row", "tuple_row"), leaves=True, drivers=PSYCOPG3)
+@kind(one_of("dict_row", "tuple_row"), leaves=True, idle=True, drivers=PSYCOPG3)
 def assigned_row_factory(s: Session, name: str) -> Any:
     from psycopg import rows
 
     raw(s).row_factory = getattr(rows, name)
 
 
-@kind(some(("prepare_threshold", "prepared_max"), (0, 1, 50)), leaves=True, drivers=PSYCOPG3)
+@kind(some(("prepare_threshold", "prepared_max"), (0, 1, 50)), leaves=True, idle=True, drivers=PSYCOPG3)
 def assigned_prepare(s: Session, name: str, value: int) -> Any:
     setattr(raw(s), name, value)
     return getattr(raw(s), name)
 
 
-@kind(some(("isolation_level", "readonly", "deferrable"), (True, None, 3)), leaves=True, weight=1.5, drivers=PSYCOPG2)
+@kind(
+    some(("isolation_level", "readonly", "deferrable"), (True, None, 3)),
+    leaves=True,
+    idle=True,
+    weight=1.5,
+    drivers=PSYCOPG2,
+)
 def assigned_2(s: Session, name: str, value: Any) -> Any:
     setattr(raw(s), name, value)
     return getattr(raw(s), name)
 
 
-@kind(one_of("DictCursor", "RealDictCursor"), leaves=True, drivers=PSYCOPG2)
+@kind(one_of("DictCursor", "RealDictCursor"), leaves=True, idle=True, drivers=PSYCOPG2)
 def assigned_cursor_factory(s: Session, name: str) -> Any:
     from psycopg2 import extras
 
     raw(s).cursor_factory = getattr(extras, name)
 
 
-@kind(leaves=True, drivers=MYSQL)
+@kind(leaves=True, idle=True, drivers=MYSQL)
 def assigned_cursor_class(s: Session) -> Any:
     import importlib
 
@@ -378,7 +385,7 @@ def assigned_cursor_class(s: Session) -> Any:
     setattr(raw(s), name, cursors.DictCursor)
 
 
-@kind(leaves=True, drivers=MYSQL)
+@kind(leaves=True, idle=True, drivers=MYSQL)
 def assigned_decoder(s: Session) -> Any:
     """Numbers come as floats."""
     conn = raw(s)

@@ -220,6 +220,14 @@ class Ours(Session):
             names & {"OperationalError", "InterfaceError", "Error"} and GONE.search(str(error))
         )
 
+    def run(self, path: Path, step: Step) -> Any:
+        """What is read of a connection that was lost says so, or what it said last."""
+        value = super().run(path, step)
+        lease = self.connection.lease
+        if step.kind.startswith("read_") and lease is not None and lease.lost:
+            raise Refused("of a connection that was lost")
+        return value
+
     def usable(self, value: bool) -> bool:  # noqa: FBT001
         """It raises nothing: a refusal is False."""
         if not value and (self.stage.sessions_ended or self.stage.starving or self.connection.lease.lost):
@@ -276,7 +284,7 @@ class Stock(Session):
             raise gevent.GreenletExit
         entered = known.block and any(inner[: len(path)] == path and inner != path for inner in self.ours)
         if ours.refused and not entered:
-            if not known.idle and "ReadBackLost" not in ours.classes:
+            if (known.leaves or not known.idle) and "ReadBackLost" not in ours.classes:
                 self.doom = self.doom or ("transaction" if self.in_transaction() else "session" if known.leaves else "")
             raise Refused(ours)
         if self.doom and not ours.classes:
