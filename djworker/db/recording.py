@@ -22,7 +22,7 @@ _TELLS: Final = frozenset({"description", "rowcount", "lastrowid", "arraysize"})
 #: They neither leave anything behind nor tell anything.
 _HARMLESS: Final = frozenset({"close", "db", "wrap_database_errors"})
 #: What the client library knows of the server is asked of the real connection.
-_OF_SERVER: Final = frozenset({"info", "server_version", "get_server_info", "borrowed"})
+_OF_SERVER: Final = frozenset({"info", "server_version", "get_server_info"})
 #: Django looks at the client library's object for its own ends, and so do we.
 _INSIDE: Final = ("django.", "djworker.")
 _PROXY: Final = "django.utils.connection"
