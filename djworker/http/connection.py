@@ -7,9 +7,10 @@ import os
 import resource
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from gevent import getcurrent, spawn
+from gevent import Greenlet, spawn
 
 from djworker.http.bulk import BulkWork
 from djworker.http.conversation import Connection, InFlight
@@ -100,7 +101,7 @@ class Site:
         # Called once when there is room for another connection.
         self.on_room: Callable[[], None] | None = None
         self._told_of_full = 0.0
-        # Accepted sockets whose greenlets have not begun.
+        # Accepted sockets whose turn has not come.
         self.arriving: set[Any] = set()
         # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do
         # not pay for it; the idle ones are in the order of their deadlines.
@@ -112,7 +113,12 @@ class Site:
     @property
     def open(self) -> int:
         """Connections."""
-        return len(self.busy) + len(self.idle_ones)
+        return len(self.busy) + len(self.idle_ones) + len(self.arriving)
+
+    @property
+    def load(self) -> int:
+        """Connections that have been active of late, and those that have just come."""
+        return len(self.busy) + len(self.arriving)
 
     @property
     def idle(self) -> int:
@@ -137,22 +143,32 @@ class Site:
 
     # --- connections
 
-    def handle(self, sock: Any, peer: Any) -> None:  # noqa: ANN401
-        """Serve one accepted, non-blocking socket to its end, in the calling greenlet. Never raises.
+    def arrive(self, sock: Any, peer: Any) -> None:  # noqa: ANN401
+        """[hub] Serve an accepted, non-blocking socket when its turn has come: behind the requests that are here already."""
+        self.arriving.add(sock)
+        self.turnstile.queue(partial(self._begin, sock, peer, time.monotonic()))
 
-        peer: its address, as accept() gave it.
-        """
+    def _begin(self, sock: Any, peer: Any, arrived: float) -> bool:  # noqa: ANN401
+        """[hub] Begin to serve; say whether there is a request, and it waits for something."""
+        connection = self._connect(sock, peer)
+        if connection is None:
+            return False
+        connection.began = arrived
+        connection.begin(Greenlet(self._serve, connection))
+        return connection.is_under_way
+
+    def _connect(self, sock: Any, peer: Any) -> Connection | None:  # noqa: ANN401
         self.arriving.discard(sock)
         try:
-            connection = Connection(self, sock, peer, getcurrent())
+            connection = Connection(self, sock, peer)
         except (OSError, ValueError):
             # Closed before its turn came.
             sock.close()
-            return
+            return None
         self.busy[connection] = None
         if self.open > self.max_open:
             self.make_room()
-        self._serve(connection)
+        return connection
 
     def _serve(self, connection: Connection) -> None:
         try:
@@ -218,7 +234,7 @@ class Site:
 
     def has_room(self) -> bool:
         """May another connection be accepted? The descriptors above that are the requests'."""
-        return self.open + len(self.arriving) < self.max_open
+        return self.open < self.max_open
 
     def make_room(self) -> None:
         """End connections that have no request: the oldest silent ones, then the oldest idle ones, then those that end anyway."""

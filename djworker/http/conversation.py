@@ -72,8 +72,8 @@ class Connection(Kept):
         "exchange",
     )
 
-    def __init__(self, site: Site, sock: Any, peer: Any, greenlet: Any) -> None:  # noqa: ANN401
-        super().__init__(site, sock, greenlet)
+    def __init__(self, site: Site, sock: Any, peer: Any) -> None:  # noqa: ANN401
+        super().__init__(site, sock)
         self._inbox = Inbox()
         self._peer, self._port = (str(peer[0]), str(peer[1])) if isinstance(peer, tuple) else ("", "")
         self._upload: Upload | None = None

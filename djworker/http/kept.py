@@ -20,7 +20,8 @@ now = time.monotonic
 # Bytes for one recv of heads. Pipelined requests beyond it wait in the kernel.
 READ_SIZE: Final = 65_536
 # Looking a member up in its class costs as much as a call.
-FRESH, IDLE, QUEUED, RUNNING = Phase.FRESH, Phase.IDLE, Phase.QUEUED, Phase.RUNNING
+CLOSED, FRESH, IDLE = Phase.CLOSED, Phase.FRESH, Phase.IDLE
+QUEUED, RUNNING = Phase.QUEUED, Phase.RUNNING
 
 
 class Kept(Wire):
@@ -39,11 +40,11 @@ class Kept(Wire):
         "resting",
     )
 
-    def __init__(self, site: Site, sock: Any, greenlet: Any) -> None:  # noqa: ANN401
+    def __init__(self, site: Site, sock: Any) -> None:  # noqa: ANN401
         super().__init__(sock, site.patience, site.write_timeout, site.bulk)
         self._site = site
-        self._greenlet = greenlet
-        self._switch = greenlet.switch
+        self._greenlet: Any = None
+        self._switch: Any = None
         # When the request began; or the wait for one, once the sweep has seen that it is long.
         self.began = now()
         self.has_permit = False
@@ -56,8 +57,22 @@ class Kept(Wire):
         self._late = False
 
     def _fresh_bytes(self) -> bytes:
-        """Receive on a new connection; nothing at its end."""
+        """Receive on a new connection, whose turn it is; nothing at its end."""
+        self._late = now() - self.began > self._site.queue_timeout
+        try:
+            data: bytes = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return self._first_bytes()
+        except OSError:
+            return b""
+        self.phase = RUNNING
+        return data
+
+    def _first_bytes(self) -> bytes:
+        """Receive what comes after the connection's turn: it has arrived now."""
+        self._late = False
         self.deadline = self.patience(self._site.header_timeout)
+        self._wait(self._reader)
         data = self.recv(READ_SIZE)
         self.began = now()
         self.deadline = NEVER
@@ -139,7 +154,13 @@ class Kept(Wire):
         self._queued = False
         self._late = now() - self.began > self._site.queue_timeout
         self._switch()
-        return self.phase is not IDLE and self.phase is not QUEUED
+        return self.is_under_way
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there is a request, and it is neither served nor waiting for its turn."""
+        phase = self.phase
+        return phase is not IDLE and phase is not QUEUED and phase is not FRESH and phase is not CLOSED
 
     def _received(self) -> bytes:
         """Receive what has come."""
@@ -168,6 +189,12 @@ class Kept(Wire):
         """Call rouse, in the hub, when there is something to receive."""
         self._greenlet = self._switch = None
         self._reader.start(rouse, self)
+
+    def begin(self, greenlet: Any) -> None:  # noqa: ANN401
+        """[hub] Begin in a greenlet, at once."""
+        self._greenlet = greenlet
+        self._switch = greenlet.switch
+        self._switch()
 
     def rise(self, greenlet: Any) -> None:  # noqa: ANN401
         """Go on in another greenlet."""

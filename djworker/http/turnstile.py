@@ -36,8 +36,8 @@ class Turnstile:
     took 26 % more CPU than with two (decision 20). One at a time, the answers of the database are looked at in between,
     so that just as many are under way as are needed to be never idle, and the others wait where they cost nothing.
 
-    Where nothing is under way, nothing is held back; what ends without a wait holds its turn for one more. No request is
-    overtaken by a later one.
+    Where nothing is under way, a turn is as long as a few milliseconds; what ends without a wait holds its turn for one more. New
+    connections stand in the same queue. No request is overtaken by a later one.
 
     Somebody may keep a turn to himself: gevent looks for events after fifty switches at the earliest where a greenlet works in
     pieces, with sleep(0) between. In such turns more than one begins, or a single view would leave the others a few a second.
@@ -84,7 +84,8 @@ class Turnstile:
         allowance = (start - self._left - LONG) * SHARE
         while waiting:
             waits = waiting.popleft()()
-            if permits.taken and spent() - start >= (allowance if waits else QUICK):
+            limit = (allowance if waits else QUICK) if permits.taken else LONG
+            if spent() - start >= limit:
                 break
         self._left = spent()
         if not waiting:

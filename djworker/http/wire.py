@@ -38,6 +38,7 @@ class Phase(enum.Enum):
     RUNNING = "running"
     WRITING = "writing"
     LINGERING = "closing"
+    CLOSED = "closed"
 
 
 class Wire:
@@ -224,6 +225,7 @@ class Wire:
 
     def close(self) -> None:
         """Close watchers and socket; everything waiting is over."""
+        self.phase = Phase.CLOSED
         for watcher in (self._reader, self._writer):
             if watcher is not None:
                 watcher.stop()

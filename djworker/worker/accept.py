@@ -1,12 +1,12 @@
-"""Accepting: not so eagerly that one worker takes all connections."""
+"""Accepting: at once, in the order of arrival, and each worker its part."""
 
 from __future__ import annotations
 
 import _socket
 import errno
 import logging
+import struct
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -17,14 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from djworker.http.connection import Site
+    from djworker.worker.balance import Share
 
 logger = logging.getLogger("djworker.worker")
 
-#: Connections taken in one turn of the hub. Several workers wait on one socket, and whoever is awake first would take a
-#: whole burst (gunicorn#2266); one at a time lets the others wake up too.
-_SHARED_BURST, _LONE_BURST = 1, 64
-#: A worker that is behind takes, when its turn has come, one connection more for so many requests that wait.
-_SHARE = 8
+#: Connections taken in one turn of the hub: two milliseconds.
+_BURST = 256
+#: Seconds that a worker which serves more connections than the others leaves new ones to them. Then they are busy with something.
+_HOLD = 0.005
+#: Of connections that were left to others and that none took, one worker takes so many at a time.
+_LEFT_OVER = 4
+#: tcpi_unacked of a listening socket: how many connections wait in it (Linux: tcp_get_info).
+_UNACKED = struct.Struct("24xI")
+#: libev's highest: connections that wait in the kernel have arrived before the requests that come in the same turn.
+_FIRST = 2
 #: Out of descriptors or memory, or whatever else lasts: accepting again at once would only spin (gevent#18).
 _PAUSE = 0.5
 _POLL = 0.01
@@ -39,24 +45,33 @@ _HANDSHAKES = 0.1
 class Acceptor:
     """[worker] The listening sockets. A connection needs no permit: its requests do."""
 
-    def __init__(self, site: Site, sockets: Sequence[_socket.socket], *, alone: bool) -> None:
+    def __init__(self, site: Site, sockets: Sequence[_socket.socket], *, share: Share | None = None) -> None:
+        """share: what this worker and the others on these sockets know of each other; None where there are no others."""
         self._site = site
         self._sockets = list(sockets)
-        self._burst = _LONE_BURST if alone else _SHARED_BURST
+        self._share = share
+        # Connections were left to other workers; when that ends, nobody has taken them.
+        self._holding = False
         self._watchers: list[Any] = []
+        self._timer: Any = None
         self._next_complaint = 0.0
 
     def start(self) -> None:
         """Begin to accept."""
         loop = gevent.get_hub().loop
-        self._watchers = [loop.io(sock.fileno(), 1) for sock in self._sockets]
+        self._watchers = [loop.io(sock.fileno(), 1, priority=_FIRST) for sock in self._sockets]
+        self._timer = loop.timer(_HOLD)
+        self.tell()
         self._resume()
 
     def close(self) -> None:
         """Never accept again, and let go of the sockets."""
-        for watcher in self._watchers:
-            watcher.close()
-        self._watchers = []
+        if self._share is not None:
+            self._share.forget()
+        for watcher in (*self._watchers, self._timer):
+            if watcher is not None:
+                watcher.close()
+        self._watchers, self._timer = [], None
         for sock in self._sockets:
             sock.close()
         self._sockets = []
@@ -89,23 +104,34 @@ class Acceptor:
             watcher.stop()
 
     def _on_acceptable(self, sock: _socket.socket) -> None:
-        """[hub] Must not wait. A worker with much to do accepts in its turn, so that one with less to do is faster."""
-        if self._site.turnstile.is_free():
-            self._accept_some(sock, self._burst)
-        else:
-            self._pause()
-            self._site.turnstile.queue(partial(self._in_turn, sock))
-
-    def _in_turn(self, sock: _socket.socket) -> None:
-        if self._watchers:
-            self._resume()
-            # With one at a turn, a crowd that comes at once to a worker that is behind would wait for the square of its number.
-            self._accept_some(sock, max(self._burst, 1 + len(self._site.turnstile.waiting) // _SHARE))
-
-    def _accept_some(self, sock: _socket.socket, most: int) -> None:
-        for _ in range(most):
+        """[hub] Must not wait."""
+        part = self._part(sock)
+        if not part:
+            self._hold()
+            return
+        self._holding = False
+        for _ in range(part):
             if not self._accept(sock):
-                return
+                break
+        self.tell()
+
+    def tell(self) -> None:
+        """Have the others know how many connections this worker serves."""
+        if self._share is not None:
+            self._share.tell(self._site.load)
+
+    def _part(self, sock: _socket.socket) -> int:
+        """Return how many connections to take now."""
+        if self._share is None:
+            return _BURST
+        part = self._share.part(self._site.load, _waiting(sock))
+        return min(part, _BURST) or (_LEFT_OVER if self._holding else 0)
+
+    def _hold(self) -> None:
+        """Leave those that wait to workers that serve less, for a moment."""
+        self._holding = True
+        self._pause()
+        self._timer.start(self._resume)
 
     def _accept(self, sock: _socket.socket) -> bool:
         """Accept one connection and serve it; False when there is none, or no room for it."""
@@ -121,8 +147,7 @@ class Acceptor:
             return False
         client = _socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
         client.setblocking(False)
-        self._site.arriving.add(client)
-        gevent.spawn(self._site.handle, client, peer)
+        self._site.arrive(client, peer)
         return True
 
     def _wait_for_room(self) -> None:
@@ -142,3 +167,11 @@ class Acceptor:
         if self._watchers:
             self._pause()
             gevent.spawn_later(_PAUSE, self._resume)
+
+
+def _waiting(sock: _socket.socket) -> int:
+    """Return how many connections wait to be accepted; one where that cannot be known."""
+    if sock.family == _socket.AF_UNIX or not hasattr(_socket, "TCP_INFO"):
+        return 1
+    info = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _UNACKED.size)
+    return int(_UNACKED.unpack(info)[0])

@@ -21,6 +21,7 @@ from djworker.conf import Config
 from djworker.problems import ConfigError
 from djworker.scoreboard import Gauge
 from djworker.worker import blame, bodies, checking, leftovers, locks, traces, warmup
+from djworker.worker.balance import Balance
 
 if TYPE_CHECKING:
     from djworker.launch import Launch
@@ -65,6 +66,8 @@ class Project:
     retire_pools: Callable[[], object] = dict
     #: Ends the database sessions of a worker that leaves.
     close_pools: Callable[[], object] = dict
+    #: What the workers of this generation know of each other.
+    balance: Balance = field(default_factory=Balance)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from djworker.channel import Channel
     from djworker.conf import Config
     from djworker.scoreboard import Row
+    from djworker.worker.balance import Share
 
 logger = logging.getLogger("djworker.worker")
 
@@ -57,10 +58,12 @@ class Worker:
         slot: int,
         pools: Callable[[], Mapping[Gauge, int]] = dict,
         retire_pools: Callable[[], object] = dict,
+        share: Share | None = None,
     ) -> None:
         """pools: called at each beat; looks after the database pools, and returns their gauges.
 
         retire_pools: called when the worker begins to drain; gives back connections that its last requests do not need.
+        share: what this worker and the others know of each other, for new connections.
         """
         self.config = config
         self._channel = channel
@@ -72,7 +75,7 @@ class Worker:
         sockets = [_listening_socket(fd) for fd in listeners]
         address = sockets[0].getsockname() if sockets else ("127.0.0.1", 0)
         self.site = Site(app, config, server_address=address, access=_access(config))
-        self._acceptor = Acceptor(self.site, sockets, alone=config.workers == 1)
+        self._acceptor = Acceptor(self.site, sockets, share=share if config.workers > 1 else None)
         self._done = Event()
         self._retiring = False
         self._recycle_asked = False
@@ -136,6 +139,7 @@ class Worker:
         row, site = self._row, self.site
         row[Gauge.BEAT] = time.monotonic_ns()
         row[Gauge.RUNNING] = site.running
+        self._acceptor.tell()
         row[Gauge.REQUESTS] = site.total
         row[Gauge.OPEN] = site.open
         row[Gauge.IDLE] = site.idle

@@ -25,6 +25,7 @@ from djworker import log
 from djworker.accesslog import access_logger
 from djworker.conf import Config
 from djworker.http.connection import Site
+from djworker.worker.accept import Acceptor
 from tests.http import apps
 
 SWEEP = 0.05
@@ -53,21 +54,11 @@ class Server:
             server_address=address,
             access=access_logger(config.access_log_format) if access else None,
         )
-        self.watcher = gevent.get_hub().loop.io(self.socket.fileno(), 1)
+        self.acceptor = Acceptor(self.site, [self.socket])
         print(json.dumps(address if path else address[1]), flush=True)
 
-    def accept(self) -> None:
-        while True:
-            try:
-                fd, peer = self.socket._accept()
-            except BlockingIOError:
-                return
-            client = _socket.socket(self.socket.family, fileno=fd)
-            client.setblocking(False)
-            gevent.spawn(self.site.handle, client, peer)
-
     def run(self) -> None:
-        self.watcher.start(self.accept)
+        self.acceptor.start()
         gevent.spawn(self.sweep)
         rest = b""
         while data := tp_read(0, 65_536):

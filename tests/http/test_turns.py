@@ -106,10 +106,9 @@ def test_clients_that_leave_while_they_wait_hold_nobody_up(serve: Start) -> None
     close(clients)
 
 
-@pytest.mark.parametrize("connect", [kept, Served.connect], ids=["kept", "new"])
-def test_who_is_killed_while_it_waits_is_passed_over(serve: Start, connect: Callable[[Served], Client]) -> None:
+def test_who_is_killed_while_it_waits_is_passed_over(serve: Start) -> None:
     server = serve()
-    clients = [connect(server) for _ in range(MANY)]
+    clients = [kept(server) for _ in range(MANY)]
     with stalled(server, 0.3):
         for client in clients:
             client.send(request("/stall?s=0.01"))
