@@ -156,6 +156,7 @@ def test_an_upload_without_a_place_is_503_in_one_line(bodies: Server, framing: s
             sock.sendall(body)
             status, text = answer(sock)
     assert (status, text) == (503, b"the upload could not be stored\n")
+    bodies.wait_for("upload_not_stored")
     assert len(bodies.events("upload_not_stored")) == 1
     assert not bodies.project.path("mails").exists()
 
