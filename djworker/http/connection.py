@@ -243,11 +243,12 @@ class Site:
         wanted = len(staying) + len(self.arriving) - self.max_open + 1 + self.max_open // ROOM
         new = [one for one in staying if one.phase in WITHOUT_HEAD]
         silent = [one for one in new if one.began + SILENT_AFTER < now]
-        others = [] if len(new) - len(silent) > self.max_open // CROWD else _without_request(staying)
+        just_come = len(new) - len(silent) + len(self.arriving)
+        others = [] if just_come > self.max_open // CROWD else _without_request(staying)
         for connection in (*silent, *others)[: max(wanted, 0)]:
             connection.shed()
             wanted -= 1
-        if wanted > self.max_open // ROOM and not new and now >= self._told_of_full:
+        if wanted > self.max_open // ROOM and not new and not self.arriving and now >= self._told_of_full:
             self._told_of_full = now + FULL_INTERVAL
             text = f"no descriptor is left for another connection: {self.open} of {self.max_open}, all with a request"
             event(log, logging.WARNING, "connections_full", text, open=self.open, limit=self.max_open)
