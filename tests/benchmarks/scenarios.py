@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.benchmarks.summary import Target, best_ratio, further_worker, ratio, worker_share
+from tests.benchmarks.summary import Target, best_ratio, fairness, further_worker, ratio, worker_share
 
 RAW = "tests.benchmarks.rawapp:application"
 DJANGO = "testproject.wsgi:application"
@@ -80,6 +80,32 @@ RAW_HELLO = Scenario(
         Target(
             "CPU per request, djworker ÷ gunicorn gevent", ratio("cpu", "djworker", "gunicorn gevent"), at_most=1 / 6
         ),
+    ),
+)
+
+#: Clients that come at once and keep their connections.
+CROWD_SIZE = 1000
+CROWD_ROWS = (
+    Row("djworker, 1 worker", "djworker"),
+    Row("djworker, 2 workers", "djworker", workers=2),
+    Row("granian, 1 worker", "granian"),
+    Row("granian, 2 workers", "granian", workers=2),
+)
+CROWD = Scenario(
+    name="crowd",
+    title=f"{CROWD_SIZE} clients at once: the last in a hundred waits as long as is fair",
+    app=DJANGO,
+    path="/raw",
+    rows=CROWD_ROWS,
+    connections=CROWD_SIZE,
+    compare=(("rate", "granian, 1 worker"),),
+    targets=tuple(
+        Target(
+            f"{'' if row.server == 'djworker' else 'for comparison: '}p99 ÷ (clients ÷ rate), {row.name}",
+            fairness(row.name, CROWD_SIZE),
+            at_most=1.5 if row.server == "djworker" else None,
+        )
+        for row in CROWD_ROWS
     ),
 )
 
@@ -271,6 +297,7 @@ SCENARIOS = (
     RAW_HELLO,
     RAW_HEADS,
     HELLO,
+    CROWD,
     MEMORY,
     *(
         make(database, rows)

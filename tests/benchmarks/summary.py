@@ -89,6 +89,11 @@ def ratio(name: str, subject: str, reference: str) -> Callable[[Round], float]:
     return lambda samples: metric(samples[subject], name) / metric(samples[reference], name)
 
 
+def fairness(subject: str, clients: int) -> Callable[[Round], float]:
+    """The wait of the last in a hundred, divided by the fair one: that of a queue which all clients stand in."""
+    return lambda samples: samples[subject].p99 / (clients / samples[subject].rate)
+
+
 def best_ratio(name: str, subject: str, references: Iterable[str]) -> Callable[[Round], float]:
     """The subject's metric divided by the highest of the references that have a valid sample in that round."""
     names = tuple(references)
