@@ -24,7 +24,7 @@ logger = logging.getLogger("djworker.worker")
 #: Connections taken in one turn of the hub: two milliseconds.
 _BURST = 256
 #: Seconds that a worker which serves more connections than the others leaves new ones to them. Then they are busy with something.
-_HOLD = 0.005
+_HOLD = 0.02
 #: Of connections that were left to others and that none took, one worker takes so many at a time.
 _LEFT_OVER = 4
 #: tcpi_unacked of a listening socket: how many connections wait in it (Linux: tcp_get_info).
