@@ -22,6 +22,13 @@ def raw(s: Session) -> Any:
     return s.connection.connection
 
 
+def looked_at(s: Session) -> Any:
+    """`connection.connection`, to be read. A lost one says so, where a step that was refused has lost Django's nothing."""
+    conn = raw(s)
+    s.refuse_if_lost()
+    return conn
+
+
 def simple(value: Any) -> Any:
     """What can be compared of a value: an enum's name, a dict's size."""
     if isinstance(value, enum.Enum):
@@ -48,7 +55,7 @@ def simple(value: Any) -> Any:
     drivers=PSYCOPG3,
 )
 def read_attribute(s: Session, name: str) -> Any:
-    return simple(getattr(raw(s), name))
+    return simple(getattr(looked_at(s), name))
 
 
 @kind(
@@ -68,19 +75,19 @@ def read_attribute(s: Session, name: str) -> Any:
     drivers=PSYCOPG3,
 )
 def read_info(s: Session, name: str) -> Any:
-    return simple(getattr(raw(s).info, name))
+    return simple(getattr(looked_at(s).info, name))
 
 
 @kind(one_of("TimeZone", "client_encoding", "is_superuser"), idle=True, drivers=PSYCOPG3)
 def read_parameter(s: Session, name: str) -> Any:
-    return raw(s).info.parameter_status(name)
+    return looked_at(s).info.parameter_status(name)
 
 
 @kind(idle=True, drivers=PSYCOPG3)
 def read_adapters(s: Session) -> Any:
     from psycopg.pq import Format
 
-    return [raw(s).adapters.get_loader(oid, Format.TEXT).__name__ for oid in (23, 25, 1700, 3802)]
+    return [looked_at(s).adapters.get_loader(oid, Format.TEXT).__name__ for oid in (23, 25, 1700, 3802)]
 
 
 @kind(
@@ -100,18 +107,18 @@ def read_adapters(s: Session) -> Any:
     drivers=PSYCOPG2,
 )
 def read_attribute_2(s: Session, name: str) -> Any:
-    found = getattr(raw(s), name)
+    found = getattr(looked_at(s), name)
     return int(found) if name == "closed" else found
 
 
 @kind(idle=True, weight=2, drivers=PSYCOPG2)
 def read_transaction_status(s: Session) -> Any:
-    return raw(s).get_transaction_status(), raw(s).info.transaction_status
+    return looked_at(s).get_transaction_status(), looked_at(s).info.transaction_status
 
 
 @kind(one_of("TimeZone", "client_encoding", "is_superuser"), idle=True, drivers=PSYCOPG2)
 def read_parameter_2(s: Session, name: str) -> Any:
-    return raw(s).get_parameter_status(name), raw(s).info.parameter_status(name)
+    return looked_at(s).get_parameter_status(name), looked_at(s).info.parameter_status(name)
 
 
 @kind(
@@ -121,7 +128,7 @@ def read_parameter_2(s: Session, name: str) -> Any:
     drivers=MYSQLCLIENT,
 )
 def asked_library(s: Session, name: str) -> Any:
-    return getattr(raw(s), name)()
+    return getattr(looked_at(s), name)()
 
 
 @kind(
@@ -131,7 +138,7 @@ def asked_library(s: Session, name: str) -> Any:
     drivers=PYMYSQL,
 )
 def asked_pymysql(s: Session, name: str) -> Any:
-    found = getattr(raw(s), name)()
+    found = getattr(looked_at(s), name)()
     return "somewhere" if name == "get_host_info" else found
 
 
@@ -141,7 +148,7 @@ def asked_pymysql(s: Session, name: str) -> Any:
     drivers=PYMYSQL,
 )
 def read_pymysql(s: Session, name: str) -> Any:
-    return getattr(raw(s), name)
+    return getattr(looked_at(s), name)
 
 
 @kind(idle=True, drivers=MYSQL)
@@ -179,7 +186,9 @@ def behind(s: Session) -> Any:
 
 @kind(weight=2, drivers=POSTGRES)
 def status_behind_a_cursor(s: Session) -> Any:
-    return int(behind(s).info.transaction_status)
+    conn = behind(s)
+    s.refuse_if_lost()
+    return int(conn.info.transaction_status)
 
 
 @kind(one_of("commit", "rollback"), weight=2)

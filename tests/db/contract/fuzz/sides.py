@@ -188,6 +188,9 @@ class Session:
     def pause(self, seconds: float) -> None:
         """Let the neighbours run."""
 
+    def refuse_if_lost(self) -> None:
+        """Where ours has lost its connection, or refuses for a step that did not run."""
+
     def starve(self) -> Any:
         """A context in which the pool lends nothing."""
         return nullcontext()
@@ -233,6 +236,11 @@ class Ours(Session):
         if not value and (self.stage.sessions_ended or self.stage.starving or self.connection.lease.lost):
             raise Refused("is_usable() is False")
         return value
+
+    def refuse_if_lost(self) -> None:
+        """As told by `lost`."""
+        if self.connection.lease is not None and self.connection.lease.lost:
+            raise Refused("the connection is lost")
 
     def pause(self, seconds: float) -> None:
         """Sleep: this is when others use our connection."""
