@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from djworker.db.drivers.news import News
 
 ACTIVE = TransactionStatus.ACTIVE
+BAD = ConnStatus.BAD
 _NONE: deque[Any] = deque()
 _resets = itertools.count(1)
 _COPYING = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
@@ -52,11 +53,16 @@ class GreenConnection(psycopg.Connection[Any]):
         if interval is not None or timeout is not None:
             limits = {"interval": interval, "timeout": timeout}
             return super().wait(gen, **{name: value for name, value in limits.items() if value is not None})
-        wait = (self._watch or self.watch).wait
+        wait, pgconn = (self._watch or self.watch).wait, self.pgconn
         try:
             events: Any = next(gen)
             while True:
-                events = gen.send(wait(events))
+                # Libpq closes its socket when it finds the session ended, and nothing is ever heard on that again:
+                # psycopg's own wait looks every 100 ms whether it is still there.
+                if pgconn.status == BAD:
+                    events = gen.throw(psycopg.OperationalError("the connection is lost"))
+                else:
+                    events = gen.send(wait(events))
         except StopIteration as done:
             return done.value
 

@@ -121,3 +121,16 @@ def test_kill_at_any_moment_leaves_no_wrong_answer(postgres_target: Target) -> N
         elif not driver.is_broken(conn):
             assert run(conn, "SELECT 'right'") == [("right",)]
         driver.close(conn)
+
+
+def test_many_rounds_on_a_session_that_has_ended_raise(psycopg3: Target) -> None:
+    """Libpq closes its socket when it notices, and psycopg's pipeline would wait on that once more."""
+    import psycopg
+
+    conn = psycopg3.connect()
+    run(conn, "CREATE TABLE many (n int)")
+    psycopg3.server.terminate_backends(psycopg3.database)
+    eventually(conn.watch.readable, "the end has arrived")
+    with conn.cursor() as cursor, pytest.raises(psycopg.OperationalError), gevent.Timeout(10):
+        cursor.executemany("INSERT INTO many VALUES (%s)", [(1,), (2,)])
+    psycopg3.driver.close(conn)

@@ -109,7 +109,6 @@ def prepared_by_hand(s: Session, sql: str) -> Any:
 @kind(
     one_of(
         "SELECT LAST_INSERT_ID()",
-        "SELECT FOUND_ROWS()",
         "SELECT ROW_COUNT()",
         "SELECT @@identity",
     ),
@@ -125,6 +124,13 @@ def warned(s: Session, sql: str) -> Any:
     """By the statement before; CALL would leave those of an earlier one."""
     ask(s, "SELECT 1 / 0")
     return ask(s, sql)
+
+
+@kind(drivers=MYSQL)
+def found_rows(s: Session) -> Any:
+    """Of the statement before. After one without rows, the server tells of an earlier one."""
+    ask(s, f"SELECT SQL_CALC_FOUND_ROWS name FROM {s.table} LIMIT 1")
+    return ask(s, "SELECT FOUND_ROWS()")
 
 
 @kind(drivers=MYSQL)

@@ -322,7 +322,7 @@ def set_character_set(s: Session, name: str) -> Any:
     raw(s).set_character_set(name)
 
 
-@kind(one_of(True, False), leaves=True, drivers=MYSQL)
+@kind(one_of(True, False), leaves=True, idle=True, drivers=MYSQL)
 def autocommit_behind_django(s: Session, value: bool) -> Any:  # noqa: FBT001
     raw(s).autocommit(value)
 

@@ -10,6 +10,7 @@ request.
 from __future__ import annotations
 
 import re
+import traceback
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -362,7 +363,8 @@ class Round:
         gevent.joinall(running, timeout=HANGS)
         hanging = [greenlet for greenlet in running if not greenlet.dead]
         if hanging:
-            self.differences.append(f"{len(hanging)} of {len(running)} programs hang")
+            frames = "".join(traceback.format_stack(hanging[0].gr_frame, limit=8))
+            self.differences.append(f"{len(hanging)} of {len(running)} programs hang, one here:\n{frames}")
             gevent.killall(hanging)
             return self.differences
         # Named locks and a time-out's abandoned query are the server's, in both databases.
