@@ -384,14 +384,12 @@ def assigned_cursor_factory(s: Session, name: str) -> Any:
     raw(s).cursor_factory = getattr(extras, name)
 
 
-@kind(leaves=True, idle=True, drivers=MYSQL)
+@kind(leaves=True, idle=True, drivers=MYSQLCLIENT)
 def assigned_cursor_class(s: Session) -> Any:
-    import importlib
+    """Not PyMySQL's: its last fetchmany() gives a list, and Django waits for a tuple, with its own engine too."""
+    from MySQLdb import cursors
 
-    library = "MySQLdb" if s.site.driver == "mysqlclient" else "pymysql"
-    cursors = importlib.import_module(f"{library}.cursors")
-    name = "cursorclass"
-    setattr(raw(s), name, cursors.DictCursor)
+    raw(s).cursorclass = cursors.DictCursor
 
 
 @kind(leaves=True, idle=True, drivers=MYSQL)
