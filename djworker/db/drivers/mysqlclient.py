@@ -23,6 +23,7 @@ from djworker.db.drivers.mysql_results import Rows, UnreadRows
 from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.watch import READ, Watch
+from djworker.db.drivers.wrapped_connect import wrapped_as
 
 if TYPE_CHECKING:
     from djworker.db.drivers.news import News
@@ -315,7 +316,7 @@ def _in_login(function: Any, *args: Any) -> Any:
 
 def _connect(params: Params) -> GreenConnection:
     """[a native thread] Connect, log in and set up, blocking."""
-    conn = GreenConnection(**params)
+    conn: GreenConnection = wrapped_as(MySQLdb, GreenConnection)(**params)
     with suppress(MySQLdb.Error):
         conn.query(mysql.TRACK_SESSION)
         conn.store_result()

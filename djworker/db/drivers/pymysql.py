@@ -20,6 +20,7 @@ from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import give_way
 from djworker.db.drivers.watch import Watch
+from djworker.db.drivers.wrapped_connect import wrapped_as
 
 if TYPE_CHECKING:
     import ssl
@@ -195,7 +196,8 @@ class PyMySQLDriver(Driver[GreenConnection]):
     def connect(self, params: Params) -> GreenConnection:
         """Connect within `connect_timeout` seconds (default 10), login included."""
         flags = params.get("client_flag", 0) | mysql.CLIENT_SESSION_TRACK
-        conn = GreenConnection(**{"connect_timeout": CONNECT_TIMEOUT, **params, "client_flag": flags})
+        make = wrapped_as(pymysql, GreenConnection)
+        conn: GreenConnection = make(**{"connect_timeout": CONNECT_TIMEOUT, **params, "client_flag": flags})
         conn.params = params
         try:
             conn.track_session()

@@ -14,7 +14,7 @@ from typing import Any
 import django
 import pytest
 
-from tests.db.ecosystem.packages import MYSQL, PACKAGES, POSTGRES
+from tests.db.ecosystem.packages import PACKAGES
 from tests.db.lease.site import DRIVERS
 from tests.db.servers import DatabaseServer
 
@@ -23,21 +23,12 @@ SIDES = ("django", "transaction", "request")
 #: Seconds for one side, from its start.
 LIMIT = 240
 
-#: What is not run yet, by package, driver and lease, and why.
-OFF = {
-    **{("django-pgactivity", driver, "transaction"): "row 6" for driver in POSTGRES},
-    **{
-        (f"opentelemetry-instrumentation-{driver}", driver, lease): "a wrapped connect()"
-        for driver in MYSQL
-        for lease in SIDES
-    },
-}
 CASES = [
     (package.name, driver, lease)
     for package in PACKAGES
     for driver in package.drivers
     for lease in SIDES[1:]
-    if package.version and (package.name, driver, lease) not in OFF
+    if package.version
 ]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
