@@ -64,6 +64,7 @@ class Lease:
         self._wrote_turn = 0
         self._ticket = 0
         self._statements_before = 0  # on the connection, when we took it
+        self._probed_turn = -1  # in which turn we asked something ourselves
         self._owner: Any = None
         self._by_hand = False  # a transaction that the wire shows and Django does not know
         self._pending: list[Setting] = []  # made in the open transaction
@@ -233,7 +234,7 @@ class Lease:
     def _acquire_same(self, verdict: Verdict) -> Any:
         """For a read-back: the session that the earlier statement ran in, or nobody's."""
         wanted, turn = (self._wrote, self._wrote_turn) if verdict.of_write else (self._last, self._last_turn)
-        if wanted is not None and wanted.lease_turn == turn:
+        if wanted is not None and wanted.lease_turn == turn and (verdict.of_write or turn != self._probed_turn):
             conn = self.pool.acquire(prefer=wanted, label=self.label)
             if conn is wanted and conn.lease_turn == turn and not self.driver.is_broken(conn):
                 self._took(conn)
@@ -505,6 +506,8 @@ class Lease:
         except BaseException:
             self.failed()
             raise
+        # Our own question was the last statement: it does not answer for the application's.
+        self._statements_before, self._probed_turn = conn.lease_statements, self._last_turn
         self.settle()
         return True
 

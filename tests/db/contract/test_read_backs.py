@@ -155,3 +155,27 @@ def test_a_transaction_by_hand_that_is_lost_is_not_gone_on_with(site: Site) -> N
 
     view(work)
     assert view(item.objects.count) == 0
+
+
+def test_our_own_question_does_not_answer_for_the_statement_before_it(mysql_site: Site) -> None:
+    item = mysql_site.start(max_size=1)
+    fill(item, 3)
+
+    def work() -> None:
+        from django.db import connection, transaction
+
+        from djworker.db.lease_errors import ReadBackLost
+
+        query("SELECT SQL_CALC_FOUND_ROWS name FROM lease_item LIMIT 1")
+        assert connection.is_usable()
+        with pytest.raises(ReadBackLost):
+            query("SELECT FOUND_ROWS()")
+        with transaction.atomic():
+            query("SELECT SQL_CALC_FOUND_ROWS name FROM lease_item LIMIT 1")
+            assert query("SELECT FOUND_ROWS()") == (3,)
+            assert connection.is_usable()
+            with pytest.raises(ReadBackLost):
+                query("SELECT FOUND_ROWS()")
+            transaction.set_rollback(True)
+
+    view(work)
