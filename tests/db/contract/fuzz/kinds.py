@@ -204,9 +204,9 @@ def inserted_from_a_generator(s: Session, one: str, other: str) -> Any:
         return cursor.rowcount
 
 
-@kind(some(NAMES, NAMES))
+@kind(some(NAMES, NAMES), drivers=DRIVERS - {"psycopg3"})
 def inserted_from_a_query(s: Session, one: str, other: str) -> Any:
-    """The parameters of the statement are found by other statements while it runs."""
+    """The parameters of the statement are found by other statements while it runs. psycopg 3 itself hangs there."""
     with s.connection.cursor() as cursor:
         rows = ((f"asked {name}", s.rows.count()) for name in (one, other))
         cursor.executemany(f"INSERT INTO {s.table} (name, number) VALUES (%s, %s)", rows)

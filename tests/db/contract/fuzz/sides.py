@@ -39,6 +39,8 @@ HANGS = 12.0
 REFUSALS = ("PoolTimeout", "TooManyWaiting", "ServerUnavailable", "ConnectionLost", "ReadBackLost")
 
 
+#: A commit that was refused: what was refused before it is known already.
+UNCOMMITTED = "nothing to commit"
 UNUSABLE = {"InterfaceError", "OperationalError", "TransactionManagementError"}
 
 
@@ -268,7 +270,7 @@ class Stock(Session):
         super().__init__(stage, number)
         self.ours = ours.trace
         self.hurt = stage.sessions_ended or any(outcome.refused for outcome in self.ours.values())
-        self.doom = ""
+        self.doom = self.why = ""
         self.differences: list[str] = []
 
     def _place(self) -> tuple[str, str]:
@@ -293,7 +295,8 @@ class Stock(Session):
             raise gevent.GreenletExit
         entered = known.block and any(inner[: len(path)] == path and inner != path for inner in self.ours)
         if ours.refused and not entered:
-            if (known.leaves or not known.idle) and "ReadBackLost" not in ours.classes:
+            if (known.leaves or not known.idle) and "ReadBackLost" not in ours.classes and UNCOMMITTED not in ours.text:
+                self.why = f"{step.kind} ({ours})"
                 self.doom = self.doom or ("transaction" if self.in_transaction() else "session" if known.leaves else "")
             raise Refused(ours)
         if self.doom and not ours.classes:
@@ -305,7 +308,7 @@ class Stock(Session):
         if is_rollback(step):
             return
         if not known.idle or (step.kind == "committed" and self.doom == "transaction"):
-            self._differs(path, step, ours, f"refused: this {self.doom} relies on a step that was refused")
+            self._differs(path, step, ours, f"refused: this {self.doom} relies on a step that was refused, {self.why}")
         elif step.kind == "autocommit_on" and not self.connection.in_atomic_block:
             self.connection.rollback()
 
