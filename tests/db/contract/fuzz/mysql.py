@@ -128,8 +128,9 @@ def warned(s: Session, sql: str) -> Any:
 @kind(drivers=MYSQL)
 def row_count(s: Session) -> Any:
     """Of the statement before. `is_usable()` is one with us, and a ping with Django's engine."""
-    ask(s, f"UPDATE {s.table} SET number = number + 1 WHERE number < 3")
-    return ask(s, "SELECT ROW_COUNT()")
+    with s.whole():
+        ask(s, f"UPDATE {s.table} SET number = number + 1 WHERE number < 3")
+        return ask(s, "SELECT ROW_COUNT()")
 
 
 @kind(drivers=MYSQL)
@@ -141,7 +142,7 @@ def found_rows(s: Session) -> Any:
 
 @kind(drivers=MYSQL)
 def inserted_and_looked_back(s: Session) -> Any:
-    with s.connection.cursor() as cursor:
+    with s.whole(), s.connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {s.table} (name, number) VALUES ('back', 4)")
         return cursor.lastrowid == s.rows.get(name="back").pk
 

@@ -386,7 +386,6 @@ def assigned_cursor_factory(s: Session, name: str) -> Any:
 
 @kind(leaves=True, idle=True, drivers=MYSQLCLIENT)
 def assigned_cursor_class(s: Session) -> Any:
-    """PyMySQL's gives lists, and Django's loop over `fetchmany()` has no end with them: with its own engine likewise."""
     """Not PyMySQL's: its last fetchmany() gives a list, and Django waits for a tuple, with its own engine too."""
     from MySQLdb import cursors
 

@@ -194,10 +194,7 @@ def seeded_and_drawn(s: Session) -> Any:
 @kind(one_of("lastval()", "currval('{}_id_seq')"), drivers=POSTGRES)
 def read_back(s: Session, call: str) -> Any:
     """After a row of our own. What was never made in this session is an error with Django's engine."""
-    from django.db import transaction
-
-    s.not_by_hand()
-    with transaction.atomic(using=s.alias):
+    with s.whole():
         ask(s, f"INSERT INTO {s.table} (name, number) VALUES ('back', 4)")
         s.pause(0.001)
         return ask(s, f"SELECT {call.format(s.table)}")[0][0] == s.rows.get(name="back").pk

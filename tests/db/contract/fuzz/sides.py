@@ -123,6 +123,13 @@ class Session:
         if self.by_hand:
             raise ValueError("a transaction by hand is open")
 
+    def whole(self) -> Any:
+        """For a step of several statements: all of them, or none."""
+        from django.db import transaction
+
+        self.not_by_hand()
+        return transaction.atomic(using=self.alias)
+
     # -- running ----------------------------------------------------------------------------------------------------------
 
     def play(self, program: Program) -> None:
