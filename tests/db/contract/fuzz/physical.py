@@ -16,7 +16,7 @@ MYSQLCLIENT, PYMYSQL = frozenset({"mysqlclient"}), frozenset({"pymysql"})
 
 def raw(s: Session) -> Any:
     """`connection.connection`. Of a closed one ours refuses what the library still answers or lets be set."""
-    if s.connection.closed_in_transaction:
+    if s.connection.in_atomic_block and s.connection.closed_in_transaction:
         raise ValueError("closed in a transaction")
     s.connection.ensure_connection()
     return s.connection.connection
