@@ -41,6 +41,8 @@ REFUSALS = ("PoolTimeout", "TooManyWaiting", "ServerUnavailable", "ConnectionLos
 
 #: A commit that was refused: what was refused before it is known already.
 UNCOMMITTED = "nothing to commit"
+#: In the arguments of a kind whose other arguments leave something in the session.
+LEAVES_NOTHING = re.compile(r"RELEASE_LOCK|IS_USED|_unlock|_xact_|UNLOCK|EXECUTE|DEALLOCATE|'true'|'t'|1::bool")
 UNUSABLE = {"InterfaceError", "OperationalError", "TransactionManagementError"}
 
 
@@ -304,7 +306,8 @@ class Stock(Session):
         if ours.refused and not entered:
             if (known.leaves or not known.idle) and "ReadBackLost" not in ours.classes and UNCOMMITTED not in ours.text:
                 self.why = f"{step.kind} ({ours})"
-                self.doom = self.doom or ("transaction" if self.in_transaction() else "session" if known.leaves else "")
+                leaves = known.leaves and not LEAVES_NOTHING.search(str(step.args))
+                self.doom = self.doom or ("transaction" if self.in_transaction() else "session" if leaves else "")
             raise Refused(ours)
         if self.doom and not ours.classes:
             self._doomed(path, step, ours)
