@@ -151,9 +151,12 @@ def read_pymysql(s: Session, name: str) -> Any:
     return getattr(looked_at(s), name)
 
 
-@kind(idle=True, drivers=MYSQL)
+@kind(drivers=MYSQL)
 def library_looked_back(s: Session) -> Any:
-    return raw(s).insert_id()
+    """Right after a row of our own: our `select_db()` is a statement, the library's is none, and leaves the number."""
+    with s.whole(), s.connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {s.table} (name, number) VALUES ('number', 4)")
+        return raw(s).insert_id() == cursor.lastrowid
 
 
 def number_of(conn: Any) -> int:
