@@ -122,7 +122,11 @@ def test_a_worker_that_died_before_we_knew_its_pid(children: Children) -> None:
     mold.close()
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid(), NOBODY, 0, -1, 2**31 - 1, 2**63])
+@pytest.mark.parametrize(
+    "pid",
+    [1, os.getpid(), os.getppid(), NOBODY, 0, -1, 2**31 - 1, 2**63],
+    ids=["init", "ourselves", "our parent", "free", "zero", "all", "greatest", "too great"],
+)
 def test_a_pid_is_believed_only_where_the_kernel_calls_it_our_child(children: Children, pid: int) -> None:
     mold = with_mold(children)
     child = children.spawn_worker(SpawnWorker(5, 0, 1))
