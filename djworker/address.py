@@ -14,7 +14,7 @@ from enum import StrEnum
 from djworker.problems import UnreadableError
 
 DEFAULT_HOST = "127.0.0.1"
-# sizeof(sockaddr_un.sun_path) is 108 on Linux and 104 on the BSDs, the closing zero included.
+#: sizeof(sockaddr_un.sun_path) is 108 on Linux and 104 on the BSDs, the closing zero included.
 UNIX_PATH_LIMIT = 103
 HIGHEST_PORT = 65_535
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
@@ -36,8 +36,8 @@ class Family(StrEnum):
 class Address:
     """One place to listen. ``str(address)`` is its canonical text, which ``Address.parse`` reads back.
 
-    host and port are set for TCP and TCP6 (host is an IP address or, for TCP only, a name), path for UNIX (absolute),
-    fd for FD (a listening socket that somebody else opened).
+    host and port are set for TCP and TCP6 (host is an IP address or, for TCP only, a name), path for UNIX (absolute, or
+    @ and the name of an abstract socket), fd for FD (a listening socket that somebody else opened).
     """
 
     family: Family
@@ -48,7 +48,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read ``PORT``, ``HOST:PORT``, ``:PORT``, ``[V6]:PORT``, ``unix:PATH`` or ``fd://N``.
+        """Read ``PORT``, ``HOST:PORT``, ``:PORT``, ``[V6]:PORT``, ``unix:PATH``, ``unix:@NAME`` or ``fd://N``.
 
         ``0:PORT`` and ``:PORT`` mean every IPv4 interface, as with runserver. Raises UnreadableError with the remedy.
         """
@@ -63,11 +63,24 @@ class Address:
     def _unix(cls, path: str) -> Address:
         if not path.strip("/") or "\0" in path:
             raise UnreadableError("a unix socket needs a path", "give unix:/run/app.sock")
+        if path.startswith("@"):
+            return cls._abstract(path)
         # normpath keeps two leading slashes (POSIX lets them mean something); unix:///run/x is a common spelling.
         path = os.path.abspath("/" + path.lstrip("/") if path.startswith("/") else path)
         if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
             raise UnreadableError(
                 f"the path has {len(os.fsencode(path))} bytes", f"give one of at most {UNIX_PATH_LIMIT}"
+            )
+        return cls(Family.UNIX, path=path)
+
+    @classmethod
+    def _abstract(cls, path: str) -> Address:
+        """Read the name of an abstract socket (unix(7)), written as ss(8) and systemd write it."""
+        if len(path) == 1 or not path.isprintable() or "," in path:
+            raise UnreadableError("an abstract socket needs a name of printable characters", "give unix:@app")
+        if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
+            raise UnreadableError(
+                f"the name has {len(os.fsencode(path)) - 1} bytes", f"give one of at most {UNIX_PATH_LIMIT - 1}"
             )
         return cls(Family.UNIX, path=path)
 
@@ -101,6 +114,11 @@ class Address:
                 return f"[{self.host}]:{self.port}"
             case Family.TCP:
                 return f"{self.host}:{self.port}"
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it names an abstract unix socket, which is no file."""
+        return self.family is Family.UNIX and self.path.startswith("@")
 
     @property
     def url(self) -> str:

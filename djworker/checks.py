@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's own name)
 
+from djworker import proxies
 from djworker.conf import ConfigError
 from djworker.problems import Problem
 from djworker.resolve import resolve
@@ -26,6 +27,16 @@ def check_options(app_configs: object = None, **_kwargs: Any) -> list[CheckMessa
     except ConfigError as error:
         problems = error.problems
     return [_message(problem) for problem in problems]
+
+
+@register(TAG)
+def check_proxies(app_configs: object = None, **_kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401, ARG001
+    """Look at what Django's settings and ours say of proxies, together."""
+    try:
+        resolved = proxies.served() or resolve({}, {}, getattr(settings, "DJWORKER", {}), "project")
+    except ConfigError:
+        return []
+    return [_message(problem) for problem in proxies.problems(resolved, proxies.trusted(settings))]
 
 
 def _message(problem: Problem) -> CheckMessage:

@@ -15,7 +15,7 @@ from typing import Any, Self
 from djworker.cpus import cpu_count
 from djworker.options import Option, option, table
 from djworker.problems import ConfigError, Problem
-from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, SECONDS, SIZE, TEXT, UMASK, WHOLE, choice
+from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, PEERS, SECONDS, SIZE, TEXT, UMASK, WHOLE, choice
 
 __all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
 
@@ -24,6 +24,10 @@ MEBIBYTE = 1 << 20
 MOST_WORKERS = 1024
 # Apache's "combined" with the time taken in microseconds at its end; gunicorn's atoms.
 ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
+
+
+#: As with gunicorn: a proxy on this machine.
+BELIEVED = ("127.0.0.1", "::1", "unix")
 
 
 def inherited_umask() -> int:
@@ -46,7 +50,8 @@ class Config:
         ("127.0.0.1:8000",),
         ADDRESSES,
         "Listening",
-        """Where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; several are possible. The variable PORT means
+        """Where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME (an abstract socket of Linux) or fd://N; several
+        are possible. [::]:PORT serves IPv4 too, unless that port has an IPv4 address of its own. The variable PORT means
         0.0.0.0:$PORT, and sockets that systemd passes (LISTEN_FDS) come before both.""",
         reloadable=False,
         flags=("-b",),
@@ -64,11 +69,21 @@ class Config:
         0o666,
         UMASK,
         "Listening",
-        """Permissions of unix sockets, in octal, whatever the umask: to connect is to write. The socket belongs to `user` and
-        `group`, where these are set.""",
+        """Permissions of unix sockets, in octal, whatever the umask: to connect is to write. An abstract one has none. The
+        socket belongs to `user` and `group`, where these are set.""",
         minimum=0,
         maximum=0o777,
         reloadable=False,
+    )
+    forwarded_allow_ips: tuple[str, ...] = option(
+        BELIEVED,
+        PEERS,
+        "Proxies",
+        """Proxies whose word on their clients is believed: addresses, networks (10.0.0.0/8), unix for unix sockets, * for every
+        peer. X-Forwarded-For, -Proto, -Ssl, -Port and -Prefix and Forwarded of theirs set REMOTE_ADDR, wsgi.url_scheme,
+        SERVER_PORT and SCRIPT_NAME; such fields of others are removed. The client is the last address in the list that is
+        not named here. As with gunicorn, FORWARDED_ALLOW_IPS leaves unix sockets believed.""",
+        environment=("FORWARDED_ALLOW_IPS",),
     )
     workers: int = option(
         usual_workers,

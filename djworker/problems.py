@@ -34,6 +34,7 @@ CATALOGUE: Mapping[str, str] = {
     "W002": "max_requests_jitter above max_requests.",
     "W003": "An environment variable that looks like a misspelt option.",
     "W004": "Sockets passed by systemd that bind does not name.",
+    "W009": "Django trusts a proxy's fields and is served beyond this machine, and forwarded_allow_ips does not say which proxy.",
     "W101": "An engine whose client library stops every request of a worker during each query.",
     "W102": "CONN_MAX_AGE on a pooled alias, where it has no effect: max_lifetime is the age of connections.",
     "W103": "CONN_HEALTH_CHECKS on a pooled alias, where it has no effect: check_after is when a connection is checked.",

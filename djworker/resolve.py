@@ -123,12 +123,17 @@ def _candidates(
         yield _Given(list(inherited), SYSTEMD)
     for variable in (option.variable, *option.spec.environment):
         if environ.get(variable):
-            yield _Given(environ[variable], f"environment {variable}")
+            yield _Given(_in_our_words(variable, environ[variable]), f"environment {variable}")
     if option.name == "bind" and environ.get("PORT"):
         yield _Given(f"0.0.0.0:{environ['PORT']}", "environment PORT")
     if settings.get(option.key) is not None:
         yield _Given(settings[option.key], f"settings.DJWORKER[{option.key!r}]")
     yield _Given(option.make_default(), DEFAULT)
+
+
+def _in_our_words(variable: str, text: str) -> str:
+    """As gunicorn believes every unix socket, whatever this variable of its own says, have it so."""
+    return f"{text},unix" if variable == "FORWARDED_ALLOW_IPS" else text
 
 
 def _unknown(cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mapping[Any, Any]) -> Iterator[Problem]:

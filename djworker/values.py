@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
 
+from djworker import peers
 from djworker.address import Address
 from djworker.problems import UnreadableError
 
@@ -127,6 +128,10 @@ def _read_addresses(raw: object) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _read_peers(raw: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(peers.canonical, _read_list(raw))))
+
+
 def _as_list(raw: object) -> list[object]:
     return list(raw) if isinstance(raw, list | tuple) else [raw]
 
@@ -175,4 +180,5 @@ NAME = Kind("name", _read_optional_text, _show_optional, "NAME")
 FILE = Kind("path of a file", _read_optional_text, _show_optional, "PATH")
 UMASK = Kind("octal number", _read_umask, _show_umask, "OCTAL")
 ADDRESSES = Kind("list of addresses", _read_addresses, ",".join, "ADDRESS", repeatable=True)
+PEERS = Kind("list of peers", _read_peers, ",".join, "PEER", repeatable=True)
 PATHS = Kind("list of URL paths", _read_paths, ",".join, "PATH", repeatable=True)

@@ -17,11 +17,14 @@ from djworker.address import Address, Family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from djworker.accounts import Account
 
 #: Everybody may connect who may enter the folder, as with gunicorn: a proxy seldom has our user or group.
 SOCKET_MODE: Final = 0o666
+#: Every interface. As with gunicorn, IPv4 comes along (RFC 4291 2.5.5.2: mapped addresses).
+ANY_IPV6: Final = "::"
 
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _INSTRUCTION = "HBBI"  # struct sock_filter: code, jump if true, jump if false, operand
@@ -96,7 +99,8 @@ def describe(sock: socket.socket) -> str:
     """The address as a client would write it, with the port that the kernel chose for port 0."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        return f"unix:{os.fsdecode(name)}"
+        # An abstract socket's name begins with a zero, and is bytes.
+        return f"unix:{os.fsdecode(name).replace(chr(0), '@', 1)}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
     return f"http://{host}:{name[1]}"
 
@@ -151,35 +155,78 @@ def _open_what_opens(
 ) -> tuple[list[Listener], list[str]]:
     listeners: list[Listener] = []
     problems: list[str] = []
+    addresses = tuple(addresses)
+    taken = _ports_of_ipv4(addresses)
     for address in addresses:
         try:
-            listeners.append(_open(address, backlog, mode, account))
+            listeners.append(_open(address, backlog, mode, account, taken))
         except (OSError, ValueError) as error:
             problems.append(_explain(address, error))
     return listeners, problems
 
 
-def _open(address: Address, backlog: int, mode: int, account: Account | None) -> Listener:
+def _ports_of_ipv4(addresses: Iterable[Address]) -> frozenset[int]:
+    """Return the ports that are to be listened on for IPv4 by an address of their own."""
+    return frozenset(
+        _port_of_passed(address.fd) if address.family is Family.FD else address.port
+        for address in addresses
+        if address.family in {Family.TCP, Family.FD}
+    )
+
+
+def _port_of_passed(fd: int) -> int:
+    """Return the port of a socket from outside where it is one of IPv4, else 0."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as passed:
+            return int(passed.getsockname()[1]) if passed.family == socket.AF_INET else 0
+    except OSError:
+        return 0  # not open: another rule tells of it
+
+
+def _open(
+    address: Address, backlog: int, mode: int, account: Account | None, taken: AbstractSet[int] = frozenset()
+) -> Listener:
+    """Open an address. taken: ports that IPv4 has an address of its own for."""
     match address.family:
+        case Family.UNIX if address.is_abstract:
+            return Listener(_open_abstract(address, backlog), address)
         case Family.UNIX:
             return _open_unix(address, backlog, mode, account)
         case Family.FD:
             return Listener(adopt(address.fd), address)
         case Family.TCP6:
-            return Listener(_open_tcp(socket.AF_INET6, address, backlog), address)
+            both = address.host == ANY_IPV6 and (not address.port or address.port not in taken)
+            return Listener(_open_tcp(socket.AF_INET6, address, backlog, both=both), address)
         case Family.TCP:
             return Listener(_open_tcp(socket.AF_INET, address, backlog), address)
 
 
-def _open_tcp(family: socket.AddressFamily, address: Address, backlog: int) -> socket.socket:
+def _open_tcp(family: socket.AddressFamily, address: Address, backlog: int, *, both: bool = False) -> socket.socket:
+    """Listen on TCP. both: for IPv6, serve IPv4 as well."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Without it a restart fails for as long as old connections linger in TIME_WAIT. A port that somebody else listens
         # on is still refused on Linux.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 and [::] can be bound side by side
+            # Said either way: net.ipv6.bindv6only decides otherwise. 0.0.0.0 and [::] can be bound side by side.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
         sock.bind((address.host, address.port))
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_abstract(address: Address, backlog: int) -> socket.socket:
+    """Listen under a name in the kernel, which goes with its last socket: no file, no permissions, nothing stale."""
+    if sys.platform != "linux":
+        raise OSError(errno.EAFNOSUPPORT, "only Linux has abstract sockets; give the path of a file")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(b"\0" + os.fsencode(address.path[1:]))
         sock.listen(backlog)
         sock.setblocking(False)
     except BaseException:
@@ -250,7 +297,9 @@ _REMEDIES = {
 
 def _explain(address: Address, error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
-    if address.family is Family.UNIX and number == errno.EACCES:
+    if address.family is Family.TCP6 and number == errno.EAFNOSUPPORT:
+        reason = f"this machine has no IPv6; give 0.0.0.0:{address.port} for every interface"
+    elif address.family is Family.UNIX and number == errno.EACCES:
         reason = f"not permitted; make the folder {os.path.dirname(address.path)} the service user's"
     else:
         reason = _REMEDIES.get(number or 0) or (isinstance(error, OSError) and error.strerror) or str(error)

@@ -15,6 +15,7 @@ from gevent import Greenlet, spawn
 from djworker.http.bulk import BulkWork
 from djworker.http.conversation import Connection, InFlight
 from djworker.http.filewrapper import FileWrapper
+from djworker.http.forwarded import NOTHING_DECLARED, Declared, Forwarding
 from djworker.http.inbox import HeadLimits
 from djworker.http.input import Input
 from djworker.http.permits import Permits
@@ -24,7 +25,7 @@ from djworker.http.wire import NEVER, Phase
 from djworker.log import event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from djworker.conf import Config
     from djworker.http.kept import Kept
@@ -61,7 +62,8 @@ FULL_INTERVAL: Final = 10.0
 class Site:
     """[worker] Everything that a worker's connections share.
 
-    server_address: what the listening socket is bound to. access: is called after each answer.
+    server_address: what the listening socket is bound to. access: is called after each answer. declared: what the project's
+    settings say of proxies.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Site:
         *,
         server_address: Any,  # noqa: ANN401
         access: Callable[[Exchange], None] | None = None,
+        declared: Declared = NOTHING_DECLARED,
     ) -> None:
         self.app = app
         self.config = config
@@ -89,7 +92,12 @@ class Site:
             max_fields=config.limit_request_fields,
             max_field=config.limit_request_field_size,
             max_body=config.limit_request_body,
+            of_proxies=declared.variables,
         )
+        self.forwarding = Forwarding(
+            config.forwarded_allow_ips, left_to_django=declared.passes, extra=declared.variables
+        )
+        self._told_of_removed = False
         self.head_limits = HeadLimits(
             line=config.limit_request_line, fields=config.limit_request_fields, field=config.limit_request_field_size
         )
@@ -231,6 +239,15 @@ class Site:
         self.busy[connection] = None
         connection.resting = False
         connection.deadline = NEVER
+
+    def tell_of_removed(self, variables: Iterable[str], peer: str) -> None:
+        """Warn, once: a proxy that was forgotten in the options, or a client that pretends to be one."""
+        if self._told_of_removed:
+            return
+        self._told_of_removed = True
+        names = ", ".join(name.removeprefix("HTTP_").replace("_", "-").title() for name in variables)
+        text = f"removed {names} of {peer}: forwarded_allow_ips does not name it; add it if it is a proxy of yours"
+        event(log, logging.WARNING, "forwarded_removed", text, peer=peer, fields=names)
 
     def has_room(self) -> bool:
         """May another connection be accepted? The descriptors above that are the requests'."""

@@ -18,14 +18,16 @@ from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.inbox import CR, END_OF_HEAD, Inbox
 from djworker.http.input import Input
 from djworker.http.kept import READ_SIZE, Kept
-from djworker.http.protocol import ProtocolError
+from djworker.http.protocol import FORWARDED, ProtocolError
 from djworker.http.response import error_response
 from djworker.http.upload import AHEAD, Upload
 from djworker.http.wire import NEVER, Phase
 from djworker.http.wsgi import ClientGone, Exchange
+from djworker.peers import LOOPBACK, plain
 
 if TYPE_CHECKING:
     from djworker.http.connection import Site
+    from djworker.http.forwarded import Standing
 
 __all__ = ["Connection", "InFlight"]
 
@@ -68,6 +70,7 @@ class Connection(Kept):
         "_inbox",
         "_peer",
         "_port",
+        "_standing",
         "_upload",
         "exchange",
     )
@@ -75,7 +78,10 @@ class Connection(Kept):
     def __init__(self, site: Site, sock: Any, peer: Any) -> None:  # noqa: ANN401
         super().__init__(site, sock)
         self._inbox = Inbox()
-        self._peer, self._port = (str(peer[0]), str(peer[1])) if isinstance(peer, tuple) else ("", "")
+        # Never empty: databases, throttles and filters take REMOTE_ADDR for an address. A unix socket's peer is on this machine.
+        self._peer, self._port = (plain(peer[0]), str(peer[1])) if isinstance(peer, tuple) else (LOOPBACK, "")
+        # What its word on clients is worth; None until it has said one.
+        self._standing: Standing | None = None
         self._upload: Upload | None = None
         self.exchange: Exchange | None = None
         # Nobody reads any more.
@@ -187,6 +193,8 @@ class Connection(Kept):
         exchange = self.exchange = Exchange(environ, self, self.began)
         try:
             site.parser.parse(head, environ, exchange)
+            if FORWARDED in environ:
+                self._heed_proxy(environ)
         except ProtocolError as error:
             self._refuse(error, exchange)
             return False
@@ -206,6 +214,15 @@ class Connection(Kept):
             return True
         self._end()
         return False
+
+    def _heed_proxy(self, environ: dict[str, Any]) -> None:
+        """Do what follows from a proxy's fields. Raises ProtocolError."""
+        del environ[FORWARDED]
+        site = self._site
+        if self._standing is None:
+            self._standing = site.forwarding.standing(self._peer, unix=not self._port)
+        if removed := site.forwarding.heed(environ, self._standing):
+            site.tell_of_removed(removed, self._peer if self._port else "unix")
 
     def _run_with_body(self, exchange: Exchange, head: bytes) -> None:
         site = self._site
@@ -383,7 +400,7 @@ class Connection(Kept):
         """Describe what is being served; method and url are empty while there is no complete head."""
         exchange = self.exchange
         method, url = (exchange.method, exchange.target) if exchange is not None else ("", "")
-        peer = f"{self._peer}:{self._port}" if self._peer else "unix"
+        peer = f"{self._peer}:{self._port}" if self._port else "unix"
         return InFlight(method, url, peer, at - self.began, self._greenlet, self.phase.value)
 
 

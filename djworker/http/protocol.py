@@ -22,7 +22,7 @@ from djworker.http.byheart import COOKIE, REFERER, Memory, without
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["HeadParser", "ProtocolError", "RequestHead"]
+__all__ = ["HeadParser", "ProtocolError", "RequestHead", "is_of_proxies"]
 
 CRLF: Final = b"\r\n"
 TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -46,6 +46,8 @@ CACHED_HOSTS: Final = 256
 PERSISTENT: Final = frozenset({"keep-alive", "Keep-Alive"})
 # Two of these are a disagreement about who asks for what, not a list.
 SINGLETONS: Final = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_AUTHORIZATION"})
+# A field whose name has an underscore, which gunicorn takes from proxies that it believes. No application sees it.
+GUNICORNS_SCRIPT_NAME: Final = "djworker.script_name"
 # What a proxy says of its client, in one value each. A second field with another is a client's own, beside which the proxy has
 # put the true one: as a list they would be read at the wrong end. X-Forwarded-For and Forwarded (RFC 7239 7.1) are lists.
 OF_PROXIES: Final = frozenset(
@@ -68,7 +70,12 @@ OF_PROXIES: Final = frozenset(
         "X_SCRIPT_NAME",
         "X_URL_SCHEME",
     )
-)
+) | {GUNICORNS_SCRIPT_NAME}
+FAMILY_OF_PROXIES: Final = "HTTP_X_FORWARDED_"
+# What proxies say in lists.
+LISTS_OF_PROXIES: Final = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR"})
+# In the environ of a request that has a field of a proxy's.
+FORWARDED: Final = "djworker.forwarded"
 # 2**63 is 19 digits: longer lengths overflow somewhere behind us.
 MAX_LENGTH_DIGITS: Final = 18
 
@@ -101,16 +108,21 @@ class HeadParser:
     """[worker] Turns complete heads into CGI variables (RFC 3875 4.1). One per worker: it keeps only caches.
 
     max_fields, max_field, max_line: the limit_request_* options, in fields and bytes.
-    max_body: in bytes, 0 for no limit.
+    max_body: in bytes, 0 for no limit. of_proxies: variables that only a proxy may set, beside the usual ones.
     """
 
-    def __init__(self, *, max_line: int, max_fields: int, max_field: int, max_body: int = 0) -> None:
+    def __init__(
+        self, *, max_line: int, max_fields: int, max_field: int, max_body: int = 0, of_proxies: Iterable[str] = ()
+    ) -> None:
         self._max_line = max_line
         self._max_fields = max_fields
         self._max_field = max_field
         self._max_body = max_body
         self._always_short = min(max_line, max_field)
         self._variables: dict[bytes, str] = {}
+        self._of_proxies = OF_PROXIES.union(of_proxies)
+        # Those spellings among the variables' that are of proxies: empty where there is no proxy.
+        self._spellings: set[bytes] = set()
         self._hosts: set[str] = set()
         self._memory = Memory()
         # llhttp's callback.
@@ -211,11 +223,19 @@ class HeadParser:
             pass
         else:
             if len(environ) - before == count:
+                if self._spellings and not self._spellings.isdisjoint(fields):
+                    environ[FORWARDED] = True
                 return
         for variable in list(environ)[before:]:
             del environ[variable]
+        self._add_all(head, environ, before)
+
+    def _add_all(self, head: bytes, environ: dict[str, Any], before: int) -> None:
+        """Add fields that may be repeated, or unknown. before: the number of variables that are not fields'."""
         for name, value in self._tokenised(head):
             self._add(name, value.strip().decode("latin-1"), environ)
+        if any(map(self._is_of_proxies, list(environ)[before:])):
+            environ[FORWARDED] = True
 
     def _tokenised(self, head: bytes) -> list[tuple[bytes, bytes]]:
         """Return the fields as they came."""
@@ -242,7 +262,7 @@ class HeadParser:
             return
         if variable in SINGLETONS:
             raise ProtocolError(400, f"repeated {variable}")
-        if variable in OF_PROXIES:
+        if variable in self._of_proxies:
             if value.lower() != environ[variable].lower():
                 raise ProtocolError(400, f"contradicting {variable}")
             return
@@ -252,7 +272,12 @@ class HeadParser:
         variable = _variable_name(name)
         if variable and len(self._variables) < CACHED_NAMES and len(name) <= CACHED_NAME_LENGTH:
             self._variables[name] = variable
+            if self._is_of_proxies(variable):
+                self._spellings.add(name)
         return variable
+
+    def _is_of_proxies(self, variable: str) -> bool:
+        return variable in self._of_proxies or is_of_proxies(variable)
 
     def _check_host(self, host: str | None, request: RequestHead) -> None:
         """RFC 9112 3.2: exactly one valid Host in HTTP/1.1."""
@@ -329,6 +354,11 @@ def _split_target(target: str, environ: dict[str, Any]) -> None:
     environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
 
 
+def is_of_proxies(variable: str) -> bool:
+    """Tell whether a variable is what a proxy says of its client."""
+    return variable in OF_PROXIES or variable in LISTS_OF_PROXIES or variable.startswith(FAMILY_OF_PROXIES)
+
+
 def _variable_name(name: bytes) -> str | None:
     """Return the CGI variable of a field; None for a field that is dropped.
 
@@ -336,6 +366,8 @@ def _variable_name(name: bytes) -> str | None:
     nginx and gunicorn do. Proxy would be HTTP_PROXY, by which libraries find the proxy to use (CVE-2016-5387).
     """
     text = name.decode("latin-1").upper()
+    if text == "SCRIPT_NAME":
+        return GUNICORNS_SCRIPT_NAME
     if "_" in text or text == "PROXY":
         return None
     variable = text.replace("-", "_")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Final
 
+from djworker import log
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["ResponseError", "common_fields", "error_response", "render", "status_line"]
+
+logger = logging.getLogger("djworker.http")
 
 CRLF: Final = "\r\n"
 SERVER: Final = "djworker"
@@ -23,7 +28,8 @@ CACHED: Final = 512
 #: Seconds after which a client that was not served may come again.
 RETRY_AFTER: Final = 5
 
-# PEP 3333: "applications and middleware are forbidden from using HTTP/1.1 hop-by-hop features or headers"
+#: PEP 3333: "applications and middleware are forbidden from using HTTP/1.1 hop-by-hop features or headers". Views that were
+#: written for another server set some of them; they say nothing that the client needs, so they are dropped.
 HOP_BY_HOP: Final = frozenset(
     {
         "connection",
@@ -39,7 +45,7 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 # What a field means to the server, as bits.
-ORDINARY, LENGTH, DATE, SERVER_NAME = 0, 1, 2, 4
+ORDINARY, LENGTH, DATE, SERVER_NAME, DROPPED = 0, 1, 2, 4, 8
 MEANINGS: Final = {"content-length": LENGTH, "date": DATE, "server": SERVER_NAME}
 # Fields that have few values, and no secret in them: their lines are known by heart once they have been checked.
 LASTING: Final = frozenset(
@@ -69,6 +75,8 @@ _Line = tuple[str, int, int]
 _lines: dict[tuple[str, str], _Line] = {}
 _meanings: dict[str, int] = {}
 _status_lines: dict[str, str] = {}
+# Names of which it has been said that they are dropped.
+_told: set[str] = set()
 
 
 class ResponseError(Exception):
@@ -117,6 +125,8 @@ def _line(field: tuple[str, str]) -> _Line:
     meaning = _meanings.get(name)
     if meaning is None:
         meaning = _meaning(name)
+    if meaning == DROPPED:
+        return "", ORDINARY, -1
     # Also false for a few harmless characters, which the slow check knows better.
     if not value.isprintable():
         _check_value(name, value)
@@ -133,12 +143,22 @@ def _meaning(name: str) -> int:
     if not NAME.fullmatch(name):
         raise ResponseError(f"invalid header name {name!r}")
     lower = name.lower()
-    if lower in HOP_BY_HOP:
-        raise ResponseError(f"hop-by-hop header {name}: the connection is the server's (PEP 3333)")
     meaning = MEANINGS.get(lower, ORDINARY)
+    if lower in HOP_BY_HOP:
+        meaning = DROPPED
+        _tell_of_dropped(name, lower)
     if len(_meanings) < CACHED:
         _meanings[name] = meaning
     return meaning
+
+
+def _tell_of_dropped(name: str, lower: str) -> None:
+    """Warn, once for each name."""
+    if lower in _told:
+        return
+    _told.add(lower)
+    text = f"the application's header field {name} is dropped: the connection is the server's (PEP 3333)"
+    log.event(logger, logging.WARNING, "field_dropped", text, field=name)
 
 
 def _length(value: str) -> int:

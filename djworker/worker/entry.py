@@ -64,6 +64,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
             project.pools,
             project.retire_pools,
             project.balance.share(slot, project.config.workers),
+            project.declared,
         )
         if project.config.timeout:
             Watchdog(row, project.config.timeout, worker.site.in_flight, worker.site.report_lost).start()

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from djworker import log, messages
+from djworker import log, messages, proxies
 from djworker.conf import Config
+from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.problems import ConfigError
 from djworker.scoreboard import Gauge
 from djworker.worker import blame, bodies, checking, leftovers, locks, traces, warmup
@@ -25,6 +26,7 @@ from djworker.worker.balance import Balance
 
 if TYPE_CHECKING:
     from djworker.launch import Launch
+    from djworker.resolve import Resolved
 
 logger = logging.getLogger("djworker.mold")
 
@@ -68,6 +70,8 @@ class Project:
     close_pools: Callable[[], object] = dict
     #: What the workers of this generation know of each other.
     balance: Balance = field(default_factory=Balance)
+    #: What the settings say of proxies.
+    declared: Declared = NOTHING_DECLARED
 
 
 @contextmanager
@@ -99,7 +103,8 @@ def load(launch: Launch, generation: int) -> Project:
 
 def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
     with _stage("settings"):
-        config = _resolve(launch)
+        resolved = _resolve(launch)
+    config = resolved.config
     log.configure(config.log_level, config.log_format, "mold")
     with _stage("databases"):
         _map_engines()
@@ -113,7 +118,9 @@ def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
         checking.ask_servers()
     with _stage("warm_up"):
         _warm_up(app, config.warm_up)
-    project = Project(config, config.proc_name or launch.proc_name, app, _notifier(), *_pools())
+    project = Project(
+        config, config.proc_name or launch.proc_name, app, _notifier(), *_pools(), declared=_declared(resolved)
+    )
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     _clear(watch)
     _warn_of(leftovers.peers())
@@ -147,7 +154,7 @@ def _enter(launch: Launch) -> None:
     locks.install()  # it imports Django, which must be the one of that path
 
 
-def _resolve(launch: Launch) -> Config:
+def _resolve(launch: Launch) -> Resolved:
     from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
 
     from djworker.resolve import resolve  # noqa: PLC0415
@@ -159,7 +166,16 @@ def _resolve(launch: Launch) -> Config:
         raise BootError("settings", launch.settings_module, str(error)) from error
     for problem in resolved.warnings:
         log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
-    return resolved.config
+    proxies.expect(resolved)
+    return resolved
+
+
+def _declared(resolved: Resolved) -> Declared:
+    """Return what the project's settings say of proxies."""
+    from django.conf import settings  # noqa: PLC0415
+
+    passes = proxies.unsaid(resolved) and bool(proxies.trusted(settings))
+    return Declared(proxies.variables(settings), passes=passes)
 
 
 def _map_engines() -> None:

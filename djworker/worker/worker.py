@@ -17,6 +17,7 @@ from djworker import log, messages
 from djworker.accesslog import access_logger
 from djworker.http.connection import Site
 from djworker.http.forked import forsake
+from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.scoreboard import Gauge, Phase
 from djworker.worker.accept import Acceptor
 from djworker.worker.recycling import Recycling, resident_memory
@@ -59,11 +60,13 @@ class Worker:
         pools: Callable[[], Mapping[Gauge, int]] = dict,
         retire_pools: Callable[[], object] = dict,
         share: Share | None = None,
+        declared: Declared = NOTHING_DECLARED,
     ) -> None:
         """pools: called at each beat; looks after the database pools, and returns their gauges.
 
         retire_pools: called when the worker begins to drain; gives back connections that its last requests do not need.
         share: what this worker and the others know of each other, for new connections.
+        declared: what the project's settings say of proxies.
         """
         self.config = config
         self._channel = channel
@@ -74,7 +77,7 @@ class Worker:
         self._retire_pools = retire_pools
         sockets = [_listening_socket(fd) for fd in listeners]
         address = sockets[0].getsockname() if sockets else ("127.0.0.1", 0)
-        self.site = Site(app, config, server_address=address, access=_access(config))
+        self.site = Site(app, config, server_address=address, access=_access(config), declared=declared)
         self._acceptor = Acceptor(self.site, sockets, share=share if config.workers > 1 else None)
         self._done = Event()
         self._retiring = False

@@ -30,8 +30,9 @@ class Address:
 
     @property
     def path(self) -> str:
-        """The unix socket's file."""
-        return self.text.removeprefix("unix:")
+        """The unix socket's file, or the name of an abstract one as the kernel wants it."""
+        path = self.text.removeprefix("unix:")
+        return f"\0{path[1:]}" if path.startswith("@") else path
 
     @property
     def host(self) -> str:

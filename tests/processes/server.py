@@ -322,7 +322,7 @@ class Server:
         for address in addresses:
             if not address.is_unix:
                 assert procfs.port_is_free(address.host, address.port), f"{address.text} is still in use"
-            elif not self._killed:
+            elif not self._killed and not address.path.startswith("\0"):
                 assert not Path(address.path).exists(), f"{address.path} was left behind"
         for path in self.leaves_nothing_at:
             assert self._killed or not path.exists(), f"{path} was left behind"

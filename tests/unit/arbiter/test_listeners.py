@@ -168,3 +168,63 @@ def test_close_all() -> None:
     listeners = [open_one("127.0.0.1:0") for _ in range(2)]
     close_all(listeners)
     assert [listener.sock.fileno() for listener in listeners] == [-1, -1]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def reaches(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), 5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_every_interface_of_ipv6_serves_ipv4_too() -> None:
+    listener = open_one("[::]:0")
+    port = listener.sock.getsockname()[1]
+    assert str(listener) == f"http://[::]:{port}"
+    assert reaches("127.0.0.1", port)
+    assert reaches("::1", port)
+    listener.close()
+
+
+def test_another_address_of_ipv6_serves_its_own_family_alone() -> None:
+    listener = open_one("[::1]:0")
+    assert not reaches("127.0.0.1", listener.sock.getsockname()[1])
+    listener.close()
+
+
+@pytest.mark.parametrize("ipv4", ["0.0.0.0", "127.0.0.1", "localhost"])
+@pytest.mark.parametrize("ipv4_first", [True, False])
+def test_ipv4_keeps_an_address_of_its_own_on_the_same_port(ipv4: str, *, ipv4_first: bool) -> None:
+    port = free_port()
+    texts = [f"{ipv4}:{port}", f"[::]:{port}"]
+    listeners = open_listeners(map(Address.parse, texts if ipv4_first else reversed(texts)), 10)
+    assert {listener.sock.family for listener in listeners} == {socket.AF_INET, socket.AF_INET6}
+    assert all(reaches(host, port) for host in ("127.0.0.1", "::1"))
+    close_all(listeners)
+
+
+def test_a_passed_socket_of_ipv4_keeps_its_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        port = passed.getsockname()[1]
+        copy = os.dup(passed.fileno())
+        listeners = open_listeners([Address.parse(f"[::]:{port}"), Address.parse(f"fd://{copy}")], 10)
+        assert reaches("::1", port)
+        close_all(listeners)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract sockets")
+def test_an_abstract_socket_is_no_file_and_leaves_nothing_stale() -> None:
+    text = f"unix:@djworker test {os.getpid()}"
+    listener = open_one(text, 0o600)
+    assert str(listener) == text
+    connect(listener).close()
+    with pytest.raises(ListenError, match="another process listens there"):
+        open_one(text)
+    let_go([listener])
+    assert preflight([Address.parse(text)]) == []
