@@ -1,59 +1,78 @@
-"""``python -m djworker [ADDR:PORT] [options]``: ``runworkers`` without ``manage.py``, for a container or a unit file.
+"""``djworker`` and ``python -m djworker [MODULE[:APP]] [ADDR:PORT] [options]``: ``runworkers`` without ``manage.py``.
 
 ``manage.py`` loads the settings and every application before it looks at the command's name, so what is wrong there ends it
 with Python's own traceback and exit code 1. Here only the settings are read, for the options in them, and the rest is left to
 the mold: whatever does not load is an event of the log, with its module, and the exit code is 3.
+
+With a module, as gunicorn has it, that module chooses the settings. A child imports it, up to the place where it sets Django
+up, and decides the configuration. What the module leaves in its process (threads, variables of the environment that the next
+generation is to read anew) ends with the child.
 """
 
 from __future__ import annotations
 
+import gc
+import json
 import logging
 import os
 import sys
 import traceback
-from argparse import Namespace
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
 
+import django
 from django.conf import ENVIRONMENT_VARIABLE, settings
-from django.core.management.base import CommandError, CommandParser, handle_default_options
 
-from djworker import cli, log, messages
+from djworker import cli, gunicorn_import, log, messages, posix
+from djworker.application import Target
 from djworker.arbiter.timing import EXIT_BOOT
 from djworker.conf import Config
-from djworker.management.commands.runworkers import Command
+from djworker.launch import Launch
+from djworker.management.commands.runworkers import Command, Request, become
 from djworker.problems import ConfigError
 from djworker.resolve import resolve
 from djworker.worker import blame
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 logger = logging.getLogger("djworker")
 
-PROGRAM = "python -m djworker"
+PROGRAM: Final = "djworker"
+IMPORT_GUNICORN: Final = "import-gunicorn"
+
+
+class _Enough(BaseException):
+    """The module has come to where it sets Django up: what it does before, it has done."""
+
+
+class ModuleCommand(Command):
+    """[arbiter to be] ``runworkers`` that may be given the application."""
+
+    takes_app = True
+
+
+def run() -> None:
+    """Run the console script."""
+    main(sys.argv[1:])
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the settings, then do what ``manage.py runworkers`` does."""
-    known = _parse(arguments)
-    handle_default_options(known)
+    """Choose the settings, then do what ``manage.py runworkers`` does."""
+    if arguments[:1] == [IMPORT_GUNICORN]:
+        sys.exit(gunicorn_import.main(arguments[1:], os.environ))
+    command = ModuleCommand()
+    request = command.read([PROGRAM, "", *arguments])
+    if request.app and not request.means_otherwise:
+        _decide_in_child(command, request)
+    if not request.means_otherwise:
+        _guarded("settings", _read_settings, request)
+    command.run(request)
+
+
+def _guarded(stage: str, step: Callable[[], object], request: Request) -> None:
+    """A failure in there ends the start."""
     try:
-        _read_settings()
+        step()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - settings are a program, and may end in every way there is
-        _refuse(error, known)
-    Command().run_from_argv([PROGRAM, "", *arguments])
-
-
-def _parse(arguments: Sequence[str]) -> Namespace:
-    """What counts before the settings are read; the command itself complains about everything else."""
-    parser = CommandParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--settings")
-    parser.add_argument("--pythonpath")
-    cli.add_arguments(parser)
-    try:
-        return parser.parse_known_args(arguments)[0]
-    except CommandError:
-        return Namespace(settings=None, pythonpath=None)
+        _refuse(stage, error, request)
 
 
 def _read_settings() -> None:
@@ -61,24 +80,103 @@ def _read_settings() -> None:
         settings.INSTALLED_APPS  # noqa: B018 - this is how Django itself loads them
 
 
-def _refuse(error: BaseException, known: Namespace) -> NoReturn:
+def _refuse(stage: str, error: BaseException, request: Request) -> NoReturn:
     """Say it as the mold would, in the form that the log was to have."""
-    config = _config_without_settings(known)
+    config = _config_without_settings(request.options)
     log.configure(config.log_level, config.log_format, "command")
     module = blame.module_of(error)
     reason = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else blame.sentence(error)
-    fields = {"stage": "settings", "module": module, "error": reason}
+    fields = {"stage": stage, "module": module, "error": reason}
     text = messages.tail("".join(traceback.format_exception(error)))
-    message = f"the settings do not load ({module}): {reason}"
-    log.event(logger, logging.CRITICAL, "not_started", message, **fields, traceback=text)
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{request.app}.".startswith(f"{error.name}."):
+        reason += f"; it was looked for in {request.surroundings.cwd}, among others: --chdir or --pythonpath name another place"
+    what = f"{request.app} does not load" if stage == "application" else "the settings do not load"
+    log.event(logger, logging.CRITICAL, "not_started", f"{what} ({module}): {reason}", **fields, traceback=text)
     sys.exit(EXIT_BOOT)
 
 
-def _config_without_settings(known: Namespace) -> Config:
+def _config_without_settings(options: dict[str, Any]) -> Config:
     try:
-        return resolve(cli.overrides(vars(known)), os.environ, {}, "").config
+        return resolve(cli.overrides(options), os.environ, {}, "").config
     except ConfigError:  # an option is wrong too; first things first
         return Config()
+
+
+# -- with a module that chooses the settings
+
+
+def _decide_in_child(command: Command, request: Request) -> NoReturn:
+    """Decide in a child of this process, then become what it says; where it ends without a word, end as it did."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    read, write = os.pipe()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        posix.die_with(parent)
+        _leave(_decide, command, request, write)
+    os.close(write)
+    with os.fdopen(read, "rb") as answer:
+        text = answer.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if text and code == 0:
+        decided = json.loads(text)
+        become(decided["module"], Launch.from_json(decided["launch"]))
+    sys.exit(code if code >= 0 else EXIT_BOOT)
+
+
+def _leave(step: Callable[..., object], *arguments: object) -> NoReturn:
+    """[child] Do it, and end the process: no thread and no exit handler of the project's keeps it."""
+    code: object = 1
+    try:
+        step(*arguments)
+        code = 0
+    except SystemExit as error:
+        code = 0 if error.code is None else error.code
+    except BaseException:  # noqa: BLE001 - nothing of it may reach the parent's code
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def _decide(command: Command, request: Request, write: int) -> None:
+    """[child] Import the module, read the settings that it has chosen, decide, and tell the parent."""
+
+    def tell(module: Sequence[str], launch: Launch) -> NoReturn:
+        text = json.dumps({"module": list(module), "launch": launch.to_json()})
+        with os.fdopen(write, "w") as answer:
+            answer.write(text)
+        raise SystemExit(0)
+
+    command.become = tell
+    _guarded("application", lambda: _import_up_to_setup(request.app), request)
+    _guarded("settings", _read_settings, request)
+    command.run(request)
+
+
+def _import_up_to_setup(app: str) -> None:
+    """[child] Run the module until it sets Django up: to load the applications is the mold's work."""
+    reached = False
+
+    def enough(*_args: object, **_kwargs: object) -> NoReturn:
+        nonlocal reached
+        reached = True
+        raise _Enough
+
+    # gevent's patch_all() looks at all objects for locks, and a look at Django's settings loads them, too early.
+    gc.freeze()
+    original, django.setup = django.setup, enough
+    try:
+        Target.parse(app).load()
+    except _Enough:
+        pass
+    except Exception:
+        if not reached:  # else the module has caught ours, and failed for want of an application
+            raise
+    finally:
+        django.setup = original
 
 
 if __name__ == "__main__":

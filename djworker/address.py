@@ -92,6 +92,13 @@ class Address:
 
     @classmethod
     def _network(cls, text: str) -> Address:
+        if "://" in text:
+            rest = text.partition("://")[2].partition("/")[0]
+            raise UnreadableError(
+                "a URL is no address", f"give {rest or 'HOST:PORT'}; TLS belongs to the proxy in front"
+            )
+        if text.startswith(("/", "./", "~")):
+            raise UnreadableError("a path is no address", f"give unix:{text}")
         host, colon, port = text.rpartition(":")
         if not _PORT.fullmatch(port) or int(port) > HIGHEST_PORT:
             raise UnreadableError(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from djworker import gunicorn
 from djworker.conf import OPTIONS, Config
 from djworker.options import Option
+from djworker.problems import Problem
 from djworker.resolve import Resolved
 from djworker.values import FLAG
 
 POSITIONAL = "addrport"
+#: Where gunicorn's options, which are not ours, are noted.
+OTHERS: Final = "gunicorn"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +25,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Values stay as typed: ``resolve`` reads them together with the other layers, so that it can tell all problems.
     """
     parser.add_argument(POSITIONAL, nargs="?", metavar="ADDR:PORT", help="Where to listen, as with --bind.")
+    start = parser.add_argument_group("Start")
+    start.add_argument("--chdir", metavar="DIR", help="Enter this folder first; each reload enters it anew.")
+    start.add_argument(
+        *("-e", "--env"),
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Set a variable of the environment; repeatable.",
+    )
     groups: dict[str, argparse._ArgumentGroup] = {}
     for option in OPTIONS.values():
         title = option.spec.group
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         _add(groups[title], option)
+    _add_others(parser)
+
+
+def _add_others(parser: argparse.ArgumentParser) -> None:
+    """Take gunicorn's options too, so that each gets its answer and its value is not taken for an address."""
+    taken = parser._option_string_actions  # noqa: SLF001 - not public, and stable since Python 2.7
+    for known in gunicorn.BY_NAME.values():
+        flags = [flag for flag in known.flags if flag not in taken]
+        if flags:
+            count = 0 if known.takes == 0 else "?"
+            parser.add_argument(*flags, dest=OTHERS, action=_Note, nargs=count, help=argparse.SUPPRESS, default=None)
+
+
+class _Note(argparse.Action):
+    """Collects what was given for gunicorn's options: the flag as it was written, and its value."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Add one."""
+        noted = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, [*noted, (option_string or "", values if isinstance(values, str) else None)])
+
+
+def answers(noted: Sequence[tuple[str, str | None]] | None) -> list[Problem]:
+    """Return what is to be said of gunicorn's options: errors where the server would not do what was asked for."""
+    found = []
+    for flag, value in noted or ():
+        known = gunicorn.BY_FLAG[flag]
+        asked = True if known.takes == 0 else value
+        given = f"{flag} {value}" if value else flag
+        if known.is_harmless(asked):
+            found.append(Problem("W030", f"{given} has no effect", f"{known.fate}: {known.text}", level="warning"))
+        else:
+            found.append(Problem("E030", f"{given} is gunicorn's, and not offered", known.text))
+    return found
 
 
 def _add(group: argparse._ArgumentGroup, option: Option) -> None:

@@ -141,6 +141,7 @@ class Config:
         switches that off. A slow request that waits (for a database, for a service) blocks nothing.""",
         minimum=0,
         maximum=DAY,
+        flags=("-t",),
     )
     boot_timeout: float = option(
         60.0,
@@ -237,6 +238,7 @@ class Config:
         "Length of one header field. Longer: 431.",
         minimum=64,
         maximum=MEBIBYTE,
+        flags=("--limit-request-field_size",),
     )
     limit_request_body: int = option(
         0,
@@ -254,7 +256,14 @@ class Config:
         request.read(), come as they are read and have no such limit.""",
         minimum=1,
     )
-    pid: str | None = option(None, FILE, "Process", "File that holds the arbiter's process id.", reloadable=False)
+    pid: str | None = option(
+        None,
+        FILE,
+        "Process",
+        "File that holds the arbiter's process id.",
+        reloadable=False,
+        flags=("-p",),
+    )
     umask: int = option(
         inherited_umask,
         UMASK,
@@ -263,6 +272,7 @@ class Config:
         minimum=0,
         maximum=0o777,
         reloadable=False,
+        flags=("-m",),
         default_note="as inherited",
     )
     user: str | None = option(
@@ -272,6 +282,7 @@ class Config:
         """User (name or number) that the mold and the workers run as, when started as root. A number without an account is
         its own group, has no other groups, and `/` for its home.""",
         reloadable=False,
+        flags=("-u",),
     )
     group: str | None = option(
         None,
@@ -279,6 +290,7 @@ class Config:
         "Process",
         "Group (name or number) that the mold and the workers run as, when started as root. Needs `user`.",
         reloadable=False,
+        flags=("-g",),
         default_note="the user's own",
     )
     proc_name: str | None = option(
@@ -286,7 +298,7 @@ class Config:
         NAME,
         "Process",
         "Name shown in the list of processes.",
-        flags=("--name",),
+        flags=("-n", "--name"),
         default_note="the project's name",
     )
     reload: bool = option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from djworker.conf import Config
@@ -22,7 +22,9 @@ class Launch:
     the mold gets the same precedence on a reload. inherited: addresses (``fd://3``) of the sockets that systemd passed.
     config: the configuration as resolved at the start. proc_name: the project's name, for process titles. python_flags:
     the interpreter's own options, such as ``-X dev``; give them to every interpreter that is started. descriptor_limit:
-    the soft limit of the start; programs that a view starts get it back.
+    the soft limit of the start; programs that a view starts get it back. app: ``MODULE[:APP]`` of the command line, whose
+    module is imported before the settings and chooses them; empty where the settings name the application. environ: what
+    the command line (``--env``, ``--settings``) adds to the environment of each generation.
     """
 
     settings_module: str
@@ -34,6 +36,8 @@ class Launch:
     proc_name: str
     python_flags: tuple[str, ...] = ()
     descriptor_limit: int = 1024
+    app: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     def import_path(self, current: Sequence[str]) -> list[str]:
         """Return what ``sys.path`` must be to import what ``manage.py`` could.

@@ -86,6 +86,21 @@ def resolve(
     return Resolved(config, {name: found.source for name, found in given.items()}, tuple(problems))
 
 
+def together(others: Sequence[Problem], decide: Callable[[], Resolved]) -> Resolved:
+    """Return what *decide* resolves, and tell of *others*, found elsewhere, together with what it finds.
+
+    Raises:
+        ConfigError: something of all this is an error.
+    """
+    try:
+        resolved = decide()
+    except ConfigError as error:
+        raise ConfigError([*others, *error.problems]) from None
+    if any(problem.level == "error" for problem in others):
+        raise ConfigError([*others, *resolved.warnings])
+    return replace(resolved, warnings=(*others, *resolved.warnings))
+
+
 def _read(given: Mapping[str, _Given], problems: list[Problem]) -> dict[str, Any]:
     """Read the values that can be read; add a problem for each of the others."""
     values: dict[str, Any] = {}

@@ -5,13 +5,75 @@ from __future__ import annotations
 import os
 import site
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import djworker
+from djworker.problems import Problem
+from djworker.resolve import passed_sockets
 
 # Names that say nothing about a project: many projects keep their settings in a package called "config".
 VAGUE = frozenset({"conf", "config", "core", "django_project", "project", "settings", "src"})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """[arbiter to be] Where a server starts, noted before any module of the project has had a say in it.
+
+    cwd, sys_path: as in ``Launch``. inherited: addresses of the sockets that systemd passed. environ: what the command line
+    adds to the environment.
+    """
+
+    cwd: str
+    sys_path: tuple[str, ...]
+    inherited: tuple[str, ...]
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def note(cls, environ: Mapping[str, str] | None = None) -> Surroundings:
+        """Take them from this process. environ: what the command line has added."""
+        path = import_path(sys.path, os.environ)
+        return cls(logical_cwd(os.environ), path, passed_sockets(os.environ, os.getpid()), environ or {})
+
+
+def enter(directory: str | None, path: str | None, pairs: Sequence[str], problems: list[Problem]) -> dict[str, str]:
+    """Go where the command line says, as gunicorn does; a problem for each thing that cannot be.
+
+    directory: ``--chdir``. path: ``--pythonpath``, a list with commas. pairs: ``--env``, each ``NAME=VALUE``.
+
+    Returns:
+        What is added to the environment.
+    """
+    if directory:
+        named = os.path.normpath(os.path.join(logical_cwd(os.environ), directory))
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            problems.append(
+                Problem("E032", f"--chdir {directory}: {error.strerror}", "name a folder that may be entered")
+            )
+        else:
+            # The shell's way to name a folder by a symbolic link, which each reload is to follow anew.
+            os.environ["PWD"] = named
+    for entry in filter(None, (path or "").split(",")):
+        sys.path.insert(0, os.path.abspath(entry))
+    return _environ(pairs, problems)
+
+
+def _environ(pairs: Sequence[str], problems: list[Problem]) -> dict[str, str]:
+    added = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals or "\0" in pair:
+            problems.append(
+                Problem("E032", f"--env {pair}: no NAME=VALUE", "write --env DJANGO_SETTINGS_MODULE=shop.settings")
+            )
+        else:
+            added[name] = value
+    os.environ.update(added)
+    return added
 
 
 def logical_cwd(environ: Mapping[str, str]) -> str:

@@ -107,6 +107,37 @@ def resolve(alias: str, djworker: object, pool_option: object) -> PoolOptions:
     return PoolOptions(**given)
 
 
+def problems_of(djworker: object, databases: object) -> list[Problem]:
+    """Return everything that is wrong with the pools, each thing once, without loading an engine.
+
+    djworker: `settings.DJWORKER`; databases: `settings.DATABASES`.
+    """
+    aliases: Mapping[Any, Any] = databases if isinstance(databases, Mapping) else {}
+    found: dict[str, Problem] = {}
+    for alias, database in aliases.items():
+        options = database.get("OPTIONS") if isinstance(database, Mapping) else None
+        pool = options.get("pool") if isinstance(options, Mapping) and _is_ours(database) else None
+        try:
+            resolve(str(alias), djworker, pool)
+        except ConfigError as error:
+            found.update({str(problem): problem for problem in error.problems})
+    found.update({str(problem): problem for problem in _strangers(djworker, list(map(str, aliases)))})
+    return list(found.values())
+
+
+def _is_ours(database: Mapping[Any, Any]) -> bool:
+    """Whether `OPTIONS["pool"]` is Django's: other engines may mean something else by it."""
+    return str(database.get("ENGINE", "")).startswith(("django.", "djworker."))
+
+
+def _strangers(djworker: object, aliases: list[str]) -> Iterator[Problem]:
+    pools = djworker.get("POOLS") if isinstance(djworker, Mapping) else None
+    for alias in pools if isinstance(pools, Mapping) else ():
+        if alias not in aliases:
+            hint = did_you_mean(str(alias), aliases) or f"known are {', '.join(aliases)}"
+            yield Problem("E024", f"settings.DJWORKER['POOLS'] speaks of {alias!r}, and DATABASES does not", hint)
+
+
 def _layers(alias: str, djworker: object, pool_option: object) -> Iterator[tuple[str, object]]:
     ours: Mapping[str, Any] = djworker if isinstance(djworker, Mapping) else {}
     if ours.get("POOL") is not None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from djworker import log, messages, proxies
+from djworker.application import Target
 from djworker.conf import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.problems import ConfigError
@@ -102,17 +103,13 @@ def load(launch: Launch, generation: int) -> Project:
 
 
 def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
-    with _stage("settings"):
-        resolved = _resolve(launch)
+    import django  # noqa: PLC0415 - Django comes after the import path
+
+    setup = Setup(launch, django.setup)
+    named = _named_application(launch, setup) if launch.app else None
+    resolved = setup()
     config = resolved.config
-    log.configure(config.log_level, config.log_format, "mold")
-    with _stage("databases"):
-        _map_engines()
-    with _stage("setup"):
-        _set_up()
-        bodies.install(config.chunked_buffer)
-    log.reassert()  # Django has just applied the project's LOGGING
-    app = _load_application(config)
+    app = _load_application(config, named)
     _clear(watch)
     with _stage("checks"):
         checking.ask_servers()
@@ -127,7 +124,56 @@ def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
     return project
 
 
-def _load_application(config: Config) -> Callable[..., Any]:
+@dataclass(slots=True)
+class Setup:
+    """[mold] ``django.setup()`` with what comes before and after it, once: here, or where the project itself calls it."""
+
+    launch: Launch
+    #: Django's own.
+    django_setup: Callable[..., None]
+    resolved: Resolved | None = None
+    #: A project may have caught it; it is fatal all the same.
+    failure: BootError | None = None
+
+    def __call__(self, set_prefix: bool = True) -> Resolved:  # noqa: FBT001, FBT002 - django.setup()'s own
+        """Return the configuration, and where it came from."""
+        if self.failure is not None:
+            raise self.failure
+        if self.resolved is None:
+            try:
+                self._run(set_prefix)
+            except BootError as error:
+                self.failure = error
+                raise
+        assert self.resolved is not None  # noqa: S101 - for mypy
+        return self.resolved
+
+    def _run(self, set_prefix: bool) -> None:  # noqa: FBT001
+        with _stage("settings"):
+            self.resolved = _resolve(self.launch)
+        config = self.resolved.config
+        log.configure(config.log_level, config.log_format, "mold")
+        with _stage("databases"):
+            _map_engines()
+        with _stage("setup"):
+            self.django_setup(set_prefix)
+            bodies.install(config.chunked_buffer)
+        log.reassert()  # Django has just applied the project's LOGGING
+
+
+def _named_application(launch: Launch, setup: Setup) -> Callable[..., Any]:
+    """Import the module that the command line names, before the settings: it chooses them, as under gunicorn."""
+    import django  # noqa: PLC0415 - as above
+
+    django.setup = setup  # type: ignore[assignment]  # what get_wsgi_application() calls
+    try:
+        with _stage("application"):
+            return Target.parse(launch.app).load()
+    finally:
+        django.setup = setup.django_setup
+
+
+def _load_application(config: Config, named: Callable[..., Any] | None) -> Callable[..., Any]:
     with _stage("databases"):
         _load_engines()
     with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
@@ -136,7 +182,7 @@ def _load_application(config: Config) -> Callable[..., Any]:
         if errors := checking.run(config.workers):
             raise BootError("checks", "django.core.checks", "; ".join(errors))
     with _stage("application"):
-        app = _wsgi_application()
+        app = _wsgi_application() if named is None else named
     with _stage("templates"):
         warmup.load_templates()
     return app
@@ -146,7 +192,9 @@ def _enter(launch: Launch) -> None:
     """The directory and the import path that ``manage.py`` had."""
     os.chdir(launch.cwd)
     sys.path[:] = [*launch.sys_path, *(entry for entry in sys.path if entry not in launch.sys_path)]
-    os.environ["DJANGO_SETTINGS_MODULE"] = launch.settings_module
+    os.environ.update(launch.environ)
+    if not launch.app:  # else its module puts it there
+        os.environ["DJANGO_SETTINGS_MODULE"] = launch.settings_module
     if importlib.util.find_spec("psycopg2") is not None:
         from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - psycopg2 is optional
 
@@ -157,13 +205,18 @@ def _enter(launch: Launch) -> None:
 def _resolve(launch: Launch) -> Resolved:
     from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
 
-    from djworker.resolve import resolve  # noqa: PLC0415
+    from djworker.db import settings as pools  # noqa: PLC0415
+    from djworker.resolve import resolve, together  # noqa: PLC0415
 
     given = getattr(settings, "DJWORKER", {})
     try:
-        resolved = resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited)
+        resolved = together(
+            pools.problems_of(given, settings.DATABASES),
+            lambda: resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited),
+        )
     except ConfigError as error:
-        raise BootError("settings", launch.settings_module, str(error)) from error
+        module = os.environ.get("DJANGO_SETTINGS_MODULE") or launch.settings_module
+        raise BootError("settings", module, str(error)) from error
     for problem in resolved.warnings:
         log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
     proxies.expect(resolved)
@@ -182,8 +235,10 @@ def _map_engines() -> None:
     from django.conf import settings  # noqa: PLC0415
 
     from djworker.db import patch  # noqa: PLC0415
+    from djworker.db.backends import leasing  # noqa: PLC0415
 
     patch.install(settings)
+    leasing.first_aliases()  # before the project can add some
 
 
 def _load_engines() -> None:
@@ -205,12 +260,6 @@ def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object], C
     from djworker.db.beat import beat  # noqa: PLC0415
 
     return beat, home.retire, home.leave
-
-
-def _set_up() -> None:
-    import django  # noqa: PLC0415
-
-    django.setup()
 
 
 def _wsgi_application() -> Callable[..., Any]:

@@ -10,9 +10,14 @@ import gc
 
 def close_connections() -> None:
     """Close Django's connections that nothing holds, so that the next stage opens its own."""
-    from djworker.db import unheld  # noqa: PLC0415 -- Django comes after the import path
+    from django.conf import settings  # noqa: PLC0415 -- Django comes after the import path
 
-    unheld.close(unheld.here())
+    from djworker.db import unheld  # noqa: PLC0415
+
+    if (
+        settings.configured
+    ):  # else there are none, and to look would load the settings, which a module is still to choose
+        unheld.close(unheld.here())
 
 
 def wipe() -> None:

@@ -7,6 +7,7 @@ Django's own there, with one connection per thread.
 from __future__ import annotations
 
 import _thread
+import functools
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djworker.db")
 
-#: Those that the settings have when the first engine is loaded. Others come as tenants do, and nobody counts them.
-_FIRST_ALIASES = frozenset(connections.settings)
+
+@functools.cache
+def first_aliases() -> frozenset[str]:
+    """Those that the settings have when this is first asked. Others come as tenants do, and are not counted."""
+    return frozenset(connections.settings)
+
+
+if settings.configured:  # an engine is being loaded; else the mold asks, once there are settings
+    first_aliases()
 
 
 class Announcer(BaseDatabaseWrapper):
@@ -143,7 +151,7 @@ class LeasingMixin(BaseDatabaseWrapper):
 
     def _family(self) -> tuple[Any, ...]:
         """Whose pools share a bound: all of an alias, whatever its settings become; of aliases that came later, the server's."""
-        if self.alias in _FIRST_ALIASES:
+        if self.alias in first_aliases():
             return (self.alias,)
         return (self.vendor, *(self.settings_dict[name] for name in ("HOST", "PORT", "USER")))
 

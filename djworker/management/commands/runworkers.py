@@ -1,26 +1,57 @@
-"""``manage.py runworkers``, and ``python -m djworker``: decide the configuration, then become the arbiter."""
+"""``manage.py runworkers``, ``djworker`` and ``python -m djworker``: decide the configuration, then become the arbiter."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
+import platform
 import resource
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
 
+import django
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from djworker import cli, log, starting
+import djworker
+from djworker import cli, log, starting, words, wsgi_choice
 from djworker.accounts import Account
 from djworker.address import Address, Family
+from djworker.db.settings import problems_of
 from djworker.launch import VARIABLE, Launch
 from djworker.problems import ConfigError, Problem
-from djworker.resolve import Resolved, passed_sockets, resolve, unknown_flag
+from djworker.resolve import Resolved, resolve, together, unknown_flag
+from djworker.starting import Surroundings
 
-EXIT_CONFIGURATION = 2
+EXIT_CONFIGURATION: Final = 2
+
+
+@dataclass(slots=True)
+class Request:
+    """[arbiter to be] What the command line asks for.
+
+    options: as argparse names them. app: ``MODULE[:APP]``, or empty. problems: what is wrong with the words; what is only
+    odd is among them. surroundings: where the server starts.
+    """
+
+    options: dict[str, Any]
+    app: str
+    problems: list[Problem]
+    surroundings: Surroundings
+
+    @property
+    def means_otherwise(self) -> bool:
+        """Whether a word means something else here: the settings have no part in the answer."""
+        return any(problem.id == "E031" for problem in self.problems)
+
+    @property
+    def serves(self) -> bool:
+        """Whether a server is to be started now. Printing and checking are for any machine, also beside a server that runs."""
+        return not (self.options["print_config"] or self.options["check"])
 
 
 class Command(BaseCommand):
@@ -33,10 +64,24 @@ class Command(BaseCommand):
     help = "Serve this project: an arbiter, and workers that are replaced one by one when the code changes (HUP)."
     # The mold runs the checks, in the interpreter that will serve; here they would cost the same time twice.
     requires_system_checks = []  # noqa: RUF012  (Django's own form)
+    #: Whether a word may be ``MODULE[:APP]``: ``manage.py`` has chosen the settings already.
+    takes_app = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        #: How this process becomes a module with a launch; a child of it hands both to its parent.
+        self.become: Callable[[Sequence[str], Launch], NoReturn] = become
+
+    def get_version(self) -> str:
+        """Return djworker's version, and those of what it stands on."""
+        gevent = importlib.metadata.version("gevent")  # not imported: this process is not to be patched
+        python = platform.python_version()
+        return f"djworker {djworker.__version__} (Python {python}, Django {django.get_version()}, gevent {gevent})"
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:  # noqa: ANN401
         """Refuse abbreviated options: ``--work 4`` would change its meaning with the next version."""
-        usage = " ".join(filter(None, (os.path.basename(prog_name), subcommand, "[ADDR:PORT] [options]")))
+        app = "[MODULE[:APP]]" if self.takes_app else ""
+        usage = " ".join(filter(None, (os.path.basename(prog_name), subcommand, app, "[ADDR:PORT] [options]")))
         parser = super().create_parser(prog_name, subcommand, **{"allow_abbrev": False, "usage": usage, **kwargs})
         parser.prog = parser.prog.strip()  # where the program's name is all there is
         return parser
@@ -44,62 +89,82 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Add every option of the table, and what to do instead of serving."""
         instead = parser.add_argument_group("Instead of serving")
-        instead.add_argument("--check", action="store_true", help="Load the project as a mold would, then leave.")
+        instead.add_argument(
+            "--check", "--check-config", action="store_true", help="Load the project as a mold would, then leave."
+        )
         instead.add_argument("--print-config", action="store_true", help="Show every option and where it came from.")
         instead.add_argument("--format", choices=("text", "json"), default="text", help="Form of --print-config.")
         cli.add_arguments(parser)
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Tell of unknown options together with every other problem, not by themselves."""
+        self.run(self.read(argv))
+
+    def read(self, argv: Sequence[str]) -> Request:
+        """Read the command line, and go where it says. Nothing of the project is needed for that."""
         self._called_from_command_line = True  # or argparse's complaints would come as tracebacks
         known, unknown = self.create_parser(argv[0], argv[1]).parse_known_args(argv[2:])
+        options = vars(known)
+        problems = cli.answers(options.pop(cli.OTHERS))
+        environ = starting.enter(options["chdir"], options["pythonpath"], options["env"], problems)
+        if options["settings"]:
+            environ[ENVIRONMENT_VARIABLE] = os.environ[ENVIRONMENT_VARIABLE] = options["settings"]
+        if self.takes_app and os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # as gunicorn: a console script has its own folder there
+        app = self._read_words(options, unknown, problems)
+        return Request(options, app, problems, Surroundings.note(environ))
+
+    def _read_words(self, options: dict[str, Any], unknown: Sequence[str], problems: list[Problem]) -> str:
+        """Sort what argparse leaves; the application, where one is named."""
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        if unknown:
-            problems = [unknown_flag(flag) for flag in flags] or [
-                Problem("E001", f"unknown words {' '.join(unknown)}", "give one ADDR:PORT")
-            ]
-            # A word after an unknown option may be its value, and would be taken for the address.
-            given = {**vars(known), cli.POSITIONAL: None} if flags else vars(known)
-            self._refuse([*problems, *self._other_problems(given)])
-        super().run_from_argv(argv)
+        problems += map(unknown_flag, flags)
+        first = options[cli.POSITIONAL]
+        # A word after an unknown option may be its value, and would be taken for the address.
+        given = [] if flags else [*([first] if first else []), *unknown]
+        found = words.read(given, sys.path, takes_app=self.takes_app)
+        problems += found.problems
+        options[cli.POSITIONAL] = found.address or None
+        return found.app
 
-    def _other_problems(self, arguments: Mapping[str, Any]) -> Sequence[Problem]:
-        try:
-            self._resolve(arguments, starting=True)
-        except ConfigError as error:
-            return error.problems
-        return ()
+    def run(self, request: Request) -> None:
+        """Do it, as ``manage.py`` would."""
+        self.execute(request=request, **request.options)
 
-    def handle(self, *_args: Any, **options: Any) -> None:  # noqa: ANN401
+    def handle(self, *_args: Any, request: Request | None = None, **options: Any) -> None:  # noqa: ANN401
         """Resolve the options, then print them, check, or become the arbiter."""
+        if request is None:  # call_command()
+            request = Request(options, "", [], Surroundings.note())
         try:
-            # Printing and checking are for any machine and any moment, also beside a server that runs.
-            resolved = self._resolve(options, starting=not (options["print_config"] or options["check"]))
+            resolved = self._resolve(request)
         except ConfigError as error:
             self._refuse(error.problems)
         if options["print_config"]:
             show = cli.config_as_json if options["format"] == "json" else cli.config_as_text
             self.stdout.write(show(resolved))
             return
-        _warn(resolved)
-        launch = _launch(resolved, cli.overrides(options))
-        if options["check"]:
-            _become(["djworker.worker.mold", "--check"], launch)
-        _hold_signals()
-        _become(["djworker.arbiter"], launch)
+        _warn(resolved, [*resolved.warnings, *_choices(request), *_unread(request)])
+        module = ["djworker.worker.mold", "--check"] if options["check"] else ["djworker.arbiter"]
+        self.become(module, _launch(request, resolved))
 
-    def _resolve(self, arguments: Mapping[str, Any], *, starting: bool) -> Resolved:
-        if not os.environ.get(ENVIRONMENT_VARIABLE):
-            hint = "name the settings module with it or with --settings: each new generation loads it anew"
-            raise ConfigError([Problem("E012", f"{ENVIRONMENT_VARIABLE} is not set", hint)])
-        return resolve(
-            cli.overrides(arguments),
-            os.environ,
-            getattr(settings, "DJWORKER", {}),
-            _project_name(),
-            inherited=passed_sockets(os.environ, os.getpid()),
-            machine=starting,
-            preflight=_preflight if starting else None,
+    def _resolve(self, request: Request) -> Resolved:
+        problems = list(request.problems)
+        if request.means_otherwise:
+            raise ConfigError(problems)
+        if not os.environ.get(ENVIRONMENT_VARIABLE) and not (request.app and settings.configured):
+            raise ConfigError([*problems, _no_settings(takes_app=self.takes_app)])
+        given = getattr(settings, "DJWORKER", {})
+        problems += problems_of(given, settings.DATABASES)
+        return together(
+            problems,
+            lambda: resolve(
+                cli.overrides(request.options),
+                os.environ,
+                given,
+                _project_name(request),
+                inherited=request.surroundings.inherited,
+                machine=request.serves,
+                preflight=_preflight if request.serves else None,
+            ),
         )
 
     def _refuse(self, problems: Iterable[Problem]) -> NoReturn:
@@ -108,37 +173,83 @@ class Command(BaseCommand):
         sys.exit(EXIT_CONFIGURATION)
 
 
+def _no_settings(*, takes_app: bool) -> Problem:
+    if takes_app:
+        hint = "name the WSGI module, as in 'djworker shop.wsgi', or the settings module with --settings"
+    else:
+        hint = "name the settings module with it or with --settings: each new generation loads it anew"
+    return Problem("E012", f"{ENVIRONMENT_VARIABLE} is not set", hint)
+
+
 def _preflight(addresses: Sequence[Address], account: Account | None) -> Sequence[str]:
     from djworker.arbiter.listeners import preflight  # noqa: PLC0415  (--help and --print-config need no sockets)
 
     return preflight(addresses, account=account)
 
 
-def _project_name() -> str:
-    return starting.project_name(os.environ.get(ENVIRONMENT_VARIABLE, ""), starting.logical_cwd(os.environ))
+def _project_name(request: Request) -> str:
+    module = os.environ.get(ENVIRONMENT_VARIABLE) or request.app.partition(":")[0]
+    return starting.project_name(module, request.surroundings.cwd)
 
 
-def _warn(resolved: Resolved) -> None:
+def _choices(request: Request) -> Iterator[Problem]:
+    """A warning where gunicorn would have been told other settings by ``wsgi.py``: development's are in use then, mostly."""
+    used = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    module = _wsgi_module()
+    source = wsgi_choice.source_of(module, sys.path) if module and not request.app else None
+    if source is None or request.options["settings"]:
+        return
+    before = request.surroundings.environ.get(ENVIRONMENT_VARIABLE)
+    chosen = wsgi_choice.choices(source, wsgi_choice.initial_value(os.environ, before))
+    if chosen and used not in chosen:
+        debug = " with DEBUG=True" if settings.DEBUG else ""
+        text = f"{module} chooses the settings {' or '.join(sorted(chosen))}, and {used} is in use{debug}"
+        hint = f"start with 'djworker {module}' as gunicorn was, or set {ENVIRONMENT_VARIABLE}, or give --settings"
+        yield Problem("W031", text, hint, level="warning")
+
+
+def _wsgi_module() -> str:
+    """The module that gunicorn would have been given: WSGI_APPLICATION's, or wsgi.py beside the URLconf."""
+    named = getattr(settings, "WSGI_APPLICATION", None)
+    if isinstance(named, str):
+        return named.rpartition(".")[0]
+    package = str(getattr(settings, "ROOT_URLCONF", "")).rpartition(".")[0]
+    return f"{package}.wsgi" if package else ""
+
+
+def _unread(request: Request) -> Iterator[Problem]:
+    """Where gunicorn would have found options, which are not read here."""
+    hint = "'djworker import-gunicorn' prints the settings that do the same"
+    if request.app and os.environ.get("GUNICORN_CMD_ARGS"):
+        yield Problem("W032", "GUNICORN_CMD_ARGS is set, and not read", f"{hint}; then unset it", level="warning")
+    if request.app and os.path.exists("gunicorn.conf.py"):
+        yield Problem("W032", "gunicorn.conf.py lies here, and is not read", f"{hint}; then rename it", level="warning")
+
+
+def _warn(resolved: Resolved, problems: Sequence[Problem]) -> None:
     """Log what is odd in the form that the server's log will have: somebody may be reading JSON from the first line."""
-    if resolved.warnings:
+    if problems:
         config = resolved.config
         log.configure(config.log_level, "json" if config.log_format == "json" else "text", "command")
-    for problem in resolved.warnings:
+    for problem in problems:
         logger = logging.getLogger("djworker")
         log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
 
 
-def _launch(resolved: Resolved, overrides: Mapping[str, Any]) -> Launch:
+def _launch(request: Request, resolved: Resolved) -> Launch:
+    surroundings = request.surroundings
     return Launch(
-        settings_module=os.environ[ENVIRONMENT_VARIABLE],
-        sys_path=starting.import_path(sys.path, os.environ),
-        cwd=starting.logical_cwd(os.environ),
-        cli=overrides,
-        inherited=passed_sockets(os.environ, os.getpid()),
+        settings_module=os.environ.get(ENVIRONMENT_VARIABLE, ""),
+        sys_path=surroundings.sys_path,
+        cwd=surroundings.cwd,
+        cli=cli.overrides(request.options),
+        inherited=surroundings.inherited,
         config=resolved.config,
-        proc_name=_project_name(),
+        proc_name=_project_name(request),
         python_flags=starting.python_flags(),
         descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        app=request.app,
+        environ=surroundings.environ,
     )
 
 
@@ -149,8 +260,10 @@ def _hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
 
-def _become(module: Sequence[str], launch: Launch) -> NoReturn:
+def become(module: Sequence[str], launch: Launch) -> NoReturn:
     """Replace this process. What was not written yet would be lost; what is open closes by itself (PEP 446)."""
+    if module == ["djworker.arbiter"]:
+        _hold_signals()
     environ = {**os.environ, VARIABLE: launch.to_json()}
     if path := starting.search_path(os.environ):
         environ["PYTHONPATH"] = path

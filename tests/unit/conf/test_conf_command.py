@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 
+import djworker
 from djworker import starting
 from djworker.arbiter.signals import HANDLED
 from djworker.conf import OPTIONS
@@ -192,6 +195,81 @@ def test_help_tells_of_every_option() -> None:
         assert option.variable in found.stdout
 
 
+@pytest.mark.parametrize(
+    "words, part",
+    [
+        (["reload"], "HUP"),
+        (["testproject.wsgi"], "'djworker testproject.wsgi' is gunicorn's form"),
+        (["http://127.0.0.1:8000"], "a URL is no address: give 127.0.0.1:8000"),
+        (["--bind", "https://x.example"], "TLS belongs to the proxy in front"),
+        (["/tmp/x.sock"], "give unix:/tmp/x.sock"),
+        (["--daemon"], "the server stays in the foreground"),
+        (["-k", "gthread"], "workers are gevent's"),
+        (["-c", "prod.py"], "djworker import-gunicorn FILE"),
+        (["--env", "SHOP", "0"], "no NAME=VALUE"),
+        (["--chdir", "/no/such/folder", "0"], "No such file or directory"),
+    ],
+)
+def test_wrong_words_get_the_right_answer(words: list[str], part: str) -> None:
+    found = run(*words)
+    assert (found.code, found.stdout) == (2, "")
+    assert len(found.lines) == 1
+    assert part in found.lines[0]
+
+
+def test_the_version_is_ours_with_those_below_it() -> None:
+    expected = (
+        f"djworker {djworker.__version__} (Python {platform.python_version()}, Django {django.get_version()}, gevent"
+    )
+    assert run("--version").stdout.startswith(expected)
+    found = run_module("--version", environ={"DJANGO_SETTINGS_MODULE": "no_such_settings"})
+    assert (found.code, found.stdout.startswith(expected)) == (0, True), "no settings are needed for that"
+
+
+POOLS = """
+from testproject.settings import *
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.postgresql", "NAME": "x"},
+    "other": {"ENGINE": "django.db.backends.postgresql", "NAME": "y", "OPTIONS": {"pool": {"max_size": "many"}}},
+}
+DJWORKER = {
+    "TIMEOUT": "soon",
+    "POOL": {"max_sise": 3, "timeout": -1},
+    "POOLS": {"othre": {}, "default": {"min_size": 20}},
+}
+"""
+
+
+@pytest.mark.parametrize("by_module", [True, False])
+def test_mistakes_of_pools_are_told_with_all_others_and_once(tmp_path: Path, by_module: bool) -> None:  # noqa: FBT001
+    (tmp_path / "spoilt.py").write_text(POOLS)
+    words = ["--wrokers", "3", "--settings", "spoilt"]
+    environ = {"PYTHONPATH": str(tmp_path)}
+    found = run_module(*words, environ=environ) if by_module else run(*words, environ=environ)
+    assert found.code == 2
+    assert found.stdout == ""
+    assert not any("Traceback" in line for line in found.lines)
+    assert sorted(line.split(":")[0] for line in found.lines) == [
+        *("djworker.E001", "djworker.E002", "djworker.E021", "djworker.E022", "djworker.E022", "djworker.E023"),
+        "djworker.E024",
+    ]
+    for part in (
+        "did you mean --workers?",
+        "'max_sise'",
+        "did you mean max_size?",
+        "['timeout'] = -1",
+        "'many'",
+        "'othre'",
+    ):
+        assert sum(part in line for line in found.lines) == 1, part
+
+
+def test_pools_that_are_no_dict_are_told_once(tmp_path: Path) -> None:
+    (tmp_path / "spoilt.py").write_text("from testproject.settings import *\nDJWORKER = {'POOL': 3, 'POOLS': 4}")
+    found = run("0", "--settings", "spoilt", environ={"PYTHONPATH": str(tmp_path)})
+    assert [line.split(":")[0] for line in found.lines] == ["djworker.E020", "djworker.E020"]
+
+
 # -- become the arbiter
 
 
@@ -346,8 +424,8 @@ def test_the_module_says_what_is_wrong_all_at_once() -> None:
     found = run_module("--workers", environ={"DJANGO_SETTINGS_MODULE": "testproject.settings"})
     assert found.code == 2
     assert found.lines == [
-        "usage: python -m djworker [ADDR:PORT] [options]",
-        "python -m djworker: error: argument -w/--workers: expected one argument",
+        "usage: djworker [MODULE[:APP]] [ADDR:PORT] [options]",
+        "djworker: error: argument -w/--workers: expected one argument",
     ]
 
 
@@ -359,6 +437,97 @@ def test_settings_that_are_not_there_are_told_in_the_form_of_the_log() -> None:
     found = run_module("--workers", "many", environ={"DJANGO_SETTINGS_MODULE": "no_such_settings"})
     assert found.code == 3, "what is wrong with the options can only be told once there are settings"
     assert "CRITICAL" in found.lines[0]
+
+
+WSGI = """
+import os
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{settings}")
+os.environ["LEFT_BY_THE_MODULE"] = "x"
+from django.core.wsgi import get_wsgi_application
+application = get_wsgi_application()
+raise RuntimeError("to load the applications is the mold's work")
+"""
+
+
+def become_by_module(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """``djworker`` with the successor as its interpreter."""
+    start = f"import sys; sys.executable = {str(folder / 'successor')!r}; from djworker.__main__ import main; main(sys.argv[1:])"
+    kept = {name: value for name, value in os.environ.items() if name not in {"DJANGO_SETTINGS_MODULE", "PWD"}}
+    done = subprocess.run(
+        [sys.executable, "-c", start, *words],
+        env={**kept, "PYTHONPATH": str(ROOT), **(environ or {})},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {"stderr": done.stderr.splitlines(), **json.loads(done.stdout)}
+
+
+def test_a_module_chooses_the_settings_and_leaves_nothing_in_the_arbiter(project: Path) -> None:
+    (project / "chosen.py").write_text("from testproject.settings import *\nDJWORKER = {'WORKERS': 7}\n")
+    (project / "entry.py").write_text(WSGI.format(settings="chosen"))
+    found = become_by_module(project, "entry", "0", "--env", "GIVEN=1")
+    launch = Launch.from_environ(found["environ"])
+    assert found["argv"][-1] == "djworker.arbiter"
+    assert set(found["held"]) == set(HANDLED)
+    assert (launch.app, launch.settings_module, launch.config.workers) == ("entry", "chosen", 7)
+    assert launch.environ == {"GIVEN": "1"}
+    assert found["environ"].keys() & {"LEFT_BY_THE_MODULE", "DJANGO_SETTINGS_MODULE", "GIVEN"} == {"GIVEN"}
+    assert str(project) in launch.sys_path
+    assert found["stderr"] == []
+
+
+def test_a_folder_of_the_command_line_may_be_a_symbolic_link(project: Path, tmp_path: Path) -> None:
+    release = tmp_path / "releases" / "1"
+    release.mkdir(parents=True)
+    (release / "entry.py").write_text(WSGI.format(settings="testproject.settings"))
+    (tmp_path / "current").symlink_to(release, target_is_directory=True)
+    for directory in (str(tmp_path / "current"), "current"):
+        launch = Launch.from_environ(become_by_module(project, "entry", "0", "--chdir", directory)["environ"])
+        assert launch.cwd == str(tmp_path / "current")
+        assert launch.sys_path[0] == str(tmp_path / "current")
+
+
+def test_options_for_gunicorn_that_are_not_read_are_said(project: Path) -> None:
+    (project / "entry.py").write_text(WSGI.format(settings="testproject.settings"))
+    (project / "gunicorn.conf.py").touch()
+    environ = {"GUNICORN_CMD_ARGS": "-w 3"}
+    found = become_by_module(project, "entry", "0", "--preload", "--log-format", "json", environ=environ)
+    assert [json.loads(line)["id"] for line in found["stderr"]] == ["W030", "W032", "W032"]
+
+
+@pytest.mark.parametrize(
+    "source, environ, warns",
+    [
+        ('os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.production")', {}, True),
+        ('os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.production"', {}, True),
+        ('os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")', {}, False),
+        (
+            'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.production")',
+            {"DJANGO_SETTINGS_MODULE": "spoken"},
+            False,
+        ),
+    ],
+)
+def test_other_settings_in_wsgi_py_are_said(
+    project: Path, source: str, environ: dict[str, str], *, warns: bool
+) -> None:
+    (project / "entry.py").write_text(f"import os\n{source}\napplication = None\n")
+    (project / "spoken.py").write_text("from testproject.settings import *\nWSGI_APPLICATION = 'entry.application'\n")
+    manage = (project / "manage.py").read_text().replace("testproject.settings", "spoken")
+    (project / "manage.py").write_text(manage)
+    if not warns and not environ:
+        (project / "entry.py").write_text("import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'spoken')\n")
+    found = become(project, "0", "--check", "--log-format", "json", environ=environ)
+    said = [json.loads(line) for line in found["stderr"]]
+    assert [entry["id"] for entry in said] == (["W031"] if warns else [])
+    if warns:
+        assert "testproject.production" in said[0]["message"]
+        assert "spoken is in use" in said[0]["message"]
+        assert "djworker entry" in said[0]["message"]
 
 
 # -- its parts
