@@ -290,12 +290,12 @@ _OTHERS: Final = (
 )
 #: By subject, for the reference.
 TABLE: Final[Mapping[str, tuple[Known, ...]]] = {
-    "Listening": _BIND,
-    "Workers": _WORKERS,
+    "Sockets": _BIND,
+    "Worker processes": _WORKERS,
     "Requests": _REQUESTS,
-    "Proxies": _PROXIES,
-    "Process": _PROCESS,
-    "Logging": _LOG,
+    "Behind a proxy": _PROXIES,
+    "The server": _PROCESS,
+    "Logs and figures": _LOG,
     "Hooks": _HOOKS,
     "TLS, other protocols, and the rest": _OTHERS,
 }

@@ -3,7 +3,9 @@
 
 ``djworker-settings`` lists every option by group, ``djworker-pool-options`` the options of database pools,
 ``djworker-problems`` every problem id (with letters, such as ``E0``, those that begin so), ``djworker-atoms`` the atoms of
-the access log. Options can be referred to as ``:confval:`WORKERS``` and ``:confval:`POOL.max_size```.
+the access log, ``djworker-gunicorn`` what becomes of gunicorn's options.
+
+Options can be referred to as ``:confval:`WORKERS``` and ``:confval:`POOL.max_size```.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from djworker_generated import Generated
 
-from djworker import accesslog, cli, conf, problems
+from djworker import accesslog, cli, conf, gunicorn, problems
 from djworker.db import settings as pools
 from djworker.values import FLAG
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Generated(Generated):
-    sources = tuple(module.__file__ for module in (accesslog, cli, conf, pools, problems))
+    sources = tuple(module.__file__ for module in (accesslog, cli, conf, gunicorn, pools, problems))
 
 
 class Settings(_Generated):
@@ -115,6 +117,25 @@ class Atoms(_Generated):
             yield from (f"``%({name})s``", f"   {_escape(meaning)}", "")
 
 
+class Gunicorn(_Generated):
+    """gunicorn's options, by subject, and what becomes of each."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a list for each subject."""
+        for subject, rows in gunicorn.TABLE.items():
+            yield from (subject, "-" * len(subject), "")
+            for known in rows:
+                names = ", ".join(_literal(name) for name in (known.name, *known.flags))
+                yield from (names, f"   **{known.fate}**{_escape(_gunicorn_note(known))}".rstrip(), "")
+
+
+def _gunicorn_note(known: gunicorn.Known) -> str:
+    option = conf.OPTIONS.get(known.ours)
+    if known.fate is gunicorn.Fate.RENAMED:
+        return f" as {option.key if option else known.ours}. {known.text}"
+    return f": {known.text}" if known.text else ""
+
+
 def _literal(text: str) -> str:
     return f"``{text}``"
 
@@ -131,4 +152,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("djworker-pool-options", PoolOptions)
     app.add_directive("djworker-problems", Problems)
     app.add_directive("djworker-atoms", Atoms)
+    app.add_directive("djworker-gunicorn", Gunicorn)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -56,6 +56,12 @@ def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert f"djworker-{djworker.__version__}.dist-info/licenses/LICENSE" in names
 
 
+def test_it_brings_the_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"djworker-{djworker.__version__}.dist-info/entry_points.txt").decode()
+    assert text.split() == ["[console_scripts]", "djworker", "=", "djworker.__main__:run"]
+
+
 def test_it_says_what_it_needs(metadata: Message) -> None:
     assert metadata["Version"] == djworker.__version__
     assert metadata["Requires-Python"] == ">=3.11"

@@ -11,6 +11,7 @@ from pathlib import Path
 from djworker.accesslog import ATOMS
 from djworker.conf import OPTIONS
 from djworker.db.settings import PoolOptions
+from djworker.gunicorn import BY_NAME
 from djworker.problems import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,7 +23,7 @@ project = "reference"
 extensions = ["myst_parser", "djworker_settings"]
 smartquotes = False
 """
-DIRECTIVES = ("settings::", "pool-options::", "problems::", "problems:: W1", "atoms::")
+DIRECTIVES = ("settings::", "pool-options::", "problems::", "problems:: W1", "atoms::", "gunicorn::")
 
 
 def page() -> str:
@@ -45,6 +46,10 @@ def test_the_reference_is_built_without_a_warning_and_has_everything(tmp_path: P
     assert all(f"%({name})s" in text for name in ATOMS)
     assert all(f"POOL.{option.name}\n" in text for option in fields(PoolOptions))
     assert all(option.metadata["help"] in " ".join(text.split()) for option in fields(PoolOptions))
+    flat = "".join(text.split())  # long names are broken at their hyphens
+    assert all(
+        "".join(part.split()) in flat for known in BY_NAME.values() for part in (known.name, *known.flags, known.text)
+    )
     assert "needs a restart" in text
     assert "confval::" not in text
 
