@@ -78,6 +78,8 @@ class LeasedCursor:
     def _run(self, method: str, sql: Any, args: tuple[Any, ...], more: dict[str, Any]) -> Any:
         """The long way: the text was not seen before, it is something rare, or it is not our turn."""
         text, verdict = self._judged(method, sql)
+        if method == "executemany":
+            verdict = replace(verdict, rounds=True)
         lease = self._lease
         with lease.statement(verdict):
             try:

@@ -18,6 +18,11 @@ _BASE = """SELECT lower(name), setting FROM pg_catalog.pg_settings WHERE source 
  UNION ALL SELECT 'role', pg_catalog.current_setting('role')"""
 
 
+#: Triggers in whose text there is a user variable, a call or a lock. What a stored function does in them is not looked at.
+_TRIGGERS = """SELECT 1 FROM information_schema.triggers WHERE event_object_schema = DATABASE()
+ AND lower(action_statement) REGEXP '@|call|get_lock|temporary|last_insert_id' LIMIT 1"""
+
+
 class Dialect:
     """[worker] One client library, for leases. Stateless."""
 
@@ -50,6 +55,9 @@ class Dialect:
     def base(self, conn: Any) -> dict[str, str]:  # noqa: ARG002
         """The settings that a connection has after its set-up."""
         return {}
+
+    def learn(self, contract: Contract, conn: Any) -> None:
+        """What the contract must know of the database: asked on the first connection of a pool."""
 
     def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
         """Make these settings, in one round trip."""
@@ -199,6 +207,12 @@ class Detached:
 
 class _MySQL(Dialect):
     contract = MySQLContract
+
+    def learn(self, contract: Contract, conn: Any) -> None:
+        """Whether there are triggers that may change the session."""
+        with conn.cursor() as cursor:
+            contract.triggers = bool(cursor.execute(_TRIGGERS))  # type: ignore[attr-defined]
+            cursor.fetchall()
 
     def next_result(self, cursor: Any) -> Any:
         """A cursor that was cut loose had no more."""

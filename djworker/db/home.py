@@ -94,6 +94,7 @@ class Home:
         self._throttle = Throttle()
         self._plans = green.plans(resolution)
         self._base_known = False
+        self._numbers_wiped = False
         self.receivers = Receivers()
         self.lookout = Lookout(options, green)
         self.pool: Pool[Any] = Pool(
@@ -110,6 +111,7 @@ class Home:
     def _set_up(self, conn: Any) -> None:
         if not self._base_known:
             self.base = self.dialect.base(conn)
+            self.dialect.learn(self.contract, conn)
             self._base_known = True
             self._look_for_pooler(conn)
         self.driver.share_plans(conn, self._plans)
@@ -164,6 +166,12 @@ class Home:
         if news is News.LEAVING and self.standby.may_renew(now):
             self.pool.renew()
         return False
+
+    def asked_for_number(self) -> None:
+        """The last number of a sequence was asked for and refused. From now on each session is wiped that has one in it."""
+        if not self._numbers_wiped:
+            self._numbers_wiped = True
+            self.pool.renew()  # those from before
 
     @property
     def proved(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from gevent.lock import BoundedSemaphore
 from djworker.db.labels import label_of
 from djworker.db.lease_errors import ConnectionLost, LeaseClosed, ReadBackLost, StatementRunning
 from djworker.db.pins import PLAIN, PROBE, Verdict
-from djworker.db.profile import EMPTY, Profile, Setting, read_settings
+from djworker.db.profile import EMPTY, Profile, Setting, kept_for, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
 JUST_NOW = 0.002
+_numbers = count(1)  # of leases; an id() would come again
 
 
 class Lease:
@@ -44,6 +46,7 @@ class Lease:
 
     def __init__(self, home: Home) -> None:
         self.home = home
+        self.number = next(_numbers)
         self.pool = home.pool
         self.driver = home.driver
         self.turn = BoundedSemaphore(1)
@@ -164,8 +167,10 @@ class Lease:
             self._lose(verdict)
             return
         self.dirty = self.dirty or suspect
-        if verdict.pin:
-            self.pin(verdict.pin)
+        if verdict.writes:
+            self._number_taken(conn)
+        if left := self.home.contract.left_by_failed(verdict):
+            self.pin(left)
         self.settle()
 
     def settle(self) -> None:
@@ -236,7 +241,12 @@ class Lease:
         wanted, turn = (self._wrote, self._wrote_turn) if verdict.of_write else (self._last, self._last_turn)
         if wanted is not None and wanted.lease_turn == turn and (verdict.of_write or turn != self._probed_turn):
             conn = self.pool.acquire(prefer=wanted, label=self.label)
-            if conn is wanted and conn.lease_turn == turn and not self.driver.is_broken(conn):
+            if (
+                conn is wanted
+                and conn.lease_turn == turn
+                and not self.driver.is_broken(conn)
+                and not self._tells_a_strangers(conn, verdict)
+            ):
                 self._took(conn)
                 if conn.lease_profile == self.profile or self._replayed(conn):
                     return conn
@@ -250,11 +260,17 @@ class Lease:
             ours = self._wrote is conn and self._wrote_turn == self._last_turn
         else:
             ours = conn.lease_statements > self._statements_before
-        if not ours:
+        if not ours or self._tells_a_strangers(conn, verdict):
             raise self._read_back_lost(verdict)
+
+    def _tells_a_strangers(self, conn: Any, verdict: Verdict) -> bool:
+        """Whether the answer may be the number of another lease, which took one in this session before it was wiped."""
+        return verdict.of_sequence and conn.lease_numbers != self.number
 
     def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
         self.home.tally.read_backs_lost += 1
+        if verdict.of_sequence:
+            self.home.asked_for_number()
         return ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
             " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
@@ -268,9 +284,9 @@ class Lease:
             self._guarded(home.dialect.replay, conn, list(self.profile.changes_from(conn.lease_profile, home.base)))
         except self.driver.error:
             self.lost = ""  # nothing of ours has run yet; where it matters, `missed` says so
-            if self.profile.settings:
+            if not conn.lease_profile.settings:
                 raise
-            return False
+            return False  # a stranger's may be in the way: it is wiped, and we try another one
         conn.lease_profile = self.profile
         return True
 
@@ -304,8 +320,10 @@ class Lease:
     # -- what a statement leaves ------------------------------------------------------------------------------------
 
     def _note(self, verdict: Verdict, sql: Any, params: Any) -> None:
-        if verdict.writes and self.driver.inserted(self.conn, called=verdict.called):
-            self._wrote, self._wrote_turn = self.conn, self._last_turn
+        if verdict.writes:
+            self._number_taken(self.conn)
+            if self.driver.inserted(self.conn, called=verdict.called):
+                self._wrote, self._wrote_turn = self.conn, self._last_turn
         if verdict.pin:
             self.pin(verdict.pin)
         elif verdict.settings:
@@ -317,11 +335,19 @@ class Lease:
             if self.driver.in_transaction(self.conn) is None:
                 self.pin("BEGIN by hand, and a driver that does not tell")
         if verdict.reverts and self._pending:
-            self.pin("ROLLBACK TO SAVEPOINT after SET")
+            self.pin("a transaction ended or taken back by hand after SET")
+
+    def _number_taken(self, conn: Any) -> None:
+        """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's is there."""
+        conn.lease_numbers = self.number if conn.lease_numbers in (0, self.number) else -1
+        if self.home.contract.reads_sequences:
+            self.pin("a number of a sequence")
 
     def _set(self, settings: Sequence[Setting] | None) -> None:
         if settings is None:
             self.pin("SET")
+        elif reason := kept_for(settings):
+            self.pin(reason)
         elif self.driver.in_transaction(self.conn):
             self._pending += settings
         elif settings:
@@ -400,6 +426,8 @@ class Lease:
         if conn is None:
             return
         self.refuse_if_sending()
+        # PostgreSQL answers a COMMIT of a transaction in which something failed with a ROLLBACK, and no library tells.
+        committed = verb == "commit" and not (self._pending and self.driver.in_failed_transaction(conn))
         try:
             getattr(conn, verb)()
         except BaseException:
@@ -407,7 +435,7 @@ class Lease:
             self.failed()
             raise
         self._by_hand = False
-        self._ended(committed=verb == "commit")
+        self._ended(committed=committed)
         self._settle_between()
 
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape

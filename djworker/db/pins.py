@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from djworker.db import sql_text
 from djworker.db.profile import Setting, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 KEPT = 2048  # verdicts in each of two generations; an ORM application has some hundreds of texts
 LONGEST = 8192  # characters: longer texts (bulk inserts) never come twice, and would fill the memory
@@ -27,15 +28,18 @@ class Verdict:
 
     pin: why its connection must be kept to the end of the request; empty if it need not. reads: the function by which it
     reads back what an earlier statement of its session has left. of_write: that is the last *writing* statement, not the
-    last one. writes: it may leave something to read back. settings: it sets parameters that can be set again elsewhere.
-    reverts: it takes back a part of a transaction. begins: it opens a transaction by hand. called: the answer of the
-    server differs from run to run, because code runs there that we do not see. identity: it asks for something by which the
-    session is known, so that the session must stay the same, but need not be wiped. unsure: the server has not yet
-    confirmed that the statement leaves nothing, and its first word does not rule it out.
+    last one. of_sequence: that is the last number of a sequence, and no answer tells which statement took one. writes: it
+    may leave something to read back. settings: it sets parameters that can be set again elsewhere.
+    reverts: it ends a transaction, or takes back a part of it. begins: it opens a transaction by hand. called: the answer
+    of the server differs from run to run, because code runs there that we do not see. identity: it asks for something by
+    which the session is known, so that the session must stay the same, but need not be wiped. unsure: the server has not yet
+    confirmed that the statement leaves nothing, and its first word does not rule it out. rounds: it consists of several that
+    the server ends one by one, so that some of them may stay where a later one fails.
     """
 
     pin: str = ""
     reads: str = ""
+    of_sequence: bool = False
     of_write: bool = False
     writes: bool = False
     settings: bool = False
@@ -44,6 +48,7 @@ class Verdict:
     called: bool = False
     identity: str = ""
     unsure: bool = False
+    rounds: bool = False
 
     @property
     def relied_on(self) -> bool:
@@ -59,9 +64,7 @@ _SINGLES = {verdict: verdict for verdict in (PLAIN, WRITE)}  # so that `is PLAIN
 
 Pattern = tuple[str, re.Pattern[str]]
 
-_PROCEDURE = r"(?:^|;|\*/)\s*call\b"  # what it does, nobody sees
-# Comments before the first word. MySQL runs what is in its own kind of comment: of that, only the opening is in the way.
-_PREFACE = re.compile(r"^(?:\s+|(?:--|#)[^\n]*(?:\n|\Z)|/\*M?!\d*|/\*.*?\*/)+", re.DOTALL)
+_PROCEDURE = r"(?:^|;)\s*call\b"  # what it does, nobody sees
 
 
 def _words(**patterns: str) -> tuple[Pattern, ...]:
@@ -72,17 +75,24 @@ class Contract(ABC):
     """[worker] The contract with one kind of server."""
 
     volatile = False  # whether the server must be asked again each time a known text has run
+    #: Whether the application asks for the last number of a sequence: from then on, sessions that have taken one are held.
+    reads_sequences = False
     lasting: frozenset[str] = frozenset()  # reasons to pin that no reset undoes: the connection is replaced
 
+    _bare: Callable[[str], str]  # gives the text without comments
     _pins: tuple[Pattern, ...]
     _reads_write: re.Pattern[str]
+    _reads_sequence: re.Pattern[str]
     _reads_statement: re.Pattern[str] | None = None
     _leaves = re.compile(
-        r"^\s*(?:insert|replace|merge|call|with|do)\b|\b(?:nextval|setval)\"?\s*\(|\breturning\b", re.IGNORECASE
+        r"^\s*(?:insert|replace|merge|call|with|do|copy)\b|\b(?:nextval|setval)\"?\s*\(|\breturning\b", re.IGNORECASE
     )
-    _reverts = re.compile(r"^\s*rollback\s+(?:work\s+)?to\b", re.IGNORECASE)
+    # By hand: to a savepoint, or to the beginning. A COMMIT by hand may be a ROLLBACK, too.
+    _reverts = re.compile(r"(?:^|;)\s*(?:rollback|abort|commit|end)\b", re.IGNORECASE)
     _begins = re.compile(r"(?:^|;)\s*(?:begin|start\s+transaction)\b", re.IGNORECASE)
     _calls = re.compile(r"^\s*(?:call|execute)\b", re.IGNORECASE)
+    # Several statements, or a block that may commit in its middle.
+    _rounds = re.compile(r";\s*\S|^\s*do\b", re.IGNORECASE)
     _identity: re.Pattern[str]
     _procedure = "CALL {}()"
     # One statement that leaves nothing in its session, as far as its first word can tell: patterns look for the rest.
@@ -111,12 +121,13 @@ class Contract(ABC):
 
     def judge(self, sql: str) -> Verdict:
         """From the text alone: for a statement that has not run yet."""
-        text = _PREFACE.sub("", sql)
+        text = self._bare(sql)
         of_write = self._reads_write.search(text)
         found = of_write or (self._reads_statement and self._reads_statement.search(text))
         verdict = Verdict(
             pin=self._reason(sql) or self._reason(text),
             reads=found.group(0).strip().lower() if found else "",
+            of_sequence=of_write is not None and self._reads_sequence.search(text) is not None,
             of_write=of_write is not None,
             writes=self._leaves.search(text) is not None,
             reverts=self._reverts.search(text) is not None,
@@ -124,13 +135,15 @@ class Contract(ABC):
             called=self._calls.search(text) is not None,
             identity=found.group(0).strip(" (").lower() if (found := self._identity.search(text)) else "",
             unsure=self._plain.match(text) is None,
+            rounds=self._rounds.search(text) is not None,
         )
-        return self._special(sql, verdict)
+        self.reads_sequences = self.reads_sequences or verdict.of_sequence
+        return self._special(sql, text, verdict)
 
     def _reason(self, text: str) -> str:
         return next((reason for reason, pattern in self._patterns if pattern.search(text)), "")
 
-    def _special(self, sql: str, verdict: Verdict) -> Verdict:  # noqa: ARG002
+    def _special(self, sql: str, text: str, verdict: Verdict) -> Verdict:  # noqa: ARG002
         return verdict
 
     def judge_procedure(self, name: str) -> tuple[str, Verdict]:
@@ -139,14 +152,20 @@ class Contract(ABC):
         verdict = self.judge(text)
         return text, verdict if verdict.pin else replace(verdict, pin="procedure")
 
+    def left_by_failed(self, verdict: Verdict) -> str:
+        """Why a connection must be kept on which the statement has failed; empty if it need not."""
+        if verdict.pin:
+            return verdict.pin
+        return "a statement that failed half-way" if verdict.rounds and verdict.relied_on else ""
+
     @abstractmethod
     def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
         """The final verdict, now that the server has answered."""
 
     def keep(self, sql: str, verdict: Verdict) -> Verdict:
         """Remember a final verdict."""
-        if verdict.unsure:
-            verdict = replace(verdict, unsure=False)
+        if verdict.unsure or verdict.rounds:
+            verdict = replace(verdict, unsure=False, rounds=False)
         verdict = _SINGLES.get(verdict, verdict)
         if len(sql) <= LONGEST and not verdict.called:
             if len(self._young) >= KEPT:
@@ -158,20 +177,29 @@ class Contract(ABC):
 class PostgresContract(Contract):
     """[worker] See `Contract`. Tags first."""
 
-    lasting = frozenset({"dblink", "setseed", "LOAD"})  # DISCARD ALL leaves dblink's connections open
+    # DISCARD ALL leaves dblink's connections open, and knows nothing of what an extension keeps for itself.
+    lasting = frozenset({"dblink", "setseed", "LOAD", "replication", "extension"})
+    _bare = staticmethod(sql_text.postgres)
     _procedure = 'SELECT * FROM "{}"()'  # as psycopg2 and Django's cursor for psycopg 3 do
     _pins = _words(
         advisory_lock=r"\bpg_(?:try_)?advisory_lock(?:_shared)?\"?\s*\(",
-        temporary_table=r"\b(?:create\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?|into\s+(?:local\s+)?)temp(?:orary)?\s|\bpg_temp\b",
+        temporary_table=r"\b(?:create\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?|into\s+(?:local\s+)?)temp(?:orary)?\s|\bpg_temp(?:_\d+)?\b",
         cursor_with_hold=r"\bwith\s+hold\b",
         dblink=r"\bdblink_connect",
-        setseed=r"\bsetseed\"?\s*\(",
+        setseed=r"\bsetseed\"?\s*\(|\bset\s+(?:(?:session|local)\s+)?seed\b|'seed'",
+        replication=r"\bpg_replication_origin_session_setup\"?\s*\(|\bpg_create_(?:physical|logical)_replication_slot\"?\s*\(",
+        extension=r"\b(?:hypopg_(?:create|hide|unhide)\w*|pgv_set\w*|set_user)\"?\s*\(",
+        set_limit=r"\bset_limit\"?\s*\(",  # pg_trgm's, a SET by another name
+        escaped_name=r"\bu&\"",  # may be any function's
         procedure=_PROCEDURE,
-        pg_settings=r"\bupdate\b.*\bpg_settings\b",  # a rule makes it set_config()
+        pg_settings=r"^(?=[\s\S]*\bpg_settings\b)[\s\S]*\bupdate\b",  # a rule makes it set_config()
         pg_prepared_transaction=r"^\s*prepare\s+transaction\b",
     )
-    _reads_write = re.compile(r"\b(?:lastval|currval)\"?\s*\(", re.IGNORECASE)
-    _local_config = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)", re.IGNORECASE)
+    _reads_sequence = _reads_write = re.compile(r"\b(?:lastval|currval)\"?\s*\(", re.IGNORECASE)
+    # Nothing in its arguments may be read in two ways: a comma or a parenthesis within quotes is none.
+    _local_config = re.compile(
+        r"\bset_config\s*\((?:'[^'\\]*'|[^'\"(),$\\])*,(?:'[^'\\]*'|[^'\"(),$\\])*,\s*true\s*\)", re.IGNORECASE
+    )
     _config = re.compile(r"\bset_config\"?\s*\(", re.IGNORECASE)
     # They end with their transaction.
     _transient = re.compile(
@@ -192,12 +220,12 @@ class PostgresContract(Contract):
         r"(?=.*;\s*\S).*\b(?:set|reset|listen|prepare|deallocate|load|do|discard)\b", re.IGNORECASE | re.DOTALL
     )
 
-    def _special(self, sql: str, verdict: Verdict) -> Verdict:
-        if not self._config.search(sql) or verdict.pin:
+    def _special(self, sql: str, text: str, verdict: Verdict) -> Verdict:
+        if verdict.pin or not (self._config.search(text) or self._config.search(sql)):
             return verdict
         if read_settings(sql, None) is not None:
             return replace(verdict, settings=True)
-        rest = self._local_config.sub("", sql)
+        rest = self._local_config.sub("", text)
         return replace(verdict, pin="set_config()") if self._config.search(rest) else verdict
 
     def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:  # noqa: ARG002
@@ -220,29 +248,41 @@ class MySQLContract(Contract):
     """[worker] See `Contract`. MariaDB and MySQL say of statements without rows whether they changed the session."""
 
     volatile = True
+    #: Whether the database has triggers that may change the session. Nothing tells where a statement has rows, or fails.
+    triggers = False
+    _bare = staticmethod(sql_text.mysql)
     _pins = _words(
         named_lock=r"\bget_lock\s*\(",
-        LOCK_TABLES=r"^\s*lock\s+tables?\b|^\s*flush\s+tables\b.*\bwith\s+read\s+lock\b|^\s*flush\s+tables\b.*\bfor\s+export\b",
-        temporary_table=r"^\s*create\s+(?:or\s+replace\s+)?temporary\b",
-        user_variable=r"@[\w.$`'\"]+\s*:=|\binto\s+@",
+        LOCK_TABLES=r"(?:^|;)\s*(?:lock\s+(?:tables?|instance)\b|backup\b)",
+        FLUSH_TABLES=r"(?:^|;)\s*flush\s+(?:(?:local|no_write_to_binlog)\s+)?tables?\b[\s\S]*\b(?:with\s+read\s+lock|for\s+export)\b",
+        temporary_table=r"(?:^|;)\s*create\s+(?:or\s+replace\s+)?temporary\b",
+        user_variable=r":=|\binto\s*@",
+        block=r"(?:^|;)\s*(?:begin\s+not\s+atomic|if|case|for|while|loop|repeat)\b",
         SET=r"(?:^|;)\s*set\b",
         USE=r"(?:^|;)\s*use\b",
         PREPARE=r"(?:^|;)\s*(?:prepare|deallocate|execute)\b",
-        HANDLER=r"^\s*handler\b",
-        XA=r"^\s*xa\b",
+        HANDLER=r"(?:^|;)\s*handler\b",
+        XA=r"(?:^|;)\s*xa\b",
         procedure=_PROCEDURE,  # session tracking does not tell of GET_LOCK in it
         last_insert_id_of_a_value=r"\blast_insert_id\s*\(\s*[^)\s]",
     )
     # WITH begins no INSERT here.
     _leaves = re.compile(
-        r"^\s*(?:insert|replace|call|execute|do|load)\b|\b(?:nextval|setval)\s*\(|\breturning\b", re.IGNORECASE
+        r"^\s*(?:insert|replace|call|execute|do|load)\b|\b(?:nextval|setval)\s*\(|\bnext\s+value\s+for\b|\.\s*nextval\b"
+        r"|\breturning\b|\blast_insert_id\s*\(\s*[^)\s]",
+        re.IGNORECASE,
     )
+    _numbers = r"`?(?:identity|last_insert_id|insert_id)\b"
+    _reads_sequence = re.compile(r"\blastval\s*\(|\bprevious\s+value\s+for\b|\.\s*currval\b", re.IGNORECASE)
     _reads_write = re.compile(
-        r"\blast_insert_id\s*\(\s*\)|@@(?:session\.)?(?:identity|last_insert_id|insert_id)\b", re.IGNORECASE
+        rf"\blast_insert_id\s*\(\s*\)|@@\s*(?:`?(?:session|local)`?\s*\.\s*)?{_numbers}"
+        rf"|^\s*show\s+(?:(?:session|local)\s+)?variables\b(?=[\s\S]*['\"]{_numbers})"
+        rf"|\bsession_variables\b(?=[\s\S]*['\"]{_numbers})|{_reads_sequence.pattern}",
+        re.IGNORECASE,
     )
     _reads_statement = re.compile(
         r"\b(?:found_rows|row_count)\s*\(|^\s*show\s+(?:count\s*\(\s*\*\s*\)\s*)?(?:warnings|errors)\b|^\s*get\s+(?:current\s+)?diagnostics\b"
-        r"|@@(?:session\.)?(?:warning_count|error_count)\b|\blast_query_cost\b",
+        r"|@@\s*(?:`?(?:session|local)`?\s*\.\s*)?`?(?:warning_count|error_count)\b|\blast_query_cost\b",
         re.IGNORECASE,
     )
     _identity = re.compile(
@@ -251,6 +291,11 @@ class MySQLContract(Contract):
         r"|\b(?:information|performance)_schema\.session_(?:status|variables)\b",
         re.IGNORECASE,
     )
+
+    def left_by_failed(self, verdict: Verdict) -> str:
+        """Variables that a trigger has set stay when its statement fails."""
+        return super().left_by_failed(verdict) or ("a trigger that may change the session" if self.triggers else "")
+
     # Transactions are flagged too, as a change of state, but leave nothing behind. BEGIN NOT ATOMIC is a block of statements.
     _transactions = re.compile(r"^\s*(?:begin(?!\s+not\b)|start|commit|rollback|savepoint|release)\b", re.IGNORECASE)
 
@@ -259,6 +304,8 @@ class MySQLContract(Contract):
         changed = driver.session_state_changed(conn, cursor)
         if changed and not verdict.pin and not self._transactions.match(sql):
             return replace(verdict, pin="session state changed")
+        if self.triggers and not verdict.pin and (verdict.rounds or (changed is None and verdict.writes)):
+            return replace(verdict, pin="a trigger that may change the session")
         return verdict if sql in self._young else self.keep(sql, verdict)
 
 

@@ -32,12 +32,16 @@ _NOT_REPLAYED = frozenset(
 _SPECIAL = {"time zone": "timezone", "schema": "search_path"}
 _TRANSIENT = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 
+#: The state of random() cannot be sent again: it would begin anew.
+_UNREPEATABLE: Final = {"seed": "setseed", "client_encoding": "SET", "session_authorization": "SET"}
+
 #: Types of parameters that are sent the same way whenever they are sent.
 _CONSTANT = frozenset({str, int, float, bool, bytes, type(None)})
 _BOOLEANS = {True: ("true", "yes", "on", "1"), False: ("false", "no", "off", "0")}
 #: They say which tables a name means; the role, because "$user" may stand in the search_path.
 _RESOLVING: Final = ("search_path", "role", "session_authorization")
 
+_ROLE: Final = "role"
 RESET = "RESET "
 SET_CONFIG = "SELECT pg_catalog.set_config(%s, %s, false)"
 
@@ -66,11 +70,20 @@ class Profile:
         return Profile(result) if result else EMPTY
 
     def changes_from(self, other: Profile, base: Mapping[str, str]) -> Iterator[Setting]:
-        """What to send to a connection that has the profile `other`."""
-        for name in other.settings.keys() - self.settings.keys():
-            yield restore(name, base)
+        """What to send to a connection that has the profile `other`.
+
+        In the role that the connection began with: another one may not be allowed to change what was set before it.
+        """
+        gone = other.settings.keys() - self.settings.keys()
+        changed = [name for name, setting in self.settings.items() if other.settings.get(name) != setting]
+        as_role = other.settings.keys() & {_ROLE} and (len(gone) + len(changed) > 0)
+        if as_role:
+            yield restore(_ROLE, base)
+        for name in gone:
+            if name != _ROLE:
+                yield restore(name, base)
         for name, setting in self.settings.items():
-            if other.settings.get(name) != setting:
+            if name in changed or (name == _ROLE and as_role):
                 yield setting
 
 
@@ -119,7 +132,17 @@ def _one_set(sql: str, params: Any) -> list[Setting] | None:
         return None if name in _NOT_REPLAYED else []
     if match["value"].upper() == "DEFAULT":
         return [_reset(name)]
-    return [Setting(name, sql, tuple(params) if params else None)] if _lasting(params) else None
+    return [Setting(name, sql, None if params is None else tuple(params))] if _lasting(params) else None
+
+
+def kept_for(settings: Sequence[Setting]) -> str:
+    """Why a session in which these were made must be kept, rather than that they are made again elsewhere; or nothing."""
+    for setting in settings:
+        if setting.name in _UNREPEATABLE:
+            return _UNREPEATABLE[setting.name]
+        if any("pg_temp" in str(value).lower() for value in setting.params or ()):
+            return "temporary table"  # those that are made from now on, without a word that says so
+    return ""
 
 
 def _name(text: str) -> str:
@@ -140,7 +163,9 @@ def _calls(sql: str, params: Any) -> list[Setting] | None:
                 return None
             if truth:
                 continue
-        found.append(Setting(str(name).lower(), SET_CONFIG, (name, value)))
+        setting = Setting(str(name).lower(), SET_CONFIG, (name, value))
+        if setting.name not in _TRANSIENT:
+            found.append(setting)
     return found
 
 

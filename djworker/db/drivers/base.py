@@ -116,6 +116,10 @@ class Driver(ABC, Generic[C]):
     def in_transaction(self, conn: C) -> bool | None:
         """Whether the server is in a transaction, a failed one included; None if the library does not tell."""
 
+    def in_failed_transaction(self, conn: C) -> bool:  # noqa: ARG002
+        """Whether the server is in a transaction that can only be rolled back, even by a COMMIT."""
+        return False
+
     @abstractmethod
     def autocommit(self, conn: C) -> bool:
         """The mode, from the client's knowledge."""

@@ -219,6 +219,11 @@ class Psycopg2Driver(Driver[GreenConnection]):
         status = conn.get_transaction_status()
         return status in (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
 
+    def in_failed_transaction(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        inerror: int = extensions.TRANSACTION_STATUS_INERROR
+        return not conn.closed and conn.get_transaction_status() == inerror
+
     def autocommit(self, conn: GreenConnection) -> bool:
         """See `Driver`."""
         return conn.autocommit

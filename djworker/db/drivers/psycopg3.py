@@ -178,6 +178,10 @@ class Psycopg3Driver(Driver[GreenConnection]):
         status = conn.pgconn.transaction_status
         return status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
+    def in_failed_transaction(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return conn.pgconn.transaction_status == TransactionStatus.INERROR
+
     def autocommit(self, conn: GreenConnection) -> bool:
         """See `Driver`."""
         return conn.autocommit

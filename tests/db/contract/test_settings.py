@@ -257,7 +257,7 @@ def test_a_read_back_from_a_strangers_session_is_refused(leasing: Site) -> None:
 
     view(work)
     view(never_wrote)
-    assert at_rest()
+    eventually(at_rest, "back, and replaced where a number of a sequence was asked for")
 
 
 def test_a_read_back_is_answered_whatever_stands_before_the_insert(leasing: Site) -> None:

@@ -193,7 +193,7 @@ def session_of(sql: str, params: Any = None) -> int:
     from django.db import connection
 
     query(sql, params)
-    lease = connection.connection
+    lease = connection.lease  # type: ignore[attr-defined]
     return int(lease.driver.backend_id(lease._last))
 
 
