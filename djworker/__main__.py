@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn
 import django
 from django.conf import ENVIRONMENT_VARIABLE, settings
 
-from djworker import cli, gunicorn_import, log, messages, posix
+from djworker import cli, gunicorn_import, log, messages, posix, starting
 from djworker.application import Target
 from djworker.arbiter.timing import EXIT_BOOT
 from djworker.conf import Config
@@ -77,6 +77,7 @@ def _guarded(stage: str, step: Callable[[], object], request: Request) -> None:
 
 def _read_settings() -> None:
     if os.environ.get(ENVIRONMENT_VARIABLE):  # where it is missing, the command says so, with all else that is wrong
+        starting.find_configurations(os.environ)
         settings.INSTALLED_APPS  # noqa: B018 - this is how Django itself loads them
 
 

@@ -174,10 +174,21 @@ def runs_as(pid: int, uid: int) -> bool:
     return set(found) <= {str(uid)}
 
 
+def open_standard_streams() -> None:
+    """Have something at the descriptors 0, 1 and 2. Where they are closed, the next file or socket would be the log's."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+
+
 def set_title(title: str) -> None:
     """The name that ``ps`` shows."""
-    import setproctitle  # noqa: PLC0415 - the only thing in the arbiter that is not the standard library (see docs/decisions)
-
+    try:
+        import setproctitle  # noqa: PLC0415 - the only thing in the arbiter that is not the standard library (see docs/decisions)
+    except ImportError:  # a launcher with an import path of its own may not have it where we look
+        return
     setproctitle.setproctitle(title)
 
 

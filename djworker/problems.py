@@ -38,6 +38,7 @@ CATALOGUE: Mapping[str, str] = {
     "W003": "An environment variable that looks like a misspelt option.",
     "W004": "Sockets passed by systemd that bind does not name.",
     "W009": "Django trusts a proxy's fields and is served beyond this machine, and forwarded_allow_ips does not say which proxy.",
+    "W010": "Sockets that systemd passed to another process, such as a shell that started this one.",
     "W030": "An option of gunicorn's that is always on, or not needed, and has no effect.",
     "W031": "wsgi.py, which gunicorn would load, chooses other settings than those in use.",
     "W032": "Options for gunicorn (GUNICORN_CMD_ARGS, gunicorn.conf.py) that are not read.",

@@ -124,6 +124,15 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> tuple[str, ...]:
     return tuple(f"fd://{fd}" for fd in range(FIRST_PASSED_FD, FIRST_PASSED_FD + int(count)))
 
 
+def foreign_sockets(environ: Mapping[str, str], pid: int) -> tuple[Problem, ...]:
+    """Tell of sockets that systemd passed to another process, which has started this one: nobody accepts on them."""
+    count, other = environ.get("LISTEN_FDS", ""), environ.get("LISTEN_PID", "")
+    if not count or not other or other == str(pid):
+        return ()
+    message = f"LISTEN_FDS={count} is meant for process {other}, and this is process {pid}: its sockets are not used"
+    return (Problem("W010", message, "have the unit start this program itself, or with exec", level="warning"),)
+
+
 def _candidates(
     option: Option,
     cli: Mapping[str, Any],

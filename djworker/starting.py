@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import site
 import subprocess
@@ -139,3 +140,9 @@ def keep_open(descriptors: Sequence[int]) -> None:
     """Let descriptors survive the ``execve``: Python closes at it what it opened, or was told so about."""
     for fd in descriptors:
         os.set_inheritable(fd, True)
+
+
+def find_configurations(environ: Mapping[str, str]) -> None:
+    """Let settings be a class of django-configurations: its own ``manage.py`` and ``wsgi.py`` install the same importer."""
+    if environ.get("DJANGO_CONFIGURATION") and importlib.util.find_spec("configurations") is not None:
+        importlib.import_module("configurations.importer").install()

@@ -27,6 +27,7 @@ logger = logging.getLogger("djworker.arbiter")
 
 def main(arguments: list[str]) -> int:
     """Run the arbiter; its exit code."""
+    posix.open_standard_streams()
     if arguments == ["--rehearse"]:
         return _rehearse()
     launch = Launch.from_environ(os.environ)

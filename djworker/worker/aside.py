@@ -41,9 +41,7 @@ def _answer(question: Callable[[], str], patience: float, mold: int, write: int)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         signal.setitimer(signal.ITIMER_REAL, patience)
         posix.die_with(mold)
-        import gevent  # noqa: PLC0415 - the mold has loaded it, and not run it
-
-        gevent.reinit()
+        forks.leave_hub()  # threads that the project has begun wait in it, and would go on here too
         data = question().encode()
         while data:
             data = data[raw.write(write, data) :]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}", "<frozen")
+UNKNOWN: Final = "an unknown place"
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STANDARD = os.path.dirname(os.path.abspath(os.__file__))
 
@@ -43,22 +44,36 @@ def sentence(error: BaseException) -> str:
 
 
 def project_place(stack: Sequence[traceback.FrameSummary] | None) -> str:
-    """``file:line in function`` of the innermost frame of the project, or of anybody."""
-    if not stack:
-        return "an unknown place"
-    frame = next((item for item in reversed(stack) if is_project(item.filename)), stack[-1])
-    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+    """``file:line in function`` of the innermost frame of the project; where it has none there, of the library that it uses.
+
+    Never of gevent, ours, or Python's own library: those are in every stack.
+    """
+    inwards = list(reversed(stack or ()))
+    own = (item for item in inwards if is_project(item.filename))
+    frame = next(own, None) or next((item for item in inwards if _is_library(item.filename)), None)
+    return f"{frame.filename}:{frame.lineno} in {frame.name}" if frame is not None else UNKNOWN
+
+
+def _is_library(filename: str) -> bool:
+    """Whether it may tell a reader something: a package that is neither Django nor what we are made of."""
+    path = os.path.abspath(filename)
+    parts = (f"{os.sep}{name}{os.sep}" for name in ("gevent", "greenlet", "django"))
+    return (
+        any(mark in path for mark in _LIBRARIES[:2])
+        and not path.startswith(OURS)
+        and not any(part in path for part in parts)
+    )
 
 
 def frame_place(frame: FrameType | None) -> str:
     """The same, of a live frame."""
-    return project_place(traceback.extract_stack(frame)) if frame is not None else "an unknown place"
+    return project_place(traceback.extract_stack(frame)) if frame is not None else UNKNOWN
 
 
 def first_module(found: Sequence[str]) -> str:
     """The module that the first of these descriptions names."""
     place = found[0].rpartition(" at ")[2]
-    return _module_name(place.partition(":")[0]) if place else "unknown"
+    return _module_name(place.partition(":")[0]) if os.sep in place else "unknown"
 
 
 def _root(error: BaseException) -> BaseException:

@@ -72,6 +72,13 @@ def fork() -> int:
         _is_ours = False
 
 
+def leave_hub() -> None:
+    """[a child of the mold] Go on without what waits in the copied hub; the next wait makes another."""
+    hub = get_hub_if_exists()
+    if hub is not None:
+        _leave_hubs({hub})
+
+
 class Guard:
     """[mold, worker] Makes every other fork of this process harmless."""
 

@@ -8,12 +8,18 @@ import os
 import sys
 import threading
 import traceback
+from functools import wraps
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from djworker.worker import blame
+from djworker.worker import blame, traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+#: Where each thread was begun.
+_started: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
 
 
 class Watch:
@@ -24,12 +30,12 @@ class Watch:
 
     @contextlib.contextmanager
     def connections(self) -> Iterator[None]:
-        """Note meanwhile who opens database connections."""
+        """Note meanwhile who opens database connections, and who begins greenlets."""
         from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: PLC0415 - Django comes after the import path
 
         from djworker.db.backends.leasing import LeasingMixin  # noqa: PLC0415
 
-        with self._noting(BaseDatabaseWrapper), self._noting(LeasingMixin):
+        with self._noting(BaseDatabaseWrapper), self._noting(LeasingMixin), _noting_threads():
             yield
 
     @contextlib.contextmanager
@@ -61,6 +67,27 @@ class Watch:
             yield f"a connection to database {connection.alias!r}, {how}, opened at {place}"
 
 
+@contextlib.contextmanager
+def _noting_threads() -> Iterator[None]:
+    """Note who begins a thread: gevent keeps ten frames, and the project's line may be beyond them."""
+    start = threading.Thread.start
+
+    @wraps(start)
+    def noting(thread: threading.Thread) -> None:
+        if noting.__dict__.get("on"):
+            _started[thread] = blame.project_place(traceback.extract_stack())
+        start(thread)
+
+    noting.__dict__["on"] = True
+    threading.Thread.start = noting  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        del noting.__dict__["on"]
+        if threading.Thread.start is noting:  # else a library (Sentry) has wrapped ours
+            threading.Thread.start = start  # type: ignore[method-assign]
+
+
 def peers() -> list[str]:
     """Whom a connection that is open leads to: a kept one of an HTTP client, say, which no worker can use or share."""
     from gevent import socket  # noqa: PLC0415
@@ -88,24 +115,37 @@ def _existing(kind: type) -> Iterator[Any]:
     return (thing for thing in gc.get_objects() if issubclass(type(thing), kind))
 
 
-def _greenlets() -> Iterator[str]:
+def greenlets() -> Iterator[Any]:
+    """Those that have not ended, threads among them; without gevent's own."""
     from gevent import Greenlet  # noqa: PLC0415
 
-    for thing in _existing(Greenlet):
-        if not thing.dead and not _is_worker_of_hub(thing):
-            place = blame.project_place(_spawning_stack(thing))
-            yield f"{_name(thing)}, started at {place}"
+    return (thing for thing in _existing(Greenlet) if not thing.dead and not _is_worker_of_hub(thing))
+
+
+def _greenlets() -> Iterator[str]:
+    for thing in greenlets():
+        thread = thread_of(thing)
+        place = (thread and _started.get(thread)) or blame.project_place(_spawning_stack(thing))
+        yield f"{_name(thing)}, started at {place}"
 
 
 def _is_worker_of_hub(greenlet: Any) -> bool:  # noqa: ANN401
-    return type(greenlet).__module__.startswith("gevent.resolver")
+    """A resolver, and what ends a pool's threads."""
+    owner = getattr(getattr(greenlet, "_run", None), "__self__", None)
+    return any(
+        type(thing).__module__.startswith(("gevent.resolver", "gevent.threadpool")) for thing in (greenlet, owner)
+    )
+
+
+def thread_of(greenlet: Any) -> threading.Thread | None:  # noqa: ANN401
+    """A patched thread is a greenlet that runs ``Thread._bootstrap``."""
+    owner = getattr(getattr(greenlet, "_run", None), "__self__", None)
+    return owner if isinstance(owner, threading.Thread) else None
 
 
 def _name(greenlet: Any) -> str:  # noqa: ANN401
-    """A patched thread is a greenlet that runs ``Thread._bootstrap``."""
-    owner = getattr(getattr(greenlet, "_run", None), "__self__", None)
-    if isinstance(owner, threading.Thread):
-        return f"thread {owner.name!r}"
+    if thread := thread_of(greenlet):
+        return f"thread {thread.name!r}"
     return f"greenlet {getattr(greenlet._run, '__qualname__', greenlet)!r}"  # noqa: SLF001
 
 
@@ -121,11 +161,14 @@ def _spawning_stack(greenlet: Any) -> list[traceback.FrameSummary] | None:  # no
 
 
 def _threads() -> Iterator[str]:
-    """Native threads that run Python. Those of C libraries (OpenBLAS) guard themselves with pthread_atfork."""
+    """Native threads that run Python. Those of C libraries (OpenBLAS) guard themselves with pthread_atfork.
+
+    Those of the hub's pool do not count: they end with the hub.
+    """
     frames = sys._current_frames()  # noqa: SLF001
-    main = _native_ident()
+    known = {_native_ident(), *traces.idents_of_hub()}
     for ident, frame in frames.items():
-        if ident != main:
+        if ident not in known:
             yield f"native thread {ident}, now at {blame.frame_place(frame)}"
 
 

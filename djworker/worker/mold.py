@@ -29,7 +29,7 @@ from djworker import accounts, log, messages, posix  # noqa: E402
 from djworker.channel import Channel  # noqa: E402
 from djworker.launch import Launch  # noqa: E402
 from djworker.scoreboard import Gauge, Row  # noqa: E402
-from djworker.worker import addresses, forks, multiprocess, project, signal_handlers  # noqa: E402
+from djworker.worker import addresses, forks, multiprocess, project, restarting, signal_handlers  # noqa: E402
 from djworker.worker.project import BootError, Project  # noqa: E402
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Mold:
 
     def _fork_again(self, request: messages.SpawnWorker, fd: int, row_fd: int, write: int) -> NoReturn:
         """[the middle process] Lives for one more fork."""
+        restarting.end_before_fork()
         try:
             pid = forks.fork()
         except OSError as error:
@@ -128,6 +129,7 @@ class Mold:
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Boot, report, fork."""
+    posix.open_standard_streams()
     options = _parse(arguments)
     launch = Launch.from_environ(os.environ)
     posix.ignore_signals(_IGNORED)

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from djworker import log, messages, proxies
+from djworker import log, messages, proxies, starting
 from djworker.application import Target
 from djworker.conf import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.problems import ConfigError
 from djworker.scoreboard import Gauge
-from djworker.worker import blame, bodies, checking, leftovers, locks, traces, warmup
+from djworker.worker import blame, bodies, checking, leftovers, locks, restarting, traces, warmup
 from djworker.worker.balance import Balance
 
 if TYPE_CHECKING:
@@ -199,6 +199,7 @@ def _enter(launch: Launch) -> None:
         from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - psycopg2 is optional
 
         patch_psycopg()
+    starting.find_configurations(os.environ)
     locks.install()  # it imports Django, which must be the one of that path
 
 
@@ -251,8 +252,6 @@ def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
     if paths:
         warmup.request_paths(app, paths)
         traces.wipe()
-        traces.let_threads_end()
-        traces.destroy_hub()
 
 
 def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object], Callable[[], object]]:
@@ -272,7 +271,14 @@ def _wsgi_application() -> Callable[..., Any]:
 def _clear(watch: leftovers.Watch) -> None:
     """Everything that a fork must not copy goes; what we cannot end ends the boot."""
     traces.wipe()
-    _refuse(watch.found())
+    traces.let_threads_end()
+    if libraries := restarting.end():
+        text = f"threads of {', '.join(libraries)} were ended; each worker begins its own"
+        log.event(logger, logging.INFO, "threads_ended", text, libraries=libraries)
+    if not (found := watch.found()):
+        traces.destroy_hub()
+        found = watch.found()
+    _refuse(found)
 
 
 def _refuse(found: Sequence[str]) -> None:

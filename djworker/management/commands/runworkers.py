@@ -18,13 +18,13 @@ from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management.base import BaseCommand, CommandParser
 
 import djworker
-from djworker import cli, log, starting, words, wsgi_choice
+from djworker import cli, environment, log, starting, words, wsgi_choice
 from djworker.accounts import Account
 from djworker.address import Address, Family
 from djworker.db.settings import problems_of
 from djworker.launch import VARIABLE, Launch
 from djworker.problems import ConfigError, Problem
-from djworker.resolve import Resolved, resolve, together, unknown_flag
+from djworker.resolve import Resolved, foreign_sockets, resolve, together, unknown_flag
 from djworker.starting import Surroundings
 
 EXIT_CONFIGURATION: Final = 2
@@ -82,7 +82,8 @@ class Command(BaseCommand):
         """Refuse abbreviated options: ``--work 4`` would change its meaning with the next version."""
         app = "[MODULE[:APP]]" if self.takes_app else ""
         usage = " ".join(filter(None, (os.path.basename(prog_name), subcommand, app, "[ADDR:PORT] [options]")))
-        parser = super().create_parser(prog_name, subcommand, **{"allow_abbrev": False, "usage": usage, **kwargs})
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.allow_abbrev, parser.usage = False, usage  # django-configurations' own create_parser takes no arguments
         parser.prog = parser.prog.strip()  # where the program's name is all there is
         return parser
 
@@ -142,7 +143,7 @@ class Command(BaseCommand):
             show = cli.config_as_json if options["format"] == "json" else cli.config_as_text
             self.stdout.write(show(resolved))
             return
-        _warn(resolved, [*resolved.warnings, *_choices(request), *_unread(request)])
+        _warn(resolved, [*resolved.warnings, *_choices(request), *_unread(request), *foreign_sockets(os.environ, os.getpid())])
         module = ["djworker.worker.mold", "--check"] if options["check"] else ["djworker.arbiter"]
         self.become(module, _launch(request, resolved))
 
@@ -228,9 +229,8 @@ def _unread(request: Request) -> Iterator[Problem]:
 
 def _warn(resolved: Resolved, problems: Sequence[Problem]) -> None:
     """Log what is odd in the form that the server's log will have: somebody may be reading JSON from the first line."""
-    if problems:
-        config = resolved.config
-        log.configure(config.log_level, "json" if config.log_format == "json" else "text", "command")
+    config = resolved.config
+    log.configure(config.log_level, "json" if config.log_format == "json" else "text", "command")
     for problem in problems:
         logger = logging.getLogger("djworker")
         log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
@@ -264,12 +264,16 @@ def become(module: Sequence[str], launch: Launch) -> NoReturn:
     """Replace this process. What was not written yet would be lost; what is open closes by itself (PEP 446)."""
     if module == ["djworker.arbiter"]:
         _hold_signals()
-    environ = {**os.environ, VARIABLE: launch.to_json()}
+    environ, kept = environment.for_server(os.environ)
+    if kept:
+        text = f"the program itself sets {', '.join(kept)}: a reload keeps their values, unless the settings set them instead"
+        log.event(logging.getLogger("djworker"), logging.INFO, "environment_kept", text, names=kept)
+    environ[VARIABLE] = launch.to_json()
     if path := starting.search_path(os.environ):
         environ["PYTHONPATH"] = path
     addresses = map(Address.parse, launch.config.bind)
     starting.keep_open([address.fd for address in addresses if address.family is Family.FD])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it is closed
+        stream.flush()
     logging.shutdown()
     os.execve(sys.executable, [sys.executable, *launch.python_flags, "-m", *module], environ)  # noqa: S606

@@ -86,7 +86,14 @@ def test_places() -> None:
         traceback.FrameSummary(traceback.__file__, 1, "walk", lookup_line=False),
     ]
     assert blame.project_place(stack) == "/srv/shop/views.py:7 in index"
-    assert blame.project_place(stack[1:]).startswith(traceback.__file__)
+    between = [
+        traceback.FrameSummary(f"/srv/shop/.venv/lib/python3.11/site-packages/{name}", 3, "run", lookup_line=False)
+        for name in ("django/apps/registry.py", "django_apscheduler/apps.py", "gevent/greenlet.py")
+    ]
+    assert blame.project_place([*stack, *between]) == "/srv/shop/views.py:7 in index"
+    assert blame.project_place(between).endswith("django_apscheduler/apps.py:3 in run")
+    ours = traceback.FrameSummary(blame.__file__, 3, "load", lookup_line=False)
+    assert blame.project_place([*stack[1:], ours, *between[::2]]) == "an unknown place"
     assert blame.project_place([]) == "an unknown place"
     assert blame.frame_place(None) == "an unknown place"
     assert blame.first_module([f"greenlet 'x', started at {blame.__file__}:3 in y"]) == "djworker.worker.blame"

@@ -29,7 +29,7 @@ def project():
 with watch.connections():
     kept = project()
 traces.wipe()
-print("\\n".join({what}), flush=True)
+print("\\n".join(map(str, {what})), flush=True)
 import os
 os._exit(0)
 """
@@ -115,3 +115,42 @@ def test_connections_to_others_are_told_of(tmp_path: Path, code: str, says: str)
     (peer,) = found_in_a_mold(LISTENS + code, tmp_path, "peers()") or [""]
     assert peer.startswith(says)
     assert bool(peer) == bool(says)
+
+
+def test_what_waited_in_a_hub_that_has_ended_waits_in_the_next(tmp_path: Path) -> None:
+    """Of a lock or an event that was waited for while loading, each worker has a copy."""
+    code = """
+    import threading
+    event, lock, threads = threading.Event(), threading.Lock(), []
+    for what in (lambda: event.wait(9), lambda: lock.acquire() and lock.release()):
+        threads.append(threading.Thread(target=what))
+    with lock:
+        for thread in threads:
+            thread.start()
+    event.set()
+    for thread in threads:
+        thread.join()
+    event.clear()
+    def ask():
+        import gevent
+        gevent.spawn(event.set)
+        with lock:
+            gevent.spawn(lock.acquire)
+        return [str(event.wait(9))]
+    return ask
+    """
+    assert found_in_a_mold(code, tmp_path, "[traces.destroy_hub(), *kept()][1:]") == ["True"]
+
+
+def test_threads_of_the_hub_end_with_it(tmp_path: Path) -> None:
+    code = """
+    import socket, gevent
+    for number in range(5):
+        gevent.spawn(socket.getaddrinfo, "localhost", number)
+    gevent.wait()
+    gevent.get_hub().threadpool.apply(int)
+    """
+    assert found_in_a_mold(code, tmp_path, "watch.found()") == [""]
+    assert found_in_a_mold(
+        code, tmp_path, "[traces.destroy_hub(), *watch.found(), len(sys._current_frames())][1:]"
+    ) == ["1"]

@@ -1,0 +1,282 @@
+"""What projects start while they load, with the real packages: they boot, and the workers have it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.processes.events import eventually
+from tests.processes.http import Address, request
+from tests.processes.project import SETTINGS, URLS, Project
+from tests.processes.server import MANAGE, MODULE, Server, command, environment
+
+#: Every one has a host looked up by name, in a thread of gevent's.
+LOOK_UPS = """
+import logging.handlers
+import os
+import socket
+import redis
+import requests
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+socket.getaddrinfo("localhost", 80)
+logging.getLogger("elsewhere").addHandler(logging.handlers.SysLogHandler(("localhost", 9)))
+for ask in (redis.Redis("localhost", 1, retry=Retry(NoBackoff(), 0)).ping, lambda: requests.get("http://localhost:1/")):
+    try:
+        ask()
+    except (redis.exceptions.ConnectionError, requests.exceptions.ConnectionError):
+        pass
+    else:
+        raise AssertionError
+"""
+ALL_STAGES = (SETTINGS, URLS, "testproject/wsgi.py", "testproject/shop/apps.py")
+
+
+def test_names_may_be_looked_up_in_every_stage(server: Server, project: Project) -> None:
+    for name in ALL_STAGES:
+        project.append(name, LOOK_UPS)
+    project.settings(WARM_UP=["/"])
+    server.start(workers=1)
+    assert server.get("/").status == 200
+    mark = server.reload()
+    assert not server.events("mold_failed", mark)
+    assert server.get("/").status == 200
+
+
+class Collector(ThreadingHTTPServer):
+    """Stands in for a service on the Internet that takes reports; it keeps their text."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Take)
+        self.bodies: list[bytes] = []
+
+    def has(self, text: str) -> bool:
+        """Whether this was reported."""
+        return any(text.encode() in body for body in self.bodies)
+
+    def count(self, text: str) -> int:
+        """How many reports have it."""
+        return sum(text.encode() in body for body in self.bodies)
+
+
+class _Take(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """It listens."""
+    with Collector() as made:
+        Thread(target=made.serve_forever, daemon=True).start()
+        yield made
+        made.shutdown()
+
+
+SENTRY = """
+import logging
+import sentry_sdk
+sentry_sdk.init(
+    "http://key@localhost:{port}/1",
+    enable_logs=True, traces_sample_rate=1.0, _experiments={{"transport_compression_level": 0}},
+)
+logging.getLogger("shop").error("while loading {mark}")
+"""
+REPORT = """
+def reports(request):
+    import logging
+    logging.getLogger("shop").error(request.GET["text"])
+    from django.http import HttpResponse
+    return HttpResponse("reported")
+
+urlpatterns += [path("reports", reports)]
+"""
+
+
+def test_sentry_reports_what_loading_logs_once_and_what_requests_log(
+    server: Server, project: Project, collector: Collector
+) -> None:
+    mark = uuid4().hex
+    project.write("testproject/reporting.py", SENTRY.format(port=collector.server_port, mark=mark))
+    project.append(SETTINGS, "import os\nif 'DJWORKER_LAUNCH' in os.environ:\n    from testproject import reporting")
+    project.append(URLS, f'import logging; logging.getLogger("shop").error("in urls"){REPORT}')
+    server.start()
+    assert server.wait_for("threads_ended")["libraries"] == ["Sentry"]
+    assert server.get(f"/reports?text=first{mark}").status == 200
+    eventually(lambda: collector.has(f"first{mark}"), "the event of a request arrives")
+    assert collector.count(f'"logentry":{{"message":"while loading {mark}"') == 1
+    again = server.reload()
+    assert not server.events("mold_failed", again)
+    assert server.get(f"/reports?text=second{mark}").status == 200
+    eventually(lambda: collector.has(f"second{mark}"), "the event of a request to new code arrives")
+
+
+OTEL = """
+from opentelemetry import metrics, trace
+from opentelemetry.instrumentation.django import DjangoInstrumentor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+def note(kind, text):
+    with open(BASE_DIR / f"{kind}.{os.getpid()}", "a") as file:
+        file.write(f"{text}\\n")
+
+class Spans(SpanExporter):
+    def export(self, spans):
+        for span in spans:
+            note("spans", span.attributes.get("http.target", span.name))
+        return SpanExportResult.SUCCESS
+
+class Metrics(MetricExporter):
+    def export(self, data, timeout_millis=0, **kwargs):
+        note("metrics", "exported")
+        return MetricExportResult.SUCCESS
+    def force_flush(self, timeout_millis=0):
+        return True
+    def shutdown(self, timeout_millis=0, **kwargs):
+        pass
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(Spans(), schedule_delay_millis=100))
+trace.set_tracer_provider(provider)
+metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(Metrics(), export_interval_millis=100)]))
+metrics.get_meter("shop").create_counter("visits").add(1)
+DjangoInstrumentor().instrument()
+"""
+
+
+def test_open_telemetry_exports_in_every_worker(server: Server, project: Project) -> None:
+    project.append(SETTINGS, f"import os\n{OTEL}")
+    server.start(workers=1)
+    assert server.wait_for("threads_ended")["libraries"] == ["OpenTelemetry"]
+    assert server.get("/hello?told=1").status == 200
+    spans, metrics = (project.path(f"{kind}.{server.worker()}") for kind in ("spans", "metrics"))
+    eventually(lambda: spans.exists() and "/hello" in spans.read_text(), "the span of a request is exported")
+    eventually(metrics.exists, "metrics are exported")
+    assert spans.read_text().count("/hello") == 1
+
+
+#: As projects read a file of variables; whoever reads it second must not find what the first has put there.
+READERS = """
+import os
+from pathlib import Path
+import environ
+from dotenv import load_dotenv
+
+HERE = Path(__file__).parent
+load_dotenv(HERE / ".env.dotenv")
+environ.Env.read_env(HERE / ".env.environ")
+os.environ.setdefault("BY_SETDEFAULT", (HERE / ".env.plain").read_text())
+"""
+SHOWN = """
+def variables(request):
+    import os
+    from django.http import JsonResponse
+    names = ("BY_DOTENV", "BY_ENVIRON", "BY_SETDEFAULT", "GIVEN", "DJANGO_SETTINGS_MODULE")
+    return JsonResponse({name: os.environ.get(name) for name in names})
+
+urlpatterns += [path("variables", variables)]
+"""
+
+
+def write_variables(project: Project, value: str) -> None:
+    """The files that the settings read."""
+    project.write("testproject/.env.dotenv", f"BY_DOTENV={value}\nGIVEN={value}\n")
+    project.write("testproject/.env.environ", f"BY_ENVIRON={value}\nGIVEN={value}\n")
+    project.write("testproject/.env.plain", value)
+
+
+@pytest.mark.parametrize("program", [MANAGE, MODULE])
+def test_a_reload_sees_the_changed_file_of_variables(
+    server: Server, project: Project, program: tuple[str, ...]
+) -> None:
+    write_variables(project, "old")
+    project.append(SETTINGS, READERS)
+    project.append(URLS, SHOWN)
+    environ = {"GIVEN": "by the operator", "DJANGO_SETTINGS_MODULE": "testproject.settings"}
+    server.start(workers=1, program=program, environ=environ)
+    names = ("BY_DOTENV", "BY_ENVIRON", "BY_SETDEFAULT")
+    assert server.get("/variables").json() == {**dict.fromkeys(names, "old"), **environ}
+    write_variables(project, "new")
+    server.reload()
+    server.wait_for("worker_gone")
+    assert server.get("/variables").json() == {**dict.fromkeys(names, "new"), **environ}
+    assert not server.events("environment_kept")
+
+
+def test_what_the_start_program_sets_itself_reaches_every_generation(server: Server, project: Project) -> None:
+    project.edit("manage.py", "import os\n", "import os\nos.environ['BY_DOTENV'] = 'by manage.py'\n")
+    project.append(SETTINGS, "import os\nassert os.environ['BY_DOTENV'] == 'by manage.py'")
+    server.start(workers=1)
+    assert "BY_DOTENV" in server.wait_for("environment_kept")["names"]
+    server.reload()
+
+
+CONFIGURATIONS = """
+from configurations import Configuration
+from testproject import plain_settings as plain
+
+class Shop(Configuration):
+    locals().update({name: getattr(plain, name) for name in dir(plain) if name.isupper()})
+"""
+
+
+@pytest.mark.parametrize("program", [MANAGE, MODULE])
+def test_settings_may_be_a_class_of_django_configurations(
+    server: Server, project: Project, program: tuple[str, ...]
+) -> None:
+    project.write("testproject/plain_settings.py", project.path(SETTINGS).read_text())
+    project.write(SETTINGS, CONFIGURATIONS)
+    project.edit("manage.py", "from django.core.management import", "from configurations.management import")
+    environ = {"DJANGO_SETTINGS_MODULE": "testproject.settings", "DJANGO_CONFIGURATION": "Shop"}
+    server.start(workers=1, program=program, environ=environ)
+    assert server.get("/hello").status == 200
+
+
+def test_closed_standard_streams_are_no_reason_to_die(server: Server, project: Project) -> None:
+    """Standard error stays open for the test to hear anything; what the log would go to is closed below."""
+    shut = "import os, sys; os.close(0); os.close(1); os.execv(sys.argv[1], sys.argv[1:])"
+    server.start(prefix=[sys.executable, "-c", shut], access_log="-", workers=1)
+    assert server.get("/hello").status == 200
+    for pid in server.tree():
+        assert [Path(f"/proc/{pid}/fd/{number}").readlink() for number in (0, 1)] == [Path("/dev/null")] * 2
+    server.reload()
+
+
+def test_a_server_without_standard_error_serves(project: Project, scratch: Path) -> None:
+    mute = "import os, sys; os.closerange(0, 3); os.execv(sys.argv[1], sys.argv[1:])"
+    address = f"unix:{scratch}/mute"
+    options = command({"bind": address, "workers": 1})
+    process = subprocess.Popen([sys.executable, "-c", mute, *options], cwd=project.folder, env=environment({}))
+    try:
+        eventually(lambda: Path(f"{scratch}/mute").exists(), "it listens")
+        assert request(Address(address), "/hello").status == 200
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_sockets_that_are_meant_for_another_process_are_told_of(server: Server) -> None:
+    server.start(workers=1, environ={"LISTEN_FDS": "1", "LISTEN_PID": "1"})
+    warning = server.wait_for("config_warning", id="W010")
+    assert "meant for process 1" in warning["message"]
