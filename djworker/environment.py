@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _CHOICES: Final = ("DJANGO_SETTINGS_MODULE", "DJANGO_CONFIGURATION", "PWD")
 #: The interpreter's own path, which tools that start others (``opentelemetry-instrument``) put back themselves.
 _PATH: Final = "PYTHONPATH"
+#: Django sets it anew from the settings.
+_TIME_ZONE: Final = "TZ"
 #: What a program may import and call, and still have set nothing but the choices: Django's and cookiecutter's
 #: ``manage.py``, pip's scripts.
 _MODULES: Final = frozenset(
@@ -49,7 +51,7 @@ def for_server(current: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
             kept.pop(_PATH, None)
         return kept, []
     changed = [name for name, value in current.items() if started.get(name) != value]
-    return dict(current), sorted(set(changed) - {*_CHOICES, _PATH})
+    return dict(current), sorted(set(changed) - {*_CHOICES, _PATH, _TIME_ZONE})
 
 
 def _started(current: Mapping[str, str]) -> dict[str, str]:

@@ -266,10 +266,10 @@ def test_closed_standard_streams_are_no_reason_to_die(server: Server, project: P
 def test_a_server_without_standard_error_serves(project: Project, scratch: Path) -> None:
     mute = "import os, sys; os.closerange(0, 3); os.execv(sys.argv[1], sys.argv[1:])"
     address = f"unix:{scratch}/mute"
-    options = command({"bind": address, "workers": 1})
+    options = command({"bind": address, "workers": 1, "pid": scratch / "pid"})
     process = subprocess.Popen([sys.executable, "-c", mute, *options], cwd=project.folder, env=environment({}))
     try:
-        eventually(lambda: Path(f"{scratch}/mute").exists(), "it listens")
+        eventually((scratch / "pid").exists, "it listens")
         assert request(Address(address), "/hello").status == 200
     finally:
         process.terminate()
