@@ -27,7 +27,17 @@ _MODULES: Final = frozenset(
 )
 _CALLS: Final = frozenset(
     {
-        *("execute_from_command_line", "main", "run", "ImportError", "exit", "sub", "runpy", "endswith", "removesuffix"),
+        *(
+            "execute_from_command_line",
+            "main",
+            "run",
+            "ImportError",
+            "exit",
+            "sub",
+            "runpy",
+            "endswith",
+            "removesuffix",
+        ),
         *("Path", "resolve", "append", "insert", "str", "join", "dirname", "abspath", "realpath", "is_dir", "exists"),
     }
 )

@@ -143,7 +143,10 @@ class Command(BaseCommand):
             show = cli.config_as_json if options["format"] == "json" else cli.config_as_text
             self.stdout.write(show(resolved))
             return
-        _warn(resolved, [*resolved.warnings, *_choices(request), *_unread(request), *foreign_sockets(os.environ, os.getpid())])
+        _warn(
+            resolved,
+            [*resolved.warnings, *_choices(request), *_unread(request), *foreign_sockets(os.environ, os.getpid())],
+        )
         module = ["djworker.worker.mold", "--check"] if options["check"] else ["djworker.arbiter"]
         self.become(module, _launch(request, resolved))
 
