@@ -11,11 +11,15 @@ generation is to read anew) ends with the child.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import logging
 import os
+import select
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
@@ -24,7 +28,7 @@ import django
 from django.conf import ENVIRONMENT_VARIABLE, settings
 
 from djworker import cli, gunicorn_import, log, messages, posix, starting
-from djworker.application import Target
+from djworker.application import ApplicationError, Target
 from djworker.arbiter.timing import EXIT_BOOT
 from djworker.conf import Config
 from djworker.launch import Launch
@@ -37,6 +41,8 @@ logger = logging.getLogger("djworker")
 
 PROGRAM: Final = "djworker"
 IMPORT_GUNICORN: Final = "import-gunicorn"
+#: Seconds for a process to write its stacks, which is done within a signal handler.
+STACKS_WITHIN: Final = 0.5
 
 
 class _Enough(BaseException):
@@ -85,15 +91,29 @@ def _refuse(stage: str, error: BaseException, request: Request) -> NoReturn:
     """Say it as the mold would, in the form that the log was to have."""
     config = _config_without_settings(request.options)
     log.configure(config.log_level, config.log_format, "command")
-    module = blame.module_of(error)
-    reason = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else blame.sentence(error)
+    module = _module_to_blame(error, request)
+    reason = _reason(error, request)
     fields = {"stage": stage, "module": module, "error": reason}
     text = messages.tail("".join(traceback.format_exception(error)))
-    if isinstance(error, ModuleNotFoundError) and error.name and f"{request.app}.".startswith(f"{error.name}."):
-        reason += f"; it was looked for in {request.surroundings.cwd}, among others: --chdir or --pythonpath name another place"
     what = f"{request.app} does not load" if stage == "application" else "the settings do not load"
     log.event(logger, logging.CRITICAL, "not_started", f"{what} ({module}): {reason}", **fields, traceback=text)
     sys.exit(EXIT_BOOT)
+
+
+def _module_to_blame(error: BaseException, request: Request) -> str:
+    return request.app.partition(":")[0] if isinstance(error, ApplicationError) else blame.module_of(error)
+
+
+def _reason(error: BaseException, request: Request) -> str:
+    if isinstance(error, SystemExit):
+        return f"sys.exit({error.code!r})"
+    if isinstance(error, ApplicationError):
+        return str(error)
+    found = blame.sentence(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{request.app}.".startswith(f"{error.name}."):
+        place = request.surroundings.cwd
+        found += f"; it was looked for in {place}, among others: --chdir or --pythonpath name another place"
+    return found
 
 
 def _config_without_settings(options: dict[str, Any]) -> Config:
@@ -118,6 +138,9 @@ def _decide_in_child(command: Command, request: Request) -> NoReturn:
         posix.die_with(parent)
         _leave(_decide, command, request, write)
     os.close(write)
+    config = _config_without_settings(request.options)
+    if not select.select([read], [], [], config.boot_timeout)[0]:
+        _end_hanging(child, request, config)
     with os.fdopen(read, "rb") as answer:
         text = answer.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -125,6 +148,21 @@ def _decide_in_child(command: Command, request: Request) -> NoReturn:
         decided = json.loads(text)
         become(decided["module"], Launch.from_json(decided["launch"]))
     sys.exit(code if code >= 0 else EXIT_BOOT)
+
+
+def _end_hanging(child: int, request: Request, config: Config) -> NoReturn:
+    """Say where the child hangs, and end."""
+    os.kill(child, signal.SIGQUIT)
+    time.sleep(STACKS_WITHIN)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    log.configure(config.log_level, config.log_format, "command")
+    message = (
+        f"{request.app} has not chosen its settings within {config.boot_timeout:g} s (boot_timeout); its stack is above"
+    )
+    fields = {"stage": "application", "module": request.app.partition(":")[0], "error": "hangs"}
+    log.event(logger, logging.CRITICAL, "not_started", message, **fields)
+    sys.exit(EXIT_BOOT)
 
 
 def _leave(step: Callable[..., object], *arguments: object) -> NoReturn:
@@ -135,6 +173,8 @@ def _leave(step: Callable[..., object], *arguments: object) -> NoReturn:
         code = 0
     except SystemExit as error:
         code = 0 if error.code is None else error.code
+    except KeyboardInterrupt:  # the parent has it too
+        code = EXIT_BOOT
     except BaseException:  # noqa: BLE001 - nothing of it may reach the parent's code
         traceback.print_exc()
     sys.stdout.flush()
@@ -152,6 +192,7 @@ def _decide(command: Command, request: Request, write: int) -> None:
         raise SystemExit(0)
 
     command.become = tell
+    faulthandler.register(signal.SIGQUIT, all_threads=True, chain=False)
     _guarded("application", lambda: _import_up_to_setup(request.app), request)
     _guarded("settings", _read_settings, request)
     command.run(request)

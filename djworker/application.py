@@ -23,7 +23,7 @@ _MODULE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
 class ApplicationError(Exception):
-    """The module is there, and the application in it is not."""
+    """The module is there, and the application in it is not. Its text is all there is to say: a stack would show our code."""
 
 
 @dataclass(frozen=True, slots=True)

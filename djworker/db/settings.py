@@ -30,6 +30,15 @@ _PSYCOPG_POOL = {
 }
 
 
+#: Engines whose `OPTIONS["pool"]` is read here. That of Oracle's, for one, is oracledb's.
+_POOLED = (
+    "django.db.backends.postgresql",
+    "django.contrib.gis.db.backends.postgis",
+    "django.db.backends.mysql",
+    "djworker.db.backends.",
+)
+
+
 def _option(default: Any, kind: type, text: str, *, least: float = 0.0) -> Any:
     return field(default=default, metadata={"kind": kind, "help": text, "least": least})
 
@@ -121,20 +130,24 @@ def problems_of(djworker: object, databases: object) -> list[Problem]:
             resolve(str(alias), djworker, pool)
         except ConfigError as error:
             found.update({str(problem): problem for problem in error.problems})
-    found.update({str(problem): problem for problem in _strangers(djworker, list(map(str, aliases)))})
+    found.update({str(problem): problem for problem in _strangers(djworker, [*map(str, aliases), *_IMPLIED])})
     return list(found.values())
 
 
 def _is_ours(database: Mapping[Any, Any]) -> bool:
     """Whether `OPTIONS["pool"]` is Django's: other engines may mean something else by it."""
-    return str(database.get("ENGINE", "")).startswith(("django.", "djworker."))
+    return str(database.get("ENGINE", "")).startswith(_POOLED)
+
+
+#: Django has this alias whatever `DATABASES` says.
+_IMPLIED = ("default",)
 
 
 def _strangers(djworker: object, aliases: list[str]) -> Iterator[Problem]:
     pools = djworker.get("POOLS") if isinstance(djworker, Mapping) else None
     for alias in pools if isinstance(pools, Mapping) else ():
         if alias not in aliases:
-            hint = did_you_mean(str(alias), aliases) or f"known are {', '.join(aliases)}"
+            hint = did_you_mean(str(alias), aliases) or f"known are {', '.join(dict.fromkeys(aliases))}"
             yield Problem("E024", f"settings.DJWORKER['POOLS'] speaks of {alias!r}, and DATABASES does not", hint)
 
 

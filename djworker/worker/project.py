@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from djworker import log, messages, proxies, starting
-from djworker.application import Target
+from djworker.application import ApplicationError, Target
 from djworker.conf import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.problems import ConfigError
@@ -76,12 +76,15 @@ class Project:
 
 
 @contextmanager
-def _stage(name: str) -> Iterator[None]:
-    """A failure in here is this stage's. The database connections that it leaves behind are closed."""
+def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
+    """A failure in here is this stage's. The database connections that it leaves behind are closed.
+
+    spared: errors that say everything themselves.
+    """
     try:
         yield
         traces.close_connections()
-    except BootError:
+    except (BootError, spared):
         raise
     except Exception as error:
         raise BootError(name, blame.module_of(error), blame.sentence(error), traceback.format_exc()) from error
@@ -167,8 +170,10 @@ def _named_application(launch: Launch, setup: Setup) -> Callable[..., Any]:
 
     django.setup = setup  # type: ignore[assignment]  # what get_wsgi_application() calls
     try:
-        with _stage("application"):
+        with _stage("application", spared=ApplicationError):
             return Target.parse(launch.app).load()
+    except ApplicationError as error:
+        raise BootError("application", launch.app.partition(":")[0], str(error)) from error
     finally:
         django.setup = setup.django_setup
 

@@ -61,3 +61,35 @@ def test_applications_that_do_not_load(server: Server, name: str, code: str, mod
     failed = server.wait_for("mold_failed")
     assert (failed["stage"], failed["module"]) == ("setup", module)
     assert "Traceback" in failed["traceback"]
+
+
+@pytest.mark.parametrize(
+    "app, says",
+    [
+        ("testproject.asgi", "is an ASGI application: name the WSGI one"),
+        ("testproject.wsgi:site", "testproject.wsgi has no site"),
+        ("testproject.wsgi:os", "no WSGI application can be called so"),
+        ("testproject.wsgi:os.getcwd()", "no WSGI application can be called so"),
+    ],
+)
+def test_what_is_no_application_ends_the_start(server: Server, app: str, says: str) -> None:
+    asgi = "import os; from django.core.asgi import get_asgi_application as get"
+    server.project.write(
+        "testproject/asgi.py",
+        f"{asgi}\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'testproject.settings')\napplication = get()\n",
+    )
+    server.launch(program=(*MODULE, app))
+    assert server.wait() == 3
+    failed = server.wait_for("mold_failed")
+    assert (failed["stage"], failed["module"]) == ("application", app.partition(":")[0])
+    assert says in failed["error"]
+    assert "ApplicationError" not in failed["error"]
+
+
+@pytest.mark.parametrize("app", ["no_such_module.wsgi", "testproject.no_such_module"])
+def test_a_module_that_is_not_there_is_told_before_anything_starts(server: Server, app: str) -> None:
+    server.launch(program=(*MODULE, app))
+    assert server.wait() == 3
+    (told,) = server.log.all()
+    assert (told["event"], told["stage"]) == ("not_started", "application")
+    assert f"looked for in {server.project.folder}" in told["error"]

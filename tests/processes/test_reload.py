@@ -79,6 +79,10 @@ def _bad_option(project: Project) -> None:
     project.settings(KEEP_ALIVE="long")
 
 
+def _bad_pool(project: Project) -> None:
+    project.settings(POOL={"max_sise": 3})
+
+
 def _checks_fail(project: Project) -> None:
     project.append(SETTINGS, 'TEMPLATES[0]["OPTIONS"]["context_processors"].clear()')
 
@@ -95,6 +99,7 @@ BROKEN: list[tuple[Callable[[Project], None], dict[str, str]]] = [
     (_syntax, {"event": "mold_failed", "stage": "urlconf", "module": "testproject.shop.views.plain"}),
     (_settings_fail, {"event": "mold_failed", "stage": "settings", "module": "testproject.settings"}),
     (_bad_option, {"event": "mold_failed", "stage": "settings", "module": "testproject.settings"}),
+    (_bad_pool, {"event": "mold_failed", "stage": "settings", "module": "testproject.settings"}),
     (_checks_fail, {"event": "mold_failed", "stage": "checks"}),
     (_exits, {"event": "reload_failed"}),
     (_thread, {"event": "mold_failed", "stage": "leftovers", "module": "testproject.urls"}),

@@ -270,6 +270,14 @@ def test_pools_that_are_no_dict_are_told_once(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in found.lines] == ["djworker.E020", "djworker.E020"]
 
 
+def test_what_other_engines_mean_by_a_pool_is_theirs(tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text(
+        "from testproject.settings import *\nDJWORKER = {'POOLS': {'default': {}}}\nDATABASES = {'default': {}, 'oracle': "
+        "{'ENGINE': 'django.db.backends.oracle', 'NAME': 'x', 'OPTIONS': {'pool': {'increment': 1, 'min': 2}}}}"
+    )
+    assert run_module("--print-config", "--settings", "other", environ={"PYTHONPATH": str(tmp_path)}).code == 0
+
+
 # -- become the arbiter
 
 
@@ -478,6 +486,22 @@ def test_a_module_chooses_the_settings_and_leaves_nothing_in_the_arbiter(project
     assert found["environ"].keys() & {"LEFT_BY_THE_MODULE", "DJANGO_SETTINGS_MODULE", "GIVEN"} == {"GIVEN"}
     assert str(project) in launch.sys_path
     assert found["stderr"] == []
+
+
+def test_a_module_that_hangs_ends_the_start_with_its_stack(project: Path) -> None:
+    (project / "entry.py").write_text("import threading\nthreading.Event().wait()\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "djworker", "entry", "0", "--boot-timeout", "0.3"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "entry.py" in done.stderr
+    assert "entry has not chosen its settings within 0.3 s" in done.stderr
 
 
 def test_a_folder_of_the_command_line_may_be_a_symbolic_link(project: Path, tmp_path: Path) -> None:
