@@ -15,7 +15,7 @@ from typing import Any, Self
 from djworker.cpus import cpu_count
 from djworker.options import Option, option, table
 from djworker.problems import ConfigError, Problem
-from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, PEERS, SECONDS, SIZE, TEXT, UMASK, WHOLE, choice
+from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, PEERS, PROBE, SECONDS, SIZE, TEXT, UMASK, WHOLE, choice
 
 __all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
 
@@ -132,6 +132,19 @@ class Config:
         PATHS,
         "Workers",
         "Paths that a new generation requests from itself before it counts as ready, such as /,/products/.",
+    )
+    probe: tuple[str, ...] = option(
+        ("/",),
+        PROBE,
+        "Workers",
+        """Paths that a new generation must answer no worse than the one in force, before it is trusted; `off` for none. They
+        are requested in a child of the mold, by GET, without cookies, with `environ["djworker.probe"]` set.""",
+    )
+    strict: bool = option(
+        False,
+        FLAG,
+        "Workers",
+        "Refuse a first start, too, when a path of `probe` answers with an error, or a database cannot be reached.",
     )
     timeout: float = option(
         30.0,

@@ -37,6 +37,27 @@ class SpawnWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """arbiter → mold: ask your generation these paths, in a child, for the sake of generation ``about``.
+
+    ``hosts``: what the generation in force allows; empty where there is none, and when it is asked itself.
+    """
+
+    about: int
+    paths: list[str]
+    hosts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """mold → arbiter: what it answers. ``answers``: question to ``[bad, text, traceback]``; ``hosts``: what it allows."""
+
+    about: int
+    hosts: list[str]
+    answers: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class MoldReady:
     """mold → arbiter: loaded, checked, warm. ``config`` is the configuration that the settings on disk give now."""
 
@@ -130,6 +151,8 @@ class Garbled:
 
 Message = (
     SpawnWorker
+    | Probe
+    | Probed
     | MoldReady
     | MoldFailed
     | WorkerForked
@@ -148,6 +171,8 @@ _KNOWN: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
         SpawnWorker,
+        Probe,
+        Probed,
         MoldReady,
         MoldFailed,
         WorkerForked,

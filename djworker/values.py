@@ -144,6 +144,19 @@ def _read_paths(raw: object) -> tuple[str, ...]:
     return paths
 
 
+def _read_probe(raw: object) -> tuple[str, ...]:
+    """``off`` (in settings also False) for no paths at all."""
+    if raw is False or (isinstance(raw, str) and raw.strip().lower() == "off"):
+        return ()
+    if isinstance(raw, list | tuple) and len(raw) == 1:  # as the command line gives it
+        return _read_probe(raw[0])
+    return _read_paths(raw)
+
+
+def _show_probe(paths: tuple[str, ...]) -> str:
+    return ",".join(paths) or "off"
+
+
 def choice(*choices: str) -> Kind[str]:
     """Make the kind of value that is one of some words; case does not matter."""
 
@@ -182,3 +195,4 @@ UMASK = Kind("octal number", _read_umask, _show_umask, "OCTAL")
 ADDRESSES = Kind("list of addresses", _read_addresses, ",".join, "ADDRESS", repeatable=True)
 PEERS = Kind("list of peers", _read_peers, ",".join, "PEER", repeatable=True)
 PATHS = Kind("list of URL paths", _read_paths, ",".join, "PATH", repeatable=True)
+PROBE = Kind("list of URL paths, or off", _read_probe, _show_probe, "PATH", repeatable=True)

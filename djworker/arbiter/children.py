@@ -45,6 +45,8 @@ class Child:
     doomed: bool = False
     #: It is dead, and the kernel may have given its pid to a stranger.
     reaped: bool = False
+    #: A file in memory where a mold that hangs writes its stacks.
+    stacks: int = -1
     intake: Intake = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +62,9 @@ class Child:
             self.channel.close()
         if self.row is not None:
             self.row.close()
+        if self.stacks >= 0:
+            os.close(self.stacks)
+            self.stacks = -1
 
 
 @dataclass(slots=True)
@@ -98,7 +103,17 @@ class Children:
         Raises:
             OSError: no process, no descriptors, or the interpreter is gone (an environment that is being rebuilt).
         """
-        return self._start(("mold", generation), "djworker.worker.mold", ["--generation", str(generation)])
+        stacks = os.memfd_create("stacks") if hasattr(os, "memfd_create") else -1
+        arguments = ["--generation", str(generation), "--stacks", str(stacks)]
+        extra = [stacks] if stacks >= 0 else []
+        try:
+            child = self._start(("mold", generation), "djworker.worker.mold", arguments, extra)
+        except OSError:
+            for fd in extra:
+                os.close(fd)
+            raise
+        child.stacks = stacks
+        return child
 
     def start_reloader(self) -> Child:
         """The process that watches the project's files, in development."""
@@ -233,6 +248,13 @@ class Children:
         """When its hub last turned, in seconds of the monotonic clock; never in the future, which would spare it for ever."""
         child = self.by_key.get(("worker", worker_id))
         return min(child.reads(Gauge.BEAT) / _NANOSECONDS, time.monotonic()) if child is not None else 0.0
+
+    def stack_of(self, generation: int) -> str:
+        """What a mold that hangs has written; nothing where it has not, or an earlier program of ours has asked."""
+        child = self.by_key.get(("mold", generation))
+        if child is None or child.stacks < 0:
+            return ""
+        return os.pread(child.stacks, messages.TRACEBACK_LIMIT, 0).decode(errors="replace")
 
 
 def _title(key: Key) -> str:

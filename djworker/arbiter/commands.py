@@ -14,6 +14,21 @@ class BootMold:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeMold:
+    """Have the mold of ``generation`` answer the questions of generation ``about``."""
+
+    generation: int
+    about: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionMold:
+    """It has not booted in time: have it say where it hangs."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class StopMold:
     """Close its channel: it has nothing to finish."""
 
@@ -78,4 +93,16 @@ class Exit:
     code: int
 
 
-Command = BootMold | StopMold | KillMold | SpawnWorker | RetireWorker | KillWorker | AdoptConfig | Announce | Exit
+Command = (
+    BootMold
+    | ProbeMold
+    | QuestionMold
+    | StopMold
+    | KillMold
+    | SpawnWorker
+    | RetireWorker
+    | KillWorker
+    | AdoptConfig
+    | Announce
+    | Exit
+)

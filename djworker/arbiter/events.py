@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from djworker.arbiter.probing import Answers, Failure
     from djworker.arbiter.roster import Policy
 
 
@@ -47,6 +48,23 @@ class MoldReady:
 
 
 @dataclass(frozen=True, slots=True)
+class MoldFailed:
+    """A mold has said, or left behind, why it cannot boot; its end follows."""
+
+    generation: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What ``generation`` answers to the questions that ``about`` has to answer."""
+
+    generation: int
+    about: int
+    answers: Answers
+
+
+@dataclass(frozen=True, slots=True)
 class MoldGone:
     """A mold is dead and reaped."""
 
@@ -59,6 +77,14 @@ class WorkerReady:
     """A worker accepts."""
 
     worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """A worker has said why it did not become ready; its end follows."""
+
+    worker_id: int
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +111,19 @@ class WorkerGone:
     status: int
 
 
-Event = Started | Reload | Stop | Scale | Timer | MoldReady | MoldGone | WorkerReady | Heartbeat | Recycle | WorkerGone
+Event = (
+    Started
+    | Reload
+    | Stop
+    | Scale
+    | Timer
+    | MoldReady
+    | MoldFailed
+    | Probed
+    | MoldGone
+    | WorkerReady
+    | WorkerFailed
+    | Heartbeat
+    | Recycle
+    | WorkerGone
+)

@@ -12,28 +12,33 @@ what to do about it (httpcore's ``_assign_requests_to_connections`` and Kubernet
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any
 
+from djworker import posix
 from djworker.arbiter import commands as do
-from djworker.arbiter import replacement
+from djworker.arbiter import probing, replacement
 from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.events import (
     Event,
     Heartbeat,
+    MoldFailed,
     MoldGone,
     MoldReady,
+    Probed,
     Recycle,
     Reload,
     Scale,
     Started,
     Stop,
     Timer,
+    WorkerFailed,
     WorkerGone,
     WorkerReady,
 )
 from djworker.arbiter.orders import Orders
+from djworker.arbiter.probing import Answers, Failure
 from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.arbiter.timing import (
@@ -42,6 +47,7 @@ from djworker.arbiter.timing import (
     MOST_WORKERS,
     OVERSLEPT,
     PROBATION,
+    PROBE_WAIT,
     STABLE,
     WATCHDOG_MARGIN,
 )
@@ -61,6 +67,8 @@ class Fleet:
     rollout: Rollout = field(default_factory=Rollout)
     crashes: CrashLoop = field(default_factory=CrashLoop)
     _orders: Orders = field(init=False)
+    #: What the generation in force answered when it was last asked: a measure where its mold is gone.
+    _known: Answers | None = None
     _expected: float = inf
     _exit_code: int = 0
 
@@ -122,7 +130,7 @@ class Fleet:
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def _take_in(self, event: Event, now: float) -> None:  # noqa: C901 - one line for each event
+    def _take_in(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912 - one line for each event
         match event:
             case Started():
                 self._boot_mold(now)
@@ -137,10 +145,16 @@ class Fleet:
                 self._on_timer(now)
             case MoldReady(generation, policy):
                 self._on_mold_ready(generation, policy, now)
+            case MoldFailed(generation, failure):
+                self._on_mold_failed(generation, failure)
+            case Probed(generation, about, answers):
+                self._on_probed(generation, about, answers, now)
             case MoldGone(generation, status):
                 self._on_mold_gone(generation, status, now)
             case WorkerReady(worker_id):
                 self._on_worker_ready(worker_id, now)
+            case WorkerFailed(worker_id, failure):
+                self._on_worker_failed(worker_id, failure)
             case Heartbeat(worker_id, beat):
                 self._on_heartbeat(worker_id, beat)
             case Recycle(worker_id, _):
@@ -180,36 +194,67 @@ class Fleet:
             self.crashes.forget()
 
     def _on_overdue_mold(self, mold: MoldHandle, now: float) -> None:
-        if mold.state is MoldState.BOOTING:
-            self._orders.kill_mold(mold, now, "boot_timeout")
-            self._boot_failed(mold.generation, now)  # it may take its time to die, the verdict does not
-        else:
-            self._orders.kill_mold(mold, now, "does not stop")
+        match mold.state:
+            case MoldState.BOOTING if not mold.questioned:
+                self._orders.question(mold, now)
+            case MoldState.BOOTING:
+                self._on_hung_mold(mold, now, "boot_timeout", f"not loaded within {self.policy.boot_timeout:g} s")
+            case MoldState.MEASURING:  # the one in force does not say, or is of a version that cannot
+                self._probe(mold, now)
+            case MoldState.PROBING:
+                self._on_hung_mold(mold, now, "probe", f"no word from its mold within {PROBE_WAIT:g} s")
+            case _:
+                self._orders.kill_mold(mold, now, "does not stop")
+
+    def _on_hung_mold(self, mold: MoldHandle, now: float, stage: str, error: str) -> None:
+        self._orders.kill_mold(mold, now, stage)
+        self._boot_failed(mold, now, Failure(stage, "", error))  # it may take its time to die, the verdict does not
 
     def _on_mold_ready(self, generation: int, policy: Policy, now: float) -> None:
         mold = self.roster.molds.get(generation)
         if mold is None or mold.state is not MoldState.BOOTING:
             return
-        mold.become(MoldState.READY, inf)
         mold.policy = policy
-        self._switch_to(mold)
-        for older in self.roster.older_molds(generation)[:-KEPT_MOLDS]:  # a row of HUPs does not fill the memory
-            self._orders.stop_mold(older, now)
+        if policy.probe and (self.ever_ready or policy.strict):
+            self._measure(mold, now)
+        else:
+            self._trust(mold, now)
+            if policy.probe:  # nobody serves yet, so nobody waits for the answers
+                self._orders.probe(generation, generation)
+
+    def _on_mold_failed(self, generation: int, failure: Failure) -> None:
+        mold = self.roster.molds.get(generation)
+        if mold is not None:
+            mold.failure = failure
+
+    def _on_probed(self, generation: int, about: int, answers: Answers, now: float) -> None:
+        mold = self.roster.molds.get(about)
+        if mold is None:
+            return
+        if mold.state is MoldState.MEASURING and generation != about:
+            mold.measure, mold.measured_by = answers, generation
+            self._probe(mold, now)
+        elif mold.state is MoldState.PROBING and generation == about:
+            self._judge(mold, answers, now)
+        elif mold.state is MoldState.READY and generation == about:
+            self._known = answers
+            self._warn_of(mold, answers)
 
     def _on_mold_gone(self, generation: int, status: int, now: float) -> None:
         mold = self.roster.molds.pop(generation)
         if self.stopping or mold.state in (MoldState.RETIRING, MoldState.KILLED):
             return
-        if mold.state is MoldState.BOOTING:
-            self._boot_failed(generation, now)
+        if mold.coming:
+            self._boot_failed(mold, now, Failure("boot", "", f"its mold ended: {posix.describe(status)}"))
         elif generation == self.current:
             self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)
             self._current_mold_lost(now)
 
-    def _boot_failed(self, generation: int, now: float) -> None:
+    def _boot_failed(self, mold: MoldHandle, now: float, otherwise: Failure) -> None:
+        """*mold* is given up, for what it said itself, or for *otherwise*."""
         if self.current and self._needs_mold():  # nothing to fork from: try again, ever more slowly
             self._orders.tell(self.crashes.fail(now))
-        self._orders.tell(*self.rollout.fail(generation, self.current, "the mold did not boot"))
+        self._orders.tell(*self.rollout.fail(mold.generation, self.current, mold.failure or otherwise))
 
     def _current_mold_lost(self, now: float) -> None:
         older = self.roster.older_mold(self.current)
@@ -217,6 +262,9 @@ class Fleet:
             self._roll_back(older, now)
         elif not self.roster.booting_molds():
             self._orders.tell(self.crashes.fail(now))
+        for mold in self.roster.booting_molds():
+            if mold.state is MoldState.MEASURING:  # it will not hear from the one that is gone
+                self._measure(mold, now)
 
     def _on_worker_ready(self, worker_id: int, now: float) -> None:
         worker = self.roster.workers.get(worker_id)
@@ -225,6 +273,11 @@ class Fleet:
         self.ever_ready = True
         worker.become(WorkerState.READY, now + self.policy.patience(WATCHDOG_MARGIN))
         worker.ready_at, worker.proven_at = now, now + PROBATION
+
+    def _on_worker_failed(self, worker_id: int, failure: Failure) -> None:
+        worker = self.roster.workers.get(worker_id)
+        if worker is not None and worker.generation == self.current:
+            self.rollout.last_words = failure
 
     def _on_heartbeat(self, worker_id: int, beat: float) -> None:
         worker = self.roster.workers.get(worker_id)
@@ -251,6 +304,50 @@ class Fleet:
             self._orders.tell(self.rollout.begin(generation))
         self._orders.boot_mold(generation, now + self.policy.boot_timeout)
 
+    def _measure(self, mold: MoldHandle, now: float) -> None:
+        """Have the generation in force answer first; where its mold is gone, what it last answered must do."""
+        judge = self.roster.molds.get(self.current)
+        if judge is None or judge.state is not MoldState.READY or not self.ever_ready:
+            mold.measure, mold.measured_by = (self._known, self.current) if self.ever_ready else (None, 0)
+            self._probe(mold, now)
+            return
+        if mold.state is MoldState.BOOTING:
+            mold.become(MoldState.MEASURING, now + PROBE_WAIT)
+        self._orders.probe(judge.generation, mold.generation)
+
+    def _probe(self, mold: MoldHandle, now: float) -> None:
+        mold.become(MoldState.PROBING, now + PROBE_WAIT)
+        self._orders.probe(mold.generation, mold.generation)
+
+    def _judge(self, mold: MoldHandle, answers: Answers, now: float) -> None:
+        strict = mold.measure is None and mold.policy is not None and mold.policy.strict
+        refused = probing.bad(answers) if strict else probing.worse(mold.measure, answers)
+        if not refused:
+            self._warn_of(mold, answers)
+            self._known = answers
+            self._trust(mold, now)
+            return
+        mold.failure = failure = probing.failure(refused, mold.measured_by)
+        text = f"generation {mold.generation} does not answer as it must: {failure}"
+        self._announce("mold_failed", text, level="error", generation=mold.generation, **asdict(failure))
+        self._orders.stop_mold(mold, now)
+        self._boot_failed(mold, now, failure)
+
+    def _warn_of(self, mold: MoldHandle, answers: Answers) -> None:
+        """Bad answers that are no reason to refuse: there is nothing better."""
+        for question, answer in probing.bad(answers).items():
+            text = f"generation {mold.generation}, {question}: {answer.text}"
+            fields = {"generation": mold.generation, "question": question, "error": answer.text}
+            self._announce("probe_failed", text, level="warning", **fields, traceback=answer.traceback)
+
+    def _trust(self, mold: MoldHandle, now: float) -> None:
+        """Its workers may come."""
+        mold.become(MoldState.READY, inf)
+        mold.measure = None
+        self._switch_to(mold)
+        for older in self.roster.older_molds(mold.generation)[:-KEPT_MOLDS]:  # a row of HUPs does not fill the memory
+            self._orders.stop_mold(older, now)
+
     def _switch_to(self, mold: MoldHandle) -> None:
         """New workers come from *mold* from now on."""
         self.current, self.scaled = mold.generation, None
@@ -271,7 +368,8 @@ class Fleet:
         self._switch_to(older)
         if bad is not None:
             self._orders.stop_mold(bad, now)
-        self._orders.tell(*self.rollout.fail(failed, self.current, "its workers do not live"))
+        words = self.rollout.last_words or Failure("workers", "", "its workers do not live")
+        self._orders.tell(*self.rollout.fail(failed, self.current, words))
 
     def _retire(self, worker: WorkerHandle, now: float, *, grace: float) -> None:
         self._orders.retire(worker, now, grace, empty_backlog=self.stopping)
@@ -366,7 +464,7 @@ class Fleet:
         for worker in self.roster.alive():
             self._retire(worker, now, grace=self.policy.graceful_timeout)
         for mold in self.roster.molds.values():
-            if mold.state is MoldState.BOOTING:
+            if mold.coming:
                 self._orders.kill_mold(mold, now, "stopping")
             elif mold.state is MoldState.READY:
                 self._orders.stop_mold(mold, now)

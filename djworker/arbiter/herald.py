@@ -20,6 +20,8 @@ logger = logging.getLogger("djworker.arbiter")
 
 #: Characters of a refused message that the log shows.
 _SHOWN = 200
+#: Characters of a failure's reason that systemd is told.
+_STATUS = 300
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -29,6 +31,8 @@ class Herald:
     def __init__(self, fleet: Fleet, systemd: Systemd) -> None:
         self._fleet = fleet
         self._systemd = systemd
+        #: What became of the last reload, where that went wrong.
+        self._trouble = ""
 
     def say(self, event: str, message: str, level: int = logging.INFO, **fields: object) -> None:
         """One event of the log."""
@@ -38,8 +42,11 @@ class Herald:
         """What the fleet has to tell; systemd hears of reloads too, and of the end."""
         self.say(said.event, said.message, _LEVELS[said.level], **said.fields)
         if said.event == "reload_started":
+            self._trouble = ""
             self._systemd.tell_reloading()
         elif said.event in ("reload_done", "reload_failed"):
+            self._trouble = f"reload failed: {said.fields['reason']}" if said.event == "reload_failed" else ""
+            self.report_status()
             self._systemd.tell_ready()
         elif said.event == "stopping":
             self._systemd.tell_stopping()
@@ -82,12 +89,21 @@ class Herald:
 
     def report(self) -> None:
         """Tell systemd how things are, where it does not know yet."""
-        fleet = self._fleet
         if self._vouches():
             if not self._systemd.ready:
                 self._systemd.tell_ready()
             self._systemd.keep_alive(time.monotonic())
-        self._systemd.tell_status(f"{fleet.ready_count()} of {fleet.target} workers ready, generation {fleet.current}")
+        self.report_status()
+
+    def report_status(self) -> None:
+        """One line for ``systemctl status``: the last failure first, as long as no reload has made it good."""
+        fleet = self._fleet
+        counts = f"{fleet.ready_count()} of {fleet.target} workers ready"
+        if self._trouble:
+            reason = " ".join(self._trouble.split())[:_STATUS]
+            self._systemd.tell_status(f"{reason}, generation {fleet.current} serves on; {counts}")
+        else:
+            self._systemd.tell_status(f"{counts}, generation {fleet.current}")
 
     def next_report(self) -> float:
         """When systemd's watchdog is to be petted; never while there is nothing to vouch for."""

@@ -15,11 +15,12 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from djworker import accounts, conf, log, messages, posix
-from djworker.arbiter import commands, events
+from djworker.arbiter import commands, events, probing
 from djworker.arbiter.herald import Herald
 from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.listeners import let_go
 from djworker.arbiter.logfiles import LogFileError, hand_over
+from djworker.arbiter.probing import Failure
 from djworker.arbiter.roster import Policy
 from djworker.arbiter.timing import EXIT_BOOT
 from djworker.conf import Config
@@ -38,13 +39,16 @@ if TYPE_CHECKING:
 
 #: A worker writes its stacks down on SIGQUIT by itself; the arbiter gives it this long before SIGKILL.
 _STACKS_GRACE = 0.5
+#: Reasons to kill a worker that has not moved for too long.
+_HANGS = ("boot_timeout", "timeout", "graceful_timeout")
 #: What one child says is read up to so many packets, then the others are heard, and signals and deadlines served.
 _PACKETS_PER_TURN = 16
 
 
 def policy_of(config: Config) -> Policy:
     """What a configuration asks of the fleet."""
-    return Policy(config.workers, config.timeout, config.boot_timeout, config.graceful_timeout)
+    asks, strict = bool(config.probe), config.strict
+    return Policy(config.workers, config.timeout, config.boot_timeout, config.graceful_timeout, asks, strict)
 
 
 class Loop:
@@ -58,6 +62,8 @@ class Loop:
         self.herald = Herald(fleet, systemd)
         self.signals = signals
         self.offered: dict[int, Config] = {}
+        #: Hosts that the generation in force allows, for each generation that is measured by it.
+        self.allowed: dict[int, list[str]] = {}
         self.exit_code: int | None = None
         self.reexec: Callable[[Loop], None] = lambda _loop: None
         self._selector = selectors.DefaultSelector()
@@ -161,6 +167,7 @@ class Loop:
             self.herald.say("mold_gone", text, logging.DEBUG, generation=number, status=status)
             self._happen(events.MoldGone(number, status))
             self.offered.pop(number, None)
+            self.allowed.pop(number, None)
         elif kind == "worker":
             self.herald.worker_gone(child, status)
             self._happen(events.WorkerGone(number, status))
@@ -174,9 +181,17 @@ class Loop:
         if now >= self.fleet.next_deadline():
             for worker in self.fleet.roster.beating():
                 self._happen(events.Heartbeat(worker.worker_id, self.children.beat_of(worker.worker_id)))
+            self._read_stacks()
             self._happen(events.Timer())
         while self._kills and self._kills[0][0] <= now:
             self.children.kill(self._kills.popleft()[1])
+
+    def _read_stacks(self) -> None:
+        """Of molds that hang in C code, and cannot say so themselves."""
+        for mold in self.fleet.roster.mute_molds():
+            stack = self.children.stack_of(mold.generation)
+            if stack and time.monotonic() >= mold.deadline:
+                self._on_mold_failed(mold.generation, messages.MoldFailed("boot_timeout", "", "hangs in C code", stack))
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -238,7 +253,9 @@ class Loop:
             case messages.MoldReady(config):
                 self._on_mold_ready(child, Config.from_json(config))
             case messages.MoldFailed():
-                self.herald.mold_failed(self._generation_of(child), message)
+                self._on_mold_failed(self._generation_of(child), message)
+            case messages.Probed():
+                self._on_probed(number, message)
             case messages.WorkerForked(worker_id, pid):
                 self._on_forked(number, worker_id, pid)
             case messages.ForkFailed(worker_id, error):
@@ -249,6 +266,7 @@ class Loop:
                 self.herald.say(
                     "worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback
                 )
+                self._happen(events.WorkerFailed(number, Failure("workers", "", error, traceback)))
             case messages.RecycleWanted(reason):
                 self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
                 self._happen(events.Recycle(number, reason))
@@ -263,6 +281,19 @@ class Loop:
     def _generation_of(self, child: Child) -> int:
         kind, number = child.key
         return self.fleet.roster.workers[number].generation if kind == "worker" else number
+
+    def _on_mold_failed(self, generation: int, said: messages.MoldFailed) -> None:
+        self.herald.mold_failed(generation, said)
+        self._happen(events.MoldFailed(generation, Failure(said.stage, said.module, said.error, said.traceback)))
+
+    def _on_probed(self, generation: int, said: messages.Probed) -> None:
+        try:
+            answers = probing.read(said.answers)
+        except ValueError as error:
+            raise MessageRefusedError(str(error)) from None
+        if generation != said.about:
+            self.allowed[said.about] = said.hosts
+        self._happen(events.Probed(generation, said.about, answers))
 
     def _on_mold_ready(self, child: Child, config: Config) -> None:
         generation = child.key[1]
@@ -317,10 +348,14 @@ class Loop:
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
-    def _carry_out(self, command: Command) -> None:
+    def _carry_out(self, command: Command) -> None:  # noqa: C901 - one line for each command
         match command:
             case commands.BootMold(generation):
                 self._boot_mold(generation)
+            case commands.ProbeMold(generation, about):
+                self._probe_mold(generation, about)
+            case commands.QuestionMold(generation):
+                self._question_mold(generation)
             case commands.StopMold(generation):
                 self._hang_up(("mold", generation))
             case commands.KillMold(generation, reason):
@@ -343,11 +378,23 @@ class Loop:
         try:
             child = self.children.boot_mold(generation)
         except OSError as error:  # a reload that cannot even begin leaves the site as it is
-            self.herald.mold_failed(generation, messages.MoldFailed("start", sys.executable, str(error), ""))
+            self._on_mold_failed(generation, messages.MoldFailed("start", sys.executable, str(error), ""))
             self._happen(events.MoldGone(generation, EXIT_BOOT))
             return
         self._watch(child)
         self.herald.mold("mold_booting", generation, "is being loaded", pid=child.pid)
+
+    def _probe_mold(self, generation: int, about: int) -> None:
+        child = self.children.by_key.get(("mold", generation))
+        config = self.offered.get(about, self.config)
+        if child is not None and child.channel is not None:
+            child.channel.send(messages.Probe(about, list(config.probe), self.allowed.get(about, [])))
+
+    def _question_mold(self, generation: int) -> None:
+        """A signal handler of the mold's answers on its channel; faulthandler writes where even that cannot run."""
+        child = self.children.by_key.get(("mold", generation))
+        if child is not None and child.pid and not child.reaped:
+            posix.kill(child.pid, signal.SIGUSR2)
 
     def _spawn_worker(self, command: commands.SpawnWorker) -> None:
         try:
@@ -380,7 +427,7 @@ class Loop:
             self._bury(child, 1)
         elif status is not None:
             self._bury(child, status)
-        elif reason in ("timeout", "graceful_timeout"):  # either way its hub has not turned, and somebody will ask why
+        elif reason in _HANGS:  # somebody will ask why
             posix.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
             self._kills.append((time.monotonic() + _STACKS_GRACE, key))
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from djworker.arbiter import commands as do
 from djworker.arbiter.roster import MoldHandle, MoldState, WorkerState
-from djworker.arbiter.timing import GRACE_MARGIN, KILL_AGAIN, MOLD_GRACE
+from djworker.arbiter.timing import GRACE_MARGIN, KILL_AGAIN, MOLD_GRACE, STACKS_GRACE
 
 if TYPE_CHECKING:
     from djworker.arbiter.roster import Roster, WorkerHandle
@@ -29,6 +29,15 @@ class Orders:
         """Load the code that is on disk."""
         self.roster.molds[generation] = MoldHandle(generation, MoldState.BOOTING, deadline)
         self.given.append(do.BootMold(generation))
+
+    def probe(self, generation: int, about: int) -> None:
+        """Ask a generation what *about* has to answer."""
+        self.given.append(do.ProbeMold(generation, about))
+
+    def question(self, mold: MoldHandle, now: float) -> None:
+        """Where does it hang? It is killed soon, whatever it says."""
+        mold.questioned, mold.deadline = True, now + STACKS_GRACE
+        self.given.append(do.QuestionMold(mold.generation))
 
     def stop_mold(self, mold: MoldHandle, now: float) -> None:
         """It has nothing to finish."""

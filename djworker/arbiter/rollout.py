@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from djworker.arbiter.commands import Announce
+
+if TYPE_CHECKING:
+    from djworker.arbiter.probing import Failure
 
 
 @dataclass(slots=True)
@@ -18,6 +22,8 @@ class Rollout:
     queued: bool = False
     #: Told, and not yet told to have ended.
     begun: bool = False
+    #: The last words of a worker of the generation that is being brought in.
+    last_words: Failure | None = None
 
     def queue(self, *, first_start: bool) -> Announce:
         """Remember it; asked for ten times, it comes once."""
@@ -31,7 +37,7 @@ class Rollout:
 
     def begin(self, generation: int) -> Announce:
         """It is under way."""
-        self.begun = True
+        self.begun, self.last_words = True, None
         text = f"reload begins with generation {generation}"
         return Announce("reload_started", "info", text, {"generation": generation})
 
@@ -40,9 +46,9 @@ class Rollout:
         self.begun = False
         return Announce("reload_done", "info", f"generation {generation} serves", {"generation": generation})
 
-    def fail(self, generation: int, serving: int, reason: str) -> list[Announce]:
+    def fail(self, generation: int, serving: int, failure: Failure) -> list[Announce]:
         """*generation* is given up; nothing to tell where nothing was begun."""
         told, self.begun = self.begun, False
-        text = f"reload failed, generation {serving} serves on: {reason}"
-        fields = {"generation": generation, "reason": reason}
+        text = f"reload failed, generation {serving} serves on: {failure}"
+        fields = {"generation": generation, "serving": serving, "reason": str(failure), **asdict(failure)}
         return [Announce("reload_failed", "error", text, fields)] if told else []

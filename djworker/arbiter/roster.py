@@ -13,6 +13,8 @@ from djworker.scoreboard import SLOTS, free_slot
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from djworker.arbiter.probing import Answers, Failure
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -22,6 +24,9 @@ class Policy:
     timeout: float
     boot_timeout: float
     graceful_timeout: float
+    #: Whether a generation is asked for answers before it is trusted, and whether bad ones keep the first one out, too.
+    probe: bool = False
+    strict: bool = False
 
     def patience(self, margin: float) -> float:
         """How long a silent worker is left alone; 0 in the settings means for ever."""
@@ -29,9 +34,15 @@ class Policy:
 
 
 class MoldState(Enum):
-    """BOOTING → READY → RETIRING → gone; KILLED when it did not boot in time."""
+    """BOOTING → MEASURING → PROBING → READY → RETIRING → gone; KILLED when it did not boot in time.
+
+    MEASURING: it is loaded, and the generation in force is asked for the answers that it is to be measured by. PROBING: it is
+    asked itself. Both are left out where there is nothing to ask, the first where nobody is there to be asked.
+    """
 
     BOOTING = "booting"
+    MEASURING = "measuring"
+    PROBING = "probing"
     READY = "ready"
     RETIRING = "retiring"
     KILLED = "killed"
@@ -47,11 +58,15 @@ class WorkerState(Enum):
 
 
 _MOLD_MOVES = {
-    MoldState.BOOTING: {MoldState.READY, MoldState.KILLED},
+    MoldState.BOOTING: {MoldState.MEASURING, MoldState.PROBING, MoldState.READY, MoldState.KILLED},
+    MoldState.MEASURING: {MoldState.PROBING, MoldState.KILLED},
+    MoldState.PROBING: {MoldState.READY, MoldState.RETIRING, MoldState.KILLED},
     MoldState.READY: {MoldState.RETIRING},
     MoldState.RETIRING: {MoldState.RETIRING},
     MoldState.KILLED: {MoldState.KILLED},
 }
+#: It is not in force yet, and may be one day.
+_COMING = (MoldState.BOOTING, MoldState.MEASURING, MoldState.PROBING)
 _WORKER_MOVES = {
     WorkerState.STARTING: {WorkerState.READY, WorkerState.DRAINING, WorkerState.KILLED},
     WorkerState.READY: {WorkerState.DRAINING, WorkerState.KILLED},
@@ -68,6 +83,18 @@ class MoldHandle:
     state: MoldState
     deadline: float
     policy: Policy | None = None
+    #: It hangs, and has been asked where.
+    questioned: bool = False
+    #: Why it is given up, as far as anybody said.
+    failure: Failure | None = None
+    #: What it is to be measured by, and who has answered so; nothing where there was nobody to ask.
+    measure: Answers | None = None
+    measured_by: int = 0
+
+    @property
+    def coming(self) -> bool:
+        """Whether it is on its way to be in force."""
+        return self.state in _COMING
 
     def become(self, state: MoldState, deadline: float) -> None:
         """Change state; every state has its own deadline."""
@@ -167,8 +194,12 @@ class Roster:
         return len(self.workers) < SLOTS
 
     def booting_molds(self) -> list[MoldHandle]:
-        """Molds that load code now."""
-        return [m for m in self.molds.values() if m.state is MoldState.BOOTING]
+        """Molds that load code now, or are asked whether it is fit."""
+        return [m for m in self.molds.values() if m.coming]
+
+    def mute_molds(self) -> list[MoldHandle]:
+        """Molds that hang, were asked where, and have not said."""
+        return [m for m in self.molds.values() if m.state is MoldState.BOOTING and m.questioned and m.failure is None]
 
     def older_mold(self, generation: int) -> MoldHandle | None:
         """The youngest warm mold from before *generation*: what there is to roll back to."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "DJWORKER_ADOPT"
 #: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.
-VERSION = 3
+VERSION = 4
 _PLAIN = ("current", "ever_ready", "stopping", "scaled")
 
 
@@ -131,9 +131,9 @@ def _fleet_to_json(fleet: Fleet) -> dict[str, Any]:
     return {
         "policy": asdict(fleet.policy),
         "plain": {name: getattr(fleet, name) for name in _PLAIN},
-        "molds": [{**asdict(mold), "state": mold.state.value} for mold in roster.molds.values()],
+        "molds": [_mold_to_json(mold) for mold in roster.molds.values()],
         "workers": [{**asdict(worker), "state": worker.state.value} for worker in roster.workers.values()],
-        "rollout": asdict(fleet.rollout),
+        "rollout": asdict(replace(fleet.rollout, last_words=None)),
         "crashes": asdict(fleet.crashes),
         "last": [roster.last_generation, roster.last_worker],
     }
@@ -152,6 +152,11 @@ def _fleet_from_json(data: dict[str, Any]) -> Fleet:
         setattr(fleet, name, data["plain"][name])
     fleet.expect(inf)
     return fleet
+
+
+def _mold_to_json(mold: MoldHandle) -> dict[str, Any]:
+    """Tracebacks stay behind: they would not fit into an environment."""
+    return {**asdict(replace(mold, failure=None, measure=None)), "state": mold.state.value}
 
 
 def _mold_from_json(data: dict[str, Any]) -> MoldHandle:

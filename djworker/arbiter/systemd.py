@@ -41,7 +41,8 @@ class Systemd:
         self._send("STOPPING=1")
 
     def tell_status(self, text: str) -> None:
-        """One line for ``systemctl status``; sent when it changes."""
+        """One line for ``systemctl status``; sent when it changes. A second line would be another word to systemd."""
+        text = " ".join(text.split())
         if text != self._status:
             self._status = text
             self._send(f"STATUS={text}")

@@ -21,6 +21,8 @@ MOST_WORKERS = 1024
 SURGE = 1
 #: A mold that was told to stop has this long; it runs nothing.
 MOLD_GRACE = 5.0
+#: A mold that is asked what it answers, or where it hangs, has this long. The child that answers has 10 s of it itself.
+PROBE_WAIT, STACKS_GRACE = 15.0, 0.5
 #: What the worker's own watchdog needs, after ``timeout``, to write the stack down before it is killed.
 WATCHDOG_MARGIN = 1.0
 #: A worker cuts its last requests itself at the end of its grace; this much later it is killed.

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import posix as raw  # as in the mold: the system calls themselves
 import signal
+import time
 import traceback
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from djworker import posix
@@ -18,23 +20,80 @@ from djworker.worker import forks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    #: What a child says it with.
+    Write = Callable[[bytes], object]
+
+#: Seconds that a child has after its alarm, before it is killed: what it forked itself may hold its pipe open for ever.
+_MARGIN = 1.0
+
+
+@dataclass(slots=True)
+class Asked:
+    """[mold] A child that was asked, and what it has said so far."""
+
+    pid: int
+    #: Readable when it has said more, or has ended.
+    fd: int
+    #: On the monotonic clock: the end of its time.
+    deadline: float
+    parts: list[bytes] = field(default_factory=list)
+
+    def read(self) -> bool:
+        """Wait for more, and take it in; False at the end."""
+        part = raw.read(self.fd, 65536)
+        self.parts.append(part)
+        return bool(part)
+
+    def finish(self) -> int:
+        """Bury it; its status as ``waitpid`` has it."""
+        if time.monotonic() >= self.deadline:
+            posix.kill(self.pid, signal.SIGKILL)
+        raw.close(self.fd)
+        _, status = raw.waitpid(self.pid, 0)
+        return status
+
+    @property
+    def said(self) -> bytes:
+        """All that it said."""
+        return b"".join(self.parts)
+
 
 def ask(question: Callable[[], str], patience: float) -> str:
     """Call it in a child, and return what it returned; empty if it raised, died, or took longer than so many seconds."""
+    asked = begin(lambda write: write(question().encode()), patience)
+    while asked.read():
+        pass
+    return "" if asked.finish() else asked.said.decode()
+
+
+def begin(question: Callable[[Write], object], patience: float) -> Asked:
+    """Call it in a child, with a function that says bytes to us, and go on; the kernel ends it after so many seconds.
+
+    Raises:
+        OSError: there is no process, or no descriptor, for it.
+    """
     read, write = raw.pipe()
     mold = os.getpid()
-    pid = forks.fork()
+    try:
+        pid = forks.fork()
+    except OSError:
+        raw.close(read)
+        raw.close(write)
+        raise
     if pid == 0:
+        raw.close(read)
         _answer(question, patience, mold, write)
     raw.close(write)
-    answer = _read_to_end(read)
-    raw.close(read)
-    _, status = raw.waitpid(pid, 0)
-    return "" if status else answer
+    return Asked(pid, read, time.monotonic() + patience + _MARGIN)
 
 
-def _answer(question: Callable[[], str], patience: float, mold: int, write: int) -> NoReturn:
+def _answer(question: Callable[[Write], object], patience: float, mold: int, write: int) -> NoReturn:
     """[the child] The alarm's default is the end of the process, whatever it does just then."""
+
+    def say(data: bytes) -> None:
+        while data:
+            data = data[raw.write(write, data) :]
+
     status = 1
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -42,18 +101,9 @@ def _answer(question: Callable[[], str], patience: float, mold: int, write: int)
         signal.setitimer(signal.ITIMER_REAL, patience)
         posix.die_with(mold)
         forks.leave_hub()  # threads that the project has begun wait in it, and would go on here too
-        data = question().encode()
-        while data:
-            data = data[raw.write(write, data) :]
+        question(say)
         status = 0
     except BaseException:  # noqa: BLE001 - shown, and the end
         traceback.print_exc()
     finally:
         raw._exit(status)  # noqa: SLF001 - no exit handlers of the mold's
-
-
-def _read_to_end(read: int) -> str:
-    parts = []
-    while part := raw.read(read, 65536):
-        parts.append(part)
-    return b"".join(parts).decode()

@@ -40,7 +40,10 @@ def module_of(error: BaseException) -> str:
 def sentence(error: BaseException) -> str:
     """The exception at the root, in one line."""
     root = _root(error)
-    return "".join(traceback.format_exception_only(root)).strip().splitlines()[-1]
+    lines = traceback.format_exception_only(root)
+    if isinstance(root, SyntaxError):
+        return lines[-1].strip()
+    return " ".join(lines[0].split())  # a database driver's has several lines, the first of which says what failed
 
 
 def project_place(stack: Sequence[traceback.FrameSummary] | None) -> str:
@@ -74,6 +77,11 @@ def first_module(found: Sequence[str]) -> str:
     """The module that the first of these descriptions names."""
     place = found[0].rpartition(" at ")[2]
     return _module_name(place.partition(":")[0]) if os.sep in place else "unknown"
+
+
+def module_at(filename: str) -> str:
+    """The name of the module in a file."""
+    return _module_name(filename)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -50,6 +50,23 @@ def ask_servers() -> None:
         _tell("djworker.W111", line)
 
 
+def count_deployment_findings() -> None:
+    """One line with what ``check --deploy`` would find; a check that raises is a finding, too."""
+    from django.core.checks.registry import registry  # noqa: PLC0415
+
+    found: list[str] = []
+    for check in registry.deployment_checks:
+        try:
+            found += [
+                message.id or "?" for message in check(app_configs=None, databases=None) if not message.is_silenced()
+            ]
+        except Exception as error:  # noqa: BLE001 - it has nothing to do with serving
+            found.append(f"{getattr(check, '__name__', check)} raises {type(error).__name__}")
+    if found:
+        text = f"manage.py check --deploy has {len(found)} findings: {', '.join(sorted(found))}"
+        log.event(logger, logging.INFO, "deployment_checks", text, count=len(found), ids=sorted(found))
+
+
 def _as_json(found: Any) -> str:  # noqa: ANN401 - an iterable of check messages
     return json.dumps([(item.id, in_one_line(item)) for item in found if not item.is_silenced()])
 

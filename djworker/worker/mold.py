@@ -22,6 +22,7 @@ import os  # noqa: E402
 import posix as raw  # noqa: E402 - the system calls themselves: gevent replaces those of ``os`` with ones that need the loop
 import signal  # noqa: E402
 import sys  # noqa: E402
+import time  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
 from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 
@@ -29,17 +30,32 @@ from djworker import accounts, log, messages, posix  # noqa: E402
 from djworker.channel import Channel  # noqa: E402
 from djworker.launch import Launch  # noqa: E402
 from djworker.scoreboard import Gauge, Row  # noqa: E402
-from djworker.worker import addresses, forks, multiprocess, project, restarting, signal_handlers  # noqa: E402
+from djworker.worker import (  # noqa: E402
+    addresses,
+    aside,
+    forks,
+    hangs,
+    multiprocess,
+    probe,
+    project,
+    restarting,
+    signal_handlers,
+)
 from djworker.worker.project import BootError, Project  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from djworker.worker.aside import Asked
+
 logger = logging.getLogger("djworker.mold")
+#: gevent's own would run the hub.
+_poll = monkey.get_original("select", "poll")
 
 #: The same as ``djworker.arbiter.fleet.EXIT_BOOT``; this tree does not import that one.
 EXIT_BOOT = 3
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
+_READABLE = 1  # POLLIN; gevent has taken its name out of the module
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -56,11 +72,14 @@ class Mold:
     #: Where there is no subreaper, the row of the worker that this mold is to become.
     row_fds: Sequence[int] = ()
     project: Project = field(default_factory=Project)
+    #: Children that are being asked what this generation answers, and for the sake of which one.
+    probes: list[tuple[Asked, int]] = field(default_factory=list)
 
     def serve(self) -> NoReturn:
         """Fork on request, until the channel closes."""
         self.channel.set_blocking(True)
         while True:
+            self._hear_probes()
             received = self.channel.receive()
             if received.eof:
                 raw._exit(0)  # noqa: SLF001 - nothing to finish, and no exit handlers of the project's to run
@@ -68,6 +87,40 @@ class Mold:
             for message in received.messages:
                 if isinstance(message, messages.SpawnWorker) and len(fds) > 1:
                     self._fork(message, fds.pop(0), fds.pop(0))
+                elif isinstance(message, messages.Probe):
+                    self._probe(message)
+
+    def _probe(self, request: messages.Probe) -> None:
+        """Have a child answer; this process goes on, since a worker that dies meanwhile must be replaced."""
+
+        def answer(write: aside.Write) -> None:
+            self.forsake()
+            probe.answer(self.project.app, request.paths, request.hosts, write)
+
+        try:
+            asked = aside.begin(answer, probe.PATIENCE)
+        except OSError as error:
+            text = f"generation {self.generation} cannot be asked what it answers: {error}"
+            log.event(logger, logging.WARNING, "probe_failed", text, generation=self.generation, error=str(error))
+            self.channel.send(messages.Probed(request.about, probe.allowed_hosts(), {}))
+        else:
+            self.probes.append((asked, request.about))
+
+    def _hear_probes(self) -> None:
+        """Until the channel has something, or no child is being asked any more."""
+        while self.probes:
+            poll = _poll()
+            for fd in (self.channel.fileno(), *(asked.fd for asked, _about in self.probes)):
+                poll.register(fd, _READABLE)
+            due = min(asked.deadline for asked, _about in self.probes) - time.monotonic()
+            ready = {fd for fd, _mask in poll.poll(max(0, due) * 1000)}
+            for asked, about in self.probes[:]:
+                ended = asked.fd in ready and (not asked.read() or asked.said.endswith(probe.END))
+                if ended or time.monotonic() >= asked.deadline:
+                    self.probes.remove((asked, about))
+                    self.channel.send(_transcript(asked, about).as_message(probe.allowed_hosts()))
+            if self.channel.fileno() in ready:
+                return
 
     def _fork(self, request: messages.SpawnWorker, fd: int, row_fd: int) -> None:
         """Fork twice, so that the worker is orphaned at once and becomes the arbiter's own child (its subreaper)."""
@@ -100,6 +153,8 @@ class Mold:
         row = Row(row_fd)
         row[Gauge.PID] = os.getpid()  # first of all: the mold may die before it tells
         raw.close(write)
+        for asked, _about in self.probes:
+            raw.close(asked.fd)
         self.channel.close()
         posix.wait_for_parent(self.arbiter)
         self.become_worker(request.slot, Channel.from_fd(fd), row)
@@ -127,6 +182,16 @@ class Mold:
             raw.close(fd)
 
 
+def _transcript(asked: Asked, about: int) -> probe.Transcript:
+    status = asked.finish()
+    transcript = probe.Transcript(about)
+    transcript.read(asked.said)
+    code = os.waitstatus_to_exitcode(status)
+    late = code in (-signal.SIGALRM, -signal.SIGKILL)
+    transcript.close(f"no answer within {probe.PATIENCE:g} s" if late else f"the process ended: {posix.describe(code)}")
+    return transcript
+
+
 def main(arguments: Sequence[str]) -> NoReturn:
     """Boot, report, fork."""
     posix.open_standard_streams()
@@ -143,15 +208,24 @@ def main(arguments: Sequence[str]) -> NoReturn:
         forks.Guard(descriptor_limit=descriptor_limit).install()
         _leave(_check(launch))
     row_fds = (options.row,) if options.row >= 0 else ()
-    _keep_from_others((options.channel, *row_fds, *options.listeners))
+    stacks = (options.stacks,) if options.stacks >= 0 else ()
+    _keep_from_others((options.channel, *row_fds, *stacks, *options.listeners))
     channel = Channel.from_fd(options.channel)
     channel.set_blocking(True)
     mold = Mold(options.generation, options.arbiter, channel, options.listeners, descriptor_limit, row_fds)
     forks.Guard(mold.forsake, descriptor_limit=descriptor_limit).install()
+
+    def confess(module: str, place: str, stack: str) -> NoReturn:
+        error = f"not loaded in time: it hangs at {place}"
+        channel.send(messages.MoldFailed(f"{project.stage()}, boot_timeout", module, error, messages.tail(stack)))
+        _leave(EXIT_BOOT)
+
+    hangs.watch(confess, options.stacks)
     try:
         _become_the_service(launch)
         posix.die_with(options.arbiter)
         mold.project = _load(launch, options.generation)
+        hangs.end_watch(options.stacks)
     except BootError as error:
         channel.send(error.as_message())
         _leave(EXIT_BOOT)
@@ -190,6 +264,7 @@ def _check(launch: Launch) -> int:
     try:
         _become_the_service(launch)
         loaded = _load(launch, 0)
+        _probe_at_once(loaded)
     except BootError as error:
         text = f"does not boot ({error.stage}, {error.module}): {error.reason}"
         fields = {"stage": error.stage, "module": error.module, "traceback": error.traceback}
@@ -197,6 +272,27 @@ def _check(launch: Launch) -> int:
         return EXIT_BOOT
     log.event(logger, logging.INFO, "check_passed", f"{loaded.title} is fit to serve")
     return 0
+
+
+def _probe_at_once(loaded: Project) -> None:
+    """What a first start does beside its workers: say what is answered badly, or refuse."""
+    config = loaded.config
+    if not config.probe:
+        return
+
+    def answer(write: aside.Write) -> None:
+        probe.answer(loaded.app, config.probe, (), write)
+
+    asked = aside.begin(answer, probe.PATIENCE)
+    while asked.read():
+        pass
+    answers = _transcript(asked, 0).as_message(()).answers
+    for question, (bad, text, stack) in answers.items():
+        if bad and config.strict:
+            raise BootError("probe", question, text, stack)
+        if bad:
+            fields = {"question": question, "error": text, "traceback": stack}
+            log.event(logger, logging.WARNING, "probe_failed", f"{question}: {text}", **fields)
 
 
 def _leave(code: int) -> NoReturn:
@@ -225,6 +321,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--arbiter", type=int, default=0)
     parser.add_argument("--channel", type=int, default=-1)
     parser.add_argument("--row", type=int, default=-1)
+    parser.add_argument("--stacks", type=int, default=-1)
     parser.add_argument("--listeners", type=_numbers, default=())
     return parser.parse_args(arguments)
 

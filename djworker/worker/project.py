@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from djworker import log, messages, proxies, starting
-from djworker.application import ApplicationError, Target
+from djworker.application import ApplicationError, Target, wsgi_callable
 from djworker.conf import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.problems import ConfigError
@@ -75,12 +75,24 @@ class Project:
     declared: Declared = NOTHING_DECLARED
 
 
+class _Progress:
+    """[mold] How far loading is, for the one who asks because it takes too long."""
+
+    stage = "start"
+
+
+def stage() -> str:
+    """The name of the step that loading is at."""
+    return _Progress.stage
+
+
 @contextmanager
 def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
     """A failure in here is this stage's. The database connections that it leaves behind are closed.
 
     spared: errors that say everything themselves.
     """
+    _Progress.stage = name
     try:
         yield
         traces.close_connections()
@@ -186,6 +198,7 @@ def _load_application(config: Config, named: Callable[..., Any] | None) -> Calla
     with _stage("checks"):
         if errors := checking.run(config.workers):
             raise BootError("checks", "django.core.checks", "; ".join(errors))
+        checking.count_deployment_findings()
     with _stage("application"):
         app = _wsgi_application() if named is None else named
     with _stage("templates"):
@@ -255,7 +268,12 @@ def _load_engines() -> None:
 
 def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
     if paths:
-        warmup.request_paths(app, paths)
+        try:
+            warmup.request_paths(app, paths)
+        except warmup.WarmUpError as error:
+            cause = error.__cause__ or error
+            text = "".join(traceback.format_exception(cause))
+            raise BootError("warm_up", blame.module_of(cause), str(error), text) from error
         traces.wipe()
 
 
@@ -267,10 +285,14 @@ def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object], C
 
 
 def _wsgi_application() -> Callable[..., Any]:
+    from django.conf import settings  # noqa: PLC0415
     from django.core.servers.basehttp import get_internal_wsgi_application  # noqa: PLC0415
 
-    app: Callable[..., Any] = get_internal_wsgi_application()
-    return app
+    name = settings.WSGI_APPLICATION or "django.core.wsgi"
+    try:
+        return wsgi_callable(get_internal_wsgi_application(), name)
+    except ApplicationError as error:
+        raise BootError("application", name.rpartition(".")[0], str(error)) from error
 
 
 def _clear(watch: leftovers.Watch) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from djworker import log
+from djworker.worker import asking
 
 logger = logging.getLogger("djworker.mold")
 
@@ -70,54 +69,9 @@ def request_paths(app: Callable[..., Any], paths: Sequence[str]) -> None:
     """Request each path through the whole application.
 
     Raises:
-        WarmUpError: an answer with a status of 500 and above.
+        WarmUpError: an answer with a status of 500 and above; its cause is what the view raised.
     """
     for path in paths:
-        status = _request(app, path)
-        if status.startswith("5"):
-            message = f"{path} answers {status}"
-            raise WarmUpError(message)
-
-
-def _request(app: Callable[..., Any], path: str) -> str:
-    statuses: list[str] = []
-
-    def start_response(status: str, _headers: Any, _exc_info: Any = None) -> Callable[[bytes], None]:  # noqa: ANN401
-        statuses.append(status)
-        return lambda _data: None
-
-    body = app(_environ(path), start_response)
-    try:
-        for _chunk in body:
-            pass
-    finally:
-        close = getattr(body, "close", None)
-        if close is not None:
-            close()
-    return statuses[-1]
-
-
-def _environ(path: str) -> dict[str, Any]:
-    from django.conf import settings  # noqa: PLC0415
-
-    path, _question, query = path.partition("?")
-    hosts = [host.lstrip(".") for host in settings.ALLOWED_HOSTS if host != "*"]
-    return {
-        "REQUEST_METHOD": "GET",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": query,
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": hosts[0] if hosts else "localhost",
-        "HTTP_USER_AGENT": "djworker warm-up",
-        "REMOTE_ADDR": "127.0.0.1",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "https" if settings.SECURE_SSL_REDIRECT else "http",
-        "wsgi.input": io.BytesIO(),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-    }
+        reply = asking.get(app, path)
+        if reply.status.startswith("5"):
+            raise WarmUpError(f"{path} answers {reply}") from reply.error

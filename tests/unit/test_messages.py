@@ -16,6 +16,8 @@ TEXT = st.text(max_size=200)
 IDS = st.integers(0, messages.HIGHEST_ID)
 KNOWN = st.one_of(
     st.builds(messages.SpawnWorker, IDS, IDS),
+    st.builds(messages.Probe, IDS, st.lists(TEXT), st.lists(TEXT)),
+    st.builds(messages.Probed, IDS, st.lists(TEXT), st.dictionaries(TEXT, st.lists(TEXT))),
     st.builds(messages.MoldReady, st.dictionaries(TEXT, st.one_of(st.none(), st.integers(), TEXT, st.lists(TEXT)))),
     st.builds(messages.MoldFailed, TEXT, TEXT, TEXT, TEXT),
     st.builds(messages.WorkerForked, IDS, IDS),
@@ -74,6 +76,11 @@ WRONG = {
     "SpawnWorker": ({"worker_id": True, "slot": 1}, {"worker_id": 1.5, "slot": 1}, {"worker_id": None, "slot": 1}),
     "ForkFailed": ({"worker_id": [1], "error": ""}, {"worker_id": 1, "error": 5}),
     "MoldReady": ({"config": []}, {"config": None}, {"config": "workers"}),
+    "Probed": (
+        {"about": "1", "hosts": [], "answers": {}},
+        {"about": 1, "hosts": "*", "answers": {}},
+        {"about": 1, "hosts": [], "answers": []},
+    ),
     "MoldFailed": ({"stage": 1, "module": "", "error": "", "traceback": ""},),
     "RecycleWanted": ({"reason": {"a": 1}}, {"reason": None}),
     "Retire": (

@@ -24,7 +24,7 @@ from djworker.conf import Config
 from djworker.launch import Launch
 from djworker.scoreboard import Row
 
-CONFIG = Config(workers=2, bind=("127.0.0.1:0",))
+CONFIG = Config(workers=2, bind=("127.0.0.1:0",), probe=())
 LAUNCH = Launch("no.settings", (), "/", {}, (), CONFIG, "test")
 #: Sends on its own account what it is given: the kernel says that it was this process.
 RELAY = """

@@ -11,6 +11,7 @@ from djworker.arbiter.commands import (
     Exit,
     KillMold,
     KillWorker,
+    QuestionMold,
     RetireWorker,
     SpawnWorker,
     StopMold,
@@ -29,7 +30,7 @@ from djworker.arbiter.events import (
     WorkerReady,
 )
 from djworker.arbiter.roster import Policy, WorkerState
-from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PATIENCE, PROBATION, STABLE
+from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PATIENCE, PROBATION, STABLE, STACKS_GRACE
 from tests.unit.arbiter.story import POLICY, Story
 
 
@@ -75,7 +76,8 @@ def test_an_import_that_hangs_is_killed_at_its_deadline() -> None:
     story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
     assert story.tell(Timer(), 59) == []
-    assert story.tell(Timer(), 1) == [KillMold(2, "boot_timeout")]
+    assert story.tell(Timer(), 1) == [QuestionMold(2)], "where does it hang?"
+    assert story.tell(Timer(), STACKS_GRACE) == [KillMold(2, "boot_timeout")]
     assert story.fleet.next_deadline() == story.now + KILL_AGAIN
     assert story.tell(MoldGone(2, -9)) == []
     assert story.fleet.current == 1
@@ -285,10 +287,11 @@ def test_a_stop_during_back_off_awaits_only_those_who_leave() -> None:
     assert story.tell(Timer(), 32) == [KillWorker(1, "graceful_timeout"), KillWorker(2, "graceful_timeout")]
 
 
-def test_a_mold_that_did_not_boot_in_time_has_failed_at_once() -> None:
+def test_a_mold_that_did_not_boot_in_time_has_failed_before_it_is_dead() -> None:
     story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
     story.tell(Timer(), 60)
+    story.tell(Timer(), STACKS_GRACE)
     assert story.events() == ["reload_started", "reload_failed"]
     story.tell(MoldGone(2, -9), 1)
     assert story.events() == ["reload_started", "reload_failed"]

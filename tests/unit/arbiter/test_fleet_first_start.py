@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from djworker.arbiter.commands import AdoptConfig, BootMold, Exit, KillMold, RetireWorker, SpawnWorker, StopMold
+from djworker.arbiter.commands import (
+    AdoptConfig,
+    BootMold,
+    Exit,
+    KillMold,
+    QuestionMold,
+    RetireWorker,
+    SpawnWorker,
+    StopMold,
+)
 from djworker.arbiter.events import MoldGone, MoldReady, Reload, Started, Stop, Timer, WorkerGone, WorkerReady
 from djworker.arbiter.roster import Policy
-from djworker.arbiter.timing import PATIENCE
+from djworker.arbiter.timing import PATIENCE, STACKS_GRACE
 from tests.unit.arbiter.story import POLICY, Story
 
 ONE = Policy(1, timeout=30, boot_timeout=60, graceful_timeout=30)
@@ -65,7 +74,8 @@ def test_code_that_was_mended_during_the_first_start_is_tried() -> None:
 def test_an_import_that_hangs_in_the_first_start_makes_room_for_mended_code() -> None:
     story = started(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
-    assert story.tell(Timer(), 60) == [KillMold(1, "boot_timeout"), BootMold(2)]
+    assert story.tell(Timer(), 60) == [QuestionMold(1)]
+    assert story.tell(Timer(), STACKS_GRACE) == [KillMold(1, "boot_timeout"), BootMold(2)]
     assert story.tell(MoldGone(1, -9), 1) == []
     assert story.tell(MoldReady(2, POLICY), 1) == [AdoptConfig(2), SpawnWorker(1, 0, 2), SpawnWorker(2, 1, 2)]
 

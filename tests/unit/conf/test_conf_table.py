@@ -13,7 +13,7 @@ from djworker.conf import OPTIONS, Config, adopt, changes
 from djworker.launch import VARIABLE, Launch
 from djworker.options import Option
 from djworker.peers import canonical
-from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, PEERS, SECONDS, SIZE, TEXT, UMASK, WHOLE
+from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, PEERS, PROBE, SECONDS, SIZE, TEXT, UMASK, WHOLE
 
 EVERY = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 
@@ -34,6 +34,7 @@ def values_of(option: Option) -> st.SearchStrategy[Any]:
         FILE: words | st.none(),
         PATHS: st.lists(words.map("/{}".format)).map(tuple),
         PEERS: st.lists(st.ip_addresses().map(str).map(canonical), unique=True).map(tuple),
+        PROBE: st.lists(words.map("/{}".format)).map(tuple),
         ADDRESSES: st.lists(words.map("{}:80".format), min_size=1, unique=True).map(tuple),
     }
     choices = st.sampled_from(option.spec.kind.metavar.strip("{}").split(","))
