@@ -294,6 +294,10 @@ class SQLiteDriver(Driver[GreenConnection]):
             conn.isolation_level = wanted
             conn.settle()
 
+    def refuses_writes(self, conn: GreenConnection) -> bool:  # noqa: ARG002
+        """Never: a file has no standby."""
+        return False
+
     def backend_id(self, conn: GreenConnection) -> int:
         """There is no server; the object's own number."""
         return id(conn)
