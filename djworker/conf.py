@@ -85,6 +85,20 @@ class Config:
         not named here. As with gunicorn, FORWARDED_ALLOW_IPS leaves unix sockets believed.""",
         environment=("FORWARDED_ALLOW_IPS",),
     )
+    proxy_protocol: bool = option(
+        False,
+        FLAG,
+        "Proxies",
+        """Each connection begins with a header of the PROXY protocol (send-proxy or send-proxy-v2 of HAProxy, an NLB of AWS),
+        which says who the client is. A connection without one is refused.""",
+    )
+    proxy_allow_from: tuple[str, ...] = option(
+        BELIEVED,
+        PEERS,
+        "Proxies",
+        "Who may send that header, in the words of forwarded_allow_ips. Connections of all others are refused.",
+        flags=("--proxy-allow-ips",),
+    )
     workers: int = option(
         usual_workers,
         WHOLE,

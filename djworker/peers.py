@@ -9,7 +9,7 @@ from typing import Final
 
 from djworker.problems import UnreadableError
 
-__all__ = ["EVERYBODY", "LOOPBACK", "UNIX", "Peers", "canonical", "plain"]
+__all__ = ["EVERYBODY", "LOOPBACK", "UNIX", "Peers", "canonical", "plain", "shown"]
 
 EVERYBODY: Final = "*"
 UNIX: Final = "unix"
@@ -24,6 +24,11 @@ CACHED: Final = 1024
 def plain(address: str) -> str:
     """Return an address of IPv4 as such, where IPv6 only carries it."""
     return address[len(MAPPED) :] if address.startswith(MAPPED) and "." in address else address
+
+
+def shown(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Return the text of an address, that of IPv4 where IPv6 only carries it."""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def canonical(text: str) -> str:
@@ -71,7 +76,7 @@ class Peers:
 
     def _names(self, address: str) -> bool:
         try:
-            found = ipaddress.ip_address(plain(address))
+            found = ipaddress.ip_address(shown(ipaddress.ip_address(address)))
         except ValueError:
             return False
         return any(found in network for network in self._networks)

@@ -23,6 +23,7 @@ from djworker.http.protocol import HeadParser
 from djworker.http.turnstile import Turnstile
 from djworker.http.wire import NEVER, Phase
 from djworker.log import event
+from djworker.peers import Peers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -97,6 +98,8 @@ class Site:
         self.forwarding = Forwarding(
             config.forwarded_allow_ips, left_to_django=declared.passes, extra=declared.variables
         )
+        # Who may announce clients by the PROXY protocol; None where that is not spoken.
+        self.announcers = Peers(config.proxy_allow_from) if config.proxy_protocol else None
         self._told_of_removed = False
         self.head_limits = HeadLimits(
             line=config.limit_request_line, fields=config.limit_request_fields, field=config.limit_request_field_size

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gevent import GreenletExit, sleep
 
 from djworker import log
+from djworker.http import proxy_header
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.inbox import CR, END_OF_HEAD, Inbox
 from djworker.http.input import Input
@@ -106,11 +107,41 @@ class Connection(Kept):
 
     def _converse(self) -> None:
         try:
+            if self.phase is FRESH and self._site.announcers is not None and not self._hear_of_client():
+                return
             while (head := self._next_head()) is not None:
                 if not self._serve_one(head):
                     break
         except ProtocolError as error:
             self._refuse(error, None)
+
+    def _hear_of_client(self) -> bool:
+        """Read the PROXY protocol's header; False where the connection ends before. Raises ProtocolError."""
+        announcers = self._site.announcers
+        if announcers is not None and not announcers.have(self._peer, unix=not self._port):
+            raise ProtocolError(403, f"proxy_allow_from does not name {self._peer if self._port else 'unix'}")
+        data = self._fresh_bytes()
+        self.phase = Phase.HEAD
+        self.deadline = self.patience(self._site.header_timeout)
+        while data:
+            announced = proxy_header.read(data)
+            if announced is not None:
+                self._peer, self._port = announced.client or (self._peer, self._port)
+                self._begin_anew(data[announced.size :])
+                return True
+            more = self.recv(READ_SIZE)
+            if not more and self.cut_for:
+                raise ProtocolError(408, self.cut_for)
+            data = more and data + more
+        return False
+
+    def _begin_anew(self, data: bytes) -> None:
+        """Be a connection that has just come, with what it has brought."""
+        self.began = now()
+        self.deadline = NEVER
+        self.phase = RUNNING if data else FRESH
+        if data:
+            self._inbox.feed(data)
 
     def _next_head(self) -> bytes | None:
         """Wait for a request to begin, and return its head; None at the connection's end. Raises ProtocolError."""

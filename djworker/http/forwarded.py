@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from djworker.http.protocol import GUNICORNS_SCRIPT_NAME, HOST, ProtocolError, is_of_proxies
-from djworker.peers import CACHED, Peers, plain
+from djworker.peers import CACHED, Peers, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -186,7 +186,7 @@ def _address(name: str) -> tuple[str, str] | None:
     elif name.count(":") == 1:
         name, _, port = name.partition(":")
     try:
-        address = plain(str(ipaddress.ip_address(plain(name))))
+        address = shown(ipaddress.ip_address(name))
     except ValueError:
         return None
     return None if "%" in address else (address, port if PORT.fullmatch(port) else "")

@@ -24,7 +24,7 @@ frontend front
   bind 127.0.0.1:{port}
   default_backend back
 backend back
-  server one 127.0.0.1:{server}
+  server one 127.0.0.1:{server} {server_options}
 """
 NGINX = """
 daemon off; master_process off; error_log {folder}/log; pid {folder}/pid;
@@ -48,12 +48,13 @@ def program(name: str) -> str:
 
 
 @contextmanager
-def proxy(name: str, server: int, folder: Path) -> Iterator[int]:
+def proxy(name: str, server: int, folder: Path, server_options: str = "") -> Iterator[int]:
     """Start a proxy before a server; its port."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     file = folder / "conf"
-    file.write_text((HAPROXY if name == "haproxy" else NGINX).format(port=port, server=server, folder=folder))
+    template = HAPROXY if name == "haproxy" else NGINX
+    file.write_text(template.format(port=port, server=server, folder=folder, server_options=server_options))
     option = "-f" if name == "haproxy" else "-c"
     with subprocess.Popen([program(name), option, str(file)], stderr=subprocess.DEVNULL) as process:
         try:

@@ -50,6 +50,7 @@ def heeded(*fields: str, peers: tuple[str, ...] = PROXIES, peer: str = "127.0.0.
         (["X-Forwarded-For: [2001:db9::1]:4711"], "2001:db9::1"),
         (["X-Forwarded-For: 2001:DB9:0::1"], "2001:db9::1"),
         (["X-Forwarded-For: ::ffff:192.0.2.1"], "192.0.2.1"),
+        (["X-Forwarded-For: ::ffff:c000:201, ::FFFF:0a01:0203"], "192.0.2.1"),
         (["X-Forwarded-For: 192.0.2.1, , ::ffff:10.1.1.1,"], "192.0.2.1"),
         (["X-Forwarded-For: unknown, 10.1.1.1"], "10.1.1.1"),
         (["X-Forwarded-For: unknown"], "127.0.0.1"),
