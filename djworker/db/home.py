@@ -190,6 +190,7 @@ class Home:
         self.settings, self.password = settings, settings.get("PASSWORD")
         for conn in self.pool.connections():
             self.driver.new_password(conn, self.password)
+        self.pool.forgive()  # sessions are replaced once in a while, but a password that is right again helps at once
         self._reconnect_due = True
         self.tend(time.monotonic())
 

@@ -218,9 +218,13 @@ class Pool(Generic[C]):
         self._stock.doom(list(self._ledger.by_conn.values()), self._clock())
 
     def reconnect(self) -> None:
-        """The way to connect has changed: as `renew`, and earlier failures say nothing any more."""
-        self._stock.circuit.forgive()
+        """The way to connect has changed: as `renew` and `forgive`."""
         self.renew()
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Earlier failures to connect say nothing any more: try again at once, if there are waiters."""
+        self._stock.circuit.forgive()
         if self._dispatch.hub is not None:
             self._dispatch.serve(self._clock())
 

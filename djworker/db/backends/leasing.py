@@ -219,7 +219,10 @@ class LeasingMixin(BaseDatabaseWrapper):
         """A cursor that takes a connection when it executes."""
         connection = self.connection
         if type(connection) is LeasedConnection:
-            return LeasedCursor(self, connection.lease, name)
+            lease = connection.lease
+            if lease.home.password != self.settings_dict["PASSWORD"]:
+                lease.home.log_in_with(self._pool_settings(), self.settings_dict)
+            return LeasedCursor(self, lease, name)
         return self.bare_cursor(name)
 
     def bare_cursor(self, name: str | None = None) -> Any:

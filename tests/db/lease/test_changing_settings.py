@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
@@ -194,3 +194,28 @@ def test_aliases_that_come_at_run_time_share_one_bound(leasing: Site) -> None:
             home.tend(time.monotonic() + later)
             eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in home.homes()), "closed")
         assert not [one for one in home.homes() if one.alias in names]
+
+
+def test_a_password_that_is_right_again_helps_at_once(site: Site) -> None:
+    """A request's connection is open, without a session, while the password is wrong for a moment."""
+    item = site.start()
+    fill(item, 2)
+
+    def work() -> int:
+        from django.db import OperationalError, connection
+
+        right = connection.settings_dict["PASSWORD"]
+        try:
+            for wrong in ("françois", "franziska"):
+                connection.close()
+                connection.settings_dict["PASSWORD"] = wrong
+                pool().drain(2)
+                for _ in range(2):
+                    with suppress(OperationalError):
+                        query("SELECT 1")
+        finally:
+            connection.settings_dict["PASSWORD"] = right
+        return int(item.objects.count())
+
+    assert view(work) == 2
+    assert view(item.objects.count) == 2
