@@ -12,7 +12,7 @@ from djworker.conf import OPTIONS, Config
 from djworker.options import Option
 from djworker.problems import Problem
 from djworker.resolve import Resolved
-from djworker.values import FLAG
+from djworker.values import ANNOUNCED, FLAG
 
 POSITIONAL = "addrport"
 #: Where gunicorn's options, which are not ours, are noted.
@@ -88,6 +88,9 @@ def _add(group: argparse._ArgumentGroup, option: Option) -> None:
     text = help_text(option).replace("%", "%%")
     if option.spec.kind is FLAG:
         group.add_argument(*names, dest=option.name, action=argparse.BooleanOptionalAction, default=None, help=text)
+    elif option.spec.kind is ANNOUNCED:
+        metavar = option.spec.kind.metavar
+        group.add_argument(*names, dest=option.name, nargs="?", const="on", default=None, metavar=metavar, help=text)
     elif option.spec.kind.repeatable:
         metavar = option.spec.kind.metavar
         group.add_argument(*names, dest=option.name, action="append", default=None, metavar=metavar, help=text)

@@ -15,7 +15,22 @@ from typing import Any, Self
 from djworker.cpus import cpu_count
 from djworker.options import Option, option, table
 from djworker.problems import ConfigError, Problem
-from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, PEERS, PROBE, SECONDS, SIZE, TEXT, UMASK, WHOLE, choice
+from djworker.values import (
+    ADDRESSES,
+    ANNOUNCED,
+    FILE,
+    FLAG,
+    NAME,
+    PATHS,
+    PEERS,
+    PROBE,
+    SECONDS,
+    SIZE,
+    TEXT,
+    UMASK,
+    WHOLE,
+    choice,
+)
 
 __all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
 
@@ -87,7 +102,7 @@ class Config:
     )
     proxy_protocol: bool = option(
         False,
-        FLAG,
+        ANNOUNCED,
         "Proxies",
         """Each connection begins with a header of the PROXY protocol (send-proxy or send-proxy-v2 of HAProxy, an NLB of AWS),
         which says who the client is. A connection without one is refused.""",

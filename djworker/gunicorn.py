@@ -164,13 +164,17 @@ _REQUESTS: Final = (
 )
 _PROXIES: Final = (
     _same("forwarded_allow_ips", "--forwarded-allow-ips", "Networks (10.0.0.0/8) and unix are understood too."),
-    _absent("proxy_protocol", "--proxy-protocol", "the proxy in front speaks HTTP to the workers", "off", takes="?"),
-    _absent(
+    _same(
+        "proxy_protocol",
+        "--proxy-protocol",
+        "It is on or off, and the version is found. A connection without the header is refused.",
+        takes="?",
+    ),
+    _renamed(
         "proxy_allow_ips",
         "--proxy-allow-from",
-        "the proxy in front speaks HTTP to the workers",
-        "127.0.0.1,::1",
-        ["127.0.0.1", "::1"],
+        "proxy_allow_from",
+        "Networks (10.0.0.0/8) and unix are understood too.",
     ),
 )
 _PROCESS: Final = (

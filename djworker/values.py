@@ -83,6 +83,11 @@ def _read_flag(raw: object) -> bool:
     raise UnreadableError("neither true nor false", "give true, false, yes, no, on, off, 1 or 0")
 
 
+def _read_announced(raw: object) -> bool:
+    """Read a flag, or gunicorn's words for the versions of the PROXY protocol: the version is found."""
+    return True if isinstance(raw, str) and raw.strip().lower() in {"v1", "v2", "auto"} else _read_flag(raw)
+
+
 def _read_text(raw: object) -> str:
     if isinstance(raw, str) and raw and raw.isprintable():
         return raw
@@ -188,6 +193,7 @@ WHOLE = Kind("whole number", _read_whole, str, "N")
 SECONDS = Kind("time", _read_seconds, _show_number, "SECONDS", unit="seconds")
 SIZE = Kind("size", _read_size, str, "BYTES", unit="bytes")
 FLAG = Kind("flag", _read_flag, _show_flag, "")
+ANNOUNCED = Kind("flag", _read_announced, _show_flag, "{on,off}")
 TEXT = Kind("text", _read_text, str, "TEXT")
 NAME = Kind("name", _read_optional_text, _show_optional, "NAME")
 FILE = Kind("path of a file", _read_optional_text, _show_optional, "PATH")

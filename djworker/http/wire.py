@@ -194,6 +194,33 @@ class Wire:
                 self.share()
                 return sent
 
+    def watch_departure(self, gone: Callable[[], object]) -> Callable[[], None]:
+        """Have gone() called, in the hub, when the peer ends its side while an application waits; return how to stop that.
+
+        A peer that sends on (a body that is not read, a next request) is not watched any more: sending will tell.
+        """
+        watcher = self._io(self._sock.fileno(), READ)
+        watcher.start(self._look_for_end, watcher, gone)
+
+        def stop() -> None:
+            watcher.stop()
+            watcher.close()
+
+        return stop
+
+    def _look_for_end(self, watcher: Any, gone: Callable[[], object]) -> None:  # noqa: ANN401
+        """[hub] There is something to receive, or the end."""
+        watcher.stop()
+        try:
+            ended = not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            watcher.start(self._look_for_end, watcher, gone)
+            return
+        except OSError:
+            ended = True
+        if ended:
+            gone()
+
     def wake(self, reason: str, how: int = socket.SHUT_RDWR) -> None:
         """End what the connection is waiting for, from outside: its own greenlet then sees why and closes."""
         self.cut_for = reason

@@ -22,7 +22,7 @@ from djworker.conf import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.problems import ConfigError
 from djworker.scoreboard import Gauge
-from djworker.worker import blame, bodies, checking, leftovers, locks, restarting, traces, warmup
+from djworker.worker import async_streams, blame, bodies, checking, leftovers, locks, restarting, traces, warmup
 from djworker.worker.balance import Balance
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ class Setup:
         with _stage("setup"):
             self.django_setup(set_prefix)
             bodies.install(config.chunked_buffer)
+            async_streams.install()
         log.reassert()  # Django has just applied the project's LOGGING
 
 

@@ -13,7 +13,21 @@ from djworker.conf import OPTIONS, Config, adopt, changes
 from djworker.launch import VARIABLE, Launch
 from djworker.options import Option
 from djworker.peers import canonical
-from djworker.values import ADDRESSES, FILE, FLAG, NAME, PATHS, PEERS, PROBE, SECONDS, SIZE, TEXT, UMASK, WHOLE
+from djworker.values import (
+    ADDRESSES,
+    ANNOUNCED,
+    FILE,
+    FLAG,
+    NAME,
+    PATHS,
+    PEERS,
+    PROBE,
+    SECONDS,
+    SIZE,
+    TEXT,
+    UMASK,
+    WHOLE,
+)
 
 EVERY = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 
@@ -29,6 +43,7 @@ def values_of(option: Option) -> st.SearchStrategy[Any]:
         UMASK: st.integers(0, 0o777),
         SECONDS: st.floats(low, high).map(lambda seconds: round(seconds, 6)),
         FLAG: st.booleans(),
+        ANNOUNCED: st.booleans(),
         TEXT: words,
         NAME: words | st.none(),
         FILE: words | st.none(),

@@ -39,6 +39,10 @@ LEVEL = values.choice("debug", "info", "warning")
         (values.SIZE, "1.5k", 1536),
         (values.SIZE, "100b", 100),
         (values.FLAG, "yes", True),
+        (values.ANNOUNCED, "auto", True),
+        (values.ANNOUNCED, "V2", True),
+        (values.ANNOUNCED, "off", False),
+        (values.ANNOUNCED, True, True),
         (values.FLAG, "Off", False),
         (values.FLAG, True, True),
         (values.UMASK, "0o027", 0o027),
@@ -76,6 +80,7 @@ def test_is_read(kind: Kind[object], raw: object, value: object) -> None:
             for raw in ("1e3", "nan", "inf", float("nan"), float("inf"), True, "5 minutes", "", {})
         ),
         *((values.SIZE, raw) for raw in ("10T", "1.0001k", "M", "", "0.5", object(), [10])),
+        *((values.ANNOUNCED, raw) for raw in ("v3", "", 1, None)),
         *((values.FLAG, raw) for raw in ("2", "", 1, None, "ja")),
         *((values.UMASK, raw) for raw in ("9", "0x1f", "77777", "", True, 2.0)),
         *((LEVEL, raw) for raw in ("loud", "", 20, None)),
