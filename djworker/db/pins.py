@@ -62,13 +62,57 @@ PROBE = Verdict(identity="a look at the connection")  # not a statement of the a
 WRITE = Verdict(writes=True)
 _SINGLES = {verdict: verdict for verdict in (PLAIN, WRITE)}  # so that `is PLAIN` is the fast path
 
-Pattern = tuple[str, re.Pattern[str]]
+
+class Text(str):
+    """[worker] A statement's text, and the same in lower case."""
+
+    __slots__ = ("low",)
+
+    low: str
+
+    @classmethod
+    def of(cls, sql: str) -> Text:
+        """Made once for all searches."""
+        text = cls(sql)
+        text.low = sql.lower()
+        return text
+
+
+class Finder:
+    """[worker] A regular expression that costs little where it finds nothing: a bulk insert has a text of 100 000 characters.
+
+    words: in lower case; one of them must be in the text. Without words it stands at the beginning of a statement.
+    """
+
+    __slots__ = ("_match", "_search", "_words", "pattern")
+
+    def __init__(self, pattern: str, *words: str) -> None:
+        self.pattern = pattern
+        regex = re.compile(pattern, re.IGNORECASE)
+        self._match, self._search = regex.match, regex.search
+        self._words = words
+
+    def search(self, text: Text) -> re.Match[str] | None:
+        """The first place."""
+        if self._words:
+            return self._search(text) if any(word in text.low for word in self._words) else None
+        return self._search(text) if ";" in text else self._match(text)
+
+
+class OwnFinder:
+    """[worker] An expression of the application's."""
+
+    def __init__(self, pattern: str) -> None:
+        self.search = re.compile(pattern, re.IGNORECASE).search
+
+
+Pattern = tuple[str, Finder | OwnFinder]
 
 _PROCEDURE = r"(?:^|;)\s*call\b"  # what it does, nobody sees
 
 
-def _words(**patterns: str) -> tuple[Pattern, ...]:
-    return tuple((name.replace("_", " "), re.compile(text, re.IGNORECASE)) for name, text in patterns.items())
+def _words(**patterns: Finder) -> tuple[Pattern, ...]:
+    return tuple((name.replace("_", " "), finder) for name, finder in patterns.items())
 
 
 class Contract(ABC):
@@ -81,19 +125,18 @@ class Contract(ABC):
 
     _bare: Callable[[str], str]  # gives the text without comments
     _pins: tuple[Pattern, ...]
-    _reads_write: re.Pattern[str]
-    _reads_sequence: re.Pattern[str]
-    _reads_statement: re.Pattern[str] | None = None
-    _leaves = re.compile(
-        r"^\s*(?:insert|replace|merge|call|with|do|copy)\b|\b(?:nextval|setval)\"?\s*\(|\breturning\b", re.IGNORECASE
-    )
+    _reads_write: Finder
+    _reads_sequence: Finder
+    _reads_statement: Finder | None = None
+    _writes: Finder  # by its first word
+    _takes: Finder  # by what is in it
     # By hand: to a savepoint, or to the beginning. A COMMIT by hand may be a ROLLBACK, too.
-    _reverts = re.compile(r"(?:^|;)\s*(?:rollback|abort|commit|end)\b", re.IGNORECASE)
-    _begins = re.compile(r"(?:^|;)\s*(?:begin|start\s+transaction)\b", re.IGNORECASE)
-    _calls = re.compile(r"^\s*(?:call|execute)\b", re.IGNORECASE)
+    _reverts = Finder(r"(?:^|;)\s*(?:rollback|abort|commit|end)\b")
+    _begins = Finder(r"(?:^|;)\s*(?:begin|start\s+transaction)\b")
+    _calls = Finder(r"^\s*(?:call|execute)\b")
     # Several statements, or a block that may commit in its middle.
-    _rounds = re.compile(r";\s*\S|^\s*do\b", re.IGNORECASE)
-    _identity: re.Pattern[str]
+    _rounds = Finder(r";\s*\S|^\s*do\b")
+    _identity: Finder
     _procedure = "CALL {}()"
     # One statement that leaves nothing in its session, as far as its first word can tell: patterns look for the rest.
     _plain = re.compile(
@@ -105,7 +148,7 @@ class Contract(ABC):
 
     def __init__(self, pin_sql: Sequence[str] = ()) -> None:
         """pin_sql: further regular expressions; a statement in which one is found pins."""
-        own = tuple((f"pin_sql {text!r}", re.compile(text, re.IGNORECASE)) for text in pin_sql)
+        own = tuple((f"pin_sql {text!r}", OwnFinder(text)) for text in pin_sql)
         # Of several reasons, that which costs the connection is the one to know.
         first = tuple(pattern for pattern in self._pins if pattern[0] in self.lasting)
         self._patterns = first + own + self._pins
@@ -121,15 +164,16 @@ class Contract(ABC):
 
     def judge(self, sql: str) -> Verdict:
         """From the text alone: for a statement that has not run yet."""
-        text = self._bare(sql)
+        raw, bare = Text.of(sql), self._bare(sql)
+        text = raw if bare is sql else Text.of(bare)
         of_write = self._reads_write.search(text)
         found = of_write or (self._reads_statement and self._reads_statement.search(text))
         verdict = Verdict(
-            pin=self._reason(sql) or self._reason(text),
+            pin=self._reason(raw) or (self._reason(text) if text is not raw else ""),
             reads=found.group(0).strip().lower() if found else "",
             of_sequence=of_write is not None and self._reads_sequence.search(text) is not None,
             of_write=of_write is not None,
-            writes=self._leaves.search(text) is not None,
+            writes=(self._writes.search(text) or self._takes.search(text)) is not None,
             reverts=self._reverts.search(text) is not None,
             begins=self._begins.search(text) is not None,
             called=self._calls.search(text) is not None,
@@ -138,12 +182,12 @@ class Contract(ABC):
             rounds=self._rounds.search(text) is not None,
         )
         self.reads_sequences = self.reads_sequences or verdict.of_sequence
-        return self._special(sql, text, verdict)
+        return self._special(raw, text, verdict)
 
-    def _reason(self, text: str) -> str:
+    def _reason(self, text: Text) -> str:
         return next((reason for reason, pattern in self._patterns if pattern.search(text)), "")
 
-    def _special(self, sql: str, text: str, verdict: Verdict) -> Verdict:  # noqa: ARG002
+    def _special(self, sql: Text, text: Text, verdict: Verdict) -> Verdict:  # noqa: ARG002
         return verdict
 
     def judge_procedure(self, name: str) -> tuple[str, Verdict]:
@@ -182,34 +226,54 @@ class PostgresContract(Contract):
     _bare = staticmethod(sql_text.postgres)
     _procedure = 'SELECT * FROM "{}"()'  # as psycopg2 and Django's cursor for psycopg 3 do
     _pins = _words(
-        advisory_lock=r"\bpg_(?:try_)?advisory_lock(?:_shared)?\"?\s*\(",
-        temporary_table=r"\b(?:create\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?|into\s+(?:local\s+)?)temp(?:orary)?\s|\bpg_temp(?:_\d+)?\b",
-        cursor_with_hold=r"\bwith\s+hold\b",
-        dblink=r"\bdblink_connect",
-        setseed=r"\bsetseed\"?\s*\(|\bset\s+(?:(?:session|local)\s+)?seed\b|'seed'",
-        replication=r"\bpg_replication_origin_session_setup\"?\s*\(|\bpg_create_(?:physical|logical)_replication_slot\"?\s*\(",
-        extension=r"\b(?:hypopg_(?:create|hide|unhide)\w*|pgv_set\w*|set_user)\"?\s*\(",
-        set_limit=r"\bset_limit\"?\s*\(",  # pg_trgm's, a SET by another name
-        escaped_name=r"\bu&\"",  # may be any function's
-        procedure=_PROCEDURE,
-        pg_settings=r"^(?=[\s\S]*\bpg_settings\b)[\s\S]*\bupdate\b",  # a rule makes it set_config()
-        pg_prepared_transaction=r"^\s*prepare\s+transaction\b",
+        advisory_lock=Finder(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\"?\s*\(", "advisory_lock"),
+        temporary_table=Finder(
+            r"\b(?:create\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?|into\s+(?:local\s+)?)temp(?:orary)?\s|\bpg_temp(?:_\d+)?\b",
+            "temp",
+        ),
+        cursor_with_hold=Finder(r"\bwith\s+hold\b", "hold"),
+        dblink=Finder(r"\bdblink_connect", "dblink_connect"),
+        setseed=Finder(r"\bsetseed\"?\s*\(|\bset\s+(?:(?:session|local)\s+)?seed\b|'seed'", "seed"),
+        replication=Finder(
+            r"\bpg_replication_origin_session_setup\"?\s*\(|\bpg_create_(?:physical|logical)_replication_slot\"?\s*\(",
+            "replication_origin_session",
+            "_replication_slot",
+        ),
+        extension=Finder(
+            r"\b(?:hypopg_(?:create|hide|unhide)\w*|pgv_set\w*|set_user)\"?\s*\(", "hypopg_", "pgv_set", "set_user"
+        ),
+        set_limit=Finder(r"\bset_limit\"?\s*\(", "set_limit"),  # pg_trgm's, a SET by another name
+        escaped_name=Finder(r"\bu&\"", 'u&"'),  # may be any function's
+        procedure=Finder(_PROCEDURE),
+        pg_settings=Finder(
+            r"^(?=[\s\S]*\bpg_settings\b)[\s\S]*\bupdate\b", "pg_settings"
+        ),  # a rule makes it set_config()
+        pg_prepared_transaction=Finder(r"^\s*prepare\s+transaction\b"),
     )
-    _reads_sequence = _reads_write = re.compile(r"\b(?:lastval|currval)\"?\s*\(", re.IGNORECASE)
+    _writes = Finder(r"^\s*(?:insert|replace|merge|call|with|do|copy)\b")
+    _takes = Finder(r"\b(?:nextval|setval)\"?\s*\(|\breturning\b", "nextval", "setval", "returning")
+    _reads_sequence = _reads_write = Finder(r"\b(?:lastval|currval)\"?\s*\(", "lastval", "currval")
     # Nothing in its arguments may be read in two ways: a comma or a parenthesis within quotes is none.
     _local_config = re.compile(
         r"\bset_config\s*\((?:'[^'\\]*'|[^'\"(),$\\])*,(?:'[^'\\]*'|[^'\"(),$\\])*,\s*true\s*\)", re.IGNORECASE
     )
-    _config = re.compile(r"\bset_config\"?\s*\(", re.IGNORECASE)
+    _config = Finder(r"\bset_config\"?\s*\(", "set_config")
     # They end with their transaction.
     _transient = re.compile(
         r"^\s*set\s+(?:local\b|constraints\b|transaction\b|(?:session\s+)?transaction_(?:isolation|read_only|deferrable)\b)",
         re.IGNORECASE,
     )
-    _identity = re.compile(
+    _identity = Finder(
         r"\b(?:pg_backend_pid|(?:txid_current|pg_current_xact_id)(?:_if_assigned)?|pg_export_snapshot|pg_my_temp_schema"
         r"|inet_client_port)\"?\s*\(",
-        re.IGNORECASE,
+        *(
+            "pg_backend_pid",
+            "txid_current",
+            "pg_current_xact_id",
+            "pg_export_snapshot",
+            "pg_my_temp",
+            "inet_client_port",
+        ),
     )
     # What is left of these when the statement has run: state of the session.
     _tags = frozenset({"SET", "RESET", "LISTEN", "PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "LOAD", "DO", "CALL"})
@@ -220,13 +284,13 @@ class PostgresContract(Contract):
         r"(?=.*;\s*\S).*\b(?:set|reset|listen|prepare|deallocate|load|do|discard)\b", re.IGNORECASE | re.DOTALL
     )
 
-    def _special(self, sql: str, text: str, verdict: Verdict) -> Verdict:
+    def _special(self, sql: Text, text: Text, verdict: Verdict) -> Verdict:
         if verdict.pin or not (self._config.search(text) or self._config.search(sql)):
             return verdict
         if read_settings(sql, None) is not None:
             return replace(verdict, settings=True)
         rest = self._local_config.sub("", text)
-        return replace(verdict, pin="set_config()") if self._config.search(rest) else verdict
+        return replace(verdict, pin="set_config()") if self._config.search(Text.of(rest)) else verdict
 
     def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:  # noqa: ARG002
         """Look at the command tags."""
@@ -252,44 +316,65 @@ class MySQLContract(Contract):
     triggers = False
     _bare = staticmethod(sql_text.mysql)
     _pins = _words(
-        named_lock=r"\bget_lock\s*\(",
-        LOCK_TABLES=r"(?:^|;)\s*(?:lock\s+(?:tables?|instance)\b|backup\b)",
-        FLUSH_TABLES=r"(?:^|;)\s*flush\s+(?:(?:local|no_write_to_binlog)\s+)?tables?\b[\s\S]*\b(?:with\s+read\s+lock|for\s+export)\b",
-        temporary_table=r"(?:^|;)\s*create\s+(?:or\s+replace\s+)?temporary\b",
-        user_variable=r":=|\binto\s*@",
-        block=r"(?:^|;)\s*(?:begin\s+not\s+atomic|if|case|for|while|loop|repeat)\b",
-        SET=r"(?:^|;)\s*set\b",
-        USE=r"(?:^|;)\s*use\b",
-        PREPARE=r"(?:^|;)\s*(?:prepare|deallocate|execute)\b",
-        HANDLER=r"(?:^|;)\s*handler\b",
-        XA=r"(?:^|;)\s*xa\b",
-        procedure=_PROCEDURE,  # session tracking does not tell of GET_LOCK in it
-        last_insert_id_of_a_value=r"\blast_insert_id\s*\(\s*[^)\s]",
+        named_lock=Finder(r"\bget_lock\s*\(", "get_lock"),
+        LOCK_TABLES=Finder(r"(?:^|;)\s*(?:lock\s+(?:tables?|instance)\b|backup\b)"),
+        FLUSH_TABLES=Finder(
+            r"(?:^|;)\s*flush\s+(?:(?:local|no_write_to_binlog)\s+)?tables?\b[\s\S]*\b(?:with\s+read\s+lock|for\s+export)\b"
+        ),
+        temporary_table=Finder(r"(?:^|;)\s*create\s+(?:or\s+replace\s+)?temporary\b"),
+        user_variable=Finder(r":=|\binto\s*@", ":=", "@"),
+        block=Finder(r"(?:^|;)\s*(?:begin\s+not\s+atomic|if|case|for|while|loop|repeat)\b"),
+        SET=Finder(r"(?:^|;)\s*set\b"),
+        USE=Finder(r"(?:^|;)\s*use\b"),
+        PREPARE=Finder(r"(?:^|;)\s*(?:prepare|deallocate|execute)\b"),
+        HANDLER=Finder(r"(?:^|;)\s*handler\b"),
+        XA=Finder(r"(?:^|;)\s*xa\b"),
+        procedure=Finder(_PROCEDURE),  # session tracking does not tell of GET_LOCK in it
+        last_insert_id_of_a_value=Finder(r"\blast_insert_id\s*\(\s*[^)\s]", "last_insert_id"),
     )
     # WITH begins no INSERT here.
-    _leaves = re.compile(
-        r"^\s*(?:insert|replace|call|execute|do|load)\b|\b(?:nextval|setval)\s*\(|\bnext\s+value\s+for\b|\.\s*nextval\b"
-        r"|\breturning\b|\blast_insert_id\s*\(\s*[^)\s]",
-        re.IGNORECASE,
+    _writes = Finder(r"^\s*(?:insert|replace|call|execute|do|load)\b")
+    _takes = Finder(
+        r"\b(?:nextval|setval)\s*\(|\bnext\s+value\s+for\b|\.\s*nextval\b|\breturning\b|\blast_insert_id\s*\(\s*[^)\s]",
+        *("nextval", "setval", "next", "returning", "last_insert_id"),
     )
     _numbers = r"`?(?:identity|last_insert_id|insert_id)\b"
-    _reads_sequence = re.compile(r"\blastval\s*\(|\bprevious\s+value\s+for\b|\.\s*currval\b", re.IGNORECASE)
-    _reads_write = re.compile(
+    _reads_sequence = Finder(
+        r"\blastval\s*\(|\bprevious\s+value\s+for\b|\.\s*currval\b", "lastval", "previous", "currval"
+    )
+    _reads_write = Finder(
         rf"\blast_insert_id\s*\(\s*\)|@@\s*(?:`?(?:session|local)`?\s*\.\s*)?{_numbers}"
         rf"|^\s*show\s+(?:(?:session|local)\s+)?variables\b(?=[\s\S]*['\"]{_numbers})"
         rf"|\bsession_variables\b(?=[\s\S]*['\"]{_numbers})|{_reads_sequence.pattern}",
-        re.IGNORECASE,
+        *("last_insert_id", "identity", "insert_id", "lastval", "previous", "currval"),
     )
-    _reads_statement = re.compile(
+    _reads_statement = Finder(
         r"\b(?:found_rows|row_count)\s*\(|^\s*show\s+(?:count\s*\(\s*\*\s*\)\s*)?(?:warnings|errors)\b|^\s*get\s+(?:current\s+)?diagnostics\b"
         r"|@@\s*(?:`?(?:session|local)`?\s*\.\s*)?`?(?:warning_count|error_count)\b|\blast_query_cost\b",
-        re.IGNORECASE,
+        *(
+            "found_rows",
+            "row_count",
+            "warnings",
+            "errors",
+            "diagnostics",
+            "warning_count",
+            "error_count",
+            "last_query_cost",
+        ),
     )
-    _identity = re.compile(
+    _identity = Finder(
         r"\b(?:connection_id|ps_current_thread_id)\s*\(|@@(?:session\.)?(?:pseudo_thread_id|last_gtid)\b"
         r"|^\s*(?:show|flush)\s+(?:(?:session|local|no_write_to_binlog)\s+)?(?:status|profiles?)\b"
         r"|\b(?:information|performance)_schema\.session_(?:status|variables)\b",
-        re.IGNORECASE,
+        *(
+            "connection_id",
+            "current_thread_id",
+            "pseudo_thread_id",
+            "last_gtid",
+            "status",
+            "profile",
+            "session_variables",
+        ),
     )
 
     def left_by_failed(self, verdict: Verdict) -> str:
