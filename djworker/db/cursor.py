@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from djworker.db.lease import Lease
 
 # Before anything was executed: PEP 249's, so that it costs no connection.
-_UNUSED: Final = {"description": None, "rowcount": -1, "lastrowid": None}
+_UNUSED: Final = {"description": None, "rowcount": -1, "lastrowid": None, "_query": None}
 _WRAPPED: Final = frozenset({"mysqlclient", "pymysql"})  # where Django has a cursor of its own around the library's
 
 
@@ -120,6 +120,10 @@ class LeasedCursor:
             return sql
         if isinstance(sql, bytes):
             return sql.decode(errors="replace")
+        if not hasattr(sql, "as_string"):
+            return str(
+                sql
+            )  # a template, whose parts stand in it; or nothing that a library takes, which says so itself
         with self._wrapper.physical():
             return str(sql.as_string(self._wrapper.connection))
 
@@ -326,7 +330,7 @@ class LeasedCursor:
 
     def _fact(self, name: str) -> Any:
         if self._raw is not None:
-            return getattr(self._raw, name)
+            return self._lease.home.dialect.fact(name, getattr(self._raw, name))
         return _UNUSED[name] if name in _UNUSED else getattr(self._unused(), name)
 
     @property

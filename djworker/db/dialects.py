@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from djworker.db.pins import Contract, MySQLContract, PostgresContract
 
@@ -46,6 +46,10 @@ class Dialect:
         """It ends. MySQL's libraries close."""
         door.close()
 
+    def fact(self, name: str, value: Any) -> Any:  # noqa: ARG002
+        """A cursor's attribute as it may be given out: it must not lead to the connection either."""
+        return value
+
     def cut_error(self, error: BaseException | None) -> None:
         """An error of the library's must not lead to its connection, which others will have when it is looked at."""
 
@@ -74,6 +78,15 @@ class _Postgres(Dialect):
             return dict(cursor.fetchall())
 
 
+class Sent(NamedTuple):
+    """[worker] What psycopg 3 has sent."""
+
+    query: bytes
+    params: Any
+    types: Any
+    formats: Any
+
+
 @functools.cache
 def _quiet(cursor: Any) -> Any:
     # Without slots it would have a place for a __dict__ more, where psycopg's own class has none.
@@ -91,6 +104,12 @@ class Psycopg3(_Postgres):
         """The lease counts and wipes what was never closed; psycopg's own warning would come from killed greenlets too."""
         kind: Any = type(cursor)
         cursor.__class__ = _quiet(kind)
+
+    def fact(self, name: str, value: Any) -> Any:
+        """Of what was sent, the text and its parameters: beside them the library keeps what leads to its connection."""
+        return (
+            Sent(*(getattr(value, each) for each in Sent._fields)) if name == "_query" and value is not None else value
+        )
 
     def leave(self, door: LeasedConnection, *exc_info: object) -> Any:
         """Psycopg 3 ends the transaction, and closes."""

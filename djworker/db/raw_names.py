@@ -144,7 +144,8 @@ _CURSOR = "description rowcount rownumber arraysize"
 # PostgreSQL's cursors: `name` is an attribute of server-side ones only in psycopg, and None in psycopg2's others.
 CURSORS: Mapping[str, Mapping[str, Answer]] = {
     "psycopg": _table(
-        fact=f"{_CURSOR} statusmessage pgresult format row_factory itersize name scrollable withhold",
+        # _query: Django reads in it what was sent, for its log of queries
+        fact=f"{_CURSOR} statusmessage pgresult format row_factory itersize name scrollable withhold _query",
         function="mogrify setinputsizes setoutputsize",
         rows="scroll results set_result",
         self="_conn",

@@ -414,3 +414,40 @@ def test_after_the_last_result_there_is_no_other(mysql_site: Site) -> None:
 
     assert view(work) == [None, (1,)]
     assert at_rest()
+
+
+def test_the_log_of_queries_has_what_was_sent_and_holds_nothing(site: Site) -> None:
+    """A debug toolbar reads it for each statement."""
+    item = site.start(max_size=2)
+    fill(item, 2)
+
+    def work() -> None:
+        from django.db import connection
+        from django.test.utils import CaptureQueriesContext
+
+        with CaptureQueriesContext(connection) as found:
+            item.objects.filter(name="1").count()
+            query("SELECT %s", ["red"])
+        first, second = (one["sql"] for one in found)
+        assert first.startswith("SELECT COUNT(*)")
+        assert second == "SELECT 'red'"
+        assert held() is not site.transaction_lease
+
+    for _ in range(2):
+        view(work)
+        eventually(at_rest, "all is back")
+    assert pool().stats()["connections_num"] == 1, "none was replaced"
+
+
+def test_what_is_no_statement_is_refused_by_the_library_and_no_loss(site: Site) -> None:
+    site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import DatabaseError, connection
+
+        with connection.cursor() as cursor, pytest.raises((TypeError, AssertionError, AttributeError, DatabaseError)):
+            cursor.execute(None)
+        assert query("SELECT 1") == (1,)
+
+    view(work)
+    eventually(at_rest, "all is back")
