@@ -73,10 +73,11 @@ def answers(noted: Sequence[tuple[str, str | None]] | None) -> list[Problem]:
     found = []
     for flag, value in noted or ():
         known = gunicorn.BY_FLAG[flag]
-        asked = True if known.takes == 0 else value
+        asked = True if known.takes == 0 or (known.takes == "?" and value is None) else value
         given = f"{flag} {value}" if value else flag
         if known.is_harmless(asked):
-            found.append(Problem("W030", f"{given} has no effect", f"{known.fate}: {known.text}", level="warning"))
+            hint = known.text if known.fate is gunicorn.Fate.ABSENT else f"{known.fate}: {known.text}"
+            found.append(Problem("W030", f"{given} has no effect", hint, level="warning"))
         else:
             found.append(Problem("E030", f"{given} is gunicorn's, and not offered", known.text))
     return found

@@ -107,13 +107,21 @@ class Command(BaseCommand):
         known, unknown = self.create_parser(argv[0], argv[1]).parse_known_args(argv[2:])
         options = vars(known)
         problems = cli.answers(options.pop(cli.OTHERS))
+        environ = self._enter(options, problems)
+        app = self._read_words(options, unknown, problems)
+        return Request(options, app, problems, Surroundings.note(environ))
+
+    def _enter(self, options: dict[str, Any], problems: list[Problem]) -> dict[str, str]:
+        """Go where the command line says; what it adds to the environment."""
         environ = starting.enter(options["chdir"], options["pythonpath"], options["env"], problems)
         if options["settings"]:
             environ[ENVIRONMENT_VARIABLE] = os.environ[ENVIRONMENT_VARIABLE] = options["settings"]
-        if self.takes_app and os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # as gunicorn: a console script has its own folder there
-        app = self._read_words(options, unknown, problems)
-        return Request(options, app, problems, Surroundings.note(environ))
+        if self.takes_app:
+            if os.getcwd() not in sys.path:
+                sys.path.insert(0, os.getcwd())  # as gunicorn: a console script has its own folder there
+        elif complaint := _late_choice(environ.get(ENVIRONMENT_VARIABLE)):
+            problems.append(complaint)
+        return environ
 
     def _read_words(self, options: dict[str, Any], unknown: Sequence[str], problems: list[Problem]) -> str:
         """Sort what argparse leaves; the application, where one is named."""
@@ -175,6 +183,15 @@ class Command(BaseCommand):
         for problem in problems:
             self.stderr.write(str(problem), self.style.WARNING if problem.level == "warning" else None)
         sys.exit(EXIT_CONFIGURATION)
+
+
+def _late_choice(chosen: str | None) -> Problem | None:
+    """What is wrong with naming settings by ``--env`` to a ``manage.py``, which has loaded some before."""
+    loaded = getattr(settings, "SETTINGS_MODULE", None) if settings.configured else None
+    if chosen in {None, loaded}:
+        return None
+    text = f"--env {ENVIRONMENT_VARIABLE}={chosen}: manage.py has loaded {loaded or 'settings'} already"
+    return Problem("E032", text, "give --settings, or start with 'djworker'")
 
 
 def _no_settings(*, takes_app: bool) -> Problem:

@@ -207,6 +207,7 @@ def test_help_tells_of_every_option() -> None:
         (["-k", "gthread"], "workers are gevent's"),
         (["-c", "prod.py"], "djworker import-gunicorn FILE"),
         (["--env", "SHOP", "0"], "no NAME=VALUE"),
+        (["-e", "DJANGO_SETTINGS_MODULE=other", "0"], "manage.py has loaded testproject.settings already"),
         (["--chdir", "/no/such/folder", "0"], "No such file or directory"),
     ],
 )

@@ -61,6 +61,7 @@ def test_flags_that_are_the_same_are_taken_by_the_option_itself() -> None:
         ("--log-file", "/var/log/x", "error", "standard error"),
         ("-c", "prod.py", "error", "import-gunicorn"),
         ("--certfile", "x.pem", "error", "proxy"),
+        ("--log-syslog", None, "error", "standard error"),
     ],
 )
 def test_what_is_said_of_an_option(flag: str, value: str | None, level: str, part: str) -> None:
