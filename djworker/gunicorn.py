@@ -6,12 +6,16 @@ installed, so a new name is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-__all__ = ["BY_FLAG", "BY_NAME", "TABLE", "Fate", "Known"]
+__all__ = ["BY_FLAG", "BY_NAME", "TABLE", "VERSIONS", "Fate", "Known", "without_versions"]
+
+
+#: Values of gunicorn's ``--proxy-protocol``; without one, "auto".
+VERSIONS: Final = frozenset({"v1", "v2", "auto"})
 
 
 class Fate(StrEnum):
@@ -305,3 +309,16 @@ TABLE: Final[Mapping[str, tuple[Known, ...]]] = {
 }
 BY_NAME: Final[Mapping[str, Known]] = {known.name: known for rows in TABLE.values() for known in rows}
 BY_FLAG: Final[Mapping[str, Known]] = {flag: known for known in BY_NAME.values() for flag in known.flags}
+
+
+def without_versions(words: Sequence[str]) -> list[str]:
+    """Return a command line in which ``--proxy-protocol`` is a flag: our option has no value, and gunicorn's may have one."""
+    found: list[str] = []
+    for word in words:
+        flag, _, value = word.rpartition("=") if word.startswith("--proxy-protocol=") else ("", "", word)
+        follows = flag or (found[-1] if found else "")
+        if follows == "--proxy-protocol" and value in {*VERSIONS, "off"}:
+            found = [*(found if flag else found[:-1]), "--no-proxy-protocol" if value == "off" else "--proxy-protocol"]
+        else:
+            found.append(word)
+    return found

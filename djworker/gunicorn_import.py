@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from djworker.conf import OPTIONS
-from djworker.gunicorn import BY_NAME, Fate, Known
+from djworker.gunicorn import BY_NAME, VERSIONS, Fate, Known
 from djworker.options import Option
 from djworker.problems import UnreadableError
 from djworker.values import FILE, NAME, UMASK
@@ -133,6 +133,8 @@ def _literal(option: Option, value: Any) -> str:  # noqa: ANN401 - what people w
     """A value as Python writes it. Raises UnreadableError where our option cannot have it."""
     if option.spec.kind in {NAME, FILE} and isinstance(value, int):  # gunicorn has numbers for users
         value = str(value)
+    if option.name == "proxy_protocol" and value in VERSIONS:
+        value = True
     read = option.read(value)
     if option.spec.kind is UMASK:
         return option.show(read)

@@ -22,6 +22,7 @@ from djworker import cli, environment, log, starting, words, wsgi_choice
 from djworker.accounts import Account
 from djworker.address import Address, Family
 from djworker.db.settings import problems_of
+from djworker.gunicorn import without_versions
 from djworker.launch import VARIABLE, Launch
 from djworker.problems import ConfigError, Problem
 from djworker.resolve import Resolved, foreign_sockets, resolve, together, unknown_flag
@@ -104,7 +105,7 @@ class Command(BaseCommand):
     def read(self, argv: Sequence[str]) -> Request:
         """Read the command line, and go where it says. Nothing of the project is needed for that."""
         self._called_from_command_line = True  # or argparse's complaints would come as tracebacks
-        known, unknown = self.create_parser(argv[0], argv[1]).parse_known_args(argv[2:])
+        known, unknown = self.create_parser(argv[0], argv[1]).parse_known_args(without_versions(argv[2:]))
         options = vars(known)
         problems = cli.answers(options.pop(cli.OTHERS))
         environ = self._enter(options, problems)

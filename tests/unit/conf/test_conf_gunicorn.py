@@ -12,7 +12,7 @@ from gunicorn.config import KNOWN_SETTINGS
 
 from djworker import cli, gunicorn_import
 from djworker.conf import OPTIONS
-from djworker.gunicorn import BY_FLAG, BY_NAME, TABLE, Fate
+from djworker.gunicorn import BY_FLAG, BY_NAME, TABLE, Fate, without_versions
 from djworker.resolve import resolve
 
 
@@ -72,6 +72,22 @@ def test_what_is_said_of_an_option(flag: str, value: str | None, level: str, par
     assert value is None or value in str(problem)
 
 
+@pytest.mark.parametrize(
+    "words, plain",
+    [
+        ("--proxy-protocol v2 shop.wsgi", "--proxy-protocol shop.wsgi"),
+        ("--proxy-protocol shop.wsgi", "--proxy-protocol shop.wsgi"),
+        ("shop.wsgi --proxy-protocol=auto -w 2", "shop.wsgi --proxy-protocol -w 2"),
+        ("shop.wsgi --proxy-protocol off", "shop.wsgi --no-proxy-protocol"),
+        ("--proxy-protocol=off", "--no-proxy-protocol"),
+        ("-n v1 shop.wsgi", "-n v1 shop.wsgi"),
+        ("v1", "v1"),
+    ],
+)
+def test_a_version_of_the_proxy_protocol_is_no_word_of_its_own(words: str, plain: str) -> None:
+    assert without_versions(words.split()) == plain.split()
+
+
 def test_every_value_that_gunicorn_has_by_default_is_harmless() -> None:
     for setting in KNOWN_SETTINGS:
         known = BY_NAME[setting.name]
@@ -94,6 +110,9 @@ pidfile = "/run/shop.pid"
 accesslog = "-"
 limit_request_line = 0
 raw_env = ["SHOP=a b"]
+proxy_protocol = "v2"
+proxy_allow_ips = "10.0.0.1,10.0.0.2"
+forwarded_allow_ips = "*"
 certfile = "x.pem"
 shop = "is none of gunicorn's"
 def post_fork(server, worker):
@@ -122,6 +141,9 @@ def test_a_file_becomes_settings(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "UMASK": 0o027,
         "PID": "/run/shop.pid",
         "ACCESS_LOG": "-",
+        "PROXY_PROTOCOL": True,
+        "PROXY_ALLOW_FROM": ["10.0.0.1", "10.0.0.2"],
+        "FORWARDED_ALLOW_IPS": ["*"],
     }
     assert resolve({}, {}, settings, "shop").config.workers == 7
     said = [line for line in text.splitlines() if line.startswith("#")]
