@@ -144,24 +144,27 @@ def _decide_in_child(command: Command, request: Request) -> NoReturn:
     with os.fdopen(read, "rb") as answer:
         text = answer.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if text and code == 0:
-        decided = json.loads(text)
+    if text and code == 0 and (decided := json.loads(text)):
         become(decided["module"], Launch.from_json(decided["launch"]))
-    sys.exit(code if code >= 0 else EXIT_BOOT)
+    if code < 0 or (code == 0 and not text):
+        _say_not_started(request, config, f"ends the process that imports it: {posix.describe(code)}")
+    sys.exit(code)
 
 
 def _end_hanging(child: int, request: Request, config: Config) -> NoReturn:
-    """Say where the child hangs, and end."""
+    """Have the child write its stack, and end both."""
     os.kill(child, signal.SIGQUIT)
     time.sleep(STACKS_WITHIN)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    late = f"has not chosen its settings within {config.boot_timeout:g} s (boot_timeout); its stack is above"
+    _say_not_started(request, config, late)
+
+
+def _say_not_started(request: Request, config: Config, why: str) -> NoReturn:
     log.configure(config.log_level, config.log_format, "command")
-    message = (
-        f"{request.app} has not chosen its settings within {config.boot_timeout:g} s (boot_timeout); its stack is above"
-    )
-    fields = {"stage": "application", "module": request.app.partition(":")[0], "error": "hangs"}
-    log.event(logger, logging.CRITICAL, "not_started", message, **fields)
+    fields = {"stage": "application", "module": request.app.partition(":")[0], "error": why}
+    log.event(logger, logging.CRITICAL, "not_started", f"{request.app} {why}", **fields)
     sys.exit(EXIT_BOOT)
 
 
@@ -196,6 +199,8 @@ def _decide(command: Command, request: Request, write: int) -> None:
     _guarded("application", lambda: _import_up_to_setup(request.app), request)
     _guarded("settings", _read_settings, request)
     command.run(request)
+    with os.fdopen(write, "w") as answer:
+        answer.write("{}")  # to print was all that was asked for
 
 
 def _import_up_to_setup(app: str) -> None:

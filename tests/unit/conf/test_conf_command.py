@@ -489,6 +489,32 @@ def test_a_module_chooses_the_settings_and_leaves_nothing_in_the_arbiter(project
     assert found["stderr"] == []
 
 
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("os._exit(0)", "entry ends the process that imports it: exit code 0"),
+        ("os.kill(os.getpid(), 9)", "entry ends the process that imports it: SIGKILL"),
+        ("sys.exit(0)", "sys.exit(0)"),
+        ("raise RuntimeError('not today')", "not today"),
+    ],
+)
+def test_a_module_that_ends_the_process_is_no_success(project: Path, line: str, says: str) -> None:
+    (project / "entry.py").write_text(f"import os, sys\n{line}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "djworker", "entry", "0", "--print-config", "--log-format", "json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    (told,) = map(json.loads, done.stderr.splitlines())
+    assert (told["event"], told["stage"], told["module"]) == ("not_started", "application", "entry")
+    assert says in told["message"]
+
+
 def test_a_module_that_hangs_ends_the_start_with_its_stack(project: Path) -> None:
     (project / "entry.py").write_text("import threading\nthreading.Event().wait()\n")
     done = subprocess.run(
