@@ -55,6 +55,24 @@ class SinkHandler(logging.Handler):
                 self.sink.write(f"djworker: a log record of {record.pathname}:{record.lineno} could not be written")
 
 
+class OwnLogger(logging.Logger):
+    """[arbiter, mold, worker] A logger that ``logging.config`` cannot switch off in passing.
+
+    ``disable_existing_loggers`` is true unless a project says otherwise, and means every logger that there is: the project's own
+    LOGGING, or a library's call of ``dictConfig`` at any later time, would silence the server. Its level can still be set.
+    """
+
+    # The data descriptor wins over what Logger.__init__ and logging.config put into the instance.
+    @property
+    def disabled(self) -> bool:
+        """Never."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        """Pay no attention."""
+
+
 class AccessFormatter(logging.Formatter):
     """The finished line as it is: the access log's format is the operator's."""
 
@@ -120,13 +138,20 @@ def reassert() -> None:
     the project itself attached to these loggers stays.
     """
     for name in NAMES:
-        logging.getLogger(name).disabled = False
+        _own(logging.getLogger(name))
     _attach("djworker", _state.main, _state.level)
     _attach("djworker.access", _state.access, logging.INFO)
     for name in NAMES:
         # The answer is cached, under a lock that a watchdog's thread should not have to wait for.
         for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
             logging.getLogger(name).isEnabledFor(level)
+
+
+def _own(logger: logging.Logger) -> None:
+    """Keep what is its own, and what a project has attached."""
+    if type(logger) is logging.Logger:  # else a library has put its own class there
+        logger.__class__ = OwnLogger
+    logger.disabled = False
 
 
 def _attach(name: str, handler: SinkHandler | None, level: int) -> None:

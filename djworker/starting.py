@@ -81,13 +81,45 @@ def logical_cwd(environ: Mapping[str, str]) -> str:
     """Return the working directory as the shell names it.
 
     ``os.getcwd()`` follows symbolic links. A deployment that switches ``/srv/current`` to the next release and sends
-    HUP wants the new code, and would get the old for ever.
+    HUP wants the new code, and would get the old for ever. systemd sets no PWD; there the command line may name the
+    directory, as that of ``manage.py`` or of the environment's Python.
     """
     here, named = os.getcwd(), environ.get("PWD", "")
+    if os.path.isabs(named) and _is_same(named, here):
+        return named
+    return as_named(here, sys.orig_argv)
+
+
+def as_named(path: str, words: Sequence[str]) -> str:
+    """Return *path* as a command line names it, where one of its words leads there by a symbolic link; else as it is.
+
+    Python itself has followed the link: ``python /srv/current/manage.py`` has the release of today in ``sys.path``.
+    """
+    for word in words:
+        folder = word if os.path.isabs(word) and os.path.normpath(word) == word else "/"
+        while (folder := os.path.dirname(folder)) != "/":
+            real = os.path.realpath(folder)
+            if real != folder and (path == real or path.startswith(os.path.join(real, ""))):
+                return folder + path[len(real) :]
+    return path
+
+
+def _is_same(one: str, other: str) -> bool:
     try:
-        return named if os.path.isabs(named) and os.path.samefile(named, here) else here
+        return os.path.samefile(one, other)
     except OSError:
-        return here
+        return False
+
+
+def other_place(named: str, here: str) -> str:
+    """Return what *named* leads to, where it does so by a symbolic link and has nothing to do with *here*; else nothing.
+
+    named: the directory of ``manage.py``, as the command line has it. here: the working directory.
+    """
+    target, here = os.path.realpath(named), os.path.realpath(here)
+    if target == named or os.path.commonpath((target, here)) in (target, here):
+        return ""
+    return target
 
 
 def import_path(entries: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -101,9 +133,9 @@ def logical_path(entry: str, environ: Mapping[str, str]) -> str:
         return entry  # editable installs put names into sys.path that only their import hook understands
     path = os.path.abspath(entry)
     here = os.getcwd()
-    if path == here or path.startswith(os.path.join(here, "")):
-        return logical_cwd(environ) + path[len(here.rstrip("/")) :]
-    return path
+    if here != "/" and (path == here or path.startswith(os.path.join(here, ""))):
+        return logical_cwd(environ) + path[len(here) :]
+    return as_named(path, sys.orig_argv)
 
 
 def project_name(settings_module: str, directory: str) -> str:

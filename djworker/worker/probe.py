@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from djworker import messages
-from djworker.worker import asking, blame
+from djworker.worker import asking, blame, errors
 
 #: Seconds for all answers of one generation together. A page that takes longer has lost its visitors, too.
 PATIENCE: Final = 10.0
@@ -97,6 +97,7 @@ def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], 
 
 
 def _ask_all(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], write: Write) -> None:
+    errors.end()
     for name in ("django.request", "django.security"):  # the one who asks tells of it
         logging.getLogger(name).setLevel(
             logging.CRITICAL + 1

@@ -22,7 +22,7 @@ from djworker.conf import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.problems import ConfigError
 from djworker.scoreboard import Gauge
-from djworker.worker import async_streams, blame, bodies, checking, leftovers, locks, restarting, traces, warmup
+from djworker.worker import async_streams, blame, bodies, checking, errors, leftovers, locks, restarting, traces, warmup
 from djworker.worker.balance import Balance
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def load(launch: Launch, generation: int) -> Project:
     """
     with _stage("start"):
         _enter(launch)
+        _warn_of_two_places(launch)
     watch = leftovers.Watch()
     with watch.connections():
         return _load(launch, generation, watch)
@@ -133,6 +134,8 @@ def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
     project = Project(
         config, config.proc_name or launch.proc_name, app, _notifier(), *_pools(), declared=_declared(resolved)
     )
+    errors.install()
+    log.reassert()  # what the project has loaded since may have configured logging once more
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     _clear(watch)
     _warn_of(leftovers.peers())
@@ -220,6 +223,17 @@ def _enter(launch: Launch) -> None:
         patch_psycopg()
     starting.find_configurations(os.environ)
     locks.install()  # it imports Django, which must be the one of that path
+
+
+def _warn_of_two_places(launch: Launch) -> None:
+    """Code of one release in the directory of another: a deployment has moved the link that the command line names."""
+    named = launch.sys_path[0] if launch.sys_path else ""
+    if os.path.isabs(named) and (target := starting.other_place(named, launch.cwd)):
+        text = (
+            f"the working directory is {launch.cwd}, but the code is that of {target}, where {named} leads: start with"
+            f" --chdir {named}, which each reload enters anew"
+        )
+        log.event(logger, logging.WARNING, "working_directory", text, cwd=launch.cwd, link=named, target=target)
 
 
 def _resolve(launch: Launch) -> Resolved:

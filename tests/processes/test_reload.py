@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -306,6 +308,46 @@ def test_a_deployment_that_moves_a_symbolic_link(server: Server, scratch: os.Pat
     server.reload()
     server.wait_for_version(2)
     del scratch
+
+
+def _releases(server: Server) -> tuple[Path, Path]:
+    """The link to the release that is started, which is the working directory, and the next release."""
+    second = server.project.folder.parent / "second"
+    shutil.copytree(server.project.folder, second)
+    Project(second).set_version(2)
+    current = server.project.folder.parent / "current"
+    current.symlink_to(server.project.folder)
+    return current, second
+
+
+def _move(link: Path, target: Path) -> None:
+    link.unlink()
+    link.symlink_to(target)
+
+
+@pytest.mark.parametrize("named_by", ["chdir", "manage.py", "manage.py from elsewhere"])
+def test_a_link_that_only_the_command_line_names(server: Server, named_by: str) -> None:
+    """systemd follows the link before it starts the server, and sets no PWD."""
+    current, second = _releases(server)
+    if named_by == "chdir":
+        server.start("--chdir", str(current), workers=1)
+    else:
+        prefix = ("env", "-C", "/") if "elsewhere" in named_by else ()
+        server.start(workers=1, program=(str(current / "manage.py"), "runworkers"), prefix=prefix)
+    _move(current, second)
+    server.reload()
+    server.wait_for_version(2)
+    assert Path(f"/proc/{server.worker(1)}/cwd").readlink() == (Path("/") if "elsewhere" in named_by else second)
+    assert not server.events("working_directory")
+
+
+def test_code_and_directory_of_two_releases_are_said(server: Server) -> None:
+    current, second = _releases(server)
+    _move(current, second)
+    server.start(workers=1, program=(str(current / "manage.py"), "runworkers"))
+    warned = server.wait_for("working_directory", level="warning")
+    assert (warned["link"], warned["target"]) == (str(current), str(second))
+    assert f"--chdir {current}" in warned["message"]
 
 
 def test_development_reloads_when_a_file_changes(server: Server) -> None:

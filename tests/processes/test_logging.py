@@ -1,0 +1,46 @@
+"""What goes wrong is said, whatever the project has done to ``logging``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.processes.project import SETTINGS, URLS, VIEWS
+from tests.processes.server import Server
+
+RAISES = "def raw(request):\n    raise KeyError('colour')"
+#: Each silences every logger that there is; the second one comes after Django has set up everything.
+SILENCING = {
+    "by the settings": (SETTINGS, "LOGGING = {'version': 1, 'disable_existing_loggers': True}"),
+    "by a later module": (URLS, "import logging.config\nlogging.config.dictConfig({'version': 1})"),
+}
+
+
+@pytest.mark.parametrize("how", SILENCING)
+def test_a_view_that_raises_leaves_a_trace(server: Server, how: str) -> None:
+    server.project.append(SETTINGS, "LOGGING = {}")  # Django's own
+    server.project.append(*SILENCING[how])
+    server.project.append(VIEWS, RAISES)
+    server.start(workers=1)
+    assert server.get("/raw?secret=1").status == 500
+    said = server.wait_for("request_error", level="error")
+    assert (said["method"], said["url"], said["view"]) == ("GET", "/raw", "raw")
+    assert "KeyError: 'colour'" in said["traceback"]
+    assert "plain.py" in said["traceback"]
+
+
+def test_what_the_project_logs_itself_is_not_said_twice(server: Server) -> None:
+    server.tracebacks_expected = True
+    server.project.append(VIEWS, RAISES)
+    server.start(workers=1)
+    assert server.get("/raw").status == 500
+    assert server.stop() == 0
+    assert any("KeyError: 'colour'" in event["text"] for event in server.events("raw"))
+    assert not server.events("request_error")
+
+
+def test_an_async_view_that_raises_leaves_a_trace(server: Server) -> None:
+    server.project.append(SETTINGS, "LOGGING = {}")
+    server.project.append(VIEWS, RAISES.replace("def", "async def"))
+    server.start(workers=1)
+    assert server.get("/raw").status == 500
+    assert "KeyError: 'colour'" in server.wait_for("request_error", view="raw")["traceback"]
