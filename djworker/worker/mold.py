@@ -217,7 +217,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
     def confess(module: str, place: str, stack: str) -> NoReturn:
         error = f"not loaded in time: it hangs at {place}"
-        channel.send(messages.MoldFailed(f"{project.stage()}, boot_timeout", module, error, messages.tail(stack)))
+        channel.send(messages.MoldFailed(project.stage(), module, error, messages.tail(stack)))
         _leave(EXIT_BOOT)
 
     hangs.watch(confess, options.stacks)

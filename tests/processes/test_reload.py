@@ -18,6 +18,13 @@ from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server
 
 HANG = "import time; time.sleep(3600)"
+#: A lock of C's that is taken twice, with Python's own lock held.
+LOCKED = """
+import ctypes
+lock = ctypes.create_string_buffer(64)
+for _ in range(2):
+    ctypes.PyDLL(None).pthread_mutex_lock(lock)
+"""
 #: A greenlet that ends the worker soon after it is ready. The mold may not start it, so a hook does.
 DIES = """
 from djworker.signals import worker_ready
@@ -146,6 +153,20 @@ def test_an_import_that_hangs(server: Server) -> None:
     assert not server.events("reload_done", since=mark)
     server.wait_for_version(1)
     assert server.fewest_ready(mark) == 1
+
+
+def test_an_import_that_hangs_in_c_code(server: Server) -> None:
+    """No handler of Python's can run there; the stacks come from a file in memory."""
+    server.project.settings(BOOT_TIMEOUT=30)
+    server.start(boot_timeout=None, workers=1)
+    server.project.settings(BOOT_TIMEOUT=3)
+    server.reload()
+    server.project.append(VIEWS, LOCKED)
+    mark = server.hup()
+    failed = server.wait_for("reload_failed", since=mark)
+    assert failed["stage"] == "boot_timeout"
+    assert "plain.py" in failed["traceback"]
+    assert server.events("mold_failed", since=mark, level="error")
 
 
 def test_a_mold_that_is_killed_while_it_loads(server: Server) -> None:

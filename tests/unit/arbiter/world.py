@@ -12,6 +12,8 @@ from djworker.arbiter.commands import (
     Exit,
     KillMold,
     KillWorker,
+    ProbeMold,
+    QuestionMold,
     RetireWorker,
     SpawnWorker,
     StopMold,
@@ -21,6 +23,7 @@ from djworker.arbiter.events import (
     Heartbeat,
     MoldGone,
     MoldReady,
+    Probed,
     Recycle,
     Reload,
     Started,
@@ -29,11 +32,13 @@ from djworker.arbiter.events import (
     WorkerReady,
 )
 from djworker.arbiter.fleet import Fleet
+from djworker.arbiter.probing import Answer
 from djworker.arbiter.roster import Policy, WorkerState
 from djworker.arbiter.timing import PROBATION, SURGE
 
 WORKERS = 3
-POLICY = Policy(WORKERS, timeout=30, boot_timeout=60, graceful_timeout=30)
+POLICY = Policy(WORKERS, timeout=30, boot_timeout=60, graceful_timeout=30, probe=True)
+FINE, BROKEN = ({"GET /": Answer(bad, "")} for bad in (False, True))
 
 
 @dataclass
@@ -45,6 +50,8 @@ class World:
     molds: dict[int, str] = field(default_factory=dict)
     workers: dict[int, str] = field(default_factory=dict)
     generations_served: set[int] = field(default_factory=set)
+    #: Which generation is asked, and for the sake of which.
+    asked: set[tuple[int, int]] = field(default_factory=set)
     exit_code: int | None = None
     #: Told to leave although they served, since somebody last looked.
     retired: int = 0
@@ -57,6 +64,9 @@ class World:
         match command:
             case BootMold(generation):
                 self.molds[generation] = "booting"
+            case ProbeMold(generation, about):
+                assert self.molds[generation] == "ready", "only a loaded mold can answer"
+                self.asked.add((generation, about))
             case StopMold(generation) | KillMold(generation, _):
                 self.molds[generation] = "dying"
             case SpawnWorker(worker_id, _, generation):
@@ -68,7 +78,7 @@ class World:
             case Exit(code):
                 assert not self.fleet.ever_ready, "a server that has been ready never exits by itself"
                 self.exit_code = code
-            case AdoptConfig() | Announce():
+            case AdoptConfig() | Announce() | QuestionMold():
                 pass
 
     def possible(self) -> list[Event]:
@@ -79,6 +89,9 @@ class World:
                 events += [MoldReady(generation, POLICY), MoldGone(generation, 3)]
             if state == "dying":
                 events.append(MoldGone(generation, 0))
+        for generation, about in sorted(self.asked):
+            if self.molds.get(generation) == "ready":
+                events += [Probed(generation, about, FINE), Probed(generation, about, BROKEN)]
         for worker_id, state in self.workers.items():
             handle = self.fleet.roster.workers[worker_id]
             if state == "booting":
@@ -95,6 +108,8 @@ class World:
                 self.molds[generation] = "ready"
             case MoldGone(generation):
                 del self.molds[generation]
+            case Probed(generation, about):
+                self.asked.discard((generation, about))
             case WorkerReady(worker_id):
                 self.workers[worker_id] = "ready"
                 self.generations_served.add(self.fleet.roster.workers[worker_id].generation)
@@ -140,6 +155,8 @@ def is_expected(world: World, event: Event) -> bool:
             return world.molds[generation] == "dying"
         case WorkerGone(worker_id):
             return world.workers[worker_id] == "dying"
+        case Probed(_, _, answers):
+            return answers is FINE
     return False
 
 
