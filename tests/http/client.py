@@ -28,10 +28,12 @@ class Broken(Exception):
 class Client:
     """One connection."""
 
-    def __init__(self, address: Any, receive_buffer: int = 0) -> None:
+    def __init__(self, address: Any, receive_buffer: int = 0, source: str = "") -> None:
         self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.settimeout(PATIENCE)
         self.socket.connect(address if isinstance(address, str) else ("127.0.0.1", address))
         self.received = b""
