@@ -43,8 +43,11 @@ class LeasedCursor:
     def execute(self, sql: Any, params: Any = None, **more: Any) -> Any:
         """As the driver's."""
         lease = self._lease
-        contract = lease.home.contract
+        home = lease.home
+        contract = home.contract
         verdict = contract.known(sql) if type(sql) is str and not more else None
+        if home.spliced is not None and params and home.spliced(params):
+            verdict = None
         if verdict is None or not lease.turn.acquire(blocking=False):
             return self._run("execute", sql, (params,), more)
         lease.user = getcurrent()
@@ -77,7 +80,7 @@ class LeasedCursor:
 
     def _run(self, method: str, sql: Any, args: tuple[Any, ...], more: dict[str, Any]) -> Any:
         """The long way: the text was not seen before, it is something rare, or it is not our turn."""
-        text, verdict = self._judged(method, sql)
+        text, verdict = self._judged(method, sql, args[0] if args else None)
         if method == "executemany":
             verdict = replace(verdict, rounds=True)
         lease = self._lease
@@ -93,12 +96,14 @@ class LeasedCursor:
                 raise
         return self if result is raw else result
 
-    def _judged(self, method: str, sql: Any) -> tuple[str, Verdict]:
+    def _judged(self, method: str, sql: Any, params: Any = None) -> tuple[str, Verdict]:
         """The text, and what it may do."""
         lease = self._lease
         contract = lease.home.contract
         try:
             text = self._text(sql)
+            if lease.home.spliced is not None and params and (more := lease.home.spliced(params)):
+                text = f"{text} {more}"
             return contract.judge_procedure(text) if method == "callproc" else (text, contract.judge(text))
         except BaseException:  # to compose a text takes a connection, which may be refused
             lease.missed(UNSURE)

@@ -85,6 +85,7 @@ class Home:
         self.dialect = DIALECTS[green.name]()
         self.contract = self.dialect.contract(options.pin_sql)
         self.detach = self.dialect.detach
+        self.spliced = green.spliced
         self.keeps_all = options.lease == "request"
         self.strict = options.strict
         self.tally = LeaseTally()

@@ -153,6 +153,9 @@ class Driver(ABC, Generic[C]):
     def stale_plan(self, conn: C) -> None:
         """The last statement was refused (`News.STALE_PLAN`): none of the pool's connections may use that plan again."""
 
+    #: (parameters) -> what stands in the statement as it is, unquoted; empty if nothing does. None: nothing ever does.
+    spliced: ClassVar[Any] = None
+
     def command_tags(self, cursor: Any) -> tuple[str, ...]:  # noqa: ARG002
         """PostgreSQL's command tags of what the cursor executed last, one per statement that is still known."""
         return ()

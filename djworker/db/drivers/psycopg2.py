@@ -7,8 +7,11 @@ import functools
 import ipaddress
 import os
 import weakref
+from collections.abc import ValuesView
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 import psycopg2
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 NOTICES = 50  # as psycopg2 itself
 ACTIVE = extensions.TRANSACTION_STATUS_ACTIVE
+#: Types whose values psycopg2 quotes, or writes as numbers: nearly all that there are.
+_QUOTED: Final = frozenset({str, int, float, bool, bytes, type(None), Decimal, date, datetime, time, timedelta})
 _ERROR_LENGTH = 256  # what libpq asks for in PQcancel's buffer
 
 
@@ -115,6 +120,28 @@ class GreenConnection(extensions.connection):
                 self.abandoned = Abandoned(self)
 
 
+def spliced(params: Any) -> str:
+    """Of the parameters, SQL that psycopg2 puts into the statement as it is (`AsIs`): the text alone does not tell of it."""
+    values = params.values() if isinstance(params, dict) else params
+    if not isinstance(values, list | tuple | ValuesView):
+        return ""
+    return " ".join(_as_is(value) for value in values if type(value) not in _QUOTED)
+
+
+def _as_is(value: Any) -> str:
+    kind: Any = type(value)
+    if isinstance(value, list | tuple):
+        return spliced(value)
+    own = hasattr(kind, "getquoted") and not kind.__module__.startswith(("psycopg2", "django."))
+    if (
+        own
+        or isinstance(value, extensions.AsIs)
+        or extensions.adapters.get((kind, extensions.ISQLQuote)) is extensions.AsIs
+    ):
+        return str(value)
+    return ""
+
+
 class Psycopg2Driver(Driver[GreenConnection]):
     """[worker] See `Driver`. Without COPY and large objects: psycopg2 refuses them under any green library."""
 
@@ -122,6 +149,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
     connection_type = GreenConnection
     info_type = extensions.ConnectionInfo
     last_tag_only = True
+    spliced = staticmethod(spliced)
     error = psycopg2.Error
 
     def connect(self, params: Params) -> GreenConnection:

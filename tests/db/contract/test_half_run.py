@@ -327,3 +327,44 @@ def test_what_a_trigger_sets_pins_where_no_answer_tells_of_it(mysql_site: Site) 
         view(work)
         eventually(at_rest, "wiped")
         assert view(query, "SELECT @mine") == (None,)
+
+
+SPLICED = {
+    "a whole statement": ("%s", "SELECT 1", "SET search_path TO information_schema"),
+    "a call": ("SELECT %s", "1", "set_config('search_path', 'information_schema', false)"),
+    "a value": ("SET search_path TO %s", "public", "information_schema"),
+    "in a list": ("SELECT %s", ["1"], ["set_config('search_path', 'information_schema', false)"]),
+}
+
+
+@pytest.mark.parametrize("what", list(SPLICED))
+def test_what_a_parameter_puts_into_a_statement_is_judged(postgres_site: Site, what: str) -> None:
+    """psycopg2's `AsIs`; psycopg 3 has nothing like it, and takes the text as one."""
+    postgres_site.start(max_size=2)
+    text, harmless, harmful = SPLICED[what]
+
+    def param(value: Any) -> Any:
+        if isinstance(value, list):
+            return [param(each) for each in value]
+        if postgres_site.driver != "psycopg2":
+            return value
+        from psycopg2.extensions import AsIs
+
+        return AsIs(value)
+
+    def work() -> None:
+        from django.db import DatabaseError
+
+        if postgres_site.driver != "psycopg2":
+            with suppress(DatabaseError):
+                query(text, [param(harmful)])
+            return
+        query(text, [param(harmless)])
+        query(text, [param(harmful)])
+        assert query(WHERE) == THERE
+        with elsewhere():
+            assert query(WHERE) == THERE
+
+    view(work)
+    eventually(at_rest, "wiped")
+    assert [view(query, WHERE) for _ in range(3)] == [HERE] * 3
