@@ -175,6 +175,15 @@ class Config:
         "Workers",
         "Refuse a first start, too, when a path of `probe` answers with an error, or a database cannot be reached.",
     )
+    preload: str = option(
+        "auto",
+        choice("auto", "on", "off"),
+        "Workers",
+        """Whether workers share the memory of a project that is loaded once. `auto`: unless the project starts something while
+        it loads that cannot be shared, such as a thread; then each worker loads it by itself, and a warning says what and
+        where. `on`: what cannot be shared ends the boot. `off`: each worker loads it by itself.""",
+        flag="--preload-mode",  # gunicorn's --preload takes no value
+    )
     timeout: float = option(
         30.0,
         SECONDS,

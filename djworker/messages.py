@@ -65,6 +65,11 @@ class MoldReady:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadsAlone:
+    """mold → arbiter, before it is ready: it can fork no workers, each must load the project by itself. It can become one."""
+
+
+@dataclass(frozen=True, slots=True)
 class MoldFailed:
     """mold → arbiter: this generation cannot boot; ``module`` names who is to blame."""
 
@@ -154,6 +159,7 @@ Message = (
     | Probe
     | Probed
     | MoldReady
+    | LoadsAlone
     | MoldFailed
     | WorkerForked
     | ForkFailed
@@ -174,6 +180,7 @@ _KNOWN: dict[str, type[Any]] = {
         Probe,
         Probed,
         MoldReady,
+        LoadsAlone,
         MoldFailed,
         WorkerForked,
         ForkFailed,

@@ -26,6 +26,8 @@ class Spec(Generic[T]):
     flags: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     default_note: str = ""
+    #: On the command line, where that is not its name.
+    flag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Option:
     @property
     def flag(self) -> str:
         """Its option on the command line."""
-        return "--" + self.name.replace("_", "-")
+        return self.spec.flag or "--" + self.name.replace("_", "-")
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from djworker.channel import Channel
 from djworker.scoreboard import Gauge, Phase, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from djworker.arbiter.commands import SpawnWorker
     from djworker.arbiter.listeners import Listener
@@ -75,6 +75,10 @@ class Children:
     listeners: list[Listener]
     subreaper: bool
     by_key: dict[Key, Child] = field(default_factory=dict)
+    #: Generations whose workers load the project by themselves.
+    alone: set[int] = field(default_factory=set)
+    #: When a spare worker of such a generation must have loaded it.
+    loading: dict[int, float] = field(default_factory=dict)
     #: Reaped before the mold told us that they were ours.
     unclaimed: dict[int, int] = field(default_factory=dict)
     #: Whom molds and workers run as; 0 where that proves nothing.
@@ -119,8 +123,21 @@ class Children:
         """The process that watches the project's files, in development."""
         return self._start(("helper", 0), "djworker.worker.reloader", [])
 
+    def start_spare(self, generation: int, deadline: float) -> Child:
+        """A process that loads the project, and is a worker when one is wanted. Raises OSError as ``boot_mold`` does."""
+        arguments = ["--generation", str(generation), "--alone"]
+        child = self._start(("mold", generation), "djworker.worker.mold", arguments)
+        self.loading[generation] = deadline
+        return child
+
+    def spare(self, generation: int) -> Child | None:
+        """A process that has loaded this generation, of which each worker loads it by itself."""
+        if generation not in self.alone or generation in self.loading:
+            return None
+        return self.by_key.get(("mold", generation))
+
     def spawn_worker(self, command: SpawnWorker) -> Child:
-        """Have the mold fork; without a subreaper, boot a mold of its own that becomes the worker.
+        """Have the mold fork, or the spare become it; else boot a mold of its own that does: so it is without a subreaper, too.
 
         Raises:
             OSError: as for ``boot_mold``.
@@ -128,11 +145,25 @@ class Children:
         key: Key = ("worker", command.worker_id)
         row = _new_row(command.generation)
         try:
-            child = self._spawn(key, command, row) if self.subreaper else self._boot_worker(key, command, row)
+            child = self._spawn_by(command)(key, command, row)
         except OSError:
             row.close()
             raise
         child.slot, child.row = command.slot, row
+        return child
+
+    def _spawn_by(self, command: SpawnWorker) -> Callable[[Key, SpawnWorker, Row], Child]:
+        if self.spare(command.generation) is not None:
+            return self._hand_over
+        return self._spawn if self.subreaper and command.generation not in self.alone else self._boot_worker
+
+    def _hand_over(self, key: Key, command: SpawnWorker, row: Row) -> Child:
+        """What was the spare is the worker."""
+        spare = self.by_key["mold", command.generation]
+        child = self._spawn(key, command, row)
+        child.pid = spare.pid
+        self.hang_up(spare.key)
+        self.forget(spare.key)
         return child
 
     def _spawn(self, key: Key, command: SpawnWorker, row: Row) -> Child:

@@ -70,6 +70,12 @@ class Herald:
         verb = f"does not boot ({failure.stage}, {failure.module}): {failure.error}"
         self.mold("mold_failed", generation, verb, logging.ERROR, **fields)
 
+    def spare_failed(self, generation: int, failure: messages.MoldFailed) -> None:
+        """What serves was loaded before, and what is on disk now does not load."""
+        fields = {name: getattr(failure, name) for name in ("stage", "module", "error", "traceback")}
+        verb = f"has no spare worker, because the code does not load now ({failure.stage}, {failure.module}): {failure.error}"
+        self.mold("spare_failed", generation, verb, logging.ERROR, **fields)
+
     def worker(self, event: str, child: Child, verb: str, level: int = logging.INFO, **fields: object) -> None:
         """Something that a worker does, or has become."""
         handle = self._fleet.roster.workers[child.key[1]]

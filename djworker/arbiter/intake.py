@@ -30,6 +30,7 @@ _OFTEN: Final = False
 MAY_SAY: Final[Mapping[Kind, Mapping[type, bool]]] = {
     "mold": {
         messages.MoldReady: _ONCE,
+        messages.LoadsAlone: _ONCE,
         messages.MoldFailed: _ONCE,
         messages.Probed: _OFTEN,  # asked once for itself, then for each newer generation
         messages.WorkerForked: _OFTEN,  # each about one worker of its generation

@@ -21,7 +21,7 @@ from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.listeners import let_go
 from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.probing import Failure
-from djworker.arbiter.roster import Policy
+from djworker.arbiter.roster import MoldState, Policy
 from djworker.arbiter.timing import EXIT_BOOT
 from djworker.conf import Config
 from djworker.scoreboard import Gauge
@@ -61,6 +61,8 @@ class Loop:
         self.systemd = systemd
         self.herald = Herald(fleet, systemd)
         self.signals = signals
+        #: Which generation a mold was asked about; it has not answered yet.
+        self._asked: dict[int, int] = {}
         self.offered: dict[int, Config] = {}
         #: Hosts that the generation in force allows, for each generation that is measured by it.
         self.allowed: dict[int, list[str]] = {}
@@ -94,7 +96,8 @@ class Loop:
 
     def _time_left(self) -> float | None:
         kill_at = self._kills[0][0] if self._kills else inf
-        deadline = min(self.fleet.next_deadline(), self.herald.next_report(), kill_at)
+        spares = self.children.loading.values()
+        deadline = min(self.fleet.next_deadline(), self.herald.next_report(), kill_at, *spares)
         return None if deadline == inf else max(0.0, deadline - time.monotonic())
 
     def _happen(self, event: Event) -> None:
@@ -165,14 +168,34 @@ class Loop:
         if kind == "mold":
             text = f"mold of generation {number} ended"
             self.herald.say("mold_gone", text, logging.DEBUG, generation=number, status=status)
-            self._happen(events.MoldGone(number, status))
-            self.offered.pop(number, None)
-            self.allowed.pop(number, None)
+            self._mold_gone(number, status)
         elif kind == "worker":
             self.herald.worker_gone(child, status)
             self._happen(events.WorkerGone(number, status))
         else:
             self.herald.say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
+
+    def _mold_gone(self, generation: int, status: int) -> None:
+        """A spare is missed only when a worker is wanted; but where it had loaded, the next one is made now."""
+        handle = self.fleet.roster.molds.get(generation)
+        if generation in self.children.alone and handle is not None and handle.state is MoldState.READY:
+            if self.children.loading.pop(generation, None) is None:
+                self._start_spare(generation)
+            return
+        self.children.alone.discard(generation)
+        self.children.loading.pop(generation, None)
+        self._happen(events.MoldGone(generation, status))
+        for notes in (self.offered, self.allowed, self._asked):
+            notes.pop(generation, None)
+
+    def _start_spare(self, generation: int) -> None:
+        try:
+            deadline = time.monotonic() + self.fleet.policy.boot_timeout
+            self._watch(self.children.start_spare(generation, deadline))
+            if generation in self._asked:  # the one before has become a worker
+                self._probe_mold(generation, self._asked[generation])
+        except OSError as error:  # the next worker is loaded without
+            self.herald.fork_failed(str(error))
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
 
@@ -185,6 +208,11 @@ class Loop:
             self._happen(events.Timer())
         while self._kills and self._kills[0][0] <= now:
             self.children.kill(self._kills.popleft()[1])
+        for generation in [number for number, end in self.children.loading.items() if end <= now]:
+            self.children.loading[generation] = inf
+            text = f"killing the spare worker of generation {generation}: boot_timeout"
+            self.herald.say("mold_killed", text, logging.ERROR, reason="boot_timeout")
+            self.children.kill(("mold", generation))
 
     def _read_stacks(self) -> None:
         """Of molds that hang in C code, and cannot say so themselves."""
@@ -247,13 +275,15 @@ class Loop:
         self._hang_up(child.key)
         self.children.kill(child.key)
 
-    def _take_in(self, child: Child, message: messages.Message) -> None:
+    def _take_in(self, child: Child, message: messages.Message) -> None:  # noqa: C901 - one line for each message
         number = child.key[1]
         match message:
             case messages.MoldReady(config):
                 self._on_mold_ready(child, Config.from_json(config))
+            case messages.LoadsAlone():
+                self.children.alone.add(number)
             case messages.MoldFailed():
-                self._on_mold_failed(self._generation_of(child), message)
+                self._on_said_failed(child, message)
             case messages.Probed():
                 self._on_probed(number, message)
             case messages.WorkerForked(worker_id, pid):
@@ -287,6 +317,7 @@ class Loop:
         self._happen(events.MoldFailed(generation, Failure(said.stage, said.module, said.error, said.traceback)))
 
     def _on_probed(self, generation: int, said: messages.Probed) -> None:
+        self._asked.pop(generation, None)
         try:
             answers = probing.read(said.answers)
         except ValueError as error:
@@ -297,10 +328,21 @@ class Loop:
 
     def _on_mold_ready(self, child: Child, config: Config) -> None:
         generation = child.key[1]
+        if generation in self.children.loading:
+            del self.children.loading[generation]
+            self.herald.mold("spare_ready", generation, "has a spare worker", pid=child.pid)
+            return
         self.herald.mold("mold_ready", generation, "is loaded", pid=child.pid)
         self.offered[generation] = conf.adopt(self.config, config)
         self._say_what_needs_a_restart(config)
         self._happen(events.MoldReady(generation, policy_of(config)))
+
+    def _on_said_failed(self, child: Child, said: messages.MoldFailed) -> None:
+        kind, number = child.key
+        if kind == "mold" and number in self.children.loading:
+            self.herald.spare_failed(number, said)
+        else:
+            self._on_mold_failed(self._generation_of(child), said)
 
     def _say_what_needs_a_restart(self, config: Config) -> None:
         _adopted, fixed = conf.changes(self.config, config)
@@ -357,7 +399,7 @@ class Loop:
             case commands.QuestionMold(generation):
                 self._question_mold(generation)
             case commands.StopMold(generation):
-                self._hang_up(("mold", generation))
+                self._stop_mold(generation)
             case commands.KillMold(generation, reason):
                 self.herald.say("mold_killed", f"killing the mold of generation {generation}: {reason}", reason=reason)
                 self.children.kill(("mold", generation))
@@ -387,6 +429,9 @@ class Loop:
     def _probe_mold(self, generation: int, about: int) -> None:
         child = self.children.by_key.get(("mold", generation))
         config = self.offered.get(about, self.config)
+        self._asked[generation] = about
+        if child is None and generation in self.children.alone:  # it has no spare worker now, which could answer
+            self._happen(events.Probed(generation, about, probing.read({})))
         if child is not None and child.channel is not None:
             child.channel.send(messages.Probe(about, list(config.probe), self.allowed.get(about, [])))
 
@@ -396,12 +441,31 @@ class Loop:
         if child is not None and child.pid and not child.reaped:
             posix.kill(child.pid, signal.SIGUSR2)
 
+    def _stop_mold(self, generation: int) -> None:
+        key: Key = ("mold", generation)
+        if key not in self.children.by_key:  # of a generation without a spare at this moment
+            self._mold_gone(generation, 0)
+        elif generation in self.children.loading:  # it would load to the end first
+            self.children.kill(key)
+        else:
+            self._hang_up(key)
+
     def _spawn_worker(self, command: commands.SpawnWorker) -> None:
+        generation = command.generation
+        spare = self.children.spare(generation)
+        if spare is not None:
+            self._unwatch(spare)
         try:
-            self._watch(self.children.spawn_worker(command))
+            child = self.children.spawn_worker(command)
         except OSError as error:
             self.herald.fork_failed(str(error))
             self._happen(events.WorkerGone(command.worker_id, 1))
+            return
+        self._watch(child)
+        if generation in self.children.alone:
+            self.herald.worker("worker_spawned", child, "was the spare" if spare is not None else "loads the project")
+            if ("mold", generation) not in self.children.by_key:
+                self._start_spare(generation)
 
     def _hang_up(self, key: Key) -> None:
         child = self.children.by_key.get(key)

@@ -47,6 +47,8 @@ def take(loop: Loop) -> str:
         "listeners": [(item.sock.fileno(), str(item.address), item.unlink) for item in children.listeners],
         "children": [_child_to_json(child) for child in children.by_key.values()],
         "unclaimed": list(children.unclaimed.items()),
+        "alone": sorted(children.alone),
+        "loading": children.loading,
         "config": loop.config.to_json(),
         "offered": {generation: config.to_json() for generation, config in loop.offered.items()},
         "systemd_ready": loop.systemd.ready,
@@ -99,6 +101,8 @@ class Snapshot:
             child = _child_from_json(data)
             children.by_key[child.key] = child
         children.unclaimed.update(self._state["unclaimed"])
+        children.alone.update(self._state.get("alone", ()))  # an older program knows none
+        children.loading.update({int(number): end for number, end in self._state.get("loading", {}).items()})
         return children
 
 

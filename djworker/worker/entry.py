@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import gevent
 
 from djworker import log, messages, posix
-from djworker.worker import signal_handlers
+from djworker.worker import renewal, signal_handlers
 from djworker.worker.watchdog import Watchdog
 from djworker.worker.worker import Worker
 
@@ -49,6 +49,9 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
     try:
         posix.die_with(arbiter)
         gevent.reinit()
+        if project.is_shared:
+            renewal.renew()
+        renewal.make_green()
         gc.enable()
         channel.set_blocking(False)
         _prepare(project, generation, slot)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from djworker.worker import blame, traces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 #: Where each thread was begun.
@@ -25,7 +25,11 @@ _started: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
 class Watch:
     """[mold] Looks on while a project loads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
+        #: The process is to be one worker, and nothing but that: what the project starts goes on in it.
+        self.alone = alone
+        #: Threads of libraries were ended here, and begin again only after a fork.
+        self.ended = False
         self._opened: dict[str, str] = {}
 
     @contextlib.contextmanager
@@ -53,9 +57,9 @@ class Watch:
         finally:
             cls.connect = connect
 
-    def found(self) -> list[str]:
-        """A description of everything that is left now."""
-        return [*self._open_connections(), *_greenlets(), *_threads()]
+    def found(self, known: Collection[Any] = ()) -> list[str]:
+        """A description of everything that is left now, but these greenlets."""
+        return [*self._open_connections(), *_greenlets(known), *_threads()]
 
     def _open_connections(self) -> Iterator[str]:
         """Those that could not be closed."""
@@ -122,8 +126,10 @@ def greenlets() -> Iterator[Any]:
     return (thing for thing in _existing(Greenlet) if not thing.dead and not _is_worker_of_hub(thing))
 
 
-def _greenlets() -> Iterator[str]:
+def _greenlets(known: Collection[Any]) -> Iterator[str]:
     for thing in greenlets():
+        if thing in known:
+            continue
         thread = thread_of(thing)
         place = (thread and _started.get(thread)) or blame.project_place(_spawning_stack(thing))
         yield f"{_name(thing)}, started at {place}"

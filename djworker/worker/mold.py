@@ -86,7 +86,7 @@ class Mold:
             fds = list(received.fds)
             for message in received.messages:
                 if isinstance(message, messages.SpawnWorker) and len(fds) > 1:
-                    self._fork(message, fds.pop(0), fds.pop(0))
+                    self._give_worker(message, fds.pop(0), fds.pop(0))
                 elif isinstance(message, messages.Probe):
                     self._probe(message)
 
@@ -121,6 +121,19 @@ class Mold:
                     self.channel.send(_transcript(asked, about).as_message(probe.allowed_hosts()))
             if self.channel.fileno() in ready:
                 return
+
+    def _give_worker(self, request: messages.SpawnWorker, fd: int, row_fd: int) -> None:
+        """Fork it, or become it."""
+        if self.project.is_shared:
+            self._fork(request, fd, row_fd)
+            return
+        for asked, _about in self.probes:  # the next spare worker is asked again
+            posix.kill(asked.pid, signal.SIGKILL)
+            asked.finish()
+        row = Row(row_fd)
+        row[Gauge.PID] = os.getpid()
+        self.channel.close()
+        self.become_worker(request.slot, Channel.from_fd(fd), row)
 
     def _fork(self, request: messages.SpawnWorker, fd: int, row_fd: int) -> None:
         """Fork twice, so that the worker is orphaned at once and becomes the arbiter's own child (its subreaper)."""
@@ -224,25 +237,30 @@ def main(arguments: Sequence[str]) -> NoReturn:
     try:
         _become_the_service(launch)
         posix.die_with(options.arbiter)
-        mold.project = _load(launch, options.generation)
+        mold.project = _load(launch, options.generation, alone=options.alone or options.slot is not None)
         hangs.end_watch(options.stacks)
     except BootError as error:
         channel.send(error.as_message())
         _leave(EXIT_BOOT)
     posix.set_title(f"djworker: mold gen {options.generation} [{mold.project.title}]")
-    if options.slot is not None:  # no subreaper here: this process is the worker's own mold
+    if options.slot is not None:  # this process is the worker's own mold
         mold.become_worker(options.slot, channel, Row(options.row))
-    project.freeze()
+    if not mold.project.is_shared:
+        channel.send(messages.LoadsAlone())
+    else:
+        project.freeze()
     _flush()  # what is buffered here would be written once more by every worker
     channel.send(messages.MoldReady(mold.project.config.to_json()))
+    if not mold.project.is_whole:
+        _leave(0)  # another takes its place
     mold.serve()
 
 
-def _load(launch: Launch, generation: int) -> Project:
+def _load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
     """Load the project. A child that its modules have forked, and that comes back here, ends: it is no mold."""
     mold = os.getpid()
     try:
-        return project.load(launch, generation)
+        return project.load(launch, generation, alone=alone)
     finally:
         if os.getpid() != mold:
             posix.end_child()
@@ -316,6 +334,7 @@ def _keep_from_others(descriptors: Sequence[int]) -> None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m djworker.worker.mold")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--generation", type=int, default=0)
     parser.add_argument("--slot", type=int)
     parser.add_argument("--arbiter", type=int, default=0)

@@ -13,10 +13,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from djworker import log, messages, proxies, starting
+from djworker import log, messages, posix, proxies, starting
 from djworker.application import ApplicationError, Target, wsgi_callable
 from djworker.conf import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
@@ -71,6 +71,10 @@ class Project:
     close_pools: Callable[[], object] = dict
     #: What the workers of this generation know of each other.
     balance: Balance = field(default_factory=Balance)
+    #: It can be forked. Otherwise this process is one worker, or a spare one.
+    is_shared: bool = True
+    #: This process can become a worker itself.
+    is_whole: bool = True
     #: What the settings say of proxies.
     declared: Declared = NOTHING_DECLARED
 
@@ -104,8 +108,13 @@ def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
         raise BootError(name, blame.module_of(error), f"sys.exit({error.code!r})", traceback.format_exc()) from error
 
 
-def load(launch: Launch, generation: int) -> Project:
+def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
     """Load the project from disk, check it and warm it up.
+
+    Args:
+        launch: how the server was started.
+        generation: for the log.
+        alone: this process is to be a worker itself, so everything that the project starts may go on.
 
     Raises:
         BootError: it is not fit to serve; nothing of it may be forked.
@@ -113,7 +122,7 @@ def load(launch: Launch, generation: int) -> Project:
     with _stage("start"):
         _enter(launch)
         _warn_of_two_places(launch)
-    watch = leftovers.Watch()
+    watch = leftovers.Watch(alone=alone)
     with watch.connections():
         return _load(launch, generation, watch)
 
@@ -125,8 +134,9 @@ def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
     named = _named_application(launch, setup) if launch.app else None
     resolved = setup()
     config = resolved.config
+    watch.alone = watch.alone or config.preload == "off"
     app = _load_application(config, named)
-    _clear(watch)
+    _clear(watch, config)
     with _stage("checks"):
         checking.ask_servers()
     with _stage("warm_up"):
@@ -137,7 +147,9 @@ def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
     errors.install()
     log.reassert()  # what the project has loaded since may have configured logging once more
     project.notify("mold_ready", generation=generation, pid=os.getpid())
-    _clear(watch)
+    _clear(watch, config)
+    if watch.alone:
+        return replace(project, is_shared=False, is_whole=not watch.ended)
     _warn_of(leftovers.peers())
     return project
 
@@ -310,17 +322,36 @@ def _wsgi_application() -> Callable[..., Any]:
         raise BootError("application", name.rpartition(".")[0], str(error)) from error
 
 
-def _clear(watch: leftovers.Watch) -> None:
-    """Everything that a fork must not copy goes; what we cannot end ends the boot."""
+def _clear(watch: leftovers.Watch, config: Config) -> None:
+    """Everything that a fork must not copy goes. What we cannot end ends the boot, or nothing of this process is forked."""
     traces.wipe()
+    if watch.alone:
+        return
     traces.let_threads_end()
-    if libraries := restarting.end():
-        text = f"threads of {', '.join(libraries)} were ended; each worker begins its own"
-        log.event(logger, logging.INFO, "threads_ended", text, libraries=libraries)
-    if not (found := watch.found()):
+    restart = restarting.threads()
+    if not (found := watch.found(known=restart)):
+        if libraries := restarting.end(restart):
+            watch.ended = True
+            text = f"threads of {', '.join(libraries)} were ended; each worker begins its own"
+            log.event(logger, logging.INFO, "threads_ended", text, libraries=libraries)
         traces.destroy_hub()
         found = watch.found()
-    _refuse(found)
+    if config.preload == "on":
+        _refuse(found)
+    elif found:
+        watch.alone = True
+        _warn_of_copies(found)
+
+
+def _warn_of_copies(found: Sequence[str]) -> None:
+    """It works, and it costs."""
+    size = posix.resident_bytes() >> 20
+    text = (
+        f"each worker loads the project by itself, because this cannot be forked: {'; '.join(found)}. Each takes about"
+        f" {size} MiB for itself, and as long as a boot to come. Begin it in a receiver of djworker.signals.worker_ready,"
+        " and workers share the memory; preload = off says that this is meant"
+    )
+    log.event(logger, logging.WARNING, "not_shared", text, found=list(found), mebibytes=size)
 
 
 def _refuse(found: Sequence[str]) -> None:

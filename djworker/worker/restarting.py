@@ -15,7 +15,7 @@ from djworker.db.drivers import turns
 from djworker.worker import leftovers, traces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 #: Root module → how it begins again. Sentry does so at the next event, OpenTelemetry in a hook of ``os.register_at_fork``.
 LIBRARIES: Final = {"sentry_sdk": "Sentry", "opentelemetry": "OpenTelemetry"}
@@ -23,9 +23,13 @@ LIBRARIES: Final = {"sentry_sdk": "Sentry", "opentelemetry": "OpenTelemetry"}
 PATIENCE: Final = 2.0
 
 
-def end() -> list[str]:
-    """End such threads, after they have sent what they have; the names of their libraries."""
-    found = dict(_threads())
+def threads() -> dict[Any, str]:
+    """Such threads, with the names of their libraries."""
+    return dict(_threads())
+
+
+def end(found: Mapping[Any, str]) -> list[str]:
+    """End these threads, after they have sent what they have; the names of their libraries."""
     if not found:
         return []
     _send()

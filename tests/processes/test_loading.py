@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import pytest
 
 from tests.processes.events import eventually
@@ -280,3 +283,48 @@ def test_sockets_that_are_meant_for_another_process_are_told_of(server: Server) 
     server.start(workers=1, environ={"LISTEN_FDS": "1", "LISTEN_PID": "1"})
     warning = server.wait_for("config_warning", id="W010")
     assert "meant for process 1" in warning["message"]
+
+
+SAME = """
+import random
+import grpc
+import numpy
+
+def numbers(request):
+    import gevent, os
+    from django.http import JsonResponse
+    channel = grpc.insecure_channel(request.GET["at"])
+    call = gevent.spawn(channel.unary_unary("/shop/waits"), b"")
+    turns = 0
+    while not call.ready():
+        gevent.sleep(0.01)
+        turns += 1
+    made = {"random": random.random(), "numpy": numpy.random.random()}
+    return JsonResponse({"pid": os.getpid(), "turns": turns, "said": call.get().decode(), **made})
+
+random.seed(1)
+numpy.random.seed(1)
+urlpatterns += [path("numbers", numbers)]
+"""
+
+
+def test_random_numbers_differ_between_workers_and_grpc_waits_in_the_hub(server: Server, project: Project) -> None:
+    project.append(URLS, SAME)
+    waits = grpc.unary_unary_rpc_method_handler(lambda _request, _context: time.sleep(0.3) or b"heard")
+    service = grpc.server(ThreadPoolExecutor(2))
+    service.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("shop", {"waits": waits})])
+    port = service.add_insecure_port("127.0.0.1:0")
+    service.start()
+    try:
+        server.start()
+        answers = {}
+        while len(answers) < 2:
+            answer = server.get(f"/numbers?at=127.0.0.1:{port}")
+            answers[answer.json()["pid"]] = answer.json()
+    finally:
+        service.stop(None)
+    first, second = answers.values()
+    assert first["said"] == "heard"
+    assert first["turns"] > 5
+    assert first["random"] != second["random"]
+    assert first["numpy"] != second["numpy"]

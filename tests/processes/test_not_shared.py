@@ -1,0 +1,151 @@
+"""Projects that start while they load what no fork can share: each worker loads them by itself, with a spare one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.processes.events import eventually
+from tests.processes.project import ROOT, URLS, Project
+from tests.processes.server import Server, command, environment
+
+APPS = "testproject/shop/apps.py"
+SCHEDULER = """
+import os
+from datetime import timedelta
+from apscheduler.schedulers.background import BackgroundScheduler
+from django.apps import AppConfig
+from django.conf import settings
+
+def job():
+    (settings.BASE_DIR / f"job.{os.getpid()}").touch()
+
+class ShopConfig(AppConfig):
+    name = "testproject.shop"
+
+    def ready(self):
+        if "DJWORKER_LAUNCH" in os.environ:
+            self.scheduler = BackgroundScheduler()
+            self.scheduler.add_job(job, "interval", seconds=0.1)
+            self.scheduler.start()
+"""
+OTHERS = """
+import queue
+from concurrent.futures import ThreadPoolExecutor
+from logging.handlers import QueueListener
+from prometheus_client import start_http_server
+
+listener = QueueListener(queue.Queue())
+listener.start()
+executor = ThreadPoolExecutor(1)
+executor.submit(int)
+start_http_server(0, "127.0.0.1")
+
+def submits(request):
+    from django.http import HttpResponse
+    return HttpResponse(str(executor.submit(len, "four").result(5)))
+
+urlpatterns += [path("submits", submits)]
+"""
+
+
+def test_what_cannot_be_shared_runs_in_each_worker_and_is_told_of_once(server: Server, project: Project) -> None:
+    project.write(APPS, SCHEDULER)
+    project.append(URLS, OTHERS)
+    project.settings(WARM_UP=["/submits"])
+    server.start()
+    (warning,) = server.events("not_shared")
+    assert warning["mebibytes"] > 10
+    assert "preload = off" in warning["message"]
+    for thread, file in (("APScheduler", APPS), ("ThreadPoolExecutor", URLS), ("Thread-", URLS)):
+        assert any(thread in line and file in line for line in warning["found"]), warning["found"]
+    assert not any("gevent/" in line or "/djworker/" in line for line in warning["found"])
+    assert server.get("/submits").body == b"4"
+    for slot in (0, 1):
+        eventually(project.path(f"job.{server.worker(slot)}").exists, "the scheduler runs in the worker")
+
+
+def test_a_worker_that_dies_is_replaced_by_the_code_that_it_ran(server: Server, project: Project) -> None:
+    project.write(APPS, SCHEDULER)
+    project.set_version(1)
+    server.start(workers=1)
+    spare = server.wait_for("spare_ready")["pid"]
+    project.set_version(2)
+    mark = server.kill(server.worker())
+    server.wait_for("worker_ready", since=mark)
+    assert (server.worker(), server.version()) == (spare, 1)
+    server.wait_for("spare_ready", since=mark)
+    with server.load(clients=2) as load:
+        server.reload()
+        load.wait_for_version(2)
+    load.assert_nothing_lost()
+    mark = server.hup()
+    server.wait_for("reload_done", since=mark)
+
+
+def test_a_reload_that_does_not_load_leaves_such_workers_alone(server: Server, project: Project) -> None:
+    project.write(APPS, SCHEDULER)
+    server.start(workers=1)
+    server.wait_for("spare_ready")
+    project.break_syntax()
+    mark = server.hup()
+    server.wait_for("reload_failed", since=mark)
+    mark = server.kill(server.worker())
+    server.wait_for("worker_ready", since=mark)
+    assert server.wait_for("spare_failed", since=mark)["module"] == "testproject.shop.views.plain"
+    assert server.get("/hello").status == 200
+
+
+def check(project: Project, preload: str) -> tuple[int, list[dict[str, str]]]:
+    """Run ``--check``; its exit code and its log."""
+    done = subprocess.run(
+        command({"preload_mode": preload}, "--check"),
+        cwd=project.folder,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+
+
+def test_preload_on_refuses_and_off_says_nothing(project: Project) -> None:
+    project.write(APPS, SCHEDULER)
+    code, said = check(project, "on")
+    assert code == 3
+    assert f"{Path(APPS).name}:" in said[-1]["message"]
+    assert "worker_ready" in said[-1]["message"]
+    code, said = check(project, "off")
+    assert code == 0
+    assert not [line for line in said if line["event"] == "not_shared"]
+
+
+def test_spare_workers_outlive_a_new_arbiter_and_are_replaced_themselves(server: Server, project: Project) -> None:
+    project.write(APPS, SCHEDULER)
+    server.start(workers=1)
+    spare = server.wait_for("spare_ready")["pid"]
+    mark = server.send(signal.SIGUSR2)
+    server.wait_for("arbiter_started", since=mark)
+    mark = server.kill(spare)
+    spare = server.wait_for("spare_ready", since=mark)["pid"]
+    mark = server.kill(server.worker())
+    server.wait_for("worker_ready", since=mark)
+    assert server.worker() == spare
+    mark = server.send(signal.SIGTTIN)
+    server.wait_for("worker_ready", since=mark)
+    assert server.get("/hello").status == 200
+
+
+def test_the_recipe_for_a_scheduler_shares_again(server: Server, project: Project) -> None:
+    text = (ROOT / "docs/explanation/loading.md").read_text()
+    recipe = text.partition("```python\n")[2].partition("```")[0]
+    job = "\n\ndef clean_up():\n    import os\n    from django.conf import settings\n"
+    job += "    (settings.BASE_DIR / f'job.{os.getpid()}').touch()\n"
+    project.write(APPS, recipe.replace('"shop"', '"testproject.shop"').replace("minutes=5", "seconds=0.1") + job)
+    server.start()
+    eventually(project.path(f"job.{server.worker(0)}").exists, "the job runs in the first worker")
+    assert not server.events("not_shared")
+    assert not project.path(f"job.{server.worker(1)}").exists()
