@@ -11,12 +11,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from typing import Any, Literal
 
 from djworker.logformat import EVENT, FIELDS, JSONFormatter, TextFormatter, escape
 from djworker.logsink import FileSink, Sink
 
-__all__ = ["access_line", "configure", "configure_access", "event", "reassert", "reopen", "wants_fields"]
+__all__ = [
+    "access_line",
+    "capture_warnings",
+    "configure",
+    "configure_access",
+    "event",
+    "reassert",
+    "reopen",
+    "wants_fields",
+]
 
 NAMES = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold", "worker", "http", "access", "db")))
 _LOGGER = logging.getLogger("djworker")
@@ -139,12 +149,38 @@ def reassert() -> None:
     """
     for name in NAMES:
         _own(logging.getLogger(name))
+    if _state.format == "json":
+        _write_json()
     _attach("djworker", _state.main, _state.level)
     _attach("djworker.access", _state.access, logging.INFO)
     for name in NAMES:
         # The answer is cached, under a lock that a watchdog's thread should not have to wait for.
         for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
             logging.getLogger(name).isEnabledFor(level)
+
+
+def _write_json() -> None:
+    """Handlers of the project's and Django's that write to our streams, and leave the form open, write JSON as well."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers if isinstance(logger, logging.Logger) for handler in logger.handlers}
+    for handler in (*handlers, logging.lastResort):
+        streams = (sys.stdout, sys.stderr)
+        if isinstance(handler, logging.StreamHandler) and handler.formatter is None and handler.stream in streams:
+            handler.setFormatter(JSONFormatter(_state.role))
+
+
+def capture_warnings() -> None:
+    """Have Python's warnings be events, where the log is JSON: they are lines of the same stream."""
+    usual = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:  # noqa: ANN401
+        if file is not None or _state.format != "json":
+            usual(message, category, filename, lineno, file, line)
+        else:
+            text = f"{category.__name__}: {message}"
+            event(_LOGGER, logging.WARNING, "python_warning", text, file=filename, line=lineno)
+
+    warnings.showwarning = show
 
 
 def _own(logger: logging.Logger) -> None:

@@ -214,6 +214,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     posix.raise_descriptor_limit()
     descriptor_limit = launch.descriptor_limit
     log.configure(launch.config.log_level, launch.config.log_format, "mold")
+    log.capture_warnings()
     addresses.install()
     multiprocess.install()
     signal_handlers.install()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.processes.project import SETTINGS, URLS, VIEWS
@@ -28,13 +30,26 @@ def test_a_view_that_raises_leaves_a_trace(server: Server, how: str) -> None:
     assert "plain.py" in said["traceback"]
 
 
+def test_wrong_options_and_warnings_of_python_are_json_too(make_server: Callable[[], Server]) -> None:
+    wrong, warns = make_server(), make_server()
+    wrong.launch(keep_alive="long", workers="many")
+    assert wrong.wait() == 2
+    assert {event["setting"] for event in wrong.events("config_error", level="error")} == {"keep_alive", "workers"}
+    warns.project.append(URLS, "import warnings; warnings.warn('old ways', UserWarning)")
+    warns.start(workers=1)
+    assert warns.wait_for("python_warning")["message"] == "UserWarning: old ways"
+    for server in (wrong, warns):
+        server.close()
+        assert not server.events("raw")
+
+
 def test_what_the_project_logs_itself_is_not_said_twice(server: Server) -> None:
-    server.tracebacks_expected = True
     server.project.append(VIEWS, RAISES)
     server.start(workers=1)
     assert server.get("/raw").status == 500
     assert server.stop() == 0
-    assert any("KeyError: 'colour'" in event["text"] for event in server.events("raw"))
+    assert any("KeyError: 'colour'" in event.get("traceback", "") for event in server.events("log")), "and as JSON"
+    assert not server.events("raw")
     assert not server.events("request_error")
 
 

@@ -9,7 +9,7 @@ import platform
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -21,6 +21,7 @@ import djworker
 from djworker import cli, environment, log, starting, words, wsgi_choice
 from djworker.accounts import Account
 from djworker.address import Address, Family
+from djworker.conf import OPTIONS
 from djworker.db.settings import problems_of
 from djworker.gunicorn import without_versions
 from djworker.launch import VARIABLE, Launch
@@ -147,7 +148,7 @@ class Command(BaseCommand):
         try:
             resolved = self._resolve(request)
         except ConfigError as error:
-            self._refuse(error.problems)
+            self._refuse(error.problems, as_json=_wants_json(cli.overrides(options)))
         if options["print_config"]:
             show = cli.config_as_json if options["format"] == "json" else cli.config_as_text
             self.stdout.write(show(resolved))
@@ -180,10 +181,24 @@ class Command(BaseCommand):
             ),
         )
 
-    def _refuse(self, problems: Iterable[Problem]) -> NoReturn:
+    def _refuse(self, problems: Iterable[Problem], *, as_json: bool) -> NoReturn:
+        if as_json:
+            log.configure("info", "json", "command")
         for problem in problems:
+            if as_json:
+                level = logging.WARNING if problem.level == "warning" else logging.ERROR
+                fields = {"id": problem.id, "setting": problem.setting}
+                log.event(logging.getLogger("djworker"), level, "config_error", str(problem), **fields)
+                continue
             self.stderr.write(str(problem), self.style.WARNING if problem.level == "warning" else None)
         sys.exit(EXIT_CONFIGURATION)
+
+
+def _wants_json(overrides: Mapping[str, Any]) -> bool:
+    """Whether the log was to be JSON, as far as options can be believed of which some are wrong."""
+    given = getattr(settings, "DJWORKER", {}) if settings.configured else {}
+    named = given.get("LOG_FORMAT") if isinstance(given, Mapping) else None
+    return (overrides.get("log_format") or os.environ.get(OPTIONS["log_format"].variable) or named) == "json"
 
 
 def _late_choice(chosen: str | None) -> Problem | None:
