@@ -13,9 +13,6 @@ CANDIDATES := $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.
 FIND_PYTHON = for python in $(CANDIDATES); do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done
 
-# A part of the tests covers a part of the code, and says nothing of the rest.
-COVERAGE := $(if $(ARGS),,--cov --cov-report=term)
-
 # In several processes (tests/side_by_side.py); ARGS=-n0 keeps all in one, as a debugger wants it.
 SIDE_BY_SIDE := -n auto
 
@@ -33,7 +30,9 @@ run: $(VENV)/.stamp-run ## Serve the shop at http://127.0.0.1:8000, on SQLite.
 	@$(BIN)/python manage.py slowservice 8099 --with-parent & exec $(BIN)/python manage.py runworkers $(ADDRESS) $(ARGS)
 
 test: packages $(VENV)/.stamp-dev ## Run every test (ARGS='-k pool' for some of them).
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(COVERAGE) $(ARGS)
+	@# The layers that coverage looks at decide in pure code: unit tests have to cover them, and all others run without its cost.
+	$(if $(ARGS),$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS),$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit --cov --cov-report=term)
+	$(if $(ARGS),,$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/unit)
 
 test-quick: packages $(VENV)/.stamp-dev ## Run the tests that need neither a database server nor a process tree.
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit tests/http tests/contracts $(ARGS)
