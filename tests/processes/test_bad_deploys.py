@@ -194,3 +194,13 @@ def test_the_check_fails_for_bad_answers_when_it_is_strict(project: Project) -> 
     assert "check_failed" in strict.stderr
     assert "1 / 0" in strict.stderr
     assert CATALOGUE in strict.stderr
+
+
+def test_code_that_each_worker_loads_by_itself_is_asked_too(server: Server) -> None:
+    server.start(workers=1, environ={"DJWORKER_PRELOAD": "off"})
+    server.wait_for("spare_ready")  # which has the old code, and answers for it
+    view("return 1 / 0")(server.project)
+    mark = server.hup()
+    failed = server.wait_for("reload_failed", since=mark)
+    assert (failed["stage"], failed["module"]) == ("probe", "GET /")
+    assert server.get("/").status == 200
