@@ -57,6 +57,10 @@ class Watch:
         finally:
             cls.connect = connect
 
+    def unclosed(self) -> list[str]:
+        """The database connections among it: each holds a transaction that nothing ever ends."""
+        return list(self._open_connections())
+
     def found(self, known: Collection[Any] = ()) -> list[str]:
         """A description of everything that is left now, but these greenlets."""
         return [*self._open_connections(), *_greenlets(known), *_threads()]

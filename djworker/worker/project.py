@@ -325,6 +325,7 @@ def _wsgi_application() -> Callable[..., Any]:
 def _clear(watch: leftovers.Watch, config: Config) -> None:
     """Everything that a fork must not copy goes. What we cannot end ends the boot, or nothing of this process is forked."""
     traces.wipe()
+    _refuse(watch.unclosed())
     if watch.alone:
         return
     traces.let_threads_end()

@@ -265,7 +265,7 @@ g('_thread', 'start_new_thread')(burrow, ())
 )
 def test_leftovers_are_refused_with_the_name_of_their_owner(server: Server, code: str, says: str) -> None:
     server.project.append(URLS, code)
-    server.launch()
+    server.launch(preload_mode="on")
     assert server.wait() == 3
     failed = server.wait_for("mold_failed")
     assert failed["stage"] == "leftovers"

@@ -102,6 +102,7 @@ def _exits(project: Project) -> None:
 
 def _thread(project: Project) -> None:
     project.append(URLS, "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), name='worm').start()")
+    project.settings(PRELOAD="on")
 
 
 BROKEN: list[tuple[Callable[[Project], None], dict[str, str]]] = [
