@@ -160,9 +160,9 @@ def test_a_root_that_cannot_become_the_user_is_told_what_it_lacks(server: Server
     server.launch(user=USER, access_logfile=scratch / "x.log", pid=scratch / "pid", prefix=prefix)
     assert server.wait() == 2
     assert server.log.wait_for_end()
-    (line,) = [event["text"] for event in server.events("raw")]
-    assert line.startswith("djworker.E006: user = 'nobody'")
-    assert "CAP_SETUID" in line
+    (refusal,) = server.events("config_error", id="E006")
+    assert refusal["message"].startswith("djworker.E006: user = 'nobody'")
+    assert "CAP_SETUID" in refusal["message"]
 
 
 def test_the_check_loads_the_project_as_the_service(server: Server, project: Project, scratch: Path) -> None:
