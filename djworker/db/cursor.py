@@ -126,9 +126,8 @@ class LeasedCursor:
         if isinstance(sql, bytes):
             return sql.decode(errors="replace")
         if not hasattr(sql, "as_string"):
-            return str(
-                sql
-            )  # a template, whose parts stand in it; or nothing that a library takes, which says so itself
+            # A template, whose parts stand in it; or nothing that a library takes, which says so itself.
+            return str(sql)
         with self._wrapper.physical():
             return str(sql.as_string(self._wrapper.connection))
 

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, fill, held, pool, query, request, view
+from tests.db.lease.site import Site, at_rest, eventually, fill, held, held_by_another, pool, query, view
 
 SET = "SET search_path TO information_schema"
 WHERE = "SELECT current_schema()"
 HERE, THERE = ("public",), ("information_schema",)
-
-
-@contextmanager
-def elsewhere() -> Iterator[None]:
-    """The connection that we used last is taken by another request meanwhile."""
-    from django.db import transaction
-    from gevent.event import Event
-
-    inside, over = Event(), Event()
-
-    def holder() -> None:
-        with transaction.atomic():
-            query("SELECT 1")
-            inside.set()
-            assert over.wait(20)
-
-    other = request(holder)
-    assert inside.wait(20)
-    try:
-        yield
-    finally:
-        over.set()
-        other.get()
 
 
 def many(sql: str, rows: Any) -> None:
@@ -69,7 +46,7 @@ def test_a_setting_does_not_outlive_a_transaction_that_was_not_committed(postgre
                     query(statement)
         assert query(WHERE) == HERE
         if not held():
-            with elsewhere():
+            with held_by_another():
                 assert query(WHERE) == HERE
 
     view(work)
@@ -101,7 +78,7 @@ def test_the_first_half_of_a_text_that_failed_pins(postgres_site: Site, what: st
 
         with pytest.raises(DatabaseError):
             query(HALVES[what])
-        with elsewhere():
+        with held_by_another():
             assert query("SHOW work_mem") == ("5MB",)
 
     for _ in range(2):  # the text is not known, and known
@@ -152,7 +129,7 @@ def test_random_numbers_that_were_seeded_go_on(postgres_site: Site, statement: s
         else:
             query(statement)
         first = query("SELECT random()")
-        with elsewhere():
+        with held_by_another():
             return first, query("SELECT random()")
 
     first, second = view(work)
@@ -166,7 +143,7 @@ def test_a_setting_with_empty_parameters_is_made_again_as_it_was(postgres_site: 
 
     def work() -> None:
         query("SET app.share = '5%%'", ())
-        with elsewhere():
+        with held_by_another():
             assert query("SHOW app.share") == ("5%",)
 
     view(work)
@@ -362,7 +339,7 @@ def test_what_a_parameter_puts_into_a_statement_is_judged(postgres_site: Site, w
         query(text, [param(harmless)])
         query(text, [param(harmful)])
         assert query(WHERE) == THERE
-        with elsewhere():
+        with held_by_another():
             assert query(WHERE) == THERE
 
     view(work)

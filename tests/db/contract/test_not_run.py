@@ -10,7 +10,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from tests.db.lease.site import Site, at_rest, eventually, fill, pool, query, request, view
+from tests.db.lease.site import Site, at_rest, eventually, fill, held_by_another, pool, query, request, view
 
 STATE = {
     "postgres": {
@@ -43,26 +43,13 @@ STATE = {
 @contextmanager
 def taken(site: Site) -> Iterator[None]:
     """Another request holds the only connection: a statement is refused after the pool's timeout."""
-    inside, over = Event(), Event()
-
-    def holder() -> None:
-        from django.db import transaction
-
-        with transaction.atomic():
-            query("SELECT 1")
-            inside.set()
-            assert over.wait(20)
-
-    other = request(holder)
-    assert inside.wait(20)
-    stock = pool()._stock
-    patient, stock.limits = stock.limits, replace(stock.limits, timeout=0.02)
-    try:
-        yield
-    finally:
-        stock.limits = patient
-        over.set()
-        other.get()
+    with held_by_another():
+        stock = pool()._stock
+        patient, stock.limits = stock.limits, replace(stock.limits, timeout=0.02)
+        try:
+            yield
+        finally:
+            stock.limits = patient
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -149,6 +150,29 @@ def request(function: Callable[..., Any], *args: Any) -> Any:
 def view(function: Callable[..., Any], *args: Any) -> Any:
     """One whole request; what the view returns."""
     return request(function, *args).get()
+
+
+@contextmanager
+def held_by_another() -> Iterator[None]:
+    """Another request holds a connection meanwhile: the only one there is, or the one that ours used last."""
+    from django.db import transaction
+    from gevent.event import Event
+
+    inside, over = Event(), Event()
+
+    def holder() -> None:
+        with transaction.atomic():
+            query("SELECT 1")
+            inside.set()
+            assert over.wait(20)
+
+    other = request(holder)
+    assert inside.wait(20)
+    try:
+        yield
+    finally:
+        over.set()
+        other.get()
 
 
 def by_another(function: Any, **arguments: Any) -> None:
