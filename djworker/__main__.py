@@ -27,15 +27,17 @@ from typing import Any, Final, NoReturn
 import django
 from django.conf import ENVIRONMENT_VARIABLE, settings
 
-from djworker import cli, gunicorn_import, log, messages, posix, starting
-from djworker.application import ApplicationError, Target
+from djworker import log, process
 from djworker.arbiter.timing import EXIT_BOOT
-from djworker.conf import Config
-from djworker.launch import Launch
+from djworker.conf.problems import ConfigError
+from djworker.conf.resolve import resolve
+from djworker.conf.table import Config
+from djworker.ipc import messages
+from djworker.ipc.launch import Launch
 from djworker.management.commands.runworkers import Command, Request, become
-from djworker.problems import ConfigError
-from djworker.resolve import resolve
-from djworker.worker import blame
+from djworker.mold import blame
+from djworker.start import cli, gunicorn_import, interpreter
+from djworker.start.application import ApplicationError, Target
 
 logger = logging.getLogger("djworker")
 
@@ -83,7 +85,7 @@ def _guarded(stage: str, step: Callable[[], object], request: Request) -> None:
 
 def _read_settings() -> None:
     if os.environ.get(ENVIRONMENT_VARIABLE):  # where it is missing, the command says so, with all else that is wrong
-        starting.find_configurations(os.environ)
+        interpreter.find_configurations(os.environ)
         settings.INSTALLED_APPS  # noqa: B018 - this is how Django itself loads them
 
 
@@ -135,7 +137,7 @@ def _decide_in_child(command: Command, request: Request) -> NoReturn:
     child = os.fork()
     if child == 0:
         os.close(read)
-        posix.die_with(parent)
+        process.die_with(parent)
         _leave(_decide, command, request, write)
     os.close(write)
     config = _config_without_settings(request.options)
@@ -147,7 +149,7 @@ def _decide_in_child(command: Command, request: Request) -> NoReturn:
     if text and code == 0 and (decided := json.loads(text)):
         become(decided["module"], Launch.from_json(decided["launch"]))
     if code < 0 or (code == 0 and not text):
-        _say_not_started(request, config, f"ends the process that imports it: {posix.describe(code)}")
+        _say_not_started(request, config, f"ends the process that imports it: {process.describe(code)}")
     sys.exit(code)
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from djworker import posix
+from djworker import process
 
 #: ``(uid_t) -1`` means "leave it as it is" to setuid(2), so it is no user.
 HIGHEST_ID: Final = 2**32 - 2
@@ -134,7 +134,7 @@ def acting_as(account: Account | None) -> Iterator[None]:
         yield
         return
     groups, gid = os.getgroups(), os.getegid()
-    with posix.keeping_parent_death_signal():
+    with process.keeping_parent_death_signal():
         try:
             os.setgroups(account.groups)
             os.setegid(account.gid)

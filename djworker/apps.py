@@ -14,4 +14,4 @@ class DjworkerConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks."""
         from djworker import checks  # noqa: F401, PLC0415  (registers itself; must wait for the settings)
-        from djworker.db import checks as database_checks  # noqa: F401, PLC0415
+        from djworker.db.checks import checks as database_checks  # noqa: F401, PLC0415

@@ -11,10 +11,10 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's own name)
 
-from djworker import proxies
-from djworker.conf import ConfigError
-from djworker.problems import Problem
-from djworker.resolve import resolve
+from djworker.conf import proxies
+from djworker.conf.problems import Problem
+from djworker.conf.resolve import resolve
+from djworker.conf.table import ConfigError
 
 TAG = "djworker"
 

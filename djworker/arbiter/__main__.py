@@ -6,8 +6,7 @@ import logging
 import os
 import sys
 
-from djworker import accounts, log, posix
-from djworker.address import Address
+from djworker import accounts, log, process
 from djworker.arbiter.children import Children
 from djworker.arbiter.events import Event, Started
 from djworker.arbiter.fleet import Fleet
@@ -16,24 +15,25 @@ from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.loop import Loop, policy_of
 from djworker.arbiter.pidfile import Pidfile, PidfileError
 from djworker.arbiter.reexec import reexec
-from djworker.arbiter.signals import Signals
+from djworker.arbiter.signal_queue import Signals
 from djworker.arbiter.snapshot import VARIABLE, Snapshot, SnapshotError
 from djworker.arbiter.systemd import Systemd
 from djworker.arbiter.timing import EXIT_CONFIG
-from djworker.launch import Launch
+from djworker.conf.address import Address
+from djworker.ipc.launch import Launch
 
 logger = logging.getLogger("djworker.arbiter")
 
 
 def main(arguments: list[str]) -> int:
     """Run the arbiter; its exit code."""
-    posix.open_standard_streams()
+    process.open_standard_streams()
     if arguments == ["--rehearse"]:
         return _rehearse()
     launch = Launch.from_environ(os.environ)
     state = os.environ.pop(VARIABLE, None)
     log.configure(launch.config.log_level, launch.config.log_format, "arbiter")
-    posix.set_title(f"djworker: arbiter [{launch.config.proc_name or launch.proc_name}]")
+    process.set_title(f"djworker: arbiter [{launch.config.proc_name or launch.proc_name}]")
     signals = Signals()
     if state is not None:
         return _adopt(Snapshot(state), launch, signals)
@@ -68,11 +68,11 @@ def _start(launch: Launch, signals: Signals) -> int:
         for line in str(error).splitlines():
             log.event(logger, logging.CRITICAL, "not_started", line)
         return EXIT_CONFIG
-    posix.raise_descriptor_limit()  # three for each worker; the molds know what it was
+    process.raise_descriptor_limit()  # three for each worker; the molds know what it was
     log.event(logger, logging.INFO, "arbiter_started", "arbiter started", pid=os.getpid(), workers=config.workers)
     for listener in listeners:
         log.event(logger, logging.INFO, "listening", f"listening on {listener}", address=str(listener))
-    children = Children(launch, listeners, posix.become_subreaper())
+    children = Children(launch, listeners, process.become_subreaper())
     if config.reload:
         children.start_reloader()
     loop = Loop(Fleet(policy_of(config)), children, config, Systemd(os.environ, os.getpid()), signals)
@@ -85,7 +85,7 @@ def _pidfile(launch: Launch) -> Pidfile | None:
 
 
 def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:
-    children = snapshot.children(launch, subreaper=posix.become_subreaper())
+    children = snapshot.children(launch, subreaper=process.become_subreaper())
     systemd = Systemd(os.environ, os.getpid())
     systemd.ready = snapshot.systemd_ready
     signals.note(snapshot.signals)

@@ -9,19 +9,20 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from djworker import accounts, messages, posix
-from djworker import launch as launching
+from djworker import accounts, process
 from djworker.arbiter.intake import Intake, MessageRefusedError
-from djworker.arbiter.signals import HANDLED
-from djworker.channel import Channel
-from djworker.scoreboard import Gauge, Phase, Row
+from djworker.arbiter.signal_queue import HANDLED
+from djworker.ipc import launch as launching
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel
+from djworker.ipc.scoreboard import Gauge, Phase, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from djworker.arbiter.commands import SpawnWorker
     from djworker.arbiter.listeners import Listener
-    from djworker.launch import Launch
+    from djworker.ipc.launch import Launch
 
 Kind = Literal["mold", "worker", "helper"]
 Key = tuple[Kind, int]
@@ -111,7 +112,7 @@ class Children:
         arguments = ["--generation", str(generation), "--stacks", str(stacks)]
         extra = [stacks] if stacks >= 0 else []
         try:
-            child = self._start(("mold", generation), "djworker.worker.mold", arguments, extra)
+            child = self._start(("mold", generation), "djworker.mold.main", arguments, extra)
         except OSError:
             for fd in extra:
                 os.close(fd)
@@ -121,12 +122,12 @@ class Children:
 
     def start_reloader(self) -> Child:
         """The process that watches the project's files, in development."""
-        return self._start(("helper", 0), "djworker.worker.reloader", [])
+        return self._start(("helper", 0), "djworker.reloader", [])
 
     def start_spare(self, generation: int, deadline: float) -> Child:
         """A process that loads the project, and is a worker when one is wanted. Raises OSError as ``boot_mold`` does."""
         arguments = ["--generation", str(generation), "--alone"]
-        child = self._start(("mold", generation), "djworker.worker.mold", arguments)
+        child = self._start(("mold", generation), "djworker.mold.main", arguments)
         self.loading[generation] = deadline
         return child
 
@@ -179,7 +180,7 @@ class Children:
 
     def _boot_worker(self, key: Key, command: SpawnWorker, row: Row) -> Child:
         arguments = ["--generation", str(command.generation), "--slot", str(command.slot), "--row", str(row.fileno())]
-        return self._start(key, "djworker.worker.mold", arguments, [row.fileno()])
+        return self._start(key, "djworker.mold.main", arguments, [row.fileno()])
 
     def _start(self, key: Key, module: str, arguments: Sequence[str], extra: Sequence[int] = ()) -> Child:
         ours, theirs = Channel.pair()
@@ -211,7 +212,7 @@ class Children:
             return
         child.doomed = True
         if child.pid and not child.reaped:
-            posix.kill(child.pid, signal.SIGKILL)
+            process.kill(child.pid, signal.SIGKILL)
 
     def hang_up(self, key: Key) -> None:
         """Close its channel: it reads EOF and leaves."""
@@ -238,14 +239,14 @@ class Children:
         child.pid = pid
         status = self.unclaimed.pop(pid, None)
         if child.doomed and status is None:
-            posix.kill(pid, signal.SIGKILL)
+            process.kill(pid, signal.SIGKILL)
         return status
 
     def _is_ours(self, pid: int) -> bool:
         """What the kernel says: reaped by us, or a child that runs as the workers do. An orphan may be somebody else's."""
         if pid in self.unclaimed:
             return True
-        return posix.is_our_child(pid) and (not self._uid or posix.runs_as(pid, self._uid))
+        return process.is_our_child(pid) and (not self._uid or process.runs_as(pid, self._uid))
 
     def learn_pid(self, child: Child) -> int | None:
         """A worker whose mold died before it told us the pid has written it on the scoreboard.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from djworker.arbiter.handles import Policy
     from djworker.arbiter.probing import Answers, Failure
-    from djworker.arbiter.roster import Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any
 
-from djworker import posix
 from djworker.arbiter import commands as do
 from djworker.arbiter import probing, replacement
 from djworker.arbiter.crashloop import CrashLoop
@@ -37,10 +36,10 @@ from djworker.arbiter.events import (
     WorkerGone,
     WorkerReady,
 )
+from djworker.arbiter.handles import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.arbiter.orders import Orders
 from djworker.arbiter.probing import Answers, Failure
 from djworker.arbiter.rollout import Rollout
-from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.arbiter.timing import (
     EXIT_BOOT,
     KEPT_MOLDS,
@@ -51,6 +50,7 @@ from djworker.arbiter.timing import (
     STABLE,
     WATCHDOG_MARGIN,
 )
+from djworker.process import describe
 
 
 @dataclass(slots=True)
@@ -245,7 +245,7 @@ class Fleet:
         if self.stopping or mold.state in (MoldState.RETIRING, MoldState.KILLED):
             return
         if mold.coming:
-            self._boot_failed(mold, now, Failure("boot", "", f"its mold ended: {posix.describe(status)}"))
+            self._boot_failed(mold, now, Failure("boot", "", f"its mold ended: {describe(status)}"))
         elif generation == self.current:
             self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)
             self._current_mold_lost(now)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from djworker import messages
+from djworker.ipc import messages
 
 if TYPE_CHECKING:
     from djworker.arbiter.children import Kind

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from djworker import accounts
-from djworker.address import Address, Family
+from djworker.conf.address import Address, Family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

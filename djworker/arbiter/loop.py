@@ -14,17 +14,19 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
-from djworker import accounts, conf, log, messages, posix
+from djworker import accounts, log, process
 from djworker.arbiter import commands, events, probing
-from djworker.arbiter.herald import Herald
+from djworker.arbiter.handles import MoldState, Policy
 from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.listeners import let_go
 from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.probing import Failure
-from djworker.arbiter.roster import MoldState, Policy
+from djworker.arbiter.reporting import Herald
 from djworker.arbiter.timing import EXIT_BOOT
-from djworker.conf import Config
-from djworker.scoreboard import Gauge
+from djworker.conf import table
+from djworker.conf.table import Config
+from djworker.ipc import messages
+from djworker.ipc.scoreboard import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +35,9 @@ if TYPE_CHECKING:
     from djworker.arbiter.commands import Command
     from djworker.arbiter.events import Event
     from djworker.arbiter.fleet import Fleet
-    from djworker.arbiter.signals import Signals
+    from djworker.arbiter.signal_queue import Signals
     from djworker.arbiter.systemd import Systemd
-    from djworker.channel import Received
+    from djworker.ipc.channel import Received
 
 #: A worker writes its stacks down on SIGQUIT by itself; the arbiter gives it this long before SIGKILL.
 _STACKS_GRACE = 0.5
@@ -149,7 +151,7 @@ class Loop:
 
     def reap(self) -> None:
         """Bury every dead child, ours or not."""
-        for pid, status in posix.reap():
+        for pid, status in process.reap():
             child = self.children.by_pid(pid)
             if child is not None:
                 self._bury(child, status)
@@ -333,7 +335,7 @@ class Loop:
             self.herald.mold("spare_ready", generation, "has a spare worker", pid=child.pid)
             return
         self.herald.mold("mold_ready", generation, "is loaded", pid=child.pid)
-        self.offered[generation] = conf.adopt(self.config, config)
+        self.offered[generation] = table.adopt(self.config, config)
         self._say_what_needs_a_restart(config)
         self._happen(events.MoldReady(generation, policy_of(config)))
 
@@ -345,7 +347,7 @@ class Loop:
             self._on_mold_failed(self._generation_of(child), said)
 
     def _say_what_needs_a_restart(self, config: Config) -> None:
-        _adopted, fixed = conf.changes(self.config, config)
+        _adopted, fixed = table.changes(self.config, config)
         if fixed:
             text = f"changed, but only a restart adopts it: {', '.join(fixed)}"
             self.herald.say("needs_restart", text, logging.WARNING, options=fixed)
@@ -439,7 +441,7 @@ class Loop:
         """A signal handler of the mold's answers on its channel; faulthandler writes where even that cannot run."""
         child = self.children.by_key.get(("mold", generation))
         if child is not None and child.pid and not child.reaped:
-            posix.kill(child.pid, signal.SIGUSR2)
+            process.kill(child.pid, signal.SIGUSR2)
 
     def _stop_mold(self, generation: int) -> None:
         key: Key = ("mold", generation)
@@ -492,14 +494,14 @@ class Loop:
         elif status is not None:
             self._bury(child, status)
         elif reason in _HANGS:  # somebody will ask why
-            posix.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
+            process.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
             self._kills.append((time.monotonic() + _STACKS_GRACE, key))
         else:
             self.children.kill(key)
 
     def _adopt(self, generation: int) -> None:
         new = self.offered.get(generation, self.config)
-        adopted, _fixed = conf.changes(self.config, new)
+        adopted, _fixed = table.changes(self.config, new)
         self.config = new
         if adopted:
             log.configure(new.log_level, new.log_format, "arbiter")

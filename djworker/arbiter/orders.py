@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from djworker.arbiter import commands as do
-from djworker.arbiter.roster import MoldHandle, MoldState, WorkerState
+from djworker.arbiter.handles import MoldHandle, MoldState, WorkerState
 from djworker.arbiter.timing import GRACE_MARGIN, KILL_AGAIN, MOLD_GRACE, STACKS_GRACE
 
 if TYPE_CHECKING:
-    from djworker.arbiter.roster import Roster, WorkerHandle
+    from djworker.arbiter.handles import Roster, WorkerHandle
 
 
 @dataclass(slots=True)

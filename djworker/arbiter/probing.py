@@ -1,6 +1,6 @@
 """What generations answer when they are probed, and when a new one answers worse than the one in force.
 
-A mold is asked (``djworker.worker.probe``); what it says is read here, and compared. Only two classes of answers are told
+A mold is asked (``djworker.mold.probe``); what it says is read here, and compared. Only two classes of answers are told
 apart, good and bad: a page that needs a login, or that is not there, is as good as any other.
 """
 

@@ -10,11 +10,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from djworker import launch as launching
 from djworker import log
 from djworker.arbiter import snapshot
 from djworker.arbiter.children import spawn
-from djworker.arbiter.signals import HANDLED
+from djworker.arbiter.signal_queue import HANDLED
+from djworker.ipc import launch as launching
 
 if TYPE_CHECKING:
     from djworker.arbiter.loop import Loop

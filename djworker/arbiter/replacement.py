@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djworker.arbiter.roster import WorkerState
+from djworker.arbiter.handles import WorkerState
 from djworker.arbiter.timing import STABLE, SURGE
 
 if TYPE_CHECKING:
-    from djworker.arbiter.roster import Roster, WorkerHandle
+    from djworker.arbiter.handles import Roster, WorkerHandle
 
 
 def may_spawn(roster: Roster, current: int, target: int) -> bool:

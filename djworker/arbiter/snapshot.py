@@ -13,20 +13,20 @@ from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from djworker import accounts
-from djworker.address import Address
 from djworker.arbiter.children import Child, Children, Kind
 from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.fleet import Fleet
+from djworker.arbiter.handles import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.arbiter.listeners import Listener, adopt
 from djworker.arbiter.rollout import Rollout
-from djworker.arbiter.roster import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
-from djworker.channel import Channel
-from djworker.conf import Config
-from djworker.scoreboard import Row
+from djworker.conf.address import Address
+from djworker.conf.table import Config
+from djworker.ipc.channel import Channel
+from djworker.ipc.scoreboard import Row
 
 if TYPE_CHECKING:
     from djworker.arbiter.loop import Loop
-    from djworker.launch import Launch
+    from djworker.ipc.launch import Launch
 
 VARIABLE = "DJWORKER_ADOPT"
 #: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_LAZY = {"sticky": "djworker.db.stickiness", "stats": "djworker.db.home"}
+_LAZY = {"sticky": "djworker.db.lease.sticky", "stats": "djworker.db.lease.registry"}
 
 
 def __getattr__(name: str) -> Any:

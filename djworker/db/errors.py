@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from django.db import OperationalError
 
-from djworker.db import pool_errors
+from djworker.db.pool import errors
 
 
-class PoolTimeout(pool_errors.PoolTimeout, OperationalError):
+class PoolTimeout(errors.PoolTimeout, OperationalError):
     """No connection came free in time. Remedy: hold them for less long (the message names the holders), or `max_size`."""
 
 
-class TooManyWaiting(pool_errors.TooManyWaiting, OperationalError):
+class TooManyWaiting(errors.TooManyWaiting, OperationalError):
     """The queue for a connection is full. Remedy: `max_waiting`, or fewer requests at once."""
 
 
-class PoolClosed(pool_errors.PoolClosed, OperationalError):
+class PoolClosed(errors.PoolClosed, OperationalError):
     """The pool is closed: the worker is ending, or this is a copy that a fork left behind."""
 
 
-class ServerUnavailable(pool_errors.ServerUnavailable, OperationalError):
+class ServerUnavailable(errors.ServerUnavailable, OperationalError):
     """The database server cannot be reached; `__cause__` says why."""
 
 
-class WrongThread(pool_errors.WrongThread, OperationalError):
+class WrongThread(errors.WrongThread, OperationalError):
     """A Django connection of the main thread is used in a native thread. Remedy: `connections[alias]` in that thread."""
 
 
-DJANGO = pool_errors.Refusals(
+DJANGO = errors.Refusals(
     timeout=PoolTimeout,
     too_many_waiting=TooManyWaiting,
     closed=PoolClosed,

@@ -13,14 +13,14 @@ from typing import Any
 from django.conf import settings
 from gevent import getcurrent
 
+from djworker.conf.pool_table import PoolOptions, resolve
+from djworker.db.backends.names import GEVENTPOOL, MAX_CONNS
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.errors import DJANGO
-from djworker.db.home import notify, register
-from djworker.db.labels import label_of
-from djworker.db.lookout import Lookout
-from djworker.db.patch import GEVENTPOOL, MAX_CONNS
-from djworker.db.pool import Pool
-from djworker.db.settings import PoolOptions, resolve
+from djworker.db.lease.registry import notify, register
+from djworker.db.observe.labels import label_of
+from djworker.db.observe.pool_watch import Lookout
+from djworker.db.pool.pool import Pool
 
 
 class _Plain:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from djworker.http.inbox import Inbox
-from djworker.http.protocol import ProtocolError
+from djworker.http.receive_buffer import Inbox
+from djworker.http.request import ProtocolError
 
 __all__ = ["Body", "ChunkedBody", "LengthBody"]
 

@@ -1,328 +1,444 @@
-"""HTTP connections in a worker: a greenlet for each, and the site that they share."""
+"""One HTTP connection: request after request, until one side ends it."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import resource
-import sys
+import re
+import socket
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from contextvars import Context
+from copy import copy
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gevent import Greenlet, spawn
+from gevent import GreenletExit, sleep
 
-from djworker.http.bulk import BulkWork
-from djworker.http.conversation import Connection, InFlight
-from djworker.http.filewrapper import FileWrapper
-from djworker.http.forwarded import NOTHING_DECLARED, Declared, Forwarding
-from djworker.http.inbox import HeadLimits
-from djworker.http.input import Input
-from djworker.http.permits import Permits
-from djworker.http.protocol import HeadParser
-from djworker.http.turnstile import Turnstile
-from djworker.http.wire import NEVER, Phase
-from djworker.log import event
-from djworker.peers import Peers
+from djworker import log
+from djworker.conf.peers import LOOPBACK, plain
+from djworker.http import proxy_header
+from djworker.http.body import ChunkedBody, LengthBody
+from djworker.http.body_reader import AHEAD, Upload
+from djworker.http.idle import READ_SIZE, Kept
+from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
+from djworker.http.request import FORWARDED, ProtocolError
+from djworker.http.response import error_response
+from djworker.http.transport import NEVER, Phase
+from djworker.http.wsgi import ClientGone, Exchange
+from djworker.http.wsgi_input import Input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from djworker.http.forwarded import Standing
+    from djworker.http.server import Site
 
-    from djworker.conf import Config
-    from djworker.http.kept import Kept
-    from djworker.http.wsgi import Exchange, WSGIApplication
+__all__ = ["Connection", "InFlight"]
 
-__all__ = ["InFlight", "Site"]
+# Looking a member up in its class costs as much as a call.
+FRESH, IDLE, RUNNING = Phase.FRESH, Phase.IDLE, Phase.RUNNING
 
-log = logging.getLogger("djworker.http")
+logger = logging.getLogger("djworker.http")
+now = time.monotonic
 
-# Seconds that an idle connection is kept after drain(), for a request that is under way (gunicorn#3821: 2 s).
-LINGER: Final = 1.5
-# Seconds that a peer may take for the next piece of anything, once the worker is draining.
-DRAINING_PATIENCE: Final = 5.0
-# Seconds after which an idle connection gives its greenlet back: some kB of stack, and all that is local to it. Clients
-# that ask in quick succession keep it, and with it what Django has built for it.
-DOZE: Final = 2.0
-# Without a request, or no longer with one.
-SILENT: Final = frozenset({Phase.FRESH, Phase.IDLE, Phase.LINGERING})
-# Descriptors that stay free for files, database connections and the log.
-RESERVED_DESCRIPTORS: Final = 64
-# Connections that there is room for in any case.
-FEWEST_CONNECTIONS: Final = 16
-# Where room is made, so much more is: one part in so many of all connections. To find them takes a look at each.
-ROOM: Final = 64
-# Seconds without a whole head after which a connection is a silent one: whoever connects to ask has asked by then.
-SILENT_AFTER: Final = 0.5
-# Where more than one connection in so many is new, idle ones are not ended for them: they may be silent ones in a moment.
-CROWD: Final = 4
-WITHOUT_HEAD: Final = (Phase.FRESH, Phase.HEAD)
-# Seconds between two events of that kind.
-FULL_INTERVAL: Final = 10.0
+# A closing connection reads on so that a peer, still sending, finds the answer and not a reset (RFC 9112 9.6).
+# Seconds in all, seconds for each piece (nginx's lingering_time and lingering_timeout), and bytes a second, so that an upload
+# without end costs a few per cent of a processor while 30 MiB take half a second.
+LINGER_TIME: Final = 30.0
+LINGER_TIMEOUT: Final = 5.0
+LINGER_RATE: Final = 64 << 20
+# Seconds of a pause that keeps to the rate.
+LINGER_PAUSE: Final = 0.01
 
 
-class Site:
-    """[worker] Everything that a worker's connections share.
+REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) (HTTP/[0-9.]+)")
 
-    server_address: what the listening socket is bound to. access: is called after each answer. declared: what the project's
-    settings say of proxies.
-    """
 
-    def __init__(
-        self,
-        app: WSGIApplication,
-        config: Config,
-        *,
-        server_address: Any,  # noqa: ANN401
-        access: Callable[[Exchange], None] | None = None,
-        declared: Declared = NOTHING_DECLARED,
-    ) -> None:
-        self.app = app
-        self.config = config
-        self.access = access
-        self.keep_alive = config.keep_alive
-        self.header_timeout = config.header_timeout
-        self.body_timeout = config.body_timeout
-        self.upload_timeout = config.upload_timeout
-        self.queue_timeout = config.queue_timeout
-        self.health_paths = frozenset(path.encode() for path in config.health_paths)
-        self.write_timeout = config.write_timeout
-        self.draining = False
-        self.total = 0
-        self.parser = HeadParser(
-            max_line=config.limit_request_line,
-            max_fields=config.limit_request_fields,
-            max_field=config.limit_request_field_size,
-            max_body=config.limit_request_body,
-            of_proxies=declared.variables,
+class InFlight(NamedTuple):
+    """A request that is being served, or a connection on which one has begun."""
+
+    method: str
+    url: str
+    peer: str
+    # Seconds since its first byte.
+    age: float
+    greenlet: Any
+    phase: str
+
+
+class Connection(Kept):
+    """[worker] A connection and its greenlet."""
+
+    __slots__ = (
+        "_gone",
+        "_inbox",
+        "_peer",
+        "_port",
+        "_standing",
+        "_upload",
+        "exchange",
+    )
+
+    def __init__(self, site: Site, sock: Any, peer: Any) -> None:  # noqa: ANN401
+        super().__init__(site, sock)
+        self._inbox = Inbox()
+        # Never empty: databases, throttles and filters take REMOTE_ADDR for an address. A unix socket's peer is on this machine.
+        self._peer, self._port = (plain(peer[0]), str(peer[1])) if isinstance(peer, tuple) else (LOOPBACK, "")
+        # What its word on clients is worth; None until it has said one.
+        self._standing: Standing | None = None
+        self._upload: Upload | None = None
+        self.exchange: Exchange | None = None
+        # Nobody reads any more.
+        self._gone = False
+        if isinstance(peer, tuple):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    # --- the loop
+
+    def serve(self) -> None:
+        """Serve to the end. Nothing is raised."""
+        try:
+            self._converse()
+        except ClientGone:
+            pass
+        except GreenletExit:
+            self.forget_peer()
+        except BaseException:  # noqa: BLE001  (a fault of ours: this connection ends, the others live)
+            log.event(logger, logging.ERROR, "connection_failed", "connection failed", peer=self._peer, exc_info=True)
+            self.forget_peer()
+
+    def _converse(self) -> None:
+        try:
+            if self.phase is FRESH and self._site.announcers is not None and not self._hear_of_client():
+                return
+            while (head := self._next_head()) is not None:
+                if not self._serve_one(head):
+                    break
+        except ProtocolError as error:
+            self._refuse(error, None)
+
+    def _hear_of_client(self) -> bool:
+        """Read the PROXY protocol's header; False where the connection ends before. Raises ProtocolError."""
+        announcers = self._site.announcers
+        if announcers is not None and not announcers.have(self._peer, unix=not self._port):
+            raise ProtocolError(403, f"proxy_allow_from does not name {self._peer if self._port else 'unix'}")
+        data = self._fresh_bytes()
+        self.phase = Phase.HEAD
+        self.deadline = self.patience(self._site.header_timeout)
+        while data:
+            announced = proxy_header.read(data)
+            if announced is not None:
+                self._peer, self._port = announced.client or (self._peer, self._port)
+                self._begin_anew(data[announced.size :])
+                return True
+            more = self.recv(READ_SIZE)
+            if not more and self.cut_for:
+                raise ProtocolError(408, self.cut_for)
+            data = more and data + more
+        return False
+
+    def _begin_anew(self, data: bytes) -> None:
+        """Be a connection that has just come, with what it has brought."""
+        self.began = now()
+        self.deadline = NEVER
+        self.phase = RUNNING if data else FRESH
+        if data:
+            self._inbox.feed(data)
+
+    def _next_head(self) -> bytes | None:
+        """Wait for a request to begin, and return its head; None at the connection's end. Raises ProtocolError."""
+        inbox = self._inbox
+        if inbox.data:
+            self._turn_pipelined()
+        else:
+            data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
+            if 0 < data.find(END_OF_HEAD) == len(data) - 4 and data[0] != CR:
+                # Nearly every packet: one head as a whole, and nothing else. What _permitted does is written out for its speed.
+                permits = self._site.permits
+                if permits.queue or permits.taken >= permits.limit or self._late:
+                    self._acquire(data, self.began)
+                else:
+                    permits.taken += 1
+                    self.has_permit = True
+                return data
+            if not data:
+                return None
+            inbox.feed(data)
+        head = inbox.take_head(self._site.head_limits)
+        if head is not None:
+            return self._permitted(head, self.began)
+        head = self._rest_of_head()
+        return head and self._permitted(head, now())
+
+    def _permitted(self, head: bytes, since: float) -> bytes:
+        """Return the head once its request may run. Raises ProtocolError. since: when it was there."""
+        permits = self._site.permits
+        if permits.queue or permits.taken >= permits.limit or self._late:
+            self._acquire(head, since)
+        else:
+            permits.taken += 1
+            self.has_permit = True
+        return head
+
+    def _rest_of_head(self) -> bytes | None:
+        """Receive until the head is complete."""
+        inbox, limits = self._inbox, self._site.head_limits
+        self.phase = Phase.HEAD
+        self.deadline = self.patience(self._site.header_timeout)
+        while True:
+            data = self.recv(READ_SIZE)
+            if not data:
+                if self.cut_for:
+                    raise ProtocolError(408, self.cut_for)
+                self._note_departure()
+                return None
+            inbox.feed(data)
+            head = inbox.take_head(limits)
+            if head is not None:
+                self.phase = RUNNING
+                self.deadline = NEVER
+                return head
+
+    def _note_departure(self) -> None:
+        """The client has gone within a head: a line in the log, as if it had been answered."""
+        if self._site.access is not None:
+            exchange = self._unread()
+            exchange.status, exchange.reason = "400", "the client left within the head"
+            self._site.access(exchange)
+
+    def _unread(self) -> Exchange:
+        """Make an exchange of a head that could not be read, with the request line if there is one."""
+        environ = {"REMOTE_ADDR": self._peer, "REMOTE_PORT": self._port}
+        if match := REQUEST_LINE.fullmatch(self._inbox.first_line()):
+            method, target, protocol = (word.decode("latin-1") for word in match.groups())
+            environ |= {"REQUEST_METHOD": method, "RAW_URI": target, "SERVER_PROTOCOL": protocol}
+            environ["PATH_INFO"], _, environ["QUERY_STRING"] = target.partition("?")
+        return Exchange(environ, self, self.began)
+
+    # --- one request
+
+    def _serve_one(self, head: bytes) -> bool:
+        """Answer a request; say whether another can follow."""
+        site = self._site
+        environ = site.base_environ.copy()
+        environ["REMOTE_ADDR"] = self._peer
+        environ["REMOTE_PORT"] = self._port
+        exchange = self.exchange = Exchange(environ, self, self.began)
+        try:
+            site.parser.parse(head, environ, exchange)
+            if FORWARDED in environ:
+                self._heed_proxy(environ)
+        except ProtocolError as error:
+            self._refuse(error, exchange)
+            return False
+        try:
+            if exchange.length or exchange.chunked:
+                self._run_with_body(exchange, head)
+            else:
+                Context().run(exchange.run, site.app if exchange.target != "*" else server_options)
+        except BaseException as error:  # noqa: BLE001  (whatever the application raises, GreenletExit and Timeout too)
+            self._failed(exchange, error)
+        site.total += 1
+        if site.access is not None or exchange.error:
+            self._report(exchange)
+        self.exchange = None
+        if exchange.persists and (self._upload is None or self._upload.skip()):
+            self._upload = None
+            return True
+        self._end()
+        return False
+
+    def _heed_proxy(self, environ: dict[str, Any]) -> None:
+        """Do what follows from a proxy's fields. Raises ProtocolError."""
+        del environ[FORWARDED]
+        site = self._site
+        if self._standing is None:
+            self._standing = site.forwarding.standing(self._peer, unix=not self._port)
+        if removed := site.forwarding.heed(environ, self._standing):
+            site.tell_of_removed(removed, self._peer if self._port else "unix")
+
+    def _run_with_body(self, exchange: Exchange, head: bytes) -> None:
+        site = self._site
+        body = ChunkedBody(site.config.limit_request_body) if exchange.chunked else LengthBody(exchange.length)
+        upload = self._upload = Upload(
+            body, self, self._inbox, timeout=site.body_timeout, total=site.upload_timeout, expects=exchange.expects
         )
-        self.forwarding = Forwarding(
-            config.forwarded_allow_ips, left_to_django=declared.passes, extra=declared.variables
+        first = b""
+        if exchange.chunked:
+            first = upload.look_ahead()
+        elif exchange.length <= AHEAD and len(self._inbox) < exchange.length and not exchange.expects:
+            self._receive_first(upload, head)
+        stream = exchange.environ["wsgi.input"] = Input(upload.pull, first)
+        try:
+            Context().run(exchange.run, site.app)
+        finally:
+            stream.end()
+
+    def _receive_first(self, upload: Upload, head: bytes) -> None:
+        """Receive a short body before the application begins, without a permit. Raises BodyError, ProtocolError."""
+        self._give_back()
+        upload.receive_all()
+        self._permitted(head, now())
+
+    def _report(self, exchange: Exchange) -> None:
+        if exchange.error:
+            log.event(
+                logger,
+                logging.ERROR,
+                "response_broken",
+                exchange.error,
+                method=exchange.method,
+                url=exchange.target,
+            )
+        if self._site.access is not None:
+            self._site.access(exchange)
+
+    def _failed(self, exchange: Exchange, error: BaseException) -> None:
+        """Answer in the application's place, or cut the answer that it began."""
+        upload = self._upload
+        exchange.persists = exchange.persists and exchange.complete
+        if isinstance(error, (GreenletExit, ClientGone)) or self.cut_for == WRITE_TIMEOUT:
+            # Nobody to answer, and not the application's fault.
+            exchange.persists = False
+            self._gone = True
+            exchange.reason = self.cut_for or str(error) or type(error).__name__
+            exchange.sent = max(0, exchange.sent - self.unsent)
+            self.forget_peer()
+            return
+        if upload is not None and upload.failure is not None and not exchange.head_sent:
+            exchange.reason = str(upload.failure)
+            self._answer(exchange, upload.failure.status)
+            return
+        if isinstance(error, ProtocolError):
+            exchange.reason = error.reason
+            self._answer(exchange, error.status)
+            return
+        log.event(
+            logger,
+            logging.ERROR,
+            "request_failed",
+            f"{exchange.method} {exchange.target} failed",
+            method=exchange.method,
+            url=exchange.target,
+            peer=self._peer,
+            exc_info=(type(error), error, error.__traceback__),
         )
-        # Who may announce clients by the PROXY protocol; None where that is not spoken.
-        self.announcers = Peers(config.proxy_allow_from) if config.proxy_protocol else None
-        self._told_of_removed = False
-        self.head_limits = HeadLimits(
-            line=config.limit_request_line, fields=config.limit_request_fields, field=config.limit_request_field_size
+        if not exchange.head_sent:
+            self._answer(exchange, 500)
+        elif not exchange.complete:
+            # No last chunk, no rest, and a reset where the end of the connection would look like the end of the body.
+            self.forget_peer()
+
+    def _answer(self, exchange: Exchange, status: int) -> None:
+        """Send the server's own answer to a request."""
+        exchange.status = str(status)
+        exchange.head_sent = exchange.complete = True
+        exchange.persists = False
+        answer = error_response(status, body=exchange.method != "HEAD")
+        exchange.sent = len(answer) - answer.index(END_OF_HEAD) - len(END_OF_HEAD)
+        with contextlib.suppress(ClientGone):
+            self.send(answer)
+        exchange.sent = max(0, exchange.sent - self.unsent)
+
+    def _refuse(self, error: ProtocolError, exchange: Exchange | None) -> None:
+        """Answer what is no request that could be served, and end the connection."""
+        if exchange is None:
+            exchange = self._unread()
+        exchange.reason = error.reason
+        self._answer(exchange, error.status)
+        log.event(
+            logger,
+            logging.INFO if self._site.access is None else logging.DEBUG,
+            "request_refused",
+            f"request refused: {error.reason}",
+            status=error.status,
+            peer=self._peer,
         )
-        self.permits = Permits(config.worker_connections)
-        self.turnstile = Turnstile(self.permits)
-        self.bulk = BulkWork()
-        self.base_environ = _base_environ(server_address)
-        self.max_open = max(FEWEST_CONNECTIONS, _free_descriptors() - RESERVED_DESCRIPTORS)
-        # Called once when there is room for another connection.
-        self.on_room: Callable[[], None] | None = None
-        self._told_of_full = 0.0
-        # Accepted sockets whose turn has not come.
-        self.arriving: set[Any] = set()
-        # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do
-        # not pay for it; the idle ones are in the order of their deadlines.
-        self.idle_ones: dict[Any, None] = {}
-        self.busy: dict[Any, None] = {}
-
-    # --- gauges
-
-    @property
-    def open(self) -> int:
-        """Connections."""
-        return len(self.busy) + len(self.idle_ones) + len(self.arriving)
-
-    @property
-    def load(self) -> int:
-        """Connections that have been active of late, and those that have just come."""
-        return len(self.busy) + len(self.arriving)
-
-    @property
-    def idle(self) -> int:
-        """Kept connections without a request."""
-        return len(self.idle_ones) + sum(connection.phase is Phase.IDLE for connection in self.busy)
-
-    @property
-    def running(self) -> int:
-        """Requests that run; those that wait for their client, to send or to read, do not."""
-        return self.permits.taken
-
-    def in_flight(self) -> list[InFlight]:
-        """Return what is being served, oldest first. Safe in other threads: one step copies the set."""
-        now = time.monotonic()
-        found = [connection.in_flight(now) for connection in list(self.busy) if connection.phase not in SILENT]
-        return sorted(found, key=lambda item: -item.age)
+        if self._site.access is not None:
+            self._site.access(exchange)
+        self.exchange = None
+        self._end(hears_more=True)
 
     def report_lost(self, reason: str) -> None:
-        """Have a line in the access log for each request that will not be answered. Safe in other threads."""
-        for connection in list(self.busy):
-            connection.report_lost(reason)
-
-    # --- connections
-
-    def arrive(self, sock: Any, peer: Any) -> None:  # noqa: ANN401
-        """[hub] Serve an accepted, non-blocking socket when its turn has come: behind the requests that are here already."""
-        self.arriving.add(sock)
-        self.turnstile.queue(partial(self._begin, sock, peer, time.monotonic()))
-
-    def _begin(self, sock: Any, peer: Any, arrived: float) -> bool:  # noqa: ANN401
-        """[hub] Begin to serve; say whether there is a request, and it waits for something."""
-        connection = self._connect(sock, peer)
-        if connection is None:
-            return False
-        connection.began = arrived
-        connection.begin(Greenlet(self._serve, connection))
-        return connection.is_under_way
-
-    def _connect(self, sock: Any, peer: Any) -> Connection | None:  # noqa: ANN401
-        self.arriving.discard(sock)
-        try:
-            connection = Connection(self, sock, peer)
-        except (OSError, ValueError):
-            # Closed before its turn came.
-            sock.close()
-            return None
-        self.busy[connection] = None
-        if self.open > self.max_open:
-            self.make_room()
-        return connection
-
-    def _serve(self, connection: Connection) -> None:
-        try:
-            connection.serve()
-        finally:
-            if connection.dozing:
-                connection.rest(self._rouse)
-            else:
-                self._end(connection)
-
-    def _end(self, connection: Connection) -> None:
-        self.busy.pop(connection, None)
-        self.idle_ones.pop(connection, None)
-        if connection.has_permit:
-            connection.has_permit = False
-            self.permits.release()
-        connection.close()
-        if self.on_room is not None and self.has_room():
-            room, self.on_room = self.on_room, None
-            room()
-
-    def _rouse(self, connection: Connection) -> None:
-        """[hub] Serve a dozing connection again: there is something to receive, or it has ended."""
-        connection.rise(spawn(self._serve, connection))
-
-    def patience(self, timeout: float) -> float:
-        """Return the deadline of a peer that may take timeout seconds; less while draining."""
-        return time.monotonic() + (min(timeout, DRAINING_PATIENCE) if self.draining else timeout)
-
-    # --- from outside
-
-    def sweep(self, now: float) -> None:
-        """Expire what is over its deadline. now: time.monotonic(); to be called about every half second."""
-        self._settle(now)
-        for connection in self.busy:
-            if connection.deadline <= now:
-                connection.expire()
-        for connection in self.idle_ones:
-            if connection.deadline <= now:
-                connection.expire()
-            elif connection.began + DOZE <= now:
-                connection.doze()
-            else:
-                break
-        if self.on_room is not None or self.open > self.max_open:
-            self.make_room()
-
-    def _settle(self, now: float) -> None:
-        """Move those that are idle; their time begins to count now."""
-        for connection in [connection for connection in self.busy if connection.phase is Phase.IDLE]:
-            del self.busy[connection]
-            self.idle_ones[connection] = None
-            connection.resting = True
-            connection.began = now
-            connection.deadline = now + self.keep_alive
-
-    def rejoin(self, connection: Kept) -> None:
-        """Move a connection back that has been idle: there is a request, or the end."""
-        self.idle_ones.pop(connection, None)
-        self.busy[connection] = None
-        connection.resting = False
-        connection.deadline = NEVER
-
-    def tell_of_removed(self, variables: Iterable[str], peer: str) -> None:
-        """Warn, once: a proxy that was forgotten in the options, or a client that pretends to be one."""
-        if self._told_of_removed:
+        """Have a line in the log for what this worker will not answer any more. Safe in other threads."""
+        exchange = self.exchange
+        if exchange is None and self.phase is Phase.HEAD:
+            exchange = self._unread()
+        if self._site.access is None or exchange is None:
             return
-        self._told_of_removed = True
-        names = ", ".join(name.removeprefix("HTTP_").replace("_", "-").title() for name in variables)
-        text = f"removed {names} of {peer}: forwarded_allow_ips does not name it; add it if it is a proxy of yours"
-        event(log, logging.WARNING, "forwarded_removed", text, peer=peer, fields=names)
+        # Should it be answered after all, that is another line, and the true one.
+        exchange = copy(exchange)
+        exchange.sent, exchange.reason = max(0, exchange.sent - self.unsent), reason
+        self._site.access(exchange)
 
-    def has_room(self) -> bool:
-        """May another connection be accepted? The descriptors above that are the requests'."""
-        return self.open < self.max_open
+    # --- Sink, for the exchange
 
-    def make_room(self) -> None:
-        """End connections that have no request: the oldest silent ones, then the oldest idle ones, then those that end anyway."""
-        now = time.monotonic()
-        staying = [one for one in (*self.idle_ones, *self.busy) if not one.cut_for]
-        wanted = len(staying) + len(self.arriving) - self.max_open + 1 + self.max_open // ROOM
-        new = [one for one in staying if one.phase in WITHOUT_HEAD]
-        silent = [one for one in new if one.began + SILENT_AFTER < now]
-        just_come = len(new) - len(silent) + len(self.arriving)
-        others = [] if just_come > self.max_open // CROWD else _without_request(staying)
-        for connection in (*silent, *others)[: max(wanted, 0)]:
-            connection.shed()
-            wanted -= 1
-        if wanted > self.max_open // ROOM and not new and not self.arriving and now >= self._told_of_full:
-            self._told_of_full = now + FULL_INTERVAL
-            text = f"no descriptor is left for another connection: {self.open} of {self.max_open}, all with a request"
-            event(log, logging.WARNING, "connections_full", text, open=self.open, limit=self.max_open)
+    def may_persist(self) -> bool:
+        """Can another request follow? Raises BodyError where this one turned out to be none."""
+        site = self._site
+        if self._upload is not None and not self._upload.may_persist():
+            return False
+        return site.keep_alive > 0 and not site.draining and not self.cut_for
 
-    def drain(self) -> None:
-        """Let every connection end: the idle ones within 2 s, the others after their answer."""
-        self.draining = True
-        self.header_timeout = min(self.header_timeout, LINGER)
-        now = time.monotonic()
-        self._settle(now)
-        for connection in self.idle_ones:
-            connection.deadline = min(connection.deadline, now + LINGER)
-        for connection in self.busy:
-            if connection.deadline != NEVER:
-                waits_for_head = connection.phase in (Phase.FRESH, Phase.HEAD)
-                patience = LINGER if waits_for_head else DRAINING_PATIENCE
-                connection.deadline = min(connection.deadline, now + patience)
+    # --- ends
 
+    def _end(self, *, hears_more: bool = False) -> None:
+        """End the connection after its last answer; read on for a while if the peer may still be sending."""
+        if self._gone:
+            return
+        unread = self._upload is not None and not self._upload.done
+        if not (hears_more or unread or self._inbox.data) or not self.end_writing():
+            return
+        self._give_back()
+        self.phase = Phase.LINGERING
+        self._listen_on()
 
-def _without_request(connections: list[Any]) -> list[Any]:
-    """Return those that wait for another request, and then those that end."""
-    return [one for phase in (Phase.IDLE, Phase.LINGERING) for one in connections if one.phase is phase]
+    def _listen_on(self) -> None:
+        began = now()
+        self.deadline = self.patience(LINGER_TIMEOUT)
+        heard = 0
+        while data := self.recv(READ_SIZE):
+            heard += len(data)
+            lasted = now() - began
+            if lasted > (LINGER_TIMEOUT if self._site.draining else LINGER_TIME):
+                return
+            self.deadline = self.patience(min(LINGER_TIMEOUT, LINGER_TIME - lasted))
+            if heard > LINGER_RATE * (lasted + LINGER_PAUSE):
+                sleep(LINGER_PAUSE)
+            self.share()
 
+    def expire(self) -> None:
+        """The deadline has passed: end what is being waited for."""
+        if self.phase is Phase.HEAD:
+            self.wake("the head did not come in time", socket.SHUT_RD)
+        elif self.phase is Phase.BODY:
+            self.wake("the body did not come in time", socket.SHUT_RD)
+        elif self.phase is Phase.WRITING:
+            self.forget_peer()
+            self.wake(WRITE_TIMEOUT)
+        elif self.phase is IDLE:
+            # Only the reading side: a request that came in this moment is served, and answered.
+            self.wake("idle", socket.SHUT_RD)
+        else:
+            self.wake("timed out")
 
-def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401
-    if isinstance(server_address, tuple):
-        name, port = str(server_address[0]), str(server_address[1])
-    else:
-        # PEP 3333: "can never be empty strings"; a unix socket has neither.
-        name, port = "localhost", "80"
-    return {
-        "REQUEST_METHOD": "",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": "",
-        "QUERY_STRING": "",
-        "RAW_URI": "",
-        "SERVER_NAME": name,
-        "SERVER_PORT": port,
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "SERVER_SOFTWARE": "djworker",
-        "REMOTE_ADDR": "",
-        "REMOTE_PORT": "",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": Input(),
-        "wsgi.input_terminated": True,
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-        "wsgi.file_wrapper": FileWrapper,
-    }
+    def shed(self) -> None:
+        """End the connection for want of room: it has no request, or none that is not answered."""
+        if self.phase is IDLE:
+            self.expire()
+        else:
+            self.wake("there is no room for so many connections")
+
+    def in_flight(self, at: float) -> InFlight:
+        """Describe what is being served; method and url are empty while there is no complete head."""
+        exchange = self.exchange
+        method, url = (exchange.method, exchange.target) if exchange is not None else ("", "")
+        peer = f"{self._peer}:{self._port}" if self._port else "unix"
+        return InFlight(method, url, peer, at - self.began, self._greenlet, self.phase.value)
 
 
-def _free_descriptors() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft - len(os.listdir("/dev/fd")) if soft > 0 else 1 << 20
+WRITE_TIMEOUT: Final = "the peer did not take the answer in time"
+
+
+def server_options(_: dict[str, Any], start_response: Any) -> list[bytes]:  # noqa: ANN401
+    """Answer OPTIONS * (RFC 9110 9.3.7), which asks the server and not the application: PATH_INFO could not hold it."""
+    start_response("200 OK", [])
+    return [b""]

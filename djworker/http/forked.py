@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from djworker import posix
-from djworker.http.conversation import Connection
+from djworker import process
+from djworker.http.connection import Connection
 
 if TYPE_CHECKING:
-    from djworker.http.connection import Site
+    from djworker.http.server import Site
 
 __all__ = ["forsake"]
 
@@ -23,12 +23,12 @@ class _Forked(Connection):
     __slots__ = ()
 
     def _come_back(self, *_: object, **__: object) -> NoReturn:
-        posix.end_child()
+        process.end_child()
 
     send = send_parts = send_file = may_persist = _next_head = _report = _end = _come_back
 
     def _failed(self, exchange: Any, error: BaseException) -> NoReturn:  # noqa: ANN401, ARG002 - as in the base class
-        posix.end_child_with(error)
+        process.end_child_with(error)
 
 
 def forsake(site: Site, forker: Any) -> None:  # noqa: ANN401

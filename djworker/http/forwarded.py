@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from djworker.http.protocol import GUNICORNS_SCRIPT_NAME, HOST, ProtocolError, is_of_proxies
-from djworker.peers import CACHED, Peers, shown
+from djworker.conf.peers import CACHED, Peers, shown
+from djworker.http.request import GUNICORNS_SCRIPT_NAME, HOST, ProtocolError, is_of_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

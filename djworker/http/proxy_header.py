@@ -11,8 +11,8 @@ import re
 import struct
 from typing import Final, NamedTuple
 
-from djworker.http.protocol import ProtocolError
-from djworker.peers import LOOPBACK, shown
+from djworker.conf.peers import LOOPBACK, shown
+from djworker.http.request import ProtocolError
 
 __all__ = ["Announced", "read"]
 

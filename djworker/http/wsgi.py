@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from djworker.http.filewrapper import FileWrapper
-from djworker.http.protocol import RequestHead
+from djworker.http.request import RequestHead
 from djworker.http.response import ResponseError, common_fields, render
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from djworker.conf import Config
+    from djworker.conf.table import Config
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

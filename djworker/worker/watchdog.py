@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from gevent import monkey
 
 from djworker import log
-from djworker.scoreboard import Gauge
+from djworker.ipc.scoreboard import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from djworker.http.connection import InFlight
-    from djworker.scoreboard import Row
+    from djworker.http.server import InFlight
+    from djworker.ipc.scoreboard import Row
 
 logger = logging.getLogger("djworker.worker")
 

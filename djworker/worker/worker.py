@@ -13,22 +13,23 @@ import gevent
 from gevent import getcurrent
 from gevent.event import Event
 
-from djworker import log, messages
-from djworker.accesslog import access_logger
-from djworker.http.connection import Site
+from djworker import log
 from djworker.http.forked import forsake
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
-from djworker.scoreboard import Gauge, Phase
-from djworker.worker.accept import Acceptor
+from djworker.http.server import Site
+from djworker.ipc import messages
+from djworker.ipc.scoreboard import Gauge, Phase
+from djworker.log.access import access_logger
+from djworker.worker.acceptor import Acceptor
 from djworker.worker.recycling import Recycling, resident_memory
 from djworker.worker.stacks import all_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from djworker.channel import Channel
-    from djworker.conf import Config
-    from djworker.scoreboard import Row
+    from djworker.conf.table import Config
+    from djworker.ipc.channel import Channel
+    from djworker.ipc.scoreboard import Row
     from djworker.worker.balance import Share
 
 logger = logging.getLogger("djworker.worker")
@@ -115,7 +116,7 @@ class Worker:
         ]
 
     def forsake(self) -> None:
-        """[a child that a fork made] Let go of all that this worker talks through. See ``djworker.worker.forks``."""
+        """[a child that a fork made] Let go of all that this worker talks through. See ``djworker.mold.patches.forks``."""
         for handler in self._signals:
             handler.cancel()  # libev has one list of them for all its loops
         self._acceptor.forsake()

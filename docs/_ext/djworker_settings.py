@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from djworker_generated import Generated
 
-from djworker import accesslog, cli, conf, gunicorn, problems
-from djworker.db import settings as pools
-from djworker.values import FLAG
+from djworker.conf import pool_table as pools
+from djworker.conf import problems, table
+from djworker.conf.kinds import FLAG
+from djworker.log import access
+from djworker.start import cli, gunicorn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sphinx.application import Sphinx
 
-    from djworker.options import Option
+    from djworker.conf.option import Option
 
 
 class _Generated(Generated):
-    sources = tuple(module.__file__ for module in (accesslog, cli, conf, gunicorn, pools, problems))
+    sources = tuple(module.__file__ for module in (access, cli, table, gunicorn, pools, problems))
 
 
 class Settings(_Generated):
@@ -37,7 +39,7 @@ class Settings(_Generated):
 
     def lines(self) -> Iterator[str]:
         """Return a section for each group."""
-        for group, options in groupby(conf.OPTIONS.values(), key=lambda option: option.spec.group):
+        for group, options in groupby(table.OPTIONS.values(), key=lambda option: option.spec.group):
             yield from (group, "-" * len(group), "")
             for option in options:
                 yield from _option(option)
@@ -113,7 +115,7 @@ class Atoms(_Generated):
 
     def lines(self) -> Iterator[str]:
         """Return a definition list."""
-        for name, meaning in accesslog.ATOMS.items():
+        for name, meaning in access.ATOMS.items():
             yield from (f"``%({name})s``", f"   {_escape(meaning)}", "")
 
 
@@ -130,7 +132,7 @@ class Gunicorn(_Generated):
 
 
 def _gunicorn_note(known: gunicorn.Known) -> str:
-    option = conf.OPTIONS.get(known.ours)
+    option = table.OPTIONS.get(known.ours)
     if known.fate is gunicorn.Fate.RENAMED:
         return f" as {option.key if option else known.ours}. {known.text}"
     return f": {known.text}" if known.text else ""

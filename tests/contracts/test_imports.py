@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "djworker"
-BASE = ("conf", "messages", "channel", "scoreboard", "posix", "accounts", "log")
+BASE = ("conf.table", "ipc.messages", "ipc.channel", "ipc.scoreboard", "process", "accounts", "log")
 # The arbiter outlives every generation of the code: whatever it loads stays, and is never renewed by a reload.
 FOREIGN = {"django", "gevent", "greenlet", "httptools", "psycogreen", "psycopg", "psycopg2", "pymysql", "MySQLdb"}
 
@@ -46,7 +46,9 @@ def test_the_declared_contracts_are_kept() -> None:
 def test_the_arbiter_loads_no_django_and_no_gevent() -> None:
     loaded = modules_after(import_all(every_module(PACKAGE / "arbiter")))
     assert not {name for name in loaded if name.partition(".")[0] in FOREIGN}
-    assert not {name for name in loaded if name.startswith(("djworker.http", "djworker.worker", "djworker.db"))}
+    assert not {
+        name for name in loaded if name.startswith(("djworker.http", "djworker.mold", "djworker.worker", "djworker.db"))
+    }
 
 
 @pytest.mark.parametrize("module", BASE)
@@ -66,7 +68,7 @@ def test_a_worker_loads_no_django_by_itself(module: str) -> None:
 
 
 def test_the_pool_loads_no_django_and_no_driver() -> None:
-    loaded = {name.partition(".")[0] for name in modules_after("import djworker.db.pool")}
+    loaded = {name.partition(".")[0] for name in modules_after("import djworker.db.pool.pool")}
     assert not loaded & (FOREIGN - {"gevent", "greenlet"})
 
 

@@ -182,8 +182,8 @@ def settings_text(databases: dict[str, dict[str, Any]], lease: str) -> str:
 PATCH = """
 from gevent import monkey
 monkey.patch_all()
-from djworker.worker import loops
-loops.install()
+from djworker.mold.patches import asyncio_loops
+asyncio_loops.install()
 """
 RUN = """
 import runpy, sys

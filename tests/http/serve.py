@@ -22,10 +22,10 @@ import gevent
 from gevent.os import tp_read
 
 from djworker import log
-from djworker.accesslog import access_logger
-from djworker.conf import Config
-from djworker.http.connection import Site
-from djworker.worker.accept import Acceptor
+from djworker.conf.table import Config
+from djworker.http.server import Site
+from djworker.log.access import access_logger
+from djworker.worker.acceptor import Acceptor
 from tests.http import apps
 
 SWEEP = 0.05

@@ -187,7 +187,7 @@ def test_a_mold_that_forks_while_it_loads_is_one_mold(project: Project, server: 
         """
 import multiprocessing, os, sys
 from pathlib import Path
-if getattr(sys.modules["__main__"].__spec__, "name", "") == "djworker.worker.mold":
+if getattr(sys.modules["__main__"].__spec__, "name", "") == "djworker.mold.main":
     child = multiprocessing.get_context("fork").Process(target=os.getpid)
     child.start()
     child.join()

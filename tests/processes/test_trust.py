@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from djworker.scoreboard import Gauge, Row
+from djworker.ipc.scoreboard import Gauge, Row
 from tests.processes import procfs
 from tests.processes.http import Answer
 from tests.processes.project import URLS, Project
@@ -23,7 +23,7 @@ import _socket, array, fcntl, gc, json, mmap, os, time
 from django.http import HttpResponse, JsonResponse
 
 def line():
-    from djworker.channel import Channel
+    from djworker.ipc.channel import Channel
     found = next(item for item in gc.get_objects() if isinstance(item, Channel) and item.fileno() >= 0)
     return _socket.socket(fileno=os.dup(found.fileno()))
 

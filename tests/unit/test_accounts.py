@@ -15,11 +15,11 @@ import pytest
 
 from djworker import accounts
 from djworker.accounts import Account
-from djworker.address import Address
 from djworker.arbiter.listeners import Listener, ListenError, open_listeners
 from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.pidfile import Pidfile, PidfileError
-from djworker.logsink import FileSink
+from djworker.conf.address import Address
+from djworker.log.sink import FileSink
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 #: What every test here gives to the service.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from djworker import messages
-from djworker.channel import Channel, Received
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel, Received
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker import messages
+from djworker.ipc import messages
 
 TEXT = st.text(max_size=200)
 IDS = st.integers(0, messages.HIGHEST_ID)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from djworker.conf import OPTIONS
-from djworker.scoreboard import ROW_SIZE, SLOTS, Gauge, Phase, Row, free_slot
+from djworker.conf.table import OPTIONS
+from djworker.ipc.scoreboard import ROW_SIZE, SLOTS, Gauge, Phase, Row, free_slot
 
 
 @pytest.fixture

@@ -18,16 +18,17 @@ from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management.base import BaseCommand, CommandParser
 
 import djworker
-from djworker import cli, environment, log, starting, words, wsgi_choice
+from djworker import log
 from djworker.accounts import Account
-from djworker.address import Address, Family
-from djworker.conf import OPTIONS
-from djworker.db.settings import problems_of
-from djworker.gunicorn import without_versions
-from djworker.launch import VARIABLE, Launch
-from djworker.problems import ConfigError, Problem
-from djworker.resolve import Resolved, foreign_sockets, resolve, together, unknown_flag
-from djworker.starting import Surroundings
+from djworker.conf.address import Address, Family
+from djworker.conf.pool_table import problems_of
+from djworker.conf.problems import ConfigError, Problem
+from djworker.conf.resolve import Resolved, foreign_sockets, resolve, together, unknown_flag
+from djworker.conf.table import OPTIONS
+from djworker.ipc.launch import VARIABLE, Launch
+from djworker.start import cli, environment, interpreter, words, wsgi_choice
+from djworker.start.gunicorn import without_versions
+from djworker.start.interpreter import Surroundings
 
 EXIT_CONFIGURATION: Final = 2
 
@@ -115,7 +116,7 @@ class Command(BaseCommand):
 
     def _enter(self, options: dict[str, Any], problems: list[Problem]) -> dict[str, str]:
         """Go where the command line says; what it adds to the environment."""
-        environ = starting.enter(options["chdir"], options["pythonpath"], options["env"], problems)
+        environ = interpreter.enter(options["chdir"], options["pythonpath"], options["env"], problems)
         if options["settings"]:
             environ[ENVIRONMENT_VARIABLE] = os.environ[ENVIRONMENT_VARIABLE] = options["settings"]
         if self.takes_app:
@@ -157,7 +158,7 @@ class Command(BaseCommand):
             resolved,
             [*resolved.warnings, *_choices(request), *_unread(request), *foreign_sockets(os.environ, os.getpid())],
         )
-        module = ["djworker.worker.mold", "--check"] if options["check"] else ["djworker.arbiter"]
+        module = ["djworker.mold.main", "--check"] if options["check"] else ["djworker.arbiter"]
         self.become(module, _launch(request, resolved))
 
     def _resolve(self, request: Request) -> Resolved:
@@ -226,7 +227,7 @@ def _preflight(addresses: Sequence[Address], account: Account | None) -> Sequenc
 
 def _project_name(request: Request) -> str:
     module = os.environ.get(ENVIRONMENT_VARIABLE) or request.app.partition(":")[0]
-    return starting.project_name(module, request.surroundings.cwd)
+    return interpreter.project_name(module, request.surroundings.cwd)
 
 
 def _choices(request: Request) -> Iterator[Problem]:
@@ -282,7 +283,7 @@ def _launch(request: Request, resolved: Resolved) -> Launch:
         inherited=surroundings.inherited,
         config=resolved.config,
         proc_name=_project_name(request),
-        python_flags=starting.python_flags(),
+        python_flags=interpreter.python_flags(),
         descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         app=request.app,
         environ=surroundings.environ,
@@ -291,7 +292,7 @@ def _launch(request: Request, resolved: Resolved) -> Launch:
 
 def _hold_signals() -> None:
     """Have the arbiter take what is sent from now on: until its handlers stand, a HUP would simply end the process."""
-    from djworker.arbiter.signals import HANDLED  # noqa: PLC0415  (as above)
+    from djworker.arbiter.signal_queue import HANDLED  # noqa: PLC0415  (as above)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
@@ -305,10 +306,10 @@ def become(module: Sequence[str], launch: Launch) -> NoReturn:
         text = f"the program itself sets {', '.join(kept)}: a reload keeps their values, unless the settings set them instead"
         log.event(logging.getLogger("djworker"), logging.INFO, "environment_kept", text, names=kept)
     environ[VARIABLE] = launch.to_json()
-    if path := starting.search_path(os.environ):
+    if path := interpreter.search_path(os.environ):
         environ["PYTHONPATH"] = path
     addresses = map(Address.parse, launch.config.bind)
-    starting.keep_open([address.fd for address in addresses if address.family is Family.FD])
+    interpreter.keep_open([address.fd for address in addresses if address.family is Family.FD])
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it is closed
         stream.flush()
     logging.shutdown()

@@ -86,7 +86,7 @@ def test_pools_on_databases_of_one_name_are_all_looked_after(geventpool_site: Si
     start(geventpool_site, MAX_CONNS=4)
     from django.db import connections
 
-    from djworker.db.home import lookouts
+    from djworker.db.lease.registry import lookouts
 
     def primary_and_replica() -> set[object]:
         for alias in ("default", "other"):

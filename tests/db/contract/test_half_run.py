@@ -232,7 +232,7 @@ STRANGERS = [
 
 @pytest.mark.parametrize("statement", STRANGERS)
 def test_a_strangers_id_has_no_other_name(mysql_site: Site, statement: str) -> None:
-    from djworker.db.lease_errors import ReadBackLost
+    from djworker.db.lease.errors import ReadBackLost
 
     item = mysql_site.start(max_size=1)
     fill(item, 3)

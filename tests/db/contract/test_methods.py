@@ -24,7 +24,7 @@ def sends_nothing(name: str, method: Any) -> bool:
     """Whether it has no connection to send it on, or stands in the table of what is harmless."""
     from django.db import connection
 
-    from djworker.db.raw_names import CURSORS
+    from djworker.db.lease.raw_names import CURSORS
 
     harmless = name in CURSORS[connection.home.driver.name]  # type: ignore[attr-defined]
     return harmless or getattr(getattr(method, "__self__", method), "connection", method) is None
@@ -32,7 +32,7 @@ def sends_nothing(name: str, method: Any) -> bool:
 
 def test_a_method_that_is_not_known_costs_the_connection(site: Site) -> None:
     site.start()
-    from djworker.db.cursor import LeasedCursor
+    from djworker.db.lease.cursor import LeasedCursor
 
     def work() -> None:
         from django.db import connection
@@ -124,7 +124,7 @@ def test_callproc_never_reads_back_from_a_stranger(postgres_site: Site) -> None:
     def work() -> None:
         from django.db import connection
 
-        from djworker.db.lease_errors import ReadBackLost
+        from djworker.db.lease.errors import ReadBackLost
 
         with connection.cursor() as cursor:
             with pytest.raises(ReadBackLost):

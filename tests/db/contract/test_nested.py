@@ -122,7 +122,7 @@ def test_a_parameter_that_queries_while_it_is_adapted_is_refused_not_hung(psycop
     psycopg3_site.start(max_size=1)
 
     def work() -> None:
-        from djworker.db.lease_errors import StatementRunning
+        from djworker.db.lease.errors import StatementRunning
 
         with pytest.raises(StatementRunning, match="before the other"):
             query("SELECT %s::text", [Asks("x")])
@@ -138,7 +138,7 @@ def test_a_query_between_streamed_rows_is_refused_and_the_rows_go_on(psycopg3_si
     def work() -> list[object]:
         from django.db import connection
 
-        from djworker.db.lease_errors import StatementRunning
+        from djworker.db.lease.errors import StatementRunning
 
         rows = []
         with connection.cursor() as cursor:
@@ -159,7 +159,7 @@ def test_a_query_inside_of_copy_is_refused_and_the_copy_goes_on(psycopg3_site: S
     def work() -> None:
         from django.db import connection
 
-        from djworker.db.lease_errors import StatementRunning
+        from djworker.db.lease.errors import StatementRunning
 
         with connection.cursor() as cursor, cursor.copy("COPY lease_item (name) FROM STDIN") as copy:
             copy.write_row(("a",))

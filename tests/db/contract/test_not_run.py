@@ -311,7 +311,7 @@ def test_a_read_back_does_not_answer_for_an_insert_that_did_not_run(leasing: Sit
     reader = "SELECT LAST_INSERT_ID()" if leasing.dialect == "mysql" else "SELECT lastval()"
 
     def work() -> None:
-        from djworker.db.lease_errors import ReadBackLost
+        from djworker.db.lease.errors import ReadBackLost
 
         item.objects.create(name="first")
         attempt(leasing, "refused", "INSERT INTO lease_item (name) VALUES ('second')")

@@ -21,7 +21,7 @@ def test_a_session_that_we_hold_does_not_tell_what_a_stranger_wrote(site: Site) 
     def in_a_transaction() -> None:
         from django.db import transaction
 
-        from djworker.db.lease_errors import ReadBackLost
+        from djworker.db.lease.errors import ReadBackLost
 
         with transaction.atomic():
             query("SELECT 1")
@@ -30,7 +30,7 @@ def test_a_session_that_we_hold_does_not_tell_what_a_stranger_wrote(site: Site) 
             transaction.set_rollback(True)
 
     def held_for_state() -> None:
-        from djworker.db.lease_errors import ReadBackLost
+        from djworker.db.lease.errors import ReadBackLost
 
         query("SELECT 1")
         query("CREATE TEMPORARY TABLE mine (n int)")
@@ -61,7 +61,7 @@ def test_an_insert_that_made_no_number_does_not_tell_a_strangers(mysql_site: Sit
     def work(function: Callable[[], object]) -> None:
         from django.db import transaction
 
-        from djworker.db.lease_errors import ReadBackLost
+        from djworker.db.lease.errors import ReadBackLost
 
         with transaction.atomic():
             query("INSERT INTO plain VALUES (1)")
@@ -78,7 +78,7 @@ def test_the_librarys_own_number_is_not_a_strangers(mysql_site: Site) -> None:
     def work() -> None:
         from django.db import connection
 
-        from djworker.db.lease_errors import ReadBackLost
+        from djworker.db.lease.errors import ReadBackLost
 
         connection.ensure_connection()
         with pytest.raises(ReadBackLost):
@@ -104,7 +104,7 @@ def test_the_rows_of_a_procedure_do_not_tell_a_strangers_number(mysql_site: Site
     def work(sql: str) -> None:
         from django.db import transaction
 
-        from djworker.db.lease_errors import ReadBackLost
+        from djworker.db.lease.errors import ReadBackLost
 
         with transaction.atomic():
             query(sql)
@@ -164,7 +164,7 @@ def test_our_own_question_does_not_answer_for_the_statement_before_it(mysql_site
     def work() -> None:
         from django.db import connection, transaction
 
-        from djworker.db.lease_errors import ReadBackLost
+        from djworker.db.lease.errors import ReadBackLost
 
         query("SELECT SQL_CALC_FOUND_ROWS name FROM lease_item LIMIT 1")
         assert connection.is_usable()

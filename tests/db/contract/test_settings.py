@@ -307,7 +307,7 @@ def test_a_read_back_from_the_library_is_refused_likewise(mysql_site: Site) -> N
     mysql_site.start(max_size=1)
     from django.db import connection
 
-    from djworker.db.lease_errors import ReadBackLost
+    from djworker.db.lease.errors import ReadBackLost
 
     def mine() -> None:
         query("INSERT INTO lease_item (id, name) VALUES (NULL, 'mine')")

@@ -191,9 +191,9 @@ def main(project: str, side: str) -> None:
     )
     settings.configure(**{"DJWORKER": {"POOL": {**POOL, "lease": side}} if ours else {}, **COMMON, **chosen})
     if ours:
-        from djworker.db import patch
+        from djworker.db import engines
 
-        patch.install(settings)
+        engines.install(settings)
     import django
 
     django.setup()

@@ -92,9 +92,9 @@ class Site:
         from django.conf import settings
         from django.db import connection, connections
 
-        from djworker.db import home
+        from djworker.db.lease import registry
 
-        home.end_all(0.0)  # those of earlier tests, whose databases are gone
+        registry.end_all(0.0)  # those of earlier tests, whose databases are gone
         pool = {"max_size": 3, "timeout": 2, "lease": self.lease, **pool}
         settings.DJWORKER = {"POOL": {name: value for name, value in pool.items() if value is not None}}
         for alias in ("default", "other"):

@@ -36,9 +36,9 @@ def rotating_user(site: Site) -> Iterator[Any]:
 
 def homes_of_default() -> list[Any]:
     """All pools of the alias."""
-    from djworker.db import home
+    from djworker.db.lease import registry
 
-    return [found for found in home.homes() if found.alias == "default" and found.settings["HOST"]]
+    return [found for found in registry.homes() if found.alias == "default" and found.settings["HOST"]]
 
 
 def test_a_new_password_keeps_the_pool_and_replaces_its_sessions(leasing: Site) -> None:
@@ -113,9 +113,9 @@ def sessions(site: Site, names: list[str]) -> int:
 
 def drain_all() -> None:
     """Every pool of the process."""
-    from djworker.db import home
+    from djworker.db.lease import registry
 
-    for one in home.homes():
+    for one in registry.homes():
         one.pool.drain(2)
 
 
@@ -156,13 +156,13 @@ def test_names_that_come_and_go_share_one_bound(site: Site) -> None:
             gevent.joinall(requests, raise_error=True)
             assert [done.get() for done in requests] == names * 4
         assert max(found) <= 3, found
-        from djworker.db import home
+        from djworker.db.lease import registry
 
-        assert home.stats()["default"]["pool_max"] == 3
+        assert registry.stats()["default"]["pool_max"] == 3
         for later in (0, 100, 101):  # seen, unused for long, and empty
-            home.tend(time.monotonic() + later)
-            eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in home.homes()), "closed")
-        assert not [one for one in home.homes() if one.settings["NAME"] in names]
+            registry.tend(time.monotonic() + later)
+            eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in registry.homes()), "closed")
+        assert not [one for one in registry.homes() if one.settings["NAME"] in names]
         eventually(lambda: not sessions(site, names), "nothing is left of them")
         assert view(work, names[0]) == names[0], "one that comes back"
         drain_all()
@@ -188,12 +188,12 @@ def test_aliases_that_come_at_run_time_share_one_bound(leasing: Site) -> None:
         finally:
             for name in names:
                 del connections.databases[name]
-        from djworker.db import home
+        from djworker.db.lease import registry
 
         for later in (0, 100, 101):
-            home.tend(time.monotonic() + later)
-            eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in home.homes()), "closed")
-        assert not [one for one in home.homes() if one.alias in names]
+            registry.tend(time.monotonic() + later)
+            eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in registry.homes()), "closed")
+        assert not [one for one in registry.homes() if one.alias in names]
 
 
 def test_a_password_that_is_right_again_helps_at_once(site: Site) -> None:

@@ -46,9 +46,9 @@ def by_sync_to_async(*, thread_sensitive: bool) -> Callable[[Callable[[], Any]],
     def run(function: Callable[[], Any]) -> Any:
         from asgiref.sync import async_to_sync, sync_to_async
 
-        from djworker.worker import loops
+        from djworker.mold.patches import asyncio_loops
 
-        loops.install()
+        asyncio_loops.install()
 
         return async_to_sync(sync_to_async(function, thread_sensitive=thread_sensitive))()
 

@@ -40,7 +40,7 @@ def replaced(site: Site, work: Any) -> bool:
 
 def test_a_commit_through_the_cursor_ends_no_transaction_of_another_request(site: Site) -> None:
     item = site.start(max_size=1)
-    from djworker.db.lease_errors import LeaseClosed
+    from djworker.db.lease.errors import LeaseClosed
 
     inside, ended = gevent.event.Event(), gevent.event.Event()
 
@@ -152,7 +152,7 @@ def test_a_harmless_name_is_answered_as_the_library_does_and_holds_nothing(leasi
     leasing.start(create=False)
     from django.db import connection
 
-    from djworker.db.raw_names import CONNECTIONS, INFOS, Answer
+    from djworker.db.lease.raw_names import CONNECTIONS, INFOS, Answer
 
     held_for = {Answer.IDENTITY, Answer.NUMBER, Answer.LAST_RESULT, Answer.INFO, Answer.SELF}
 
@@ -235,7 +235,7 @@ def test_every_other_name_holds_the_connection_and_replaces_it(leasing: Site) ->
     leasing.start(create=False)
     from django.db import connection
 
-    from djworker.db.raw_names import CONNECTIONS
+    from djworker.db.lease.raw_names import CONNECTIONS
 
     def work() -> None:
         door, answers = raw(), CONNECTIONS[connection.home.driver.name].answers
@@ -619,7 +619,7 @@ def test_what_is_kept_beyond_the_request_reaches_no_other(site: Site) -> None:
     item = site.start(max_size=1)
     from django.db import InterfaceError
 
-    from djworker.db.lease_errors import LeaseClosed
+    from djworker.db.lease.errors import LeaseClosed
 
     kept: dict[str, Any] = {}
 

@@ -18,7 +18,7 @@ def holders_while(*, path: str, **settings: Any) -> list[tuple[str, str]]:
     """Text and view of the holders while a request of this path holds a connection."""
     from django.db import transaction
 
-    from djworker.db.labels import view_of
+    from djworker.db.observe.labels import view_of
 
     found: list[tuple[str, str]] = []
 

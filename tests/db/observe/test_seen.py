@@ -27,8 +27,8 @@ def test_stats_by_alias(leasing: Site) -> None:
 def test_a_beat_sums_all_pools_up(psycopg3_site: Site) -> None:
     from django.db import connections
 
-    from djworker.db.beat import beat
-    from djworker.scoreboard import Gauge
+    from djworker.db.lease.beat import beat
+    from djworker.ipc.scoreboard import Gauge
 
     psycopg3_site.start(max_size=2)
     before = beat()

@@ -184,7 +184,7 @@ def test_django_db_geventpools_connections_are_watched_too(geventpool_site: Site
     def work() -> None:
         import time
 
-        from djworker.db.home import lookouts
+        from djworker.db.lease.registry import lookouts
 
         query("SELECT 1")
         for lookout in lookouts():

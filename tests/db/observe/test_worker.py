@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from djworker.scoreboard import Gauge, Row
+from djworker.ipc.scoreboard import Gauge, Row
 from tests.db.servers import PostgresServer
 from tests.processes import procfs
 from tests.processes.events import eventually

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from djworker.logformat import EVENT, FIELDS
+from djworker.log.format import EVENT, FIELDS
 
 
 class Seen(logging.Handler):

@@ -11,18 +11,18 @@ import sys
 import time
 from collections.abc import Sequence
 
-from djworker import messages
 from djworker.arbiter.children import Child, Children, Key, spawn
 from djworker.arbiter.commands import SpawnWorker
 from djworker.arbiter.events import MoldReady, Started, WorkerReady
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.loop import Loop, policy_of
-from djworker.arbiter.signals import Signals
+from djworker.arbiter.signal_queue import Signals
 from djworker.arbiter.systemd import Systemd
-from djworker.channel import Channel
-from djworker.conf import Config
-from djworker.launch import Launch
-from djworker.scoreboard import Row
+from djworker.conf.table import Config
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel
+from djworker.ipc.launch import Launch
+from djworker.ipc.scoreboard import Row
 
 CONFIG = Config(workers=2, bind=("127.0.0.1:0",), probe=())
 LAUNCH = Launch("no.settings", (), "/", {}, (), CONFIG, "test")

@@ -7,7 +7,7 @@ from math import inf
 from djworker.arbiter.commands import AdoptConfig, Announce, BootMold, Command, SpawnWorker
 from djworker.arbiter.events import Event, Heartbeat, MoldReady, Started, Timer, WorkerReady
 from djworker.arbiter.fleet import Fleet
-from djworker.arbiter.roster import Policy
+from djworker.arbiter.handles import Policy
 from djworker.arbiter.timing import STABLE
 
 POLICY = Policy(workers=2, timeout=30, boot_timeout=60, graceful_timeout=30)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from djworker import messages
 from djworker.arbiter.children import Child, Children, spawn
 from djworker.arbiter.commands import SpawnWorker
 from djworker.arbiter.intake import MessageRefusedError
-from djworker.channel import Channel
-from djworker.conf import Config
-from djworker.launch import Launch
-from djworker.scoreboard import Gauge, Phase, Row
+from djworker.conf.table import Config
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel
+from djworker.ipc.launch import Launch
+from djworker.ipc.scoreboard import Gauge, Phase, Row
 
 LAUNCH = Launch("no.settings", (), "/", {}, (), Config(), "test")
 #: Above every pid that Linux gives out.

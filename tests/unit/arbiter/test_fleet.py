@@ -29,7 +29,7 @@ from djworker.arbiter.events import (
     WorkerGone,
     WorkerReady,
 )
-from djworker.arbiter.roster import Policy, WorkerState
+from djworker.arbiter.handles import Policy, WorkerState
 from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PATIENCE, PROBATION, STABLE, STACKS_GRACE
 from tests.unit.arbiter.story import POLICY, Story
 

@@ -14,7 +14,7 @@ from djworker.arbiter.events import (
     WorkerGone,
     WorkerReady,
 )
-from djworker.arbiter.roster import Policy, WorkerState
+from djworker.arbiter.handles import Policy, WorkerState
 from djworker.arbiter.timing import GRACE_MARGIN, KILL_AGAIN, PROBATION, WATCHDOG_MARGIN
 from tests.unit.arbiter.story import Story
 

@@ -15,7 +15,7 @@ from djworker.arbiter.commands import (
     StopMold,
 )
 from djworker.arbiter.events import MoldGone, MoldReady, Reload, Started, Stop, Timer, WorkerGone, WorkerReady
-from djworker.arbiter.roster import Policy
+from djworker.arbiter.handles import Policy
 from djworker.arbiter.timing import PATIENCE, STACKS_GRACE
 from tests.unit.arbiter.story import POLICY, Story
 

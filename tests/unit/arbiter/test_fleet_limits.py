@@ -5,10 +5,10 @@ from __future__ import annotations
 from djworker.arbiter.commands import Announce, BootMold, SpawnWorker
 from djworker.arbiter.events import MoldReady, Reload, Scale, Started, Timer, WorkerGone, WorkerReady
 from djworker.arbiter.fleet import Fleet
-from djworker.arbiter.roster import Policy
+from djworker.arbiter.handles import Policy
 from djworker.arbiter.timing import BACKOFF_MOST, MOST_WORKERS, PROBATION
-from djworker.conf import OPTIONS
-from djworker.scoreboard import SLOTS
+from djworker.conf.table import OPTIONS
+from djworker.ipc.scoreboard import SLOTS
 
 POLICY = Policy(workers=1, timeout=30, boot_timeout=60, graceful_timeout=30)
 

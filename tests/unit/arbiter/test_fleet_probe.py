@@ -20,8 +20,8 @@ from djworker.arbiter.events import (
     WorkerFailed,
     WorkerGone,
 )
+from djworker.arbiter.handles import Policy
 from djworker.arbiter.probing import Answer, Failure
-from djworker.arbiter.roster import Policy
 from djworker.arbiter.timing import PATIENCE, PROBE_WAIT
 from tests.unit.arbiter.story import POLICY, Story
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from djworker import log, messages
+from djworker import log
 from djworker.arbiter.children import Key
+from djworker.arbiter.handles import WorkerState
 from djworker.arbiter.intake import BURST, MAY_SAY, RATE, Intake, MessageRefusedError
-from djworker.arbiter.roster import WorkerState
-from djworker.channel import Channel, Received
-from djworker.conf import Config
-from djworker.scoreboard import Gauge
+from djworker.conf.table import Config
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel, Received
+from djworker.ipc.scoreboard import Gauge
 from tests.unit.arbiter.liar import CONFIG, Arbiter, Relay, alive, line_of, stranger
 
 

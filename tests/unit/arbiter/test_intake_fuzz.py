@@ -19,12 +19,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from djworker import log, messages
+from djworker import log
 from djworker.arbiter import events
 from djworker.arbiter.children import Key
 from djworker.arbiter.intake import MAY_SAY
-from djworker.conf import OPTIONS
-from djworker.scoreboard import ROW_SIZE
+from djworker.conf.table import OPTIONS
+from djworker.ipc import messages
+from djworker.ipc.scoreboard import ROW_SIZE
 from tests.unit.arbiter.liar import CONFIG, Arbiter, Beds, alive, stranger
 
 #: Seconds of it, each of which tells some hundred tales.

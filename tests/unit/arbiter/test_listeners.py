@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from djworker.address import Address
 from djworker.arbiter.listeners import Listener, ListenError, adopt, close_all, let_go, open_listeners, preflight
+from djworker.conf.address import Address
 
 
 def open_one(text: str, mode: int = 0o666) -> Listener:

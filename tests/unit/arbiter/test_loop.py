@@ -11,20 +11,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from djworker import log, messages
+from djworker import log
 from djworker.arbiter import snapshot
 from djworker.arbiter.children import Child, Children
 from djworker.arbiter.commands import SpawnWorker
 from djworker.arbiter.events import MoldReady, Reload, Started
 from djworker.arbiter.fleet import Fleet
+from djworker.arbiter.handles import MoldState
 from djworker.arbiter.loop import Loop, policy_of
-from djworker.arbiter.roster import MoldState
-from djworker.arbiter.signals import Signals
+from djworker.arbiter.signal_queue import Signals
 from djworker.arbiter.systemd import Systemd
-from djworker.channel import Channel
-from djworker.conf import Config
-from djworker.launch import Launch
-from djworker.scoreboard import Gauge
+from djworker.conf.table import Config
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel
+from djworker.ipc.launch import Launch
+from djworker.ipc.scoreboard import Gauge
 
 CONFIG = Config(workers=1)
 LAUNCH = Launch("no.settings", (), "/", {}, (), CONFIG, "test")

@@ -13,20 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.address import Address
 from djworker.arbiter import events, snapshot
 from djworker.arbiter.children import Child, Children
 from djworker.arbiter.fleet import Fleet
+from djworker.arbiter.handles import Policy
 from djworker.arbiter.listeners import open_listeners
 from djworker.arbiter.loop import Loop, policy_of
-from djworker.arbiter.roster import Policy
-from djworker.arbiter.signals import Signals
+from djworker.arbiter.signal_queue import Signals
 from djworker.arbiter.snapshot import Snapshot, SnapshotError
 from djworker.arbiter.systemd import Systemd
-from djworker.channel import Channel
-from djworker.conf import Config
-from djworker.launch import Launch
-from djworker.scoreboard import Gauge, Row
+from djworker.conf.address import Address
+from djworker.conf.table import Config
+from djworker.ipc.channel import Channel
+from djworker.ipc.launch import Launch
+from djworker.ipc.scoreboard import Gauge, Row
 
 CONFIG = Config(workers=2, bind=("127.0.0.1:0",))
 LAUNCH = Launch("no.settings", (), "/", {}, (), CONFIG, "test")

@@ -32,8 +32,8 @@ from djworker.arbiter.events import (
     WorkerReady,
 )
 from djworker.arbiter.fleet import Fleet
+from djworker.arbiter.handles import Policy, WorkerState
 from djworker.arbiter.probing import Answer
-from djworker.arbiter.roster import Policy, WorkerState
 from djworker.arbiter.timing import PROBATION, SURGE
 
 WORKERS = 3

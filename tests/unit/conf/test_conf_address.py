@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.address import UNIX_PATH_LIMIT, Address, Family
-from djworker.problems import UnreadableError
+from djworker.conf.address import UNIX_PATH_LIMIT, Address, Family
+from djworker.conf.problems import UnreadableError
 
 
 @pytest.mark.parametrize(

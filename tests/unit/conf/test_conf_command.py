@@ -17,10 +17,10 @@ import django
 import pytest
 
 import djworker
-from djworker import starting
-from djworker.arbiter.signals import HANDLED
-from djworker.conf import OPTIONS
-from djworker.launch import Launch
+from djworker.arbiter.signal_queue import HANDLED
+from djworker.conf.table import OPTIONS
+from djworker.ipc.launch import Launch
+from djworker.start import interpreter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -314,7 +314,7 @@ def test_the_process_id_stays(project: Path) -> None:
 def test_check_becomes_a_mold_that_only_checks(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:  # the server may be running meanwhile
         found = become(project, f"127.0.0.1:{taken.getsockname()[1]}", "--check", "--user", "no-such-user")
-    assert found["argv"][-3:] == ["-m", "djworker.worker.mold", "--check"]
+    assert found["argv"][-3:] == ["-m", "djworker.mold.main", "--check"]
     assert Launch.from_environ(found["environ"]).config.user == "no-such-user"
 
 
@@ -594,16 +594,16 @@ def test_other_settings_in_wsgi_py_are_said(
     ],
 )
 def test_the_name_of_the_project(module: str, directory: str, name: str) -> None:
-    assert starting.project_name(module, directory) == name
+    assert interpreter.project_name(module, directory) == name
 
 
 def test_a_package_that_is_not_installed_is_found_by_the_next_interpreter() -> None:
-    assert starting.search_path({}) == str(ROOT)
-    assert starting.search_path({"PYTHONPATH": "/x"}) == f"{ROOT}:/x"
-    assert starting.search_path({"PYTHONPATH": f"/x:{ROOT}"}) is None
+    assert interpreter.search_path({}) == str(ROOT)
+    assert interpreter.search_path({"PYTHONPATH": "/x"}) == f"{ROOT}:/x"
+    assert interpreter.search_path({"PYTHONPATH": f"/x:{ROOT}"}) is None
 
 
 def test_names_in_the_import_path_that_are_no_directories_stay() -> None:
     name = "__editable__.shop-1.0.finder.__path_hook__"
-    assert starting.logical_path(name, {}) == name
-    assert starting.logical_path("", {}) == str(Path.cwd())
+    assert interpreter.logical_path(name, {}) == name
+    assert interpreter.logical_path("", {}) == str(Path.cwd())

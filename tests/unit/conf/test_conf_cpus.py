@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from djworker.cpus import cgroup_quota, cpu_count
+from djworker.conf.cpus import cgroup_quota, cpu_count
 
 V2_SERVICE = "0::/system.slice/app.service\n"
 V1 = "12:cpu,cpuacct:/docker/abc\n11:memory:/docker/abc\n0::/\n"

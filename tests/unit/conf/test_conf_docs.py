@@ -8,11 +8,11 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from djworker.accesslog import ATOMS
-from djworker.conf import OPTIONS
-from djworker.db.settings import PoolOptions
-from djworker.gunicorn import BY_NAME
-from djworker.problems import CATALOGUE
+from djworker.conf.pool_table import PoolOptions
+from djworker.conf.problems import CATALOGUE
+from djworker.conf.table import OPTIONS
+from djworker.log.access import ATOMS
+from djworker.start.gunicorn import BY_NAME
 
 ROOT = Path(__file__).resolve().parents[3]
 

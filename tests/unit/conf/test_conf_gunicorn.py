@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from gunicorn.config import KNOWN_SETTINGS
 
-from djworker import cli, gunicorn_import
-from djworker.conf import OPTIONS
-from djworker.gunicorn import BY_FLAG, BY_NAME, TABLE, Fate, without_versions
-from djworker.resolve import resolve
+from djworker.conf.resolve import resolve
+from djworker.conf.table import OPTIONS
+from djworker.start import cli, gunicorn_import
+from djworker.start.gunicorn import BY_FLAG, BY_NAME, TABLE, Fate, without_versions
 
 
 def test_every_option_of_gunicorn_is_known_with_its_flags() -> None:
     theirs = {setting.name: tuple(setting.cli or ()) for setting in KNOWN_SETTINGS}
     ours = {name: known.flags for name, known in BY_NAME.items()}
-    assert theirs.items() <= ours.items(), "a new one wants a row in djworker/gunicorn.py"
+    assert theirs.items() <= ours.items(), "a new one wants a row in djworker/start/gunicorn.py"
     assert len(ours) == sum(len(rows) for rows in TABLE.values()), "each name stands once"
 
 

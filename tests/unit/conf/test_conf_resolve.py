@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.address import Address
-from djworker.conf import OPTIONS, Config
-from djworker.problems import ConfigError, Problem
-from djworker.resolve import Resolved, passed_sockets, resolve
+from djworker.conf.address import Address
+from djworker.conf.problems import ConfigError, Problem
+from djworker.conf.resolve import Resolved, passed_sockets, resolve
+from djworker.conf.table import OPTIONS, Config
 
 
 def resolved(

@@ -9,11 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.conf import OPTIONS, Config, adopt, changes
-from djworker.launch import VARIABLE, Launch
-from djworker.options import Option
-from djworker.peers import canonical
-from djworker.values import (
+from djworker.conf.kinds import (
     ADDRESSES,
     ANNOUNCED,
     FILE,
@@ -28,6 +24,10 @@ from djworker.values import (
     UMASK,
     WHOLE,
 )
+from djworker.conf.option import Option
+from djworker.conf.peers import canonical
+from djworker.conf.table import OPTIONS, Config, adopt, changes
+from djworker.ipc.launch import VARIABLE, Launch
 
 EVERY = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from djworker import words, wsgi_choice
-from djworker.application import ApplicationError, Target
-from djworker.problems import UnreadableError
+from djworker.conf.problems import UnreadableError
+from djworker.start import words, wsgi_choice
+from djworker.start.application import ApplicationError, Target
 
 
 @pytest.mark.parametrize(

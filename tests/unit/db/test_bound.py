@@ -7,8 +7,8 @@ import random
 import gevent
 import pytest
 
-from djworker.db import pool_errors
-from djworker.db.bound import Bound
+from djworker.db.pool import errors
+from djworker.db.pool.bound import Bound
 from tests.unit.db.world import World
 
 
@@ -89,7 +89,7 @@ def test_a_waiter_that_gives_up_leaves_the_others_their_idle_connections() -> No
     run(some)
     one.clock.now += 6
     run(some)
-    assert isinstance(guest.error, pool_errors.PoolTimeout)
+    assert isinstance(guest.error, errors.PoolTimeout)
     assert "shared with 1 other pools" in str(guest.error)
     holder.let_go()
     run(some)

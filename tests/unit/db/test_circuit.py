@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.db.circuit import LAST_RETRY, OUTAGE_AFTER, Circuit, CircuitState
+from djworker.db.pool.circuit import LAST_RETRY, OUTAGE_AFTER, Circuit, CircuitState
 
 CAUSE = OSError("refused")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from djworker.db.middleware import pinning, reaches_through
+from djworker.db.checks.middleware import pinning, reaches_through
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import greenlet
 import pytest
 from django.db import OperationalError
 
-from djworker.db import errors, pool_errors
-from djworker.db.pool import Pool
-from djworker.db.slot import SlotState
+from djworker.db import errors
+from djworker.db.pool import errors as pool_errors
+from djworker.db.pool.pool import Pool
+from djworker.db.pool.slots import SlotState
 from tests.unit.db.world import Conn, FakeServer, User, World
 
 

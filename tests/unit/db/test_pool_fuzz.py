@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from djworker.db.slot import SlotState
+from djworker.db.pool.slots import SlotState
 from tests.unit.db.world import Conn, User, World
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from djworker.db import sql_text
+from djworker.db.lease import sql_text
 
 POSTGRES = [
     ("SELECT f/* x */(1)", "SELECT f (1)"),

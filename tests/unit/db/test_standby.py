@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from djworker.db.standby import FIRST_LOOK, LAST_LOOK, RENEWAL, Standby
+from djworker.db.lease.standby import FIRST_LOOK, LAST_LOOK, RENEWAL, Standby
 
 
 def test_the_first_refused_write_is_looked_into_at_once() -> None:

@@ -6,11 +6,11 @@ import random
 import re
 from pathlib import Path
 
-from djworker.db.circuit import Circuit
-from djworker.db.lease_tally import LeaseTally
-from djworker.db.limits import Limits
-from djworker.db.slot import Ledger
-from djworker.db.tally import Tally, gauges
+from djworker.db.lease.stats import LeaseTally
+from djworker.db.pool.circuit import Circuit
+from djworker.db.pool.limits import Limits
+from djworker.db.pool.slots import Ledger
+from djworker.db.pool.stats import Tally, gauges
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "pool.md"
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
-from djworker.db.driver import Useless
-from djworker.db.pool import Pool
-from djworker.db.slot import SlotState
+from djworker.db.pool.driver import Useless
+from djworker.db.pool.pool import Pool
+from djworker.db.pool.slots import SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

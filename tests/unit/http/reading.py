@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from djworker.http.body import Body, ChunkedBody, LengthBody
-from djworker.http.inbox import HeadLimits, Inbox
-from djworker.http.protocol import HeadParser, ProtocolError, RequestHead
+from djworker.http.receive_buffer import HeadLimits, Inbox
+from djworker.http.request import HeadParser, ProtocolError, RequestHead
 
 BASE = {"SERVER_PROTOCOL": "HTTP/1.1", "QUERY_STRING": ""}
 

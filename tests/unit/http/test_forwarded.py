@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from djworker.conf.peers import Peers, canonical
 from djworker.http.forwarded import Forwarding, Standing
-from djworker.http.protocol import FORWARDED, HeadParser, ProtocolError, RequestHead
-from djworker.peers import Peers, canonical
+from djworker.http.request import FORWARDED, HeadParser, ProtocolError, RequestHead
 
 PROXIES = ("127.0.0.1", "::1", "unix", "10.0.0.0/8", "2001:db8::/32")
 

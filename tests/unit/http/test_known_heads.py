@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from djworker.http.byheart import COOKIE, KNOWN, LONGEST, SEEN, without
-from djworker.http.protocol import HeadParser, ProtocolError, RequestHead
+from djworker.http.head_cache import COOKIE, KNOWN, LONGEST, SEEN, without
+from djworker.http.request import HeadParser, ProtocolError, RequestHead
 
 HEAD = b"GET /a%20b?q=1 HTTP/1.1\r\nHost: shop.example\r\nX-One: 1\r\nConnection: keep-alive\r\n\r\n"
 # Times after which a head is known as a whole: twice for its fields, twice for all of it.

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.http.protocol import ProtocolError
 from djworker.http.proxy_header import LONGEST_REST, V2, Announced, read
+from djworker.http.request import ProtocolError
 
 
 def v2(command: int, family: int, rest: bytes = b"", length: int | None = None) -> bytes:

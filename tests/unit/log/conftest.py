@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from djworker import log
+from djworker.log import events as log
 
 
 class Pipe:

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djworker import log
-from djworker.logformat import EVENT, FIELDS, JSONFormatter, TextFormatter, escape, jsonable
-from djworker.logsink import NOTICE_INTERVAL, FileSink, Sink
+from djworker.log.format import EVENT, FIELDS, JSONFormatter, TextFormatter, escape, jsonable
+from djworker.log.sink import NOTICE_INTERVAL, FileSink, Sink
 
 
 class Clock:

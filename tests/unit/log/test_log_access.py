@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker import accesslog, log
-from djworker.accesslog import access_logger, compile_format, stray_percent, unknown_atoms
-from djworker.conf import Config
+from djworker import log
+from djworker.conf.table import Config
+from djworker.log import access
+from djworker.log.access import access_logger, compile_format, stray_percent, unknown_atoms
 
 
 @dataclass
@@ -76,7 +77,7 @@ def test_the_process_and_the_time() -> None:
 
 
 def test_every_documented_atom_exists() -> None:
-    templates = [f"%({name})s" for name in accesslog.ATOMS]
+    templates = [f"%({name})s" for name in access.ATOMS]
     assert [template for template in templates if unknown_atoms(template)] == []
     assert compile_format(" ".join(templates))(Answer(), 0.0)
     assert not unknown_atoms(Config().access_log_format)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 import gevent
 import pytest
 
-from djworker import messages
-from djworker.channel import Channel
-from djworker.conf import Config
-from djworker.scoreboard import Row
+from djworker.conf.table import Config
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel
+from djworker.ipc.scoreboard import Row
 from djworker.worker.worker import Worker
 
 SECONDS = 10

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from djworker import messages
-from djworker.channel import Channel
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel
 
 
 def test_a_thousand_failed_checks_arrive() -> None:

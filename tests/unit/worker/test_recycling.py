@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from djworker.conf import Config
+from djworker.conf.table import Config
 from djworker.worker.recycling import Recycling, resident_memory
 
 MIB = 1 << 20

@@ -7,7 +7,7 @@ from typing import Any
 from django.db.backends.mysql import base
 from django.utils.functional import cached_property
 
-from djworker.db.backends.leasing import Announcer, LeasingMixin
+from djworker.db.backends.mixin import Announcer, LeasingMixin
 
 
 def driver() -> Any:

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.contrib.gis.db.backends.postgis import base
 
-from djworker.db.backends.leasing import Announcer
+from djworker.db.backends.mixin import Announcer
 from djworker.db.backends.postgis.operations import DatabaseOperations, KnowsVersion
 from djworker.db.backends.postgresql.base import PostgresMixin
-from djworker.db.raw_connection import LeasedConnection
+from djworker.db.lease.raw_connection import LeasedConnection
 
 
 class PostGISMixin(PostgresMixin):

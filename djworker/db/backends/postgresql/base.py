@@ -9,7 +9,7 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 from django.utils.functional import cached_property
 
-from djworker.db.backends.leasing import Announcer, LeasingMixin
+from djworker.db.backends.mixin import Announcer, LeasingMixin
 from djworker.db.backends.postgresql.operations import ComposesSQL, DatabaseOperations
 
 # While a query runs PostgreSQL does not look at its client: the query of a worker that was killed would keep its session for

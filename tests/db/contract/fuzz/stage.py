@@ -14,7 +14,7 @@ from tests.db.contract.fuzz import libraries
 from tests.db.lease.site import Site, eventually, request
 
 if TYPE_CHECKING:
-    from djworker.db.pool import Pool
+    from djworker.db.pool.pool import Pool
 
 NEIGHBOURS = 3
 #: Seconds. Nobody has to wait so long while all goes well, and a program that hangs shows.

@@ -1,0 +1,209 @@
+"""From command line, environment and settings to one configuration, or to the list of all that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Any
+
+from djworker import accounts
+from djworker.accounts import Account
+from djworker.conf import rules
+from djworker.conf.address import Address
+from djworker.conf.option import Option
+from djworker.conf.problems import BoundsError, ConfigError, Problem, UnreadableError
+from djworker.conf.table import OPTIONS, Config
+
+FIRST_PASSED_FD = 3  # sd_listen_fds(3), SD_LISTEN_FDS_START
+DEFAULT = "default"
+DATABASE_KEYS = ("POOL", "POOLS")  # settings.DJWORKER has them too; djworker.conf.pool_table reads them
+SYSTEMD = "systemd (LISTEN_FDS)"
+# Kubernetes sets <SERVICE>_PORT, <SERVICE>_SERVICE_HOST and more for a service called "djworker"; nobody means us.
+_SERVICE_LINK = re.compile(r"DJWORKER_(?:PORT|SERVICE)(?:_.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as it was given, and where."""
+
+    raw: object
+    source: str
+
+    @property
+    def text(self) -> str:
+        return ",".join(map(str, self.raw)) if isinstance(self.raw, list | tuple) else str(self.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A configuration, where each of its values came from, and what is odd but usable."""
+
+    config: Config
+    sources: Mapping[str, str]
+    warnings: tuple[Problem, ...] = ()
+
+
+def resolve(
+    cli: Mapping[str, Any],
+    environ: Mapping[str, str],
+    settings: object,
+    default_proc_name: str,
+    *,
+    inherited: Sequence[str] = (),
+    machine: bool = False,
+    preflight: Callable[[Sequence[Address], Account | None], Sequence[str]] | None = None,
+) -> Resolved:
+    """Decide every option. Raises ConfigError with every problem found.
+
+    cli: option name to raw value, as ``cli.overrides`` returns. environ: the process's environment; empty variables
+    count as unset. settings: ``settings.DJWORKER``; None as a value counts as unset. inherited: addresses of passed
+    sockets, see ``passed_sockets``. machine: also ask whether this machine has the users, files and descriptors named.
+    preflight: tries to listen at the addresses, with the rights of that account where it is not None, and returns a sentence
+    for each that cannot be had.
+    """
+    problems: list[Problem] = []
+    if not isinstance(settings, Mapping):
+        problems.append(Problem("E010", "settings.DJWORKER is no dict", "write DJWORKER = {'WORKERS': 4}"))
+        settings = {}
+    problems += _unknown(cli, environ, settings)
+    given = {option.name: next(_candidates(option, cli, environ, settings, inherited)) for option in OPTIONS.values()}
+    values = _read(given, problems)
+    config = Config(**values)
+    if config.proc_name is None:
+        # The name of a folder, which may have any bytes in it.
+        shown = "".join(letter if letter.isprintable() else "?" for letter in default_proc_name)
+        config = replace(config, proc_name=shown)
+    problems += _ruled(config, rules.PURE + (rules.MACHINE if machine else ()), values.keys(), given)
+    problems += _ignored_sockets(config, inherited)
+    if preflight is not None and values.keys() >= {"bind", "user", "group"}:
+        addresses = [Address.parse(text) for text in config.bind]
+        account = accounts.service_account(config.user, config.group)
+        problems += [Problem("E011", complaint) for complaint in preflight(addresses, account)]
+    if any(problem.level == "error" for problem in problems):
+        raise ConfigError(problems)
+    return Resolved(config, {name: found.source for name, found in given.items()}, tuple(problems))
+
+
+def together(others: Sequence[Problem], decide: Callable[[], Resolved]) -> Resolved:
+    """Return what *decide* resolves, and tell of *others*, found elsewhere, together with what it finds.
+
+    Raises:
+        ConfigError: something of all this is an error.
+    """
+    try:
+        resolved = decide()
+    except ConfigError as error:
+        raise ConfigError([*others, *error.problems]) from None
+    if any(problem.level == "error" for problem in others):
+        raise ConfigError([*others, *resolved.warnings])
+    return replace(resolved, warnings=(*others, *resolved.warnings))
+
+
+def _read(given: Mapping[str, _Given], problems: list[Problem]) -> dict[str, Any]:
+    """Read the values that can be read; add a problem for each of the others."""
+    values: dict[str, Any] = {}
+    for name, found in given.items():
+        try:
+            values[name] = found.raw if found.source == DEFAULT else OPTIONS[name].read(found.raw)
+        except UnreadableError as error:
+            number = "E003" if isinstance(error, BoundsError) else "E002"
+            problems.append(Problem(number, error.message, error.hint, name, found.text, found.source))
+    return values
+
+
+def passed_sockets(environ: Mapping[str, str], pid: int) -> tuple[str, ...]:
+    """Return the addresses of the sockets that systemd passed to this process (sd_listen_fds(3)), as ``fd://N``.
+
+    pid: this process's id; variables meant for another process, a parent perhaps, count for nothing.
+    """
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(pid) or not re.fullmatch("[0-9]{1,4}", count):
+        return ()
+    return tuple(f"fd://{fd}" for fd in range(FIRST_PASSED_FD, FIRST_PASSED_FD + int(count)))
+
+
+def foreign_sockets(environ: Mapping[str, str], pid: int) -> tuple[Problem, ...]:
+    """Tell of sockets that systemd passed to another process, which has started this one: nobody accepts on them."""
+    count, other = environ.get("LISTEN_FDS", ""), environ.get("LISTEN_PID", "")
+    if not count or not other or other == str(pid):
+        return ()
+    message = f"LISTEN_FDS={count} is meant for process {other}, and this is process {pid}: its sockets are not used"
+    return (Problem("W010", message, "have the unit start this program itself, or with exec", level="warning"),)
+
+
+def _candidates(
+    option: Option,
+    cli: Mapping[str, Any],
+    environ: Mapping[str, str],
+    settings: Mapping[str, Any],
+    inherited: Sequence[str],
+) -> Iterator[_Given]:
+    """Every value given for an option with its origin, in the order of precedence; the default comes last."""
+    if cli.get(option.name) is not None:
+        yield _Given(cli[option.name], f"command line {option.flag}")
+    if option.name == "bind" and inherited:
+        yield _Given(list(inherited), SYSTEMD)
+    for variable in (option.variable, *option.spec.environment):
+        if environ.get(variable):
+            yield _Given(_in_our_words(variable, environ[variable]), f"environment {variable}")
+    if option.name == "bind" and environ.get("PORT"):
+        yield _Given(f"0.0.0.0:{environ['PORT']}", "environment PORT")
+    if settings.get(option.key) is not None:
+        yield _Given(settings[option.key], f"settings.DJWORKER[{option.key!r}]")
+    yield _Given(option.make_default(), DEFAULT)
+
+
+def _in_our_words(variable: str, text: str) -> str:
+    """As gunicorn believes every unix socket, whatever this variable of its own says, have it so."""
+    return f"{text},unix" if variable == "FORWARDED_ALLOW_IPS" else text
+
+
+def _unknown(cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mapping[Any, Any]) -> Iterator[Problem]:
+    for name in cli.keys() - OPTIONS.keys():
+        flag = "--" + str(name).replace("_", "-")
+        yield unknown_flag(flag)
+    keys = [option.key for option in OPTIONS.values()] + list(DATABASE_KEYS)
+    for key in settings:
+        if key not in keys:
+            hint = did_you_mean(str(key).upper(), keys)
+            yield Problem("E001", f"settings.DJWORKER has an unknown key {key!r}", hint)
+    variables = [option.variable for option in OPTIONS.values()]
+    for name in sorted(environ):
+        # An environment is shared with others, so only what looks like a slip of the pen is spoken of, as a warning.
+        ours = name.startswith("DJWORKER_") and not _SERVICE_LINK.fullmatch(name)
+        if ours and name not in variables and (hint := did_you_mean(name, variables)):
+            yield Problem("W003", f"the environment has an unknown variable {name}", hint, level="warning")
+
+
+def unknown_flag(flag: str) -> Problem:
+    """Describe an option of the command line that does not exist."""
+    flags = [name for option in OPTIONS.values() for name in option.flags]
+    return Problem("E001", f"unknown option {flag}", did_you_mean(flag, flags))
+
+
+def did_you_mean(word: str, words: Sequence[str]) -> str:
+    """Return "did you mean X?" where one of the words is close, else nothing."""
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.85 if word.startswith("DJWORKER_") else 0.6)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _ruled(
+    config: Config, asked: Sequence[rules.Rule], readable: AbstractSet[str], given: Mapping[str, _Given]
+) -> Iterator[Problem]:
+    for rule in asked:
+        if rule.reads <= readable:
+            for found in rule.find(config):
+                origin = given[found.option]
+                yield Problem(
+                    found.id, found.message, found.hint, found.option, origin.text, origin.source, found.level
+                )
+
+
+def _ignored_sockets(config: Config, inherited: Sequence[str]) -> Iterator[Problem]:
+    ignored = [address for address in inherited if address not in config.bind]
+    if ignored:
+        message = f"systemd passed {', '.join(ignored)}, which bind does not name, so their clients would wait for ever"
+        yield Problem("W004", message, "leave --bind out, or the socket unit", level="warning")

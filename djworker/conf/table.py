@@ -1,0 +1,412 @@
+"""Every option, declared once.
+
+From this table come ``settings.DJWORKER`` (upper-case keys), the ``DJWORKER_*`` environment, the command line,
+``--print-config``, the system checks and the reference page of the documentation.
+Precedence: command line, then environment, then settings, then default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from djworker.conf.cpus import cpu_count
+from djworker.conf.kinds import (
+    ADDRESSES,
+    ANNOUNCED,
+    FILE,
+    FLAG,
+    NAME,
+    PATHS,
+    PEERS,
+    PROBE,
+    SECONDS,
+    SIZE,
+    TEXT,
+    UMASK,
+    WHOLE,
+    choice,
+)
+from djworker.conf.option import Option, option, table
+from djworker.conf.problems import ConfigError, Problem
+
+__all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
+
+DAY = 86_400
+MEBIBYTE = 1 << 20
+MOST_WORKERS = 1024
+# Apache's "combined" with the time taken in microseconds at its end; gunicorn's atoms.
+ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
+
+
+#: As with gunicorn: a proxy on this machine.
+BELIEVED = ("127.0.0.1", "::1", "unix")
+
+
+def inherited_umask() -> int:
+    """Return this process's umask. The only portable way to read it is to set it twice."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def usual_workers() -> int:
+    """One for each processor that we may use, as far as the option goes."""
+    return min(cpu_count(), MOST_WORKERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """[arbiter, mold, worker] One complete configuration. Times are in seconds, sizes in bytes."""
+
+    bind: tuple[str, ...] = option(
+        ("127.0.0.1:8000",),
+        ADDRESSES,
+        "Listening",
+        """Where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME (an abstract socket of Linux) or fd://N; several
+        are possible. [::]:PORT serves IPv4 too, unless that port has an IPv4 address of its own. The variable PORT means
+        0.0.0.0:$PORT, and sockets that systemd passes (LISTEN_FDS) come before both.""",
+        reloadable=False,
+        flags=("-b",),
+    )
+    backlog: int = option(
+        2048,
+        WHOLE,
+        "Listening",
+        "Connections that may wait in the kernel to be accepted. The system's own limit (net.core.somaxconn) caps it.",
+        minimum=1,
+        maximum=65_535,
+        reloadable=False,
+    )
+    socket_mode: int = option(
+        0o666,
+        UMASK,
+        "Listening",
+        """Permissions of unix sockets, in octal, whatever the umask: to connect is to write. An abstract one has none. The
+        socket belongs to `user` and `group`, where these are set.""",
+        minimum=0,
+        maximum=0o777,
+        reloadable=False,
+    )
+    forwarded_allow_ips: tuple[str, ...] = option(
+        BELIEVED,
+        PEERS,
+        "Proxies",
+        """Proxies whose word on their clients is believed: addresses, networks (10.0.0.0/8), unix for unix sockets, * for every
+        peer. X-Forwarded-For, -Proto, -Ssl, -Port and -Prefix and Forwarded of theirs set REMOTE_ADDR, wsgi.url_scheme,
+        SERVER_PORT and SCRIPT_NAME; such fields of others are removed. The client is the last address in the list that is
+        not named here. As with gunicorn, FORWARDED_ALLOW_IPS leaves unix sockets believed.""",
+        environment=("FORWARDED_ALLOW_IPS",),
+    )
+    proxy_protocol: bool = option(
+        False,
+        ANNOUNCED,
+        "Proxies",
+        """Each connection begins with a header of the PROXY protocol (send-proxy or send-proxy-v2 of HAProxy, an NLB of AWS),
+        which says who the client is. A connection without one is refused.""",
+    )
+    proxy_allow_from: tuple[str, ...] = option(
+        BELIEVED,
+        PEERS,
+        "Proxies",
+        "Who may send that header, in the words of forwarded_allow_ips. Connections of all others are refused.",
+        flags=("--proxy-allow-ips",),
+    )
+    workers: int = option(
+        usual_workers,
+        WHOLE,
+        "Workers",
+        "Worker processes. A worker is one thread of Python, so one for each processor is right for most sites.",
+        minimum=1,
+        maximum=MOST_WORKERS,
+        flags=("-w",),
+        environment=("WEB_CONCURRENCY",),
+        default_note="the processors that the cgroup allows",
+    )
+    worker_connections: int = option(
+        1000,
+        WHOLE,
+        "Workers",
+        """Requests that one worker runs at once. Idle keep-alive connections do not count, and a request does not while it
+        waits for its client, to send or to read.""",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    max_requests: int = option(
+        0,
+        WHOLE,
+        "Workers",
+        "Replace a worker after so many requests, replacement first; 0 never does. It hides leaks of memory.",
+        minimum=0,
+    )
+    max_requests_jitter: int = option(
+        0,
+        WHOLE,
+        "Workers",
+        "Add a random number up to this to max_requests, so that workers are not replaced all at the same time.",
+        minimum=0,
+    )
+    max_memory: int = option(
+        0,
+        SIZE,
+        "Workers",
+        """Replace a worker that has more resident memory than this, replacement first; 0 never does. What it shares with
+        the others counts too. Looked at once a second.""",
+        minimum=0,
+    )
+    warm_up: tuple[str, ...] = option(
+        (),
+        PATHS,
+        "Workers",
+        "Paths that a new generation requests from itself before it counts as ready, such as /,/products/.",
+    )
+    probe: tuple[str, ...] = option(
+        ("/",),
+        PROBE,
+        "Workers",
+        """Paths that a new generation must answer no worse than the one in force, before it is trusted; `off` for none. They
+        are requested in a child of the mold, by GET, without cookies, with `environ["djworker.probe"]` set.""",
+    )
+    strict: bool = option(
+        False,
+        FLAG,
+        "Workers",
+        "Refuse a first start, too, when a path of `probe` answers with an error, or a database cannot be reached.",
+    )
+    preload: str = option(
+        "auto",
+        choice("auto", "on", "off"),
+        "Workers",
+        """Whether workers share the memory of a project that is loaded once. `auto`: unless the project starts something while
+        it loads that cannot be shared, such as a thread; then each worker loads it by itself, and a warning says what and
+        where. `on`: what cannot be shared ends the boot. `off`: each worker loads it by itself.""",
+        flag="--preload-mode",  # gunicorn's --preload takes no value
+    )
+    timeout: float = option(
+        30.0,
+        SECONDS,
+        "Deadlines",
+        """A worker whose loop has not turned for so long is blocked: its stack is logged, it is killed and replaced; 0
+        switches that off. A slow request that waits (for a database, for a service) blocks nothing.""",
+        minimum=0,
+        maximum=DAY,
+        flags=("-t",),
+    )
+    boot_timeout: float = option(
+        60.0,
+        SECONDS,
+        "Deadlines",
+        "Time for the mold to load the project, and for a worker to become ready.",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    graceful_timeout: float = option(
+        30.0,
+        SECONDS,
+        "Deadlines",
+        "Time for running requests to end when a worker is retired; what still runs then is cut and logged.",
+        minimum=0,
+        maximum=DAY,
+    )
+    keep_alive: float = option(
+        75.0,
+        SECONDS,
+        "Deadlines",
+        """Time that an idle connection is kept open; 0 closes after each answer. Keep it above the idle time of the
+        balancer in front (60 for most), or the balancer sends requests into closing connections.""",
+        minimum=0,
+        maximum=DAY,
+    )
+    header_timeout: float = option(
+        10.0,
+        SECONDS,
+        "Deadlines",
+        "Time for a request's head to arrive, from its first byte to the empty line.",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    body_timeout: float = option(
+        30.0,
+        SECONDS,
+        "Deadlines",
+        "Time between two pieces of a request's body; a body must also bring 500 bytes a second on average.",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    write_timeout: float = option(
+        30.0,
+        SECONDS,
+        "Deadlines",
+        "Time for a client to take the next piece of an answer.",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    upload_timeout: float = option(
+        3600.0,
+        SECONDS,
+        "Deadlines",
+        "Time that a client may take for all of a request's body; 0 for any time, within body_timeout and its rate.",
+        minimum=0,
+        maximum=DAY,
+    )
+    queue_timeout: float = option(
+        10.0,
+        SECONDS,
+        "Deadlines",
+        """Time that a complete request may wait to begin, for others to end or to give their place among the
+        worker_connections; then it is answered with 503 and Retry-After.""",
+        minimum=0.1,
+        maximum=DAY,
+    )
+    health_paths: tuple[str, ...] = option(
+        (),
+        PATHS,
+        "Limits",
+        "Paths whose requests count in no limit of running requests, such as /healthz: an overloaded worker is not dead.",
+    )
+    limit_request_line: int = option(
+        8190,
+        SIZE,
+        "Limits",
+        "Length of the request line. Longer: 414.",
+        minimum=64,
+        maximum=MEBIBYTE,
+    )
+    limit_request_fields: int = option(
+        100,
+        WHOLE,
+        "Limits",
+        "Number of header fields. More: 431.",
+        minimum=1,
+        maximum=10_000,
+    )
+    limit_request_field_size: int = option(
+        8190,
+        SIZE,
+        "Limits",
+        "Length of one header field. Longer: 431.",
+        minimum=64,
+        maximum=MEBIBYTE,
+        flags=("--limit-request-field_size",),
+    )
+    limit_request_body: int = option(
+        0,
+        SIZE,
+        "Limits",
+        "Length of a request's body, 0 for no limit. Longer: 413.",
+        minimum=0,
+    )
+    chunked_buffer: int = option(
+        2_621_440,
+        SIZE,
+        "Limits",
+        """Memory for a body without a length (chunked), which Django reads only when it knows the length. Longer: 413. The
+        default is what Django holds of any other (DATA_UPLOAD_MAX_MEMORY_SIZE). File uploads, and what a view reads with
+        request.read(), come as they are read and have no such limit.""",
+        minimum=1,
+    )
+    pid: str | None = option(
+        None,
+        FILE,
+        "Process",
+        "File that holds the arbiter's process id.",
+        reloadable=False,
+        flags=("-p",),
+    )
+    umask: int = option(
+        inherited_umask,
+        UMASK,
+        "Process",
+        "Permissions taken from new files. Unix sockets have `socket_mode`.",
+        minimum=0,
+        maximum=0o777,
+        reloadable=False,
+        flags=("-m",),
+        default_note="as inherited",
+    )
+    user: str | None = option(
+        None,
+        NAME,
+        "Process",
+        """User (name or number) that the mold and the workers run as, when started as root. A number without an account is
+        its own group, has no other groups, and `/` for its home.""",
+        reloadable=False,
+        flags=("-u",),
+    )
+    group: str | None = option(
+        None,
+        NAME,
+        "Process",
+        "Group (name or number) that the mold and the workers run as, when started as root. Needs `user`.",
+        reloadable=False,
+        flags=("-g",),
+        default_note="the user's own",
+    )
+    proc_name: str | None = option(
+        None,
+        NAME,
+        "Process",
+        "Name shown in the list of processes.",
+        flags=("-n", "--name"),
+        default_note="the project's name",
+    )
+    reload: bool = option(
+        False,
+        FLAG,
+        "Process",
+        "For development: reload when a file of the project changes. Needs watchfiles.",
+        reloadable=False,
+    )
+    log_level: str = option(
+        "info",
+        choice("debug", "info", "warning", "error", "critical"),
+        "Logging",
+        "Least important message that is logged.",
+    )
+    log_format: str = option("text", choice("text", "json"), "Logging", "Form of the log on standard error.")
+    access_log: str | None = option(
+        None,
+        FILE,
+        "Logging",
+        "File for one line for each request, - for standard output.",
+        flags=("--access-logfile",),
+        default_note="off",
+    )
+    access_log_format: str = option(
+        ACCESS_LOG_FORMAT,
+        TEXT,
+        "Logging",
+        "Form of a line of the access log, made of gunicorn's atoms.",
+        flags=("--access-logformat",),
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a mapping that JSON can carry; ``from_json`` reads it back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild a configuration. Keys that this version does not know are left out: the sender may be newer.
+
+        Raises:
+            UnreadableError: a value that its option cannot have. The sender may be a mold, whose word is not ours.
+        """
+        return cls(**{name: OPTIONS[name].read(value) for name, value in data.items() if name in OPTIONS})
+
+
+OPTIONS: Mapping[str, Option] = table(Config)
+
+
+def changes(old: Config, new: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the options that differ: those that a reload adopts, and those that need a restart."""
+    different = [name for name in OPTIONS if getattr(old, name) != getattr(new, name)]
+    adopted = tuple(name for name in different if OPTIONS[name].spec.reloadable)
+    return adopted, tuple(name for name in different if not OPTIONS[name].spec.reloadable)
+
+
+def adopt(old: Config, new: Config) -> Config:
+    """Return the new configuration with the old one's values where a restart would be needed."""
+    _, fixed = changes(old, new)
+    return replace(new, **{name: getattr(old, name) for name in fixed})

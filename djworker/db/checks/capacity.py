@@ -1,0 +1,122 @@
+"""How many connections a server takes, asked of the server, against how many all workers together may want.
+
+Asked on a connection of Django's own engine that is closed at once: no pool and no lease has to do with it, and who asks
+need not be green.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Warning  # noqa: A004  (Django's own name)
+from django.db import DatabaseError, InterfaceError, connections
+
+from djworker.conf.pool_table import resolve
+from djworker.conf.problems import ConfigError
+from djworker.db.backends.names import ENGINES, GEVENTPOOL, MAX_CONNS
+from djworker.db.checks import demand
+from djworker.db.engines import serving
+
+_POSTGRES, _MYSQL = "django.db.backends.postgresql", "django.db.backends.mysql"
+_STOCK = {
+    "djworker.db.backends.postgresql": _POSTGRES,
+    "djworker.db.backends.postgis": _POSTGRES,
+    "djworker.db.backends.mysql": _MYSQL,
+}
+# What this user may have in this database: the server's number is for all, and keeps some for its administrators.
+_QUESTIONS = {
+    _POSTGRES: """SELECT min(n) FROM (
+        SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true), '0')::int
+        UNION ALL SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = current_user
+        UNION ALL SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = current_database()
+        ) AS limits(n) WHERE n >= 0""",
+    _MYSQL: """SELECT LEAST(@@max_connections,
+        IF(@@session.max_user_connections > 0, @@session.max_user_connections, @@max_connections))""",
+}
+_HINT = (
+    "lower max_size or workers, or raise the server's limit; statements and transactions that run on in workers which drain"
+    " come on top"
+)
+_GEVENTPOOLS_OWN = ("MAX_CONNS", "REUSE_CONNS", "pool")
+
+
+class Pool(NamedTuple):
+    """What one alias wants of its server."""
+
+    alias: str
+    stock: str  # Django's engine for it
+    max_size: int  # per worker
+
+
+def check(aliases: Iterable[str]) -> Iterator[CheckMessage]:
+    """Ask every server behind these aliases. One that cannot be asked is a warning too: its first request would find out."""
+    for pools in _by_server(aliases):
+        try:
+            limit = _limit(pools[0])
+        except (DatabaseError, InterfaceError, OSError) as error:
+            text = f"database {pools[0].alias!r} cannot be asked how many connections it takes: {_one_line(error)}"
+            yield Warning(text, hint="start the server, or correct DATABASES", id="djworker.W111")
+        else:
+            yield from _compare(pools, limit)
+
+
+def askable(aliases: Iterable[str]) -> list[str]:
+    """Those of these whose server would be asked."""
+    return [alias for alias in aliases if _pool(alias) is not None]
+
+
+def _by_server(aliases: Iterable[str]) -> Iterable[list[Pool]]:
+    """Aliases of one user at one server share what they are given."""
+    servers: dict[tuple[str, ...], list[Pool]] = {}
+    for pool in filter(None, map(_pool, aliases)):
+        database = connections.settings[pool.alias]
+        server = (pool.stock, database["HOST"], str(database["PORT"]), database["USER"])
+        servers.setdefault(server, []).append(pool)
+    return servers.values()
+
+
+def _pool(alias: str) -> Pool | None:
+    database = connections.settings[alias]
+    engine, options = database["ENGINE"], database["OPTIONS"]
+    if engine.startswith(GEVENTPOOL):
+        return Pool(alias, _POSTGRES, int(options.get("MAX_CONNS", MAX_CONNS)))
+    stock = _STOCK.get(ENGINES.get(engine, serving(engine)))
+    if stock is None:
+        return None
+    try:
+        pooled = resolve(alias, getattr(settings, "DJWORKER", {}), options.get("pool"))
+    except ConfigError:  # told by the check of the options
+        return None
+    return Pool(alias, stock, pooled.max_size)
+
+
+def _limit(pool: Pool) -> int:
+    database = connections.settings[pool.alias]
+    options = {name: value for name, value in database["OPTIONS"].items() if name not in _GEVENTPOOLS_OWN}
+    wrapper: Any = import_module(f"{pool.stock}.base").DatabaseWrapper({**database, "OPTIONS": options}, pool.alias)
+    try:
+        with wrapper.cursor() as cursor:
+            cursor.execute(_QUESTIONS[pool.stock])
+            return int(cursor.fetchone()[0])
+    finally:
+        wrapper.close()
+
+
+def _compare(pools: list[Pool], limit: int) -> Iterator[CheckMessage]:
+    each, workers = sum(pool.max_size for pool in pools), demand.workers()
+    wanted = (workers + demand.SURGE) * each
+    if wanted > limit:
+        names = ", ".join(repr(pool.alias) for pool in pools)
+        text = (
+            f"database {names}: {workers} worker{'s' * (workers > 1)}, and one more during a reload, of {each} connections"
+            f" each may want {wanted}, and the server takes {limit}"
+        )
+        yield Warning(text, hint=_HINT, id="djworker.W108")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,271 @@
+"""What differs between client libraries once a statement has run: where its rows are, and how settings are replayed."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from djworker.db.lease.pinning import Contract, MySQLContract, PostgresContract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from djworker.db.lease.raw_connection import LeasedConnection
+    from djworker.db.lease.session_settings import Setting
+
+# What the set-up of a connection has set, beside the server's own defaults. `role` is not in the view.
+_BASE = """SELECT lower(name), setting FROM pg_catalog.pg_settings WHERE source = 'session'
+ UNION ALL SELECT 'role', pg_catalog.current_setting('role')"""
+
+
+#: Triggers in whose text there is a user variable, a call or a lock. What a stored function does in them is not looked at.
+_TRIGGERS = """SELECT 1 FROM information_schema.triggers WHERE event_object_schema = DATABASE()
+ AND lower(action_statement) REGEXP '@|call|get_lock|temporary|last_insert_id' LIMIT 1"""
+
+
+class Dialect:
+    """[worker] One client library, for leases. Stateless."""
+
+    contract: type[Contract]
+    reads_parameters_early = False  # whether `executemany` needs them all before it begins
+    detach: Any = None  # (conn, cursor) -> a cursor whose rows need no connection; None if more is to come on it
+
+    may_be_pooled = False  # by something in front of the server that may lend one session to several clients
+
+    def own(self, cursor: Any) -> None:
+        """A server-side cursor is in a lease's care from now on."""
+
+    def next_result(self, cursor: Any) -> Any:
+        """As the library's `nextset()`."""
+        return cursor.nextset()
+
+    def enter(self, door: LeasedConnection) -> None:
+        """`with connection.connection:` begins."""
+
+    def leave(self, door: LeasedConnection, *_exc_info: object) -> Any:
+        """It ends. MySQL's libraries close."""
+        door.close()
+
+    def fact(self, name: str, value: Any) -> Any:  # noqa: ARG002
+        """A cursor's attribute as it may be given out: it must not lead to the connection either."""
+        return value
+
+    def cut_error(self, error: BaseException | None) -> None:
+        """An error of the library's must not lead to its connection, which others will have when it is looked at."""
+
+    def hand_over(self, conn: Any, turns: tuple[int, ...]) -> None:
+        """Code is about to see the library's object, whose turns these were: without what others received on it."""
+
+    def base(self, conn: Any) -> dict[str, str]:  # noqa: ARG002
+        """The settings that a connection has after its set-up."""
+        return {}
+
+    def learn(self, contract: Contract, conn: Any) -> None:
+        """What the contract must know of the database: asked on the first connection of a pool."""
+
+    def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
+        """Make these settings, in one round trip."""
+        raise NotImplementedError(f"{type(self).__name__} replays no settings: they pin")
+
+
+class _Postgres(Dialect):
+    may_be_pooled = True
+    contract = PostgresContract
+
+    def base(self, conn: Any) -> dict[str, str]:
+        with conn.cursor() as cursor:
+            cursor.execute(_BASE)
+            return dict(cursor.fetchall())
+
+
+class Sent(NamedTuple):
+    """[worker] What psycopg 3 has sent."""
+
+    query: bytes
+    params: Any
+    types: Any
+    formats: Any
+
+
+@functools.cache
+def _quiet(cursor: Any) -> Any:
+    # Without slots it would have a place for a __dict__ more, where psycopg's own class has none.
+    return type(f"Leased{cursor.__name__}", (cursor,), {"__slots__": (), "__del__": lambda _: None})
+
+
+class Psycopg3(_Postgres):
+    """[worker] Rows are in the result, which outlives everything."""
+
+    reads_parameters_early = (
+        True  # they are read under the connection's lock, where one that queries would wait for itself
+    )
+
+    def own(self, cursor: Any) -> None:
+        """The lease counts and wipes what was never closed; psycopg's own warning would come from killed greenlets too."""
+        kind: Any = type(cursor)
+        cursor.__class__ = _quiet(kind)
+
+    def fact(self, name: str, value: Any) -> Any:
+        """Of what was sent, the text and its parameters: beside them the library keeps what leads to its connection."""
+        return (
+            Sent(*(getattr(value, each) for each in Sent._fields)) if name == "_query" and value is not None else value
+        )
+
+    def leave(self, door: LeasedConnection, *exc_info: object) -> Any:
+        """Psycopg 3 ends the transaction, and closes."""
+        if exc_info[:1] == (None,):
+            door.commit()
+        else:
+            door.rollback()
+        door.close()
+
+    def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
+        """Bound on our side: several statements in one string take no parameters."""
+        from psycopg import ClientCursor  # noqa: PLC0415 -- optional
+
+        with ClientCursor(conn) as cursor:
+            texts = [cursor.mogrify(setting.sql, setting.params) for setting in settings]
+            cursor.execute("; ".join(text.rstrip().rstrip(";") for text in texts))
+
+
+class Psycopg2(_Postgres):
+    """[worker] Its cursors refuse to give their rows once the connection is closed."""
+
+    @staticmethod
+    def detach(_conn: Any, cursor: Any) -> Any:
+        """Take the rows now."""
+        return Detached(cursor) if cursor.description is not None else cursor
+
+    def enter(self, door: LeasedConnection) -> None:
+        """psycopg2 begins a transaction with the next statement, in autocommit too."""
+        door.lease.opened("with connection.connection").__enter__()
+
+    def leave(self, door: LeasedConnection, *exc_info: object) -> Any:
+        """It ends the transaction, and the connection goes on."""
+        conn = door.lease.held()
+        return door.commit() if conn is None else conn.__exit__(*exc_info)
+
+    def cut_error(self, error: BaseException | None) -> None:
+        """`error.cursor`; what `error.diag` shows is the error's own."""
+        from psycopg2 import Error  # noqa: PLC0415 -- optional
+
+        if isinstance(error, Error) and error.cursor is not None:
+            error.__setstate__({"pgerror": error.pgerror, "pgcode": error.pgcode})  # type: ignore[no-untyped-call]
+
+    def hand_over(self, conn: Any, turns: tuple[int, ...]) -> None:
+        """Notices, unless code has put something of its own in their place."""
+        hand_over = getattr(conn.notices, "hand_over", None)
+        if hand_over is not None:
+            hand_over(turns)
+
+    def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
+        """Bound on our side, in one string."""
+        with conn.cursor() as cursor:
+            texts = [cursor.mogrify(setting.sql, setting.params) for setting in settings]
+            cursor.execute(b"; ".join(text.rstrip().rstrip(b";") for text in texts))
+
+
+class Detached:
+    """[worker] A psycopg2 cursor with its rows beside it."""
+
+    def __init__(self, cursor: Any) -> None:
+        self.raw = cursor
+        self._rows = cursor.fetchall()
+        self._at = 0
+
+    def fetchone(self) -> Any:
+        """The next row."""
+        if self._at >= len(self._rows):
+            return None
+        self._at += 1
+        return self._rows[self._at - 1]
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        """The next rows."""
+        end = self._at + (self.raw.arraysize if size is None else size)
+        rows, self._at = self._rows[self._at : end], min(end, len(self._rows))
+        return list(rows)
+
+    def fetchall(self) -> list[Any]:
+        """The other rows."""
+        rows, self._at = self._rows[self._at :], len(self._rows)
+        return list(rows)
+
+    def scroll(self, value: int, mode: str = "relative") -> None:
+        """As psycopg2's, with its errors."""
+        from psycopg2 import ProgrammingError  # noqa: PLC0415 -- optional
+
+        if mode not in ("relative", "absolute"):
+            raise ProgrammingError("scroll mode must be 'relative' or 'absolute'")
+        at = value + (self._at if mode == "relative" else 0)
+        if not 0 <= at < len(self._rows):
+            raise ProgrammingError("scroll destination out of bounds")
+        self._at = at
+
+    def __iter__(self) -> Iterator[Any]:
+        while (row := self.fetchone()) is not None:
+            yield row
+
+    @property
+    def rownumber(self) -> int:
+        """As psycopg2's."""
+        return self._at
+
+    @property
+    def arraysize(self) -> int:
+        """As psycopg2's."""
+        return int(self.raw.arraysize)
+
+    @arraysize.setter
+    def arraysize(self, value: int) -> None:
+        self.raw.arraysize = value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+class _MySQL(Dialect):
+    contract = MySQLContract
+
+    def learn(self, contract: Contract, conn: Any) -> None:
+        """Whether there are triggers that may change the session."""
+        with conn.cursor() as cursor:
+            contract.triggers = bool(cursor.execute(_TRIGGERS))  # type: ignore[attr-defined]
+            cursor.fetchall()
+
+    def next_result(self, cursor: Any) -> Any:
+        """A cursor that was cut loose had no more."""
+        return None if getattr(cursor, "cursor", cursor).connection is None else cursor.nextset()
+
+
+def _cut(cursor: Any) -> Any:
+    """Its `close()` would look for more results on the connection, which is somebody else's by then."""
+    getattr(cursor, "cursor", cursor).connection = None  # the library's, in Django's wrapper
+    return cursor
+
+
+class MySQLClient(_MySQL):
+    """[worker] Rows are stored in the cursor, but for SSCursor's."""
+
+    @staticmethod
+    def detach(conn: Any, cursor: Any) -> Any:
+        """Cut the cursor loose, unless there is more to read."""
+        return None if conn.wire.awaiting or conn.more_results() else _cut(cursor)
+
+
+class PyMySQL(_MySQL):
+    """[worker] Rows are stored in the cursor, but for SSCursor's."""
+
+    @staticmethod
+    def detach(conn: Any, cursor: Any) -> Any:
+        """Cut the cursor loose, unless there is more to read."""
+        result = conn._result  # noqa: SLF001 -- the status of the last answer stands nowhere else
+        return None if result is not None and (result.has_next or result.unbuffered_active) else _cut(cursor)
+
+
+DIALECTS: dict[str, type[Dialect]] = {
+    "psycopg": Psycopg3,
+    "psycopg2": Psycopg2,
+    "mysqlclient": MySQLClient,
+    "pymysql": PyMySQL,
+}

@@ -1,0 +1,596 @@
+"""The lease: what Django sees as `connection.connection`. It decides for how long a physical connection is held.
+
+A statement takes a connection when it runs. In autocommit mode the connection goes back at once, inside `atomic()` when
+the transaction has ended, with session state on it at the end of the request. BEGIN is lazy: without a statement there is
+no round trip. Both Django's mode and the wire decide, for MySQL's DDL commits on its own, and anybody may send a raw BEGIN.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from itertools import count
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from gevent import getcurrent
+from gevent.lock import BoundedSemaphore
+
+from djworker.db.lease.errors import ConnectionLost, LeaseClosed, ReadBackLost, StatementRunning
+from djworker.db.lease.pinning import PLAIN, PROBE, Verdict
+from djworker.db.lease.session_settings import EMPTY, Profile, Setting, kept_for, read_settings
+from djworker.db.observe.labels import label_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from djworker.db.lease.registry import Home
+
+# Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
+JUST_NOW = 0.002
+_numbers = count(1)  # of leases; an id() would come again
+
+
+class Lease:
+    """[worker] One request's right to connections of one pool.
+
+    Not bound to a greenlet but to its Django connection; `turn` keeps two greenlets that share that from using it at once.
+
+    `lost` says why nothing runs any more: a connection was lost with something on it, or a statement that later ones rely on
+    did not run. A loss in a transaction is over with its rollback, any other with `close()`.
+    """
+
+    conn: Any = None  # the physical connection, while we hold one
+    closed = False
+    lost = ""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.number = next(_numbers)
+        self.pool = home.pool
+        self.driver = home.driver
+        self.turn = BoundedSemaphore(1)
+        self.user: Any = None  # the greenlet whose turn it is, or was
+        self.autocommit_mode = True  # what Django wants, and what the connection that we hold is in
+        self._mode = True
+        self.pins: dict[str, bool] = {}  # by reason: whether the session must be wiped for it
+        self.holds = 0  # open server-side cursors, COPYs, results with more to come, and sticky blocks
+        self.sticky = 0  # how many of these are sticky blocks
+        self.dirty = False  # to be reset when it goes back
+        self.profile: Profile = EMPTY
+        self.label = label_of(getcurrent())
+        self._keeps_all = home.keeps_all
+        self._strict = home.strict
+        self._last: Any = None  # the connection that we used last, and whether anybody used it since
+        self._last_turn = 0
+        self._wrote: Any = None  # likewise for the last statement that may have left something to read back
+        self._wrote_turn = 0
+        self._ticket = 0
+        self._statements_before = 0  # on the connection, when we took it
+        self._probed_turn = -1  # in which turn we asked something ourselves
+        self._owner: Any = None
+        self._by_hand = False  # a transaction that the wire shows and Django does not know
+        self._pending: list[Setting] = []  # made in the open transaction
+        self._lost_in_transaction = False
+
+    # -- a statement ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def statement(self, verdict: Verdict) -> Iterator[None]:
+        """The long way to the turn: wait for it, or find that this greenlet is inside a statement already.
+
+        Parameters that are made while they are sent may query, for instance. The statement inside gives nothing back.
+        """
+        if self.inside():
+            self.refuse_if_sending(verdict)
+            self.holds += 1
+            try:
+                yield
+            finally:
+                self.holds -= 1
+            return
+        try:
+            self.turn.acquire()
+        except BaseException:
+            self.missed(verdict)
+            raise
+        self.user = getcurrent()
+        try:
+            yield
+        finally:
+            self.turn.release()
+
+    def inside(self) -> bool:
+        """Whether the calling greenlet is in the middle of a statement of this lease."""
+        return self.turn.locked() and self.user is getcurrent()
+
+    def refuse_if_sending(self, verdict: Verdict = PLAIN) -> None:
+        """Raise StatementRunning where the library would wait for its own greenlet, for ever."""
+        if self.conn is not None and self.inside() and self.driver.occupied(self.conn):
+            self.missed(verdict)
+            raise StatementRunning(
+                "another statement of this connection is being sent or read by the same greenlet (parameters that query while"
+                " they are adapted, or a query inside of copy() or stream()): run one before the other"
+            )
+
+    def take(self, verdict: Verdict = PLAIN) -> Any:
+        """The physical connection for one statement, in the state that the lease has promised."""
+        try:
+            conn = self.conn
+            if conn is None or (self._owner.dead and self.held() is None):
+                conn = self._acquire(verdict)
+            elif verdict.reads:
+                self._check_left_by_us(conn, verdict)
+            conn.lease_statements += 1  # see `sightings`
+            if self._mode is not self.autocommit_mode:
+                self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
+                self._mode = self.autocommit_mode
+        except BaseException:
+            self.missed(verdict)
+            raise
+        return conn
+
+    def missed(self, verdict: Verdict) -> None:
+        """A statement did not run. Its error may be swallowed: what relies on it is refused from now on.
+
+        Inside a transaction that is every other statement; outside, where it was to leave something in the session, or a
+        sticky block was to keep that.
+        """
+        if verdict is PROBE:
+            return
+        if not verdict.reads:
+            self._wrote, self._last_turn = None, -1  # no earlier statement answers for it
+        if not self.autocommit_mode:
+            self._refuse_from_now("a statement of this transaction did not run")
+        elif verdict.relied_on or self.sticky:
+            self._refuse_from_now("a statement that was to leave something in the session did not run")
+
+    def _refuse_from_now(self, why: str) -> None:
+        if not self.lost:
+            self.lost, self._lost_in_transaction = why, not self.autocommit_mode
+
+    def done(self, verdict: Verdict, sql: Any, params: Any) -> None:
+        """The statement succeeded: note what it left behind, and give the connection back if nothing ties us to it."""
+        if verdict is not PLAIN:
+            self._note(verdict, sql, params)
+        if self.autocommit_mode and not self.pins and not self.holds and not self._keeps_all:
+            self.settle()
+
+    def failed(self, verdict: Verdict = PLAIN) -> None:
+        """A statement raised, or its greenlet was killed in it. A connection that is not at rest is never used again."""
+        self.home.dialect.cut_error(sys.exception())
+        conn = self.conn
+        if conn is None:
+            return
+        suspect = self.home.heard(sys.exception(), conn)
+        if self.driver.busy(conn) or self.driver.is_broken(conn):
+            self._lose(verdict)
+            return
+        self.dirty = self.dirty or suspect
+        if verdict.writes:
+            self._number_taken(conn)
+        if left := self.home.contract.left_by_failed(verdict):
+            self.pin(left)
+        self.settle()
+
+    def settle(self) -> None:
+        """Give the connection back unless something ties us to it."""
+        conn = self.conn
+        if conn is None or self.holds or self.pins or self._keeps_all or not self.autocommit_mode:
+            return
+        if self.driver.in_transaction(conn):
+            self._by_hand = True
+            return
+        if self._by_hand:
+            self._by_hand = False
+            self._ended(committed=None)
+            if self.pins:
+                return
+        if not self._mode:
+            self._guarded(self.driver.set_autocommit, conn, True)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        conn, self.conn = self.conn, None
+        reset = self.dirty or self._strict
+        self.dirty = False
+        conn.lease_at = monotonic()
+        if conn.lease_spoilt:
+            self.pool.discard(conn, ticket=self._ticket)
+        else:
+            self.pool.release(conn, reset=reset, ticket=self._ticket)
+
+    # -- taking -----------------------------------------------------------------------------------------------------
+
+    def _acquire(self, verdict: Verdict) -> Any:
+        if self.closed:
+            raise LeaseClosed("the connection is closed")
+        if self.lost:
+            remedy = "until the rollback" if self._lost_in_transaction else "until the connection is closed"
+            raise ConnectionLost(f"{self.lost}; nothing runs {remedy} (roll back, or close)")
+        if verdict.reads:
+            return self._acquire_same(verdict)
+        pool = self.pool
+        while True:
+            conn = pool.acquire(prefer=self._last, label=self.label)
+            if monotonic() - conn.lease_at > JUST_NOW and self.driver.is_broken(conn):
+                pool.discard(conn)  # it died while it was idle; the pool itself looks after a longer quiet time only
+                continue
+            self._took(conn)
+            profile = self.profile
+            if conn.lease_profile is profile or conn.lease_profile == profile or self._replayed(conn):
+                return conn
+
+    def _took(self, conn: Any) -> None:
+        self.conn = conn
+        self._ticket = self.pool.ticket(conn)
+        self._owner = getcurrent()
+        self._mode = True
+        self._statements_before = conn.lease_statements
+        turn = conn.lease_turn
+        if conn is self._wrote:
+            if turn == self._wrote_turn:
+                self._wrote_turn = turn + 1
+            else:
+                self._wrote = None
+        conn.lease_turn = self._last_turn = turn + 1
+        self._last = conn
+
+    def _acquire_same(self, verdict: Verdict) -> Any:
+        """For a read-back: the session that the earlier statement ran in, or nobody's."""
+        wanted, turn = (self._wrote, self._wrote_turn) if verdict.of_write else (self._last, self._last_turn)
+        if wanted is not None and wanted.lease_turn == turn and (verdict.of_write or turn != self._probed_turn):
+            conn = self.pool.acquire(prefer=wanted, label=self.label)
+            if (
+                conn is wanted
+                and conn.lease_turn == turn
+                and not self.driver.is_broken(conn)
+                and not self._tells_a_strangers(conn, verdict)
+            ):
+                self._took(conn)
+                if conn.lease_profile == self.profile or self._replayed(conn):
+                    return conn
+            else:
+                self.pool.release(conn)
+        raise self._read_back_lost(verdict)
+
+    def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
+        """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""
+        if verdict.of_write:
+            ours = self._wrote is conn and self._wrote_turn == self._last_turn
+        else:
+            ours = conn.lease_statements > self._statements_before
+        if not ours or self._tells_a_strangers(conn, verdict):
+            raise self._read_back_lost(verdict)
+
+    def _tells_a_strangers(self, conn: Any, verdict: Verdict) -> bool:
+        """Whether the answer may be the number of another lease, which took one in this session before it was wiped."""
+        return verdict.of_sequence and conn.lease_numbers != self.number
+
+    def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
+        self.home.tally.read_backs_lost += 1
+        if verdict.of_sequence:
+            self.home.asked_for_number()
+        return ReadBackLost(
+            f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
+            " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
+        )
+
+    def _replayed(self, conn: Any) -> bool:
+        """Give the connection our settings; False if a stranger's cannot be taken back, and it was given up for that."""
+        home = self.home
+        home.tally.replays += 1
+        try:
+            self._guarded(home.dialect.replay, conn, list(self.profile.changes_from(conn.lease_profile, home.base)))
+        except self.driver.error:
+            self.lost = ""  # nothing of ours has run yet; where it matters, `missed` says so
+            if not conn.lease_profile.settings:
+                raise
+            return False  # a stranger's may be in the way: it is wiped, and we try another one
+        conn.lease_profile = self.profile
+        return True
+
+    def _guarded(self, work: Any, *args: Any) -> None:
+        """A round trip of our own. Whatever happens in it, the connection is not used in a state between two."""
+        try:
+            work(*args)
+        except BaseException:
+            conn = self.conn
+            if self.driver.busy(conn) or self.driver.is_broken(conn):
+                self._lose()
+            elif self.autocommit_mode or not self.driver.in_transaction(conn):
+                self.dirty = True
+                self._give_back()
+            raise
+
+    def held(self) -> Any:
+        """The connection that we hold, if we still do: another greenlet may have taken it, and ended."""
+        if self.conn is not None and self._owner.dead:
+            self._owner_died()
+        return self.conn
+
+    def _owner_died(self) -> None:
+        """The greenlet that took it has ended, and the pool has taken it back. Some of it may be missed."""
+        self.conn = None
+        if not self.autocommit_mode or self._by_hand or self.pins or self.holds:
+            self._refuse_from_now("the connection was lost with the greenlet that used it")
+        self._pending = []
+        self._by_hand = False
+
+    # -- what a statement leaves ------------------------------------------------------------------------------------
+
+    def _note(self, verdict: Verdict, sql: Any, params: Any) -> None:
+        if verdict.writes:
+            self._number_taken(self.conn)
+            if self.driver.inserted(self.conn, called=verdict.called):
+                self._wrote, self._wrote_turn = self.conn, self._last_turn
+        if verdict.pin:
+            self.pin(verdict.pin)
+        elif verdict.settings:
+            self._set(read_settings(sql, params))
+        if verdict.identity:
+            self.pin(verdict.identity, wipe=False)
+        if verdict.begins:
+            self._by_hand = self.driver.in_transaction(self.conn) is not False
+            if self.driver.in_transaction(self.conn) is None:
+                self.pin("BEGIN by hand, and a driver that does not tell")
+        if verdict.reverts and self._pending:
+            self.pin("a transaction ended or taken back by hand after SET")
+
+    def _number_taken(self, conn: Any) -> None:
+        """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's is there."""
+        conn.lease_numbers = self.number if conn.lease_numbers in (0, self.number) else -1
+        if self.home.contract.reads_sequences:
+            self.pin("a number of a sequence")
+
+    def _set(self, settings: Sequence[Setting] | None) -> None:
+        if settings is None:
+            self.pin("SET")
+        elif reason := kept_for(settings):
+            self.pin(reason)
+        elif self.driver.in_transaction(self.conn):
+            self._pending += settings
+        elif settings:
+            self._adopt(settings)
+
+    def _adopt(self, settings: Sequence[Setting]) -> None:
+        self.profile = self.profile.with_settings(settings, self.home.base)
+        self.conn.lease_profile = self.profile
+
+    def _ended(self, *, committed: bool | None) -> None:
+        """A transaction is over: its settings hold, or they are gone; None if we cannot know."""
+        pending, self._pending = self._pending, []
+        if pending and self.conn is not None:
+            if committed is None:
+                self.pin("SET in a transaction by hand")
+            elif committed:
+                self._adopt(pending)
+
+    def pin(self, reason: str, *, wipe: bool = True) -> None:
+        """Keep the connection to the end of the request, and reset it then."""
+        if reason not in self.pins:
+            self.pins[reason] = wipe
+            self.home.tally.pinned(reason, self.label)
+        if self.conn is not None and reason in self.home.contract.lasting:
+            self.conn.lease_spoilt = reason
+
+    def hold(self) -> None:
+        """Keep the connection until `unhold`. It is not reset for this."""
+        self.holds += 1
+
+    def unhold(self) -> None:
+        """End of one `hold`."""
+        self.holds -= 1
+        if not self.holds and self.held() is not None:
+            self._settle_between()
+
+    def stick(self) -> None:
+        """`hold`, for a block whose statements may leave anything."""
+        self.sticky += 1
+        self.hold()
+
+    def unstick(self) -> None:
+        """End of one `stick`: the session is wiped."""
+        self.sticky -= 1
+        self.dirty = True
+        self.unhold()
+
+    def _settle_between(self) -> None:
+        """`settle`, but a statement that is under way needs the connection still, and settles when it has ended."""
+        if not self.turn.locked():
+            self.settle()
+
+    # -- a transaction ----------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """End the transaction, if there is one."""
+        self.held()
+        if self.lost:
+            raise ConnectionLost(f"{self.lost}: there is nothing to commit")
+        self._end("commit")
+
+    def rollback(self) -> None:
+        """End the transaction, if there is one."""
+        self._end("rollback")
+        if self._lost_in_transaction is not self.autocommit_mode:  # its end does not heal what was lost before it
+            self._heal()
+
+    def _heal(self) -> None:
+        """What was lost is over with its transaction, unless that had state of the session on it."""
+        self._lost_in_transaction = False
+        if not self.pins:
+            self.lost = ""
+
+    def _end(self, verb: str) -> None:
+        conn = self.held()
+        if conn is None:
+            return
+        self.refuse_if_sending()
+        # PostgreSQL answers a COMMIT of a transaction in which something failed with a ROLLBACK, and no library tells.
+        committed = verb == "commit" and not (self._pending and self.driver.in_failed_transaction(conn))
+        try:
+            getattr(conn, verb)()
+        except BaseException:
+            self._pending = []
+            self.failed()
+            raise
+        self._by_hand = False
+        self._ended(committed=committed)
+        self._settle_between()
+
+    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
+        """Off: said to the server with the next statement, in a transaction by hand now. On: now; the connection goes back."""
+        conn = self.held()
+        self.refuse_if_sending()
+        if value and self.lost and self._lost_in_transaction:
+            if sys.exception() is None:
+                raise ConnectionLost(f"{self.lost}: roll back first")
+            self._heal()  # the block is left with an exception, which is not to be hidden
+        if conn is not None and (not self._mode if value else self._mode and self.driver.in_transaction(conn)):
+            try:
+                self.driver.set_autocommit(conn, value)  # in a transaction by hand, the library may refuse
+            except BaseException:
+                self.failed()
+                raise
+            self._mode = value
+        self.autocommit_mode = value
+        if value:
+            self._settle_between()
+
+    # -- its end ----------------------------------------------------------------------------------------------------
+
+    def _lose(self, verdict: Verdict = PLAIN) -> None:
+        """Give the connection up; verdict: of the statement in which it was lost."""
+        conn, self.conn = self.conn, None
+        if not self.autocommit_mode or self._by_hand:
+            self._refuse_from_now("the connection was lost inside this transaction")
+        elif self.pins or self.holds:
+            what = ", ".join(self.pins) or "an open cursor or sticky block"
+            self._refuse_from_now(f"the connection was lost with session state on it ({what})")
+        else:
+            self.missed(verdict)
+        self._pending = []
+        self._by_hand = False
+        self.home.tally.lost += 1
+        self.pool.discard(conn, ticket=self._ticket)
+
+    def close(self) -> None:
+        """End of the request: the connection goes back, wiped if there is anything on it.
+
+        Raises StatementRunning inside of a statement, which would go on with a connection that is somebody else's.
+        """
+        conn, driver = self.held(), self.driver
+        if conn is not None and self.turn.locked() and not driver.busy(conn):
+            self._await_statement()
+            conn = self.held()
+        self.closed = True
+        if conn is None:
+            return
+        if driver.busy(conn) or driver.is_broken(conn):
+            self._lose()
+            return
+        if (
+            any(self.pins.values())
+            or self.holds
+            or self._pending
+            or driver.in_transaction(conn)
+            or not driver.autocommit(conn)
+        ):
+            self.dirty = True
+        self.pins.clear()
+        self._give_back()
+
+    def _await_statement(self) -> None:
+        """Let a statement of another greenlet end that is between two round trips."""
+        if self.inside():
+            raise StatementRunning(
+                "a statement cannot close its own connection while its parameters are made: close it later"
+            )
+        with self.turn:
+            pass
+
+    def __del__(self) -> None:
+        """Dropped without an end. No I/O in a finalizer: the pool does it in the hub."""
+        if self.conn is not None:
+            self.pool.orphan(self.conn, self._ticket)
+
+    # -- for code that wants the physical connection -----------------------------------------------------------------
+
+    def alive(self) -> bool:
+        """Ask the server on the connection that is held, or on another one. Never raises an Exception."""
+        if self.lost:
+            return False
+        try:
+            conn = self.take(PROBE)
+            cursor = conn.cursor()
+            try:
+                cursor.execute("SELECT 1")
+                cursor.fetchall()
+            finally:
+                cursor.close()
+        except Exception:  # noqa: BLE001 -- the question was whether it works
+            self.failed()
+            return False
+        except BaseException:
+            self.failed()
+            raise
+        # Our own question was the last statement: it does not answer for the application's.
+        self._statements_before, self._probed_turn = conn.lease_statements, self._last_turn
+        self.settle()
+        return True
+
+    def look(self) -> Any:
+        """A physical connection in our state, to read from before the next switch: not to talk with, not to be kept."""
+        if self.held() is not None:
+            return self.conn
+        last = self._last
+        ours = last is not None and last.lease_turn == self._last_turn and not (self.closed or self.lost)
+        if ours and not self.driver.is_broken(last):
+            return last
+        conn = self.take(PROBE)
+        self._settle_between()
+        return conn
+
+    def mode(self) -> bool:
+        """Whether autocommit is on."""
+        return self.autocommit_mode
+
+    def opened(self, what: str) -> Any:
+        """The physical connection for code that does with it what it likes: held to the end, and replaced then."""
+        last, turn = self.held() or self._last, self._last_turn
+        conn = self.take(Verdict(pin=f"raw {what}"))
+        ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
+        self.home.dialect.hand_over(conn, (*ours, self._last_turn))
+        self.pin(f"raw {what}")
+        conn.lease_spoilt = f"raw {what}"
+        self.__class__ = OpenedLease
+        return conn
+
+
+class OpenedLease(Lease):
+    """[worker] A lease whose connection was looked behind: it is Django's own engine from then on, one connection to the end.
+
+    So the mode is that of the library's object, which code may set, too; Django's changes of it take effect at once.
+    """
+
+    def mode(self) -> bool:
+        """The library's own answer."""
+        conn = self.held()
+        return self.autocommit_mode if conn is None else bool(self.driver.autocommit(conn))
+
+    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
+        """Both ways at once."""
+        conn = self.held()
+        if conn is None or self.lost:
+            super().set_autocommit(value)
+            return
+        self.refuse_if_sending()
+        try:
+            if callable(conn.autocommit):
+                conn.autocommit(value)
+            else:
+                conn.autocommit = value  # which the library refuses in a transaction, even if it is that already
+        except BaseException:
+            self.failed()
+            raise
+        self._mode = self.autocommit_mode = value

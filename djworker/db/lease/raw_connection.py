@@ -1,0 +1,247 @@
+"""What stands in Django's `connection.connection`: the client library's connection to look at, and a lease behind it.
+
+Code that takes Django at its word finds all of the library's names here. What is harmless (`raw_names`) is answered by a
+connection that is given back at once. For everything else, and for each assignment, the lease holds one from then on, and it
+is replaced at the end of the request: what was done to the library's object reaches no other request.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from djworker.db.lease.errors import LeaseClosed
+from djworker.db.lease.pinning import Verdict
+from djworker.db.lease.raw_names import CONNECTIONS, INFOS, Answer, Names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djworker.db.lease.lease import Lease
+
+# Never the library's: pickling, copying and introspection ask for them, and the class answers what it knows.
+_SPECIAL = "__"
+
+
+class LeasedConnection:
+    """[worker] The library's connection, as far as anything outside the lease can see.
+
+    One for each lease, and dead with it. It calls itself an instance of the library's class, for code that asks
+    (`TypeInfo.fetch`, `psycopg.sql`); functions written in C want the real thing and refuse it with a TypeError.
+    """
+
+    __slots__ = ("__weakref__", "lease")
+
+    lease: Lease
+
+    def __init__(self, lease: Lease) -> None:
+        object.__setattr__(self, "lease", lease)
+
+    @property  # type: ignore[misc]  # as unittest.mock's `spec` does it
+    def __class__(self) -> type[Any]:
+        return self.lease.driver.connection_type  # type: ignore[no-any-return]
+
+    # -- answered by the lease, whatever it holds --------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """End our transaction, if there is one."""
+        _alive_or_refuse(self.lease)
+        self.lease.commit()
+
+    def rollback(self) -> None:
+        """End our transaction, if there is one."""
+        _alive_or_refuse(self.lease)
+        self.lease.rollback()
+
+    def close(self) -> None:
+        """End the lease: Django's connection is of no use until Django closes it too."""
+        self.lease.close()
+
+    def __enter__(self) -> Any:
+        self.lease.home.dialect.enter(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> Any:
+        return self.lease.home.dialect.leave(self, *exc_info)
+
+    def __repr__(self) -> str:
+        return f"<LeasedConnection of {self.lease.home.alias!r}, holds {self.lease.conn!r}>"
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(LeasedConnection), *dir(self.lease.driver.connection_type)})
+
+    # -- answered by a connection ------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(_SPECIAL):
+            raise AttributeError(name)
+        return _answer(self, self.lease, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        lease = self.lease
+        if CONNECTIONS[lease.driver.name].answers.get(name) is Answer.MODE and not callable(
+            getattr(lease.driver.connection_type, name)
+        ):
+            _set_mode(lease, name, value)
+        elif name in _OURS:
+            raise AttributeError(f"connection.connection.{name} belongs to the lease and cannot be set")
+        else:
+            setattr(lease.opened(f"connection.connection.{name} = …"), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.lease.opened(f"del connection.connection.{name}"), name)
+
+
+_OURS = frozenset({"commit", "rollback", "close", "lease", "closed", "broken", "open", "connection", "info"})
+
+
+class LeasedInfo:
+    """[worker] psycopg's and psycopg2's `ConnectionInfo`, of the lease."""
+
+    __slots__ = ("__weakref__", "_lease", "_names")
+
+    def __init__(self, lease: Lease, names: Names) -> None:
+        self._lease = lease
+        self._names = names
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:
+        return self._lease.driver.info_type  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        answer = self._names.answers.get(name)
+        if answer is not None:
+            return _ANSWERS[answer](self._lease, name, self._names, _info)
+        if name.startswith("_") or not hasattr(self._lease.driver.info_type, name):
+            raise AttributeError(f"{self._lease.driver.info_type.__name__!r} object has no attribute {name!r}")
+        return getattr(self._lease.opened(f"connection.connection.info.{name}").info, name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._lease.driver.info_type)
+
+
+def _alive_or_refuse(lease: Lease) -> None:
+    if lease.closed:
+        raise LeaseClosed("the connection is closed")
+
+
+def _itself(conn: Any) -> Any:
+    return conn
+
+
+def _info(conn: Any) -> Any:
+    return conn.info
+
+
+def _answer(door: LeasedConnection, lease: Lease, name: str) -> Any:
+    names = CONNECTIONS[lease.driver.name]
+    answer = names.answers.get(name)
+    if answer is Answer.SELF:
+        return door
+    if answer is Answer.INFO:
+        return LeasedInfo(lease, INFOS[lease.driver.name])
+    if answer is not None:
+        return _ANSWERS[answer](lease, name, names, _itself)
+    # Code that asks whether there is such a thing (`hasattr`) gets an answer, and holds nothing for a No.
+    if not hasattr(lease.driver.connection_type, name) and not hasattr(lease.look(), name):
+        raise AttributeError(f"{lease.driver.connection_type.__name__!r} object has no attribute {name!r}")
+    return getattr(lease.opened(f"connection.connection.{name}"), name)
+
+
+def _fact(lease: Lease, name: str, _names: Names, where: Callable[[Any], Any]) -> Any:
+    return getattr(where(lease.look()), name)
+
+
+def _function(lease: Lease, name: str, _names: Names, where: Callable[[Any], Any]) -> Any:
+    def call(*args: Any, **more: Any) -> Any:
+        return getattr(where(lease.look()), name)(*args, **more)
+
+    return call
+
+
+def _exchange(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+    return partial(_call, lease, name, Verdict())
+
+
+def _last_result(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+    # mysqlclient's number stays over statements that make none: it may be a stranger's, like LAST_INSERT_ID().
+    of_write = name == "insert_id" and lease.driver.name == "mysqlclient"
+    return partial(_call, lease, name, Verdict(reads=f"connection.connection.{name}", of_write=of_write))
+
+
+def _call(lease: Lease, name: str, verdict: Verdict, *args: Any, **more: Any) -> Any:
+    with lease.statement(verdict):
+        conn = lease.take(verdict)
+        try:
+            result = getattr(conn, name)(*args, **more)
+        except BaseException:
+            lease.failed(verdict)
+            raise
+        lease.settle()
+    return result
+
+
+def _identity(lease: Lease, name: str, names: Names, where: Callable[[Any], Any]) -> Any:
+    def call() -> Any:
+        return _number(lease, name, names, where)()
+
+    return call
+
+
+def _number(lease: Lease, name: str, _names: Names, where: Callable[[Any], Any]) -> Any:
+    conn = lease.take(Verdict(identity=name))
+    lease.pin(f"connection.connection.{name}", wipe=False)
+    return getattr(where(conn), name)
+
+
+def _state(lease: Lease, name: str, names: Names, where: Callable[[Any], Any]) -> Any:
+    conn = lease.held()
+    if conn is not None:
+        return getattr(where(conn), name)
+    value = (names.over if lease.closed or lease.lost else names.idle)[name]
+    value = lease.driver.states.get(name, _itself)(value)
+    return (lambda: value) if callable(getattr(lease.driver.connection_type, name, None)) else value
+
+
+def _mode(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+    if not callable(getattr(lease.driver.connection_type, name)):
+        return lease.mode()
+    return lease.mode if name == "get_autocommit" else partial(_set_mode, lease, name)
+
+
+def _set_mode(lease: Lease, name: str, value: object) -> None:
+    """To what it is: changes nothing. Else the library's object has it, and goes with it: as with Django's own engine."""
+    conn = lease.held()
+    if bool(value) is not lease.mode():
+        conn = lease.opened(f"connection.connection.{name}")
+    if conn is None:
+        return
+    if callable(getattr(lease.driver.connection_type, name)):
+        getattr(conn, name)(value)
+    else:
+        setattr(conn, name, value)  # in a transaction refused by the library, even if it is that already
+
+
+def _alive(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+    if name == "broken":
+        return bool(lease.lost)
+    over = lease.closed or bool(lease.lost)
+    return over if name == "closed" else not over
+
+
+def _constant(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+    return getattr(lease.driver.connection_type, name)
+
+
+_ANSWERS: dict[Answer, Callable[[Lease, str, Names, Callable[[Any], Any]], Any]] = {
+    Answer.FACT: _fact,
+    Answer.FUNCTION: _function,
+    Answer.EXCHANGE: _exchange,
+    Answer.IDENTITY: _identity,
+    Answer.NUMBER: _number,
+    Answer.STATE: _state,
+    Answer.LAST_RESULT: _last_result,
+    Answer.MODE: _mode,
+    Answer.CONSTANT: _constant,
+    Answer.ALIVE: _alive,
+}

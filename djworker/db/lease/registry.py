@@ -1,0 +1,336 @@
+"""One pool with all that its leases share, and the register of them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import connections
+
+from djworker import log
+from djworker.db.drivers.news import News
+from djworker.db.errors import DJANGO
+from djworker.db.lease import poolers
+from djworker.db.lease.client_libraries import DIALECTS
+from djworker.db.lease.connector import Physical
+from djworker.db.lease.receivers import Receivers
+from djworker.db.lease.session_settings import resolution
+from djworker.db.lease.standby import Standby
+from djworker.db.lease.stats import LeaseTally
+from djworker.db.observe.pool_watch import Lookout
+from djworker.db.observe.throttle import Throttle
+from djworker.db.pool.bound import Bound
+from djworker.db.pool.driver import Useless
+from djworker.db.pool.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from djworker.conf.pool_table import PoolOptions
+
+logger = logging.getLogger("djworker.db")
+#: Seconds between two replacements of all sessions for a new password. Settings that have another one for each request (a
+#: token of IAM that somebody asks for too often) must not make a connection for each request.
+RECONNECT: Final = 5.0
+#: Seconds after which a pool without requests is one that is not used any more, if its alias has another or is gone.
+UNUSED: Final = 60.0
+#: Numbers of which several pools with one alias have one.
+_NO_SUMS: Final = frozenset({"pool_min", "pool_max", "circuit_open", "circuit_failures"})
+CLOSING = 2.0  # seconds for connections to be closed, where somebody wants them gone
+# Seconds, at a worker's end. A server that answers needs some milliseconds; the arbiter's GRACE_MARGIN is 2.
+PARTING = 1.5
+_LEVELS = {
+    "pool_outage": logging.ERROR,
+    "pool_recovered": logging.WARNING,
+    "pool_reclaimed": logging.WARNING,
+    "pool_read_only": logging.WARNING,
+    "transaction_pooler": logging.WARNING,
+}
+
+
+class Home:
+    """[worker] The pool of one alias with one set of connection parameters."""
+
+    ended = False  # its pool is closed for good, or it is not used any more
+    bound: Bound  # kept by those who share it
+    given: dict[str, Any]  # the settings as the application has them, for what goes on using them
+
+    def __init__(
+        self,
+        alias: str,
+        options: PoolOptions,
+        green: Any,
+        make: Callable[[dict[str, Any]], Any],
+        settings: dict[str, Any],
+        family: tuple[Any, ...] = (),
+    ) -> None:
+        """green: the client library's driver; settings: of the database; family: see `home_for`.
+
+        make: a bare Django wrapper with settings of a database, see `Physical`.
+        """
+        self.alias = alias
+        self._make = make
+        self.settings = settings
+        self.password = settings.get("PASSWORD")
+        self.family = family
+        self._reconnected_at = -math.inf
+        self._reconnect_due = False
+        self._requests_seen, self._seen_at = -1, -math.inf
+        self.database = database_of(settings)
+        self.options = options
+        self.driver = green
+        self.dialect = DIALECTS[green.name]()
+        self.contract = self.dialect.contract(options.pin_sql)
+        self.detach = self.dialect.detach
+        self.spliced = green.spliced
+        self.keeps_all = options.lease == "request"
+        self.strict = options.strict
+        self.tally = LeaseTally()
+        self.facts: dict[str, Any] = {}  # what is asked of the server once, for all wrappers
+        self.base: dict[str, str] = {}
+        self.standby = Standby()
+        self._throttle = Throttle()
+        self._plans = green.plans(resolution)
+        self._base_known = False
+        self._numbers_wiped = False
+        self.receivers = Receivers()
+        self.lookout = Lookout(options, green)
+        self.pool: Pool[Any] = Pool(
+            Physical(lambda: make(self.settings), alias, green, self._set_up, self._judge, self.receivers),
+            **options.for_pool(),
+            rotate=options.strict,
+            name=alias,
+            refusals=DJANGO,
+            notify=notify,
+            on_wait=self.lookout.waited,
+        )
+        self.lookout.pool = self.pool
+
+    def _set_up(self, conn: Any) -> None:
+        if not self._base_known:
+            self.base = self.dialect.base(conn)
+            self.dialect.learn(self.contract, conn)
+            self._base_known = True
+            self._look_for_pooler(conn)
+        self.driver.share_plans(conn, self._plans)
+        if self.standby.refusing:
+            self._tell_writes(refused=self.driver.refuses_writes(conn))
+
+    def _look_for_pooler(self, conn: Any) -> None:
+        """Once: a session that is not ours alone breaks every promise of a lease."""
+        if not self.dialect.may_be_pooled or not poolers.stands_between(conn, self.driver.backend_id(conn)):
+            return
+        if poolers.multiplexes(conn, self.driver, self._connect_bare):
+            text = (
+                "between us and PostgreSQL stands a pooler in transaction mode (PgBouncer). Each transaction may run in another"
+                " session, so what one request sets reaches others. Connect to PostgreSQL itself (port 5432, not 6432), or set"
+                " pool_mode = session for this database"
+            )
+            notify("transaction_pooler", f"database {self.alias!r}: {text}", pool=self.alias)
+
+    def _connect_bare(self) -> Any:
+        wrapper = self._make(self.settings)
+        return wrapper.get_new_connection(wrapper.get_connection_params())
+
+    def _judge(self, conn: Any) -> None:
+        """Raise Useless for a connection on which a write was refused, if it was not the application that wanted that."""
+        if conn.lease_suspect:
+            conn.lease_suspect = False
+            refused = self.driver.refuses_writes(conn)
+            self._tell_writes(refused=refused)
+            if refused:
+                raise Useless("the server is read-only")
+
+    def _tell_writes(self, *, refused: bool) -> None:
+        if not self.standby.answered(refuses=refused):
+            return
+        if not refused:
+            self.pool.renew()
+            notify(
+                "pool_recovered", f"pool {self.alias!r}: new connections take writes, all are replaced", pool=self.alias
+            )
+        elif self._throttle.admit("pool_read_only", time.monotonic()) is not None:
+            text = "the database server has become read-only: new connections look for one that takes writes"
+            notify("pool_read_only", f"pool {self.alias!r}: {text}", pool=self.alias)
+
+    def heard(self, error: BaseException | None, conn: Any) -> bool:
+        """A statement raised this on a connection. Whether to wipe it when it goes back. Does not switch."""
+        news, now = self.driver.news(error), time.monotonic()
+        if news is News.READ_ONLY and self.standby.may_look(now):
+            conn.lease_suspect = True
+            return True
+        if news is News.STALE_PLAN:
+            self.driver.stale_plan(conn)
+        if news is News.LEAVING and self.standby.may_renew(now):
+            self.pool.renew()
+        return False
+
+    def asked_for_number(self) -> None:
+        """The last number of a sequence was asked for and refused. From now on each session is wiped that has one in it."""
+        if not self._numbers_wiped:
+            self._numbers_wiped = True
+            self.pool.renew()  # those from before
+
+    @property
+    def proved(self) -> bool:
+        """Whether a connection has been made, so that settings and server are known to be good."""
+        return self._base_known
+
+    def refresh(self) -> None:
+        """The set-up has changed (Django's time zone): all connections are replaced, and what was known of them is not."""
+        self.facts.clear()
+        self._base_known = False
+        self.pool.drain(CLOSING)
+
+    def log_in_with(self, settings: dict[str, Any], given: dict[str, Any]) -> None:
+        """The password has changed: new connections use it, and what the old one opened is replaced."""
+        self.given = given
+        self.settings, self.password = settings, settings.get("PASSWORD")
+        for conn in self.pool.connections():
+            self.driver.new_password(conn, self.password)
+        self.pool.forgive()  # sessions are replaced once in a while, but a password that is right again helps at once
+        self._reconnect_due = True
+        self.tend(time.monotonic())
+
+    def tend(self, now: float) -> None:
+        """What is due once in a while: old sessions are replaced, and a pool that nobody uses any more ends."""
+        if self._reconnect_due and now >= self._reconnected_at + RECONNECT:
+            self._reconnect_due, self._reconnected_at = False, now
+            self.pool.reconnect()
+        requests = self.pool.stats()["requests_num"]
+        if requests != self._requests_seen:
+            self._requests_seen, self._seen_at = int(requests), now
+        elif now >= self._seen_at + UNUSED and self._expendable:
+            self.pool.resize(0, self.pool.limits.max_size)
+            self.pool.renew()
+            if not self.pool.connections():
+                self._end()
+
+    @property
+    def _expendable(self) -> bool:
+        """Whether this is but one of several ways to one alias, or its alias is gone."""
+        return self.pool.shares or self.alias not in connections.settings
+
+    def _end(self) -> None:
+        """Be forgotten. A lease that still has it may go on: its pool lends, within the same bound."""
+        self.ended = True
+        for key in [key for key, home in _homes.items() if home is self]:
+            del _homes[key]
+
+    def stats(self) -> dict[str, float]:
+        """The pool's numbers and the leases'."""
+        return self.pool.stats() | self.tally.as_dict()
+
+
+def notify(event: str, message: str, **fields: Any) -> None:
+    """For a pool's `notify`: outages, recoveries and reclaims are events of the log."""
+    log.event(logger, _LEVELS.get(event, logging.INFO), event, message, **fields)
+
+
+_homes: dict[Any, Home] = {}
+_bounds: weakref.WeakValueDictionary[Any, Bound] = weakref.WeakValueDictionary()
+
+
+def home_for(key: Any, make: Callable[[], Home]) -> Home:
+    """The home with this key: alias and parameters of the connection. Those of one family share the bound of their pools."""
+    home = _homes.get(key)
+    if home is None:
+        home = _homes[key] = make()
+        home.bound = _bounds.setdefault(home.family, Bound())
+        home.pool.share(home.bound)
+        if _retiring:
+            home.pool.retire()
+    return home
+
+
+def database_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which database these settings mean: see `homes_of`."""
+    return tuple(settings.get(name) for name in ("NAME", "HOST", "PORT"))
+
+
+def homes() -> Iterator[Home]:
+    """All homes of this process."""
+    return iter(list(_homes.values()))
+
+
+def homes_of(database: tuple[Any, ...]) -> Iterator[Home]:
+    """All homes with connections to this database, whatever their alias and options: (name, host, port)."""
+    return (home for home in homes() if home.database == database)
+
+
+_retiring: list[bool] = []  # not empty in a worker that drains
+_others: list[Lookout] = []  # over pools without leases: django-db-geventpool's
+
+
+def register(lookout: Lookout) -> None:
+    """Count a pool that has no leases, look over it, and close it with the others."""
+    _others.append(lookout)
+
+
+def lookouts() -> Iterator[Lookout]:
+    """One for each pool of this process."""
+    return iter([*(home.lookout for home in homes()), *_others])
+
+
+def stats() -> dict[str, dict[str, float]]:
+    """Numbers by alias; those of several homes with one alias (a database for each tenant) are summed up."""
+    found: dict[str, dict[str, float]] = {}
+    for home in homes():
+        found[home.alias] = _sum(found.get(home.alias, {}), home.stats())
+    return found | {other.pool.name: other.pool.stats() for other in _others}
+
+
+def _sum(some: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    return {
+        name: max(some.get(name, 0), value) if name in _NO_SUMS else some.get(name, 0) + value
+        for name, value in more.items()
+    }
+
+
+def tend(now: float) -> None:
+    """Look after all homes. `now`: of the pools' clock."""
+    for home in homes():
+        home.tend(now)
+
+
+def retire() -> None:
+    """[worker] It drains: idle sessions end now, and what its last requests take goes back as soon as they do without."""
+    _retiring.append(True)
+    for lookout in lookouts():
+        lookout.pool.retire()
+
+
+def end_all(timeout: float = CLOSING) -> None:
+    """[mold] Close the pools and forget them, so that nothing of them is left to be copied. New ones are made at need.
+
+    Those without leases are kept by whoever made them: they are emptied, and go on.
+    """
+    for home in homes():
+        home.ended = True
+        home.pool.close()
+    _for_all(Pool.drain, timeout)
+    _for_all(Pool.drain, timeout)  # once more: a connection that was being made has come meanwhile
+    _homes.clear()
+
+
+def leave(timeout: float = PARTING) -> None:
+    """A worker's end: every session is ended in the server, those of requests that are cut too. No pool lends any more."""
+    _for_all(_leave, timeout)
+
+
+def _leave(pool: Pool[Any]) -> None:
+    pool.close()
+    pool.recall()
+
+
+def _for_all(end: Callable[[Pool[Any]], None], timeout: float) -> None:
+    pools = [lookout.pool for lookout in lookouts()]
+    for pool in pools:
+        end(pool)
+    # All pools at once: a server that does not answer must not take the time of the others.
+    deadline = time.monotonic() + timeout
+    for pool in pools:
+        pool.drain(max(deadline - time.monotonic(), 0.0))

@@ -1,0 +1,426 @@
+"""The green pool: lends a bounded number of connections to any number of greenlets, first come, first served.
+
+It knows no database, no driver and no Django: see `driver.Driver` for what it asks. Everything runs in one thread, so
+nothing is locked; instead, nothing but `acquire` (and `close` or `drain` with a time) ever switches greenlets. So there
+are only two points at which a greenlet can be killed inside the pool: asleep in the queue, and between a hand-off and its
+waking. What takes time (connect, check, reset, cancel, close) runs in greenlets of the pool's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import time
+import weakref
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Generic
+
+from gevent import Greenlet, getcurrent
+
+from djworker.db.pool.driver import C, Driver
+from djworker.db.pool.errors import PLAIN, PoolBug, Refusals
+from djworker.db.pool.limits import Limits
+from djworker.db.pool.scheduler import Dispatch
+from djworker.db.pool.slots import Slot, SlotState
+from djworker.db.pool.stats import Holder, gauges, holders
+from djworker.db.pool.terms import Terms
+from djworker.db.pool.threads import MAIN_THREAD
+from djworker.db.pool.threads import thread_id as _thread_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from greenlet import greenlet
+
+    from djworker.db.pool.bound import Bound
+    from djworker.db.pool.slots import Label
+
+_IDLE = SlotState.IDLE
+_LEASED = SlotState.LEASED
+
+
+class Pool(Generic[C]):
+    """[worker] Connections for the greenlets of one thread.
+
+    Sizes are counts, times are seconds. `max_waiting`, `max_lifetime` and `max_idle` are off when 0. `timeout` is the
+    longest wait in `acquire`; `check_after` the quiet time after which a connection is checked before it is lent;
+    `connect_timeout` ends a connect, `io_timeout` any other round trip of the pool's own (cancel and close get twice as
+    long). `rotate` lends the
+    least recently used connection and ignores `prefer`, to bring hidden dependence on a session to light.
+    `refusals` are the classes that it raises. `notify(event, message, **fields)` is told of outages and reclaims.
+    `on_wait(seconds, label)` is told how long an acquire was queued, however it ended; it must not switch, nor raise.
+    Raises ValueError that lists all that is wrong with the numbers.
+    """
+
+    def __init__(  # noqa: PLR0913 -- keywords, and each is an option of its own
+        self,
+        driver: Driver[C],
+        *,
+        min_size: int = 0,
+        max_size: int = 10,
+        timeout: float = 30.0,
+        max_waiting: int = 0,
+        max_lifetime: float = 3600.0,
+        max_idle: float = 600.0,
+        check_after: float = 30.0,
+        connect_timeout: float = 10.0,
+        io_timeout: float = 5.0,
+        rotate: bool = False,
+        name: str = "default",
+        refusals: Refusals = PLAIN,
+        notify: Callable[..., None] | None = None,
+        on_wait: Callable[[float, Label], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        limits = Limits(
+            min_size=min_size,
+            max_size=max_size,
+            timeout=timeout,
+            max_waiting=max_waiting,
+            max_lifetime=max_lifetime,
+            max_idle=max_idle,
+            check_after=check_after,
+            connect_timeout=connect_timeout,
+            io_timeout=io_timeout,
+        )
+        rng = rng or random.Random()  # noqa: S311 -- jitter, not a secret
+        self._terms: Terms[C] = Terms(name=name, driver=driver, refusals=refusals, notify=notify, clock=clock, rng=rng)
+        self._clock = clock
+        self._driver = driver
+        self._rotate = rotate
+        self._on_wait = on_wait
+        self._tally = self._terms.tally
+        self._dispatch: Dispatch[C] = Dispatch(self._terms, limits, self.sweep, self._reclaim)
+        self._stock = self._dispatch.stock
+        self._ledger = self._dispatch.ledger
+        # Aliases of objects that live as long as the pool: the uncontended path is a matter of nanoseconds.
+        self._idle = self._ledger.lists[_IDLE]
+        self._waiting = self._dispatch.queue.waiting
+        self._tickets = count(1)
+        self._thread = 0
+        self._raw: dict[Slot[C], None] = {}  # leased by greenlets that are not gevent's
+        self._inherited: set[C] = set()  # the parent's connections, after a fork
+        _pools.add(self)
+
+    # -- lending --------------------------------------------------------------------------------------------------------------
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        *,
+        prefer: C | None = None,
+        connect: Callable[[], C] | None = None,
+        label: Label = None,
+    ) -> C:
+        """Borrow a connection; give it back with `release` or `discard`.
+
+        `timeout`: seconds to wait, 0 for not at all, None for the pool's. `prefer`: taken if it is idle. `connect`: used
+        instead of the driver's if a connection must be made on this call's behalf; it runs in a greenlet of the pool,
+        perhaps after this call has ended, so it must not touch what the caller goes on using. `label`: who we are, for
+        the time-out message; a callable is only called for that. The pool keeps it while the connection is out: it must
+        not keep alive the object whose finalizer would give the connection back.
+
+        Raises the pool's refusals: timeout, too_many_waiting, unavailable, closed.
+        """
+        now = self._clock()
+        self._tally.requests_num += 1
+        slot = None
+        if self._thread == _thread_id():
+            slot = self._pick(prefer, now)
+        if slot is None:
+            slot = self._queue_up(timeout, connect, label, now)
+            now = self._clock()
+        self._ledger.move(slot, _LEASED)
+        slot.ticket = next(self._tickets)
+        slot.label = label
+        slot.leased_at = now
+        self._tie(slot, getcurrent())
+        return slot.conn
+
+    def ticket(self, conn: C) -> int:
+        """The number of the caller's lease of a connection. Another greenlet, or a finalizer, gives it back with that."""
+        slot = self._held(conn, None)
+        return 0 if slot is None else slot.ticket
+
+    def release(self, conn: C, *, reset: bool = False, ticket: int | None = None) -> None:
+        """Give a connection back. Never switches, and never fails for what has become of the connection.
+
+        The caller is the greenlet that acquired it, or shows the ticket. With `reset` its session is wiped before the
+        next one gets it. If a query was abandoned on it, that is cancelled in the server, and the slot stays taken until it
+        is gone. Does nothing for a ticket of a lease that has ended already: its owner died, the process was forked.
+        """
+        slot = self._held(conn, ticket)
+        if slot is not None:
+            self._take_back(slot, self._clock(), reset=reset)
+
+    def discard(self, conn: C, *, ticket: int | None = None) -> None:
+        """Give a connection back that nobody shall use again. Otherwise as `release`."""
+        slot = self._held(conn, ticket)
+        if slot is not None:
+            slot.expires = -math.inf
+            self._take_back(slot, self._clock(), reset=False)
+
+    def orphan(self, conn: C, ticket: int) -> None:
+        """Give back from a finalizer: in any greenlet or thread, at any time. Takes effect when the hub runs next."""
+        hub = self._dispatch.hub
+        if hub is not None:
+            with contextlib.suppress(Exception):  # the interpreter is ending
+                hub.loop.run_callback_threadsafe(self._orphaned, conn, ticket)
+
+    def adopt(self, conn: C, ticket: int) -> None:
+        """The calling greenlet takes a lease over: from now on it is its death that ends it."""
+        slot = self._held(conn, ticket)
+        if slot is not None:
+            self._untie(slot)
+            self._tie(slot, getcurrent())
+
+    # -- the pool as a whole --------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self._terms.name
+
+    @property
+    def limits(self) -> Limits:
+        """The numbers in force."""
+        return self._stock.limits
+
+    def resize(self, min_size: int, max_size: int) -> None:
+        """Change the sizes. What is too much is closed when it comes back; nobody is interrupted."""
+        self._stock.limits = replace(self._stock.limits, min_size=min_size, max_size=max_size)
+        now = self._clock()
+        self._stock.shed(self._stock.excess, now)
+        if self._dispatch.hub is not None:
+            self._dispatch.serve(now)
+
+    def warm(self) -> None:
+        """Start to fill up to `min_size`, as the first `acquire` does. Does not wait."""
+        self._bind()
+        self._dispatch.serve(self._clock())
+
+    def drain(self, timeout: float = 0.0) -> None:
+        """Replace all connections: the idle ones now, the others when they come back.
+
+        With a `timeout`, waits so many seconds for those that can be closed now.
+        """
+        self._stock.doom(list(self._ledger), self._clock())
+        if timeout > 0:
+            self._stock.crew.join(timeout)
+
+    def renew(self) -> None:
+        """As `drain`, but for the connections that are being made."""
+        self._stock.doom(list(self._ledger.by_conn.values()), self._clock())
+
+    def reconnect(self) -> None:
+        """The way to connect has changed: as `renew` and `forgive`."""
+        self.renew()
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Earlier failures to connect say nothing any more: try again at once, if there are waiters."""
+        self._stock.circuit.forgive()
+        if self._dispatch.hub is not None:
+            self._dispatch.serve(self._clock())
+
+    def retire(self) -> None:
+        """Keep nothing that is not needed: for a worker that drains. What its requests need is still lent."""
+        self._dispatch.retire(self._clock())
+
+    def share(self, bound: Bound) -> None:
+        """From now on `max_size` is a bound for all pools that share it."""
+        bound.add(self._dispatch)
+
+    def close(self, timeout: float = 0.0) -> None:
+        """End: waiters are refused, idle connections closed now, the others when they come back. `timeout` as in drain."""
+        self._dispatch.close()
+        self.drain(timeout)
+
+    def recall(self) -> None:
+        """Take back what is out, and close it; queries that run are cancelled in the server. For a process that ends.
+
+        Whoever used a connection gets an error with its next statement.
+        """
+        now = self._clock()
+        for slot in self.leased():
+            slot.expires = -math.inf
+            self._take_back(slot, now, reset=False)
+
+    def stats(self) -> dict[str, float]:
+        """Gauges and counters, under psycopg_pool's names where it has one. Times in milliseconds."""
+        how = gauges(self._ledger, len(self._waiting), self.limits, self._stock.circuit)
+        return how | self._tally.as_dict()
+
+    def connections(self) -> list[C]:
+        """All that there are, whatever is done with them now."""
+        return list(self._ledger.by_conn)
+
+    @property
+    def shares(self) -> bool:
+        """Whether the bound is shared with other pools that still are."""
+        bound = self._dispatch.bound
+        return bound is not None and len(bound) > 1
+
+    def holders(self) -> list[Holder]:
+        """Who has a connection, the longest first."""
+        return holders(self._ledger, self._clock())
+
+    def leased(self) -> list[Slot[C]]:
+        """What is out, the longest first. A label, an owner and a ticket hold only until the next switch."""
+        return list(self._ledger.lists[_LEASED])
+
+    def sweep(self) -> None:
+        """Do all that is due: called by the alarms, and by tests that own the clock. Never switches."""
+        self._reclaim_dead()
+        self._dispatch.sweep(self._clock())
+
+    def forget(self) -> None:
+        """After a fork, in the child: all that we have is the parent's. Says no word to the server."""
+        self._inherited.update(self._dispatch.forget())
+        self._raw.clear()
+        self._thread = 0
+
+    # -- taking ---------------------------------------------------------------------------------------------------------------
+
+    def _pick(self, prefer: C | None, now: float) -> Slot[C] | None:
+        """An idle connection that may be lent as it is. Affinity first, then the warmest.
+
+        Nobody is overtaken: while anyone waits, a connection that is fresh is never idle.
+        """
+        idle = self._idle
+        if not idle:
+            return None
+        if self._rotate:
+            slot = next(iter(idle))
+            return slot if now < slot.fresh_until else None
+        if prefer is not None:
+            preferred = self._ledger.by_conn.get(prefer)
+            if preferred is not None and preferred.state is _IDLE and now < preferred.fresh_until:
+                return preferred
+        slot = next(reversed(idle))
+        return slot if now < slot.fresh_until else None
+
+    def _queue_up(self, timeout: float | None, connect: Callable[[], C] | None, label: Label, now: float) -> Slot[C]:
+        self._bind()
+        self._reclaim_dead()
+        try:
+            return self._dispatch.wait(timeout, connect, now)
+        finally:
+            if self._on_wait is not None:
+                self._on_wait(self._clock() - now, label)
+
+    def _bind(self) -> None:
+        thread = _thread_id()
+        if thread != (self._thread or MAIN_THREAD):  # a native thread that comes first must not settle it for all
+            self._tally.requests_errors += 1
+            raise self._terms.refusals.wrong_thread(
+                f"pool {self.name!r} belongs to the main thread, and its greenlets cannot be woken from a native one: ask"
+                " connections[alias] in that thread itself, where it is a connection of the thread's own"
+            )
+        self._thread = thread
+        self._dispatch.bind()
+
+    # -- giving back ----------------------------------------------------------------------------------------------------------
+
+    def _held(self, conn: C, ticket: int | None) -> Slot[C] | None:
+        """The slot of the caller's lease; None if that has ended behind the caller's back."""
+        slot = self._ledger.by_conn.get(conn)
+        if ticket is not None:
+            if slot is None or slot.ticket != ticket:
+                return None
+            if self._thread == _thread_id():
+                return slot
+        elif slot is not None and slot.owner is not None and slot.owner() is getcurrent():
+            return slot
+        elif conn in self._inherited:
+            return None
+        msg = f"bug: {conn!r} is not lent to this greenlet by pool {self.name!r}"
+        raise PoolBug(msg)
+
+    def _take_back(self, slot: Slot[C], now: float, *, reset: bool) -> None:
+        """The one way out of LEASED. What state the connection is in decides where to."""
+        self._untie(slot)
+        slot.ticket = 0
+        slot.label = None
+        tally, stock, driver, conn = self._tally, self._stock, self._driver, slot.conn
+        tally.usage_ms += (now - slot.leased_at) * 1000
+        tally.returns_num += 1
+        try:
+            busy, broken = driver.busy(conn), driver.is_broken(conn)
+        except Exception:  # noqa: BLE001 -- it must not; but a slot that is lost is lost for ever
+            busy, broken = False, True
+        if busy:
+            tally.returns_bad += 1
+            stock.cancel(slot, now)
+        elif broken:
+            tally.returns_bad += 1
+            stock.suspect_idle()
+            stock.close(slot, now)
+        else:
+            stock.sign_at = now
+            if now >= slot.expires:
+                stock.expire(slot, now)
+            elif reset:
+                stock.reset(slot, now)
+            else:
+                self._dispatch.usable(slot, now)
+
+    # -- a lease and its owner ------------------------------------------------------------------------------------------------
+
+    def _tie(self, slot: Slot[C], owner: greenlet) -> None:
+        if isinstance(owner, Greenlet):
+            slot.owner = weakref.ref(owner)
+            owner.rawlink(slot)
+        else:  # the main greenlet, or one that is not gevent's: it has no links, only its collection is noticed
+            slot.owner = weakref.ref(owner, partial(self._raw_owner_gone, slot, slot.ticket))
+            self._raw[slot] = None
+
+    def _untie(self, slot: Slot[C]) -> None:
+        owner = slot.owner() if slot.owner is not None else None
+        if isinstance(owner, Greenlet):
+            owner.unlink(slot)
+        else:
+            self._raw.pop(slot, None)
+        slot.owner = None
+
+    def _reclaim(self, slot: Slot[C]) -> None:
+        """Its owner is dead, whatever the reason: the connection is wiped and used again. Never switches."""
+        now = self._clock()
+        holder = Holder.of(slot, now)
+        self._tally.connections_reclaimed += 1
+        self._take_back(slot, now, reset=True)
+        self._terms.tell(
+            "pool_reclaimed", f"taken back, its greenlet is gone: {holder}", label=holder.label, age=holder.age
+        )
+
+    def _orphaned(self, conn: C, ticket: int) -> None:
+        slot = self._ledger.by_conn.get(conn)
+        if slot is not None and slot.ticket == ticket:
+            self._reclaim(slot)
+
+    def _raw_owner_gone(self, slot: Slot[C], ticket: int, _: object) -> None:
+        if slot.ticket == ticket:
+            self.orphan(slot.conn, ticket)
+
+    def _reclaim_dead(self) -> None:
+        """A greenlet that is not gevent's tells nobody when it has finished: look."""
+        for slot in list(self._raw):
+            owner = slot.owner() if slot.owner is not None else None
+            if owner is None or owner.dead:
+                self._reclaim(slot)
+
+
+_pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for pool in list(_pools):
+        pool.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,111 @@
+"""Greenlets that wait for a connection: first in, first served, and every hand-off is acknowledged."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic
+
+from gevent.hub import Waiter as HubWaiter
+
+from djworker.db.pool.driver import C
+from djworker.db.pool.errors import PoolBug
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gevent.hub import Hub
+
+    from djworker.db.pool.slots import Slot
+
+
+class Waiter(Generic[C]):
+    """[worker] One greenlet in the queue.
+
+    It is settled once, with a slot or with an error, by whoever takes it off the queue. Between that moment and its
+    waking the slot is OFFERED, not LEASED: a waiter that is killed in between finds it in `slot` and passes it on.
+    """
+
+    __slots__ = ("_wake", "connect", "deadline", "error", "hub", "since", "slot", "timeout")
+
+    def __init__(self, hub: Hub, since: float, timeout: float, connect: Callable[[], C] | None) -> None:
+        self.hub = hub
+        self._wake: HubWaiter[None] = HubWaiter(hub)
+        self.since = since
+        self.timeout = timeout
+        self.deadline = since + timeout
+        self.connect = connect
+        self.slot: Slot[C] | None = None
+        self.error: Exception | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is an outcome."""
+        return self.slot is not None or self.error is not None
+
+    def offer(self, slot: Slot[C]) -> None:
+        """Settle with a slot. Does not switch."""
+        self._settle()
+        self.slot = slot
+
+    def fail(self, error: Exception) -> None:
+        """Settle with an error. Does not switch."""
+        self._settle()
+        self.error = error
+
+    def wait(self) -> None:
+        """Sleep until settled."""
+        if not self.settled:
+            self._wake.get()
+        if not self.settled:
+            msg = "bug: a waiter was woken up with nothing"
+            raise PoolBug(msg)
+
+    def _settle(self) -> None:
+        if self.settled:
+            msg = "bug: a waiter was settled twice"
+            raise PoolBug(msg)
+        self.hub.loop.run_callback(self._wake.switch, None)
+
+
+class WaitQueue(Generic[C]):
+    """[worker] The unsettled waiters, oldest first."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        # A dict, for a crowd of waiters that is killed leaves from the middle; ordered, because a plain dict walks over
+        # the graves of all former firsts to find the first.
+        self.waiting: OrderedDict[Waiter[C], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def add(self, waiter: Waiter[C]) -> None:
+        """Queue up."""
+        self.waiting[waiter] = None
+
+    def oldest(self) -> Waiter[C]:
+        """The next to be served; stays in the queue."""
+        return next(iter(self.waiting))
+
+    def pop(self) -> Waiter[C]:
+        """Take the oldest off the queue."""
+        return self.waiting.popitem(last=False)[0]
+
+    def leave(self, waiter: Waiter[C]) -> bool:
+        """A waiter gives up. False if it was settled already."""
+        if waiter not in self.waiting:
+            return False
+        del self.waiting[waiter]
+        return True
+
+    def pop_overdue(self, now: float) -> list[Waiter[C]]:
+        """Take those whose time is up off the queue."""
+        overdue = [waiter for waiter in self.waiting if waiter.deadline <= now]
+        for waiter in overdue:
+            del self.waiting[waiter]
+        return overdue
+
+    def next_deadline(self) -> float | None:
+        """When the first of them runs out of time."""
+        return min((waiter.deadline for waiter in self.waiting), default=None)

@@ -1,0 +1,151 @@
+"""A request's body on its way in: received only when the application reads, within deadlines."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from djworker.http.request import ProtocolError
+from djworker.http.transport import NEVER, Phase
+from djworker.http.wsgi import BodyError
+
+if TYPE_CHECKING:
+    from djworker.http.body import Body
+    from djworker.http.receive_buffer import Inbox
+    from djworker.http.transport import Wire
+
+__all__ = ["AHEAD", "Upload"]
+
+now = time.monotonic
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Bytes per second that a body must bring on average, once body_timeout has passed (Apache's MinRate).
+MINIMUM_RATE: Final = 500
+# Bytes of a body that are thrown away to keep the connection, when the application did not read them.
+UNREAD_LIMIT: Final = 65_536
+# Bytes of a body that are received before the application is called (nginx's client_body_buffer_size: 16 KiB): it costs less
+# than the application's stack, and a slow client of a form holds nothing of the application's. Longer ones come as it reads.
+AHEAD: Final = 65_536
+
+
+class Upload:
+    """[worker] One request's body.
+
+    timeout: seconds between two pieces. total: seconds that the client may take for all of them, 0 for any time.
+    expects: the client waits for a 100 before it sends anything.
+    """
+
+    __slots__ = (
+        "_awaits_continue",
+        "_body",
+        "_inbox",
+        "_received",
+        "_timeout",
+        "_total",
+        "_waited",
+        "_wire",
+        "failure",
+    )
+
+    def __init__(self, body: Body, wire: Wire, inbox: Inbox, *, timeout: float, total: float, expects: bool) -> None:
+        self._body = body
+        self._wire = wire
+        self._inbox = inbox
+        self._timeout = timeout
+        self._total = total or NEVER
+        self._awaits_continue = expects
+        # Bytes that came, and seconds that they were waited for.
+        self._received = 0
+        self._waited = 0.0
+        # Why the body cannot be read to its end: this is the answer then, whatever the application says.
+        self.failure: ProtocolError | None = None
+
+    def receive_all(self) -> None:
+        """Receive the rest of a body of known length. Raises BodyError."""
+        left = self._body.left or 0
+        while len(self._inbox) < left:
+            self._receive(left - len(self._inbox))
+
+    def look_ahead(self) -> bytes:
+        """Take what is here already of a chunked body, so that a broken one is refused before the application runs.
+
+        Raises BodyError.
+        """
+        data = self._take() if self._inbox.data else b""
+        self._received = len(data)
+        return data
+
+    def pull(self) -> bytes:
+        """Return the next piece, nothing at the end. Raises BodyError."""
+        inbox = self._inbox
+        while True:
+            if inbox.data and (data := self._take()):
+                if self._received:
+                    self._wire.share()
+                self._received += len(data)
+                return data
+            if self._body.done:
+                return b""
+            self._receive(self._body.wanted)
+
+    def _take(self) -> bytes:
+        try:
+            return self._body.take(self._inbox)
+        except ProtocolError as error:
+            self._fail(error)
+
+    def _receive(self, size: int) -> None:
+        wire = self._wire
+        if self.failure is not None:
+            self._fail(self.failure)
+        if self._awaits_continue:
+            self._awaits_continue = False
+            wire.send(CONTINUE)
+        began = now()
+        allowed = self._timeout + (self._received + len(self._inbox)) / MINIMUM_RATE - self._waited
+        phase, wire.phase = wire.phase, Phase.BODY
+        wire.deadline = wire.patience(min(self._timeout, allowed, self._total - self._waited))
+        data = wire.recv(size)
+        wire.phase, wire.deadline = phase, NEVER
+        self._waited += now() - began
+        if data:
+            self._inbox.feed(data)
+        elif wire.cut_for:
+            self._fail(ProtocolError(408, wire.cut_for))
+        else:
+            # nginx's status. The client may have ended only its own side, and read on.
+            self._fail(ProtocolError(400, "the client ended the connection within the body"))
+
+    def _fail(self, error: ProtocolError) -> NoReturn:
+        self.failure = error
+        # What follows cannot be told from the body.
+        self._inbox.clear()
+        raise BodyError(error.reason, error.status) from error
+
+    @property
+    def done(self) -> bool:
+        """All of it has been read: what follows is another request."""
+        return self._body.done
+
+    def may_persist(self) -> bool:
+        """Can another request follow this body? Raises BodyError where the body turned out to be none."""
+        if self.failure is not None:
+            self._fail(self.failure)
+        if self._body.done:
+            return True
+        left = self._body.left
+        short = left is None or left - len(self._inbox) <= UNREAD_LIMIT
+        # A client that was not told to continue may or may not send the body (RFC 9110 10.1.1).
+        return short and not self._awaits_continue
+
+    def skip(self) -> bool:
+        """Read what the application left; say whether the end was reached within bounds."""
+        skipped = 0
+        while not self._body.done:
+            if self._awaits_continue or skipped > UNREAD_LIMIT:
+                return False
+            try:
+                skipped += len(self.pull())
+            except BodyError:
+                return False
+        return True

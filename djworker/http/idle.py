@@ -1,0 +1,266 @@
+"""A connection between its requests: fresh, kept and parked, or waiting for its turn or a permit."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from djworker.http.request import ProtocolError
+from djworker.http.transport import NEVER, Phase, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djworker.http.server import Site
+
+__all__ = ["READ_SIZE", "Kept"]
+
+now = time.monotonic
+
+# Bytes for one recv of heads. Pipelined requests beyond it wait in the kernel.
+READ_SIZE: Final = 65_536
+# Looking a member up in its class costs as much as a call.
+CLOSED, FRESH, IDLE = Phase.CLOSED, Phase.FRESH, Phase.IDLE
+QUEUED, RUNNING = Phase.QUEUED, Phase.RUNNING
+
+
+class Kept(Wire):
+    """[worker] What a connection does while it has no request, and how it gets a permit for the next."""
+
+    __slots__ = (
+        "_greenlet",
+        "_late",
+        "_parked",
+        "_queued",
+        "_site",
+        "_switch",
+        "began",
+        "dozing",
+        "has_permit",
+        "resting",
+    )
+
+    def __init__(self, site: Site, sock: Any) -> None:  # noqa: ANN401
+        super().__init__(sock, site.patience, site.write_timeout, site.bulk)
+        self._site = site
+        self._greenlet: Any = None
+        self._switch: Any = None
+        # When the request began; or the wait for one, once the sweep has seen that it is long.
+        self.began = now()
+        self.has_permit = False
+        # Of an idle connection: does its greenlet wait for a request, is it among the site's idle ones, and has it given
+        # its greenlet up?
+        self._parked = self.resting = self.dozing = False
+        # Does its greenlet wait at the turnstile?
+        self._queued = False
+        # Did its turn come when it had waited for too long?
+        self._late = False
+
+    def _fresh_bytes(self) -> bytes:
+        """Receive on a new connection, whose turn it is; nothing at its end."""
+        self._late = now() - self.began > self._site.queue_timeout
+        try:
+            data: bytes = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return self._first_bytes()
+        except OSError:
+            return b""
+        self.phase = RUNNING
+        return data
+
+    def _first_bytes(self) -> bytes:
+        """Receive what comes after the connection's turn: it has arrived now."""
+        self._late = False
+        self.deadline = self.patience(self._site.header_timeout)
+        self._wait(self._reader)
+        data = self.recv(READ_SIZE)
+        self.began = now()
+        self.deadline = NEVER
+        self.phase = RUNNING
+        if data and not self._site.turnstile.is_free():
+            self._wait_turn()
+        return data
+
+    def _kept_bytes(self) -> bytes:
+        """Receive on a kept connection, which is parked until something comes; nothing at its end, or if it dozes."""
+        site = self._site
+        if self.phase is not IDLE:
+            if site.draining or not site.keep_alive:
+                return b""
+            self.phase = IDLE
+            permits = site.permits
+            self.has_permit = False
+            permits.taken -= 1
+            if permits.queue:
+                permits.hand_out()
+            self._park()
+            if self.dozing:
+                return b""
+        elif not site.turnstile.is_free():  # roused from its doze
+            self._wait_turn()
+        data = self._received()
+        if self.phase is IDLE:
+            self.began = now()
+        self.phase = RUNNING
+        if self.resting:
+            site.rejoin(self)
+        return data
+
+    def _park(self) -> None:
+        """Wait until there is something to receive, or until the connection is to doze.
+
+        The hub switches here directly. A Waiter, which would hold back a switch that comes too late, costs more than all
+        else that is done here: only the reader, which is stopped at once, and the turnstile and doze(), which ask first,
+        ever switch.
+        """
+        self._parked = True
+        self._reader.start(self._arrived)
+        try:
+            self._hub.switch()
+        finally:
+            self._reader.stop()
+            self._parked = self._queued = False
+
+    def _arrived(self) -> None:
+        """[hub] Something has come: it is served at once, or when its turn has come."""
+        if self._site.turnstile.is_free():
+            self._switch()
+        else:
+            self._reader.stop()
+            self._parked = False
+            self._queue()
+
+    def _wait_turn(self) -> None:
+        """Let those go on that are under way, and those begin that were here before."""
+        self._queue()
+        try:
+            self._hub.switch()
+        finally:
+            self._queued = False
+        self.phase = RUNNING
+
+    def _queue(self) -> None:
+        if self.resting:
+            self._site.rejoin(self)
+        self._queued = True
+        self.phase = QUEUED
+        self.began = now()
+        self._site.turnstile.queue(self._begin)
+
+    def _begin(self) -> bool:
+        """[hub] The turn has come, unless the greenlet was killed before. Say whether the request waits for something."""
+        if not self._queued:
+            return False
+        self._queued = False
+        self._late = now() - self.began > self._site.queue_timeout
+        self._switch()
+        return self.is_under_way
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there is a request, and it is neither served nor waiting for its turn."""
+        phase = self.phase
+        return phase is not IDLE and phase is not QUEUED and phase is not FRESH and phase is not CLOSED
+
+    def _received(self) -> bytes:
+        """Receive what has come."""
+        try:
+            return self._sock.recv(READ_SIZE)  # type: ignore[no-any-return]
+        except BlockingIOError:
+            return self.recv(READ_SIZE)
+        except OSError:
+            return b""
+
+    def doze(self) -> None:
+        """Give the greenlet back: nobody has asked for long, and a stack weighs more than a connection.
+
+        What the greenlet held of the application's, a database connection for example, goes with it.
+        """
+        if self._parked:
+            self._hub.loop.run_callback(self._fall_asleep)
+
+    def _fall_asleep(self) -> None:
+        """[hub] Let the greenlet end, unless a request was faster."""
+        if self._parked:
+            self.dozing = True
+            self._switch()
+
+    def rest(self, rouse: Callable[[Any], None]) -> None:
+        """Call rouse, in the hub, when there is something to receive."""
+        self._greenlet = self._switch = None
+        self._reader.start(rouse, self)
+
+    def begin(self, greenlet: Any) -> None:  # noqa: ANN401
+        """[hub] Begin in a greenlet, at once."""
+        self._greenlet = greenlet
+        self._switch = greenlet.switch
+        self._switch()
+
+    def rise(self, greenlet: Any) -> None:  # noqa: ANN401
+        """Go on in another greenlet."""
+        self._reader.stop()
+        self._greenlet = greenlet
+        self._switch = greenlet.switch
+        self.dozing = False
+
+    def _turn_pipelined(self) -> None:
+        """Let others run before the next request that is already here."""
+        self._give_back()
+        if self._site.turnstile.is_free():
+            self.share()
+            self.began = now()
+        else:
+            self._wait_turn()
+
+    # --- permits
+
+    def _acquire(self, head: bytes, since: float) -> None:
+        """Wait for a permit, behind those that wait already. Raises ProtocolError where that takes too long.
+
+        since: when the request could have begun.
+        """
+        permits = self._site.permits
+        late, self._late = self._late, False
+        if self._is_health_check(head):
+            permits.resume()
+        else:
+            self.phase = Phase.QUEUED
+            self.deadline = NEVER
+            left = since + self._site.queue_timeout - now()
+            if late or left <= 0 or not permits.acquire(left):
+                raise ProtocolError(503, "the request waited for too long to begin")
+        self.has_permit = True
+        self.phase = RUNNING
+
+    def _is_health_check(self, head: bytes) -> bool:
+        paths = self._site.health_paths
+        return bool(paths) and head.split(b" ", 2)[1].partition(b"?")[0] in paths
+
+    def _give_back(self) -> None:
+        if self.has_permit:
+            self.has_permit = False
+            self._site.permits.release()
+
+    def _wait_for_peer(self, watcher: Any) -> None:  # noqa: ANN401
+        """Wait without a permit: a request runs while its application does, and slow clients can be many."""
+        if self.has_permit:
+            self._without_permit(self._wait, watcher)
+        else:
+            self._wait(watcher)
+
+    def share(self) -> None:
+        """Go on in a later turn of the hub if long loops have had their part of this one."""
+        if not self.bulk.is_used_up():
+            return
+        if self.has_permit:
+            self._without_permit(self.bulk.pause)
+        else:
+            self.bulk.pause()
+
+    def _without_permit(self, wait: Callable[..., object], *arguments: object) -> None:
+        self._give_back()
+        try:
+            wait(*arguments)
+        finally:
+            self._site.permits.resume()
+            self.has_permit = True

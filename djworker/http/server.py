@@ -1,0 +1,328 @@
+"""HTTP connections in a worker: a greenlet for each, and the site that they share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from gevent import Greenlet, spawn
+
+from djworker.conf.peers import Peers
+from djworker.http.bulk import BulkWork
+from djworker.http.connection import Connection, InFlight
+from djworker.http.filewrapper import FileWrapper
+from djworker.http.forwarded import NOTHING_DECLARED, Declared, Forwarding
+from djworker.http.permits import Permits
+from djworker.http.receive_buffer import HeadLimits
+from djworker.http.request import HeadParser
+from djworker.http.transport import NEVER, Phase
+from djworker.http.turnstile import Turnstile
+from djworker.http.wsgi_input import Input
+from djworker.log import event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from djworker.conf.table import Config
+    from djworker.http.idle import Kept
+    from djworker.http.wsgi import Exchange, WSGIApplication
+
+__all__ = ["InFlight", "Site"]
+
+log = logging.getLogger("djworker.http")
+
+# Seconds that an idle connection is kept after drain(), for a request that is under way (gunicorn#3821: 2 s).
+LINGER: Final = 1.5
+# Seconds that a peer may take for the next piece of anything, once the worker is draining.
+DRAINING_PATIENCE: Final = 5.0
+# Seconds after which an idle connection gives its greenlet back: some kB of stack, and all that is local to it. Clients
+# that ask in quick succession keep it, and with it what Django has built for it.
+DOZE: Final = 2.0
+# Without a request, or no longer with one.
+SILENT: Final = frozenset({Phase.FRESH, Phase.IDLE, Phase.LINGERING})
+# Descriptors that stay free for files, database connections and the log.
+RESERVED_DESCRIPTORS: Final = 64
+# Connections that there is room for in any case.
+FEWEST_CONNECTIONS: Final = 16
+# Where room is made, so much more is: one part in so many of all connections. To find them takes a look at each.
+ROOM: Final = 64
+# Seconds without a whole head after which a connection is a silent one: whoever connects to ask has asked by then.
+SILENT_AFTER: Final = 0.5
+# Where more than one connection in so many is new, idle ones are not ended for them: they may be silent ones in a moment.
+CROWD: Final = 4
+WITHOUT_HEAD: Final = (Phase.FRESH, Phase.HEAD)
+# Seconds between two events of that kind.
+FULL_INTERVAL: Final = 10.0
+
+
+class Site:
+    """[worker] Everything that a worker's connections share.
+
+    server_address: what the listening socket is bound to. access: is called after each answer. declared: what the project's
+    settings say of proxies.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        config: Config,
+        *,
+        server_address: Any,  # noqa: ANN401
+        access: Callable[[Exchange], None] | None = None,
+        declared: Declared = NOTHING_DECLARED,
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.access = access
+        self.keep_alive = config.keep_alive
+        self.header_timeout = config.header_timeout
+        self.body_timeout = config.body_timeout
+        self.upload_timeout = config.upload_timeout
+        self.queue_timeout = config.queue_timeout
+        self.health_paths = frozenset(path.encode() for path in config.health_paths)
+        self.write_timeout = config.write_timeout
+        self.draining = False
+        self.total = 0
+        self.parser = HeadParser(
+            max_line=config.limit_request_line,
+            max_fields=config.limit_request_fields,
+            max_field=config.limit_request_field_size,
+            max_body=config.limit_request_body,
+            of_proxies=declared.variables,
+        )
+        self.forwarding = Forwarding(
+            config.forwarded_allow_ips, left_to_django=declared.passes, extra=declared.variables
+        )
+        # Who may announce clients by the PROXY protocol; None where that is not spoken.
+        self.announcers = Peers(config.proxy_allow_from) if config.proxy_protocol else None
+        self._told_of_removed = False
+        self.head_limits = HeadLimits(
+            line=config.limit_request_line, fields=config.limit_request_fields, field=config.limit_request_field_size
+        )
+        self.permits = Permits(config.worker_connections)
+        self.turnstile = Turnstile(self.permits)
+        self.bulk = BulkWork()
+        self.base_environ = _base_environ(server_address)
+        self.max_open = max(FEWEST_CONNECTIONS, _free_descriptors() - RESERVED_DESCRIPTORS)
+        # Called once when there is room for another connection.
+        self.on_room: Callable[[], None] | None = None
+        self._told_of_full = 0.0
+        # Accepted sockets whose turn has not come.
+        self.arriving: set[Any] = set()
+        # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do
+        # not pay for it; the idle ones are in the order of their deadlines.
+        self.idle_ones: dict[Any, None] = {}
+        self.busy: dict[Any, None] = {}
+
+    # --- gauges
+
+    @property
+    def open(self) -> int:
+        """Connections."""
+        return len(self.busy) + len(self.idle_ones) + len(self.arriving)
+
+    @property
+    def load(self) -> int:
+        """Connections that have been active of late, and those that have just come."""
+        return len(self.busy) + len(self.arriving)
+
+    @property
+    def idle(self) -> int:
+        """Kept connections without a request."""
+        return len(self.idle_ones) + sum(connection.phase is Phase.IDLE for connection in self.busy)
+
+    @property
+    def running(self) -> int:
+        """Requests that run; those that wait for their client, to send or to read, do not."""
+        return self.permits.taken
+
+    def in_flight(self) -> list[InFlight]:
+        """Return what is being served, oldest first. Safe in other threads: one step copies the set."""
+        now = time.monotonic()
+        found = [connection.in_flight(now) for connection in list(self.busy) if connection.phase not in SILENT]
+        return sorted(found, key=lambda item: -item.age)
+
+    def report_lost(self, reason: str) -> None:
+        """Have a line in the access log for each request that will not be answered. Safe in other threads."""
+        for connection in list(self.busy):
+            connection.report_lost(reason)
+
+    # --- connections
+
+    def arrive(self, sock: Any, peer: Any) -> None:  # noqa: ANN401
+        """[hub] Serve an accepted, non-blocking socket when its turn has come: behind the requests that are here already."""
+        self.arriving.add(sock)
+        self.turnstile.queue(partial(self._begin, sock, peer, time.monotonic()))
+
+    def _begin(self, sock: Any, peer: Any, arrived: float) -> bool:  # noqa: ANN401
+        """[hub] Begin to serve; say whether there is a request, and it waits for something."""
+        connection = self._connect(sock, peer)
+        if connection is None:
+            return False
+        connection.began = arrived
+        connection.begin(Greenlet(self._serve, connection))
+        return connection.is_under_way
+
+    def _connect(self, sock: Any, peer: Any) -> Connection | None:  # noqa: ANN401
+        self.arriving.discard(sock)
+        try:
+            connection = Connection(self, sock, peer)
+        except (OSError, ValueError):
+            # Closed before its turn came.
+            sock.close()
+            return None
+        self.busy[connection] = None
+        if self.open > self.max_open:
+            self.make_room()
+        return connection
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            connection.serve()
+        finally:
+            if connection.dozing:
+                connection.rest(self._rouse)
+            else:
+                self._end(connection)
+
+    def _end(self, connection: Connection) -> None:
+        self.busy.pop(connection, None)
+        self.idle_ones.pop(connection, None)
+        if connection.has_permit:
+            connection.has_permit = False
+            self.permits.release()
+        connection.close()
+        if self.on_room is not None and self.has_room():
+            room, self.on_room = self.on_room, None
+            room()
+
+    def _rouse(self, connection: Connection) -> None:
+        """[hub] Serve a dozing connection again: there is something to receive, or it has ended."""
+        connection.rise(spawn(self._serve, connection))
+
+    def patience(self, timeout: float) -> float:
+        """Return the deadline of a peer that may take timeout seconds; less while draining."""
+        return time.monotonic() + (min(timeout, DRAINING_PATIENCE) if self.draining else timeout)
+
+    # --- from outside
+
+    def sweep(self, now: float) -> None:
+        """Expire what is over its deadline. now: time.monotonic(); to be called about every half second."""
+        self._settle(now)
+        for connection in self.busy:
+            if connection.deadline <= now:
+                connection.expire()
+        for connection in self.idle_ones:
+            if connection.deadline <= now:
+                connection.expire()
+            elif connection.began + DOZE <= now:
+                connection.doze()
+            else:
+                break
+        if self.on_room is not None or self.open > self.max_open:
+            self.make_room()
+
+    def _settle(self, now: float) -> None:
+        """Move those that are idle; their time begins to count now."""
+        for connection in [connection for connection in self.busy if connection.phase is Phase.IDLE]:
+            del self.busy[connection]
+            self.idle_ones[connection] = None
+            connection.resting = True
+            connection.began = now
+            connection.deadline = now + self.keep_alive
+
+    def rejoin(self, connection: Kept) -> None:
+        """Move a connection back that has been idle: there is a request, or the end."""
+        self.idle_ones.pop(connection, None)
+        self.busy[connection] = None
+        connection.resting = False
+        connection.deadline = NEVER
+
+    def tell_of_removed(self, variables: Iterable[str], peer: str) -> None:
+        """Warn, once: a proxy that was forgotten in the options, or a client that pretends to be one."""
+        if self._told_of_removed:
+            return
+        self._told_of_removed = True
+        names = ", ".join(name.removeprefix("HTTP_").replace("_", "-").title() for name in variables)
+        text = f"removed {names} of {peer}: forwarded_allow_ips does not name it; add it if it is a proxy of yours"
+        event(log, logging.WARNING, "forwarded_removed", text, peer=peer, fields=names)
+
+    def has_room(self) -> bool:
+        """May another connection be accepted? The descriptors above that are the requests'."""
+        return self.open < self.max_open
+
+    def make_room(self) -> None:
+        """End connections that have no request: the oldest silent ones, then the oldest idle ones, then those that end anyway."""
+        now = time.monotonic()
+        staying = [one for one in (*self.idle_ones, *self.busy) if not one.cut_for]
+        wanted = len(staying) + len(self.arriving) - self.max_open + 1 + self.max_open // ROOM
+        new = [one for one in staying if one.phase in WITHOUT_HEAD]
+        silent = [one for one in new if one.began + SILENT_AFTER < now]
+        just_come = len(new) - len(silent) + len(self.arriving)
+        others = [] if just_come > self.max_open // CROWD else _without_request(staying)
+        for connection in (*silent, *others)[: max(wanted, 0)]:
+            connection.shed()
+            wanted -= 1
+        if wanted > self.max_open // ROOM and not new and not self.arriving and now >= self._told_of_full:
+            self._told_of_full = now + FULL_INTERVAL
+            text = f"no descriptor is left for another connection: {self.open} of {self.max_open}, all with a request"
+            event(log, logging.WARNING, "connections_full", text, open=self.open, limit=self.max_open)
+
+    def drain(self) -> None:
+        """Let every connection end: the idle ones within 2 s, the others after their answer."""
+        self.draining = True
+        self.header_timeout = min(self.header_timeout, LINGER)
+        now = time.monotonic()
+        self._settle(now)
+        for connection in self.idle_ones:
+            connection.deadline = min(connection.deadline, now + LINGER)
+        for connection in self.busy:
+            if connection.deadline != NEVER:
+                waits_for_head = connection.phase in (Phase.FRESH, Phase.HEAD)
+                patience = LINGER if waits_for_head else DRAINING_PATIENCE
+                connection.deadline = min(connection.deadline, now + patience)
+
+
+def _without_request(connections: list[Any]) -> list[Any]:
+    """Return those that wait for another request, and then those that end."""
+    return [one for phase in (Phase.IDLE, Phase.LINGERING) for one in connections if one.phase is phase]
+
+
+def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401
+    if isinstance(server_address, tuple):
+        name, port = str(server_address[0]), str(server_address[1])
+    else:
+        # PEP 3333: "can never be empty strings"; a unix socket has neither.
+        name, port = "localhost", "80"
+    return {
+        "REQUEST_METHOD": "",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "",
+        "QUERY_STRING": "",
+        "RAW_URI": "",
+        "SERVER_NAME": name,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_SOFTWARE": "djworker",
+        "REMOTE_ADDR": "",
+        "REMOTE_PORT": "",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": Input(),
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+
+
+def _free_descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft - len(os.listdir("/dev/fd")) if soft > 0 else 1 << 20

@@ -1,0 +1,28 @@
+"""The log: lifecycle events and the access log, as lines for people or for machines.
+
+Lives in every process. Knows the standard library, and no process tree. ``log.event`` and ``log.configure`` are the face.
+"""
+
+from __future__ import annotations
+
+from djworker.log.events import (
+    access_line,
+    capture_warnings,
+    configure,
+    configure_access,
+    event,
+    reassert,
+    reopen,
+    wants_fields,
+)
+
+__all__ = [
+    "access_line",
+    "capture_warnings",
+    "configure",
+    "configure_access",
+    "event",
+    "reassert",
+    "reopen",
+    "wants_fields",
+]

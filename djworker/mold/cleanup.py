@@ -1,0 +1,107 @@
+"""[mold] What talking to a database leaves in a process, and what must not be copied into workers: pools, threads, the hub.
+
+The project's threads and greenlets, and what is inside `atomic()`, are not ours to end; `leftovers` finds them.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Any, Final
+
+import gevent
+from gevent import monkey
+from gevent._hub_local import get_hub_if_exists
+from greenlet import GreenletExit
+
+from djworker.db.drivers import turns
+
+#: Seconds that threads get to end. A look-up of a name that nobody answers takes the resolver's own 5 s and more.
+PATIENCE: Final = 0.5
+#: Seconds between two looks at them.
+PAUSE: Final = 0.001
+
+
+def close_connections() -> None:
+    """Close Django's connections that nothing holds, so that the next stage opens its own."""
+    from django.conf import settings  # noqa: PLC0415 -- Django comes after the import path
+
+    from djworker.db import unheld  # noqa: PLC0415
+
+    if (
+        settings.configured
+    ):  # else there are none, and to look would load the settings, which a module is still to choose
+        unheld.close(unheld.here())
+
+
+def wipe() -> None:
+    """Close Django's connections that nothing holds; close and forget the pools, if there are any, and all that they used."""
+    from djworker.db import unheld  # noqa: PLC0415
+    from djworker.db.drivers import offload  # noqa: PLC0415
+    from djworker.db.lease import registry  # noqa: PLC0415
+
+    found = unheld.everywhere()
+    unheld.close(found)
+    if found or any(registry.lookouts()):
+        registry.end_all()
+        offload.stop()
+
+
+def let_threads_end() -> None:
+    """Threads that have nothing more to do end when they get their turn: those of executors that nobody has any more.
+
+    Django runs an async view in such a thread. They are greenlets, and their executors may be in cycles.
+    """
+    if has_hub():
+        gc.collect()
+        with turns.at_most(PATIENCE):
+            gevent.idle()
+
+
+def destroy_hub() -> None:
+    """The hub goes, with its own threads: each look-up by name has started one. The next one who waits gets another hub.
+
+    Call it where no greenlet waits: those that wait in it never go on.
+    """
+    hub = _hub()
+    if hub is not None:
+        _end_threads(hub)
+        hub.destroy(destroy_loop=True)
+        if not hub.dead:
+            # It waits for more to do. Locks and events that were waited for once keep to their hub until that is dead.
+            hub.throw(GreenletExit)
+        _await_native_threads()
+
+
+def has_hub() -> bool:
+    """Whether anything has waited in this thread."""
+    return _hub() is not None
+
+
+def _hub() -> Any:  # noqa: ANN401
+    return get_hub_if_exists()
+
+
+def _end_threads(hub: Any) -> None:  # noqa: ANN401
+    """As the hub would, but it waits for them: a thread that is about to end is still a thread when the process is forked."""
+    pool = hub._threadpool  # noqa: SLF001 - asking for the public one makes one
+    if pool is not None:
+        pool.kill()
+        with turns.at_most(PATIENCE):
+            while pool._worker_greenlets:  # noqa: SLF001
+                gevent.sleep(PAUSE)
+
+
+def _await_native_threads() -> None:
+    """A thread has frames for some microseconds after its last word."""
+    sleep = monkey.get_original("time", "sleep")
+    for _turn in range(round(PATIENCE / PAUSE)):
+        if len(sys._current_frames()) == 1:  # noqa: SLF001
+            return
+        sleep(PAUSE)
+
+
+def idents_of_hub() -> set[int]:
+    """The native threads that ``destroy_hub`` ends."""
+    pool = getattr(_hub(), "_threadpool", None)
+    return {worker._thread_ident for worker in pool._worker_greenlets} if pool is not None else set()  # noqa: SLF001

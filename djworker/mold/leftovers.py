@@ -1,0 +1,196 @@
+"""What must not be forked: running threads, pending greenlets, open database connections; each with the name of its owner."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+import traceback
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from djworker.mold import blame, cleanup
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+
+#: Where each thread was begun.
+_started: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
+
+
+class Watch:
+    """[mold] Looks on while a project loads."""
+
+    def __init__(self, *, alone: bool = False) -> None:
+        #: The process is to be one worker, and nothing but that: what the project starts goes on in it.
+        self.alone = alone
+        #: Threads of libraries were ended here, and begin again only after a fork.
+        self.ended = False
+        self._opened: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def connections(self) -> Iterator[None]:
+        """Note meanwhile who opens database connections, and who begins greenlets."""
+        from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: PLC0415 - Django comes after the import path
+
+        from djworker.db.backends.mixin import LeasingMixin  # noqa: PLC0415
+
+        with self._noting(BaseDatabaseWrapper), self._noting(LeasingMixin), _noting_threads():
+            yield
+
+    @contextlib.contextmanager
+    def _noting(self, cls: Any) -> Iterator[None]:  # noqa: ANN401
+        connect = cls.connect
+
+        def noting(connection: Any) -> None:  # noqa: ANN401
+            if not (place := blame.project_place(traceback.extract_stack())).startswith(blame.OURS):
+                self._opened[connection.alias] = place
+            connect(connection)
+
+        cls.connect = noting
+        try:
+            yield
+        finally:
+            cls.connect = connect
+
+    def unclosed(self) -> list[str]:
+        """The database connections among it: each holds a transaction that nothing ever ends."""
+        return list(self._open_connections())
+
+    def found(self, known: Collection[Any] = ()) -> list[str]:
+        """A description of everything that is left now, but these greenlets."""
+        return [*self._open_connections(), *_greenlets(known), *_threads()]
+
+    def _open_connections(self) -> Iterator[str]:
+        """Those that could not be closed."""
+        from djworker.db.unheld import everywhere  # noqa: PLC0415
+
+        for connection in everywhere():
+            place = self._opened.get(connection.alias, "an unknown place")
+            how = "inside atomic(), which was never left" if connection.in_atomic_block else "which does not close"
+            yield f"a connection to database {connection.alias!r}, {how}, opened at {place}"
+
+
+@contextlib.contextmanager
+def _noting_threads() -> Iterator[None]:
+    """Note who begins a thread: gevent keeps ten frames, and the project's line may be beyond them."""
+    start = threading.Thread.start
+
+    @wraps(start)
+    def noting(thread: threading.Thread) -> None:
+        if noting.__dict__.get("on"):
+            _started[thread] = blame.project_place(traceback.extract_stack())
+        start(thread)
+
+    noting.__dict__["on"] = True
+    threading.Thread.start = noting  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        del noting.__dict__["on"]
+        if threading.Thread.start is noting:  # else a library (Sentry) has wrapped ours
+            threading.Thread.start = start  # type: ignore[method-assign]
+
+
+def peers() -> list[str]:
+    """Whom a connection that is open leads to: a kept one of an HTTP client, say, which no worker can use or share."""
+    from gevent import socket  # noqa: PLC0415
+
+    found: set[str] = set()
+    for thing in _existing(socket.socket):
+        # It listens, is not connected yet, or no longer; or it could not be made: an exception may still lead to it.
+        with contextlib.suppress(OSError, AttributeError):
+            if thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
+                found.update(_address(thing.getpeername()))
+    return sorted(found)
+
+
+def _address(peer: Any) -> Iterator[str]:  # noqa: ANN401
+    """Nobody where it has no name: that is the other end of a pair, asyncio's loops have one, and ours too."""
+    if isinstance(peer, tuple):
+        yield f"{peer[0]}:{peer[1]}"
+    elif peer:
+        yield f"unix:{peer}"
+
+
+def _existing(kind: type) -> Iterator[Any]:
+    """All objects of a class."""
+    # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
+    return (thing for thing in gc.get_objects() if issubclass(type(thing), kind))
+
+
+def greenlets() -> Iterator[Any]:
+    """Those that have not ended, threads among them; without gevent's own."""
+    from gevent import Greenlet  # noqa: PLC0415
+
+    return (thing for thing in _existing(Greenlet) if not thing.dead and not _is_worker_of_hub(thing))
+
+
+def _greenlets(known: Collection[Any]) -> Iterator[str]:
+    for thing in greenlets():
+        if thing in known:
+            continue
+        thread = thread_of(thing)
+        place = (thread and _started.get(thread)) or blame.project_place(_spawning_stack(thing))
+        yield f"{_name(thing)}, started at {place}"
+
+
+def _is_worker_of_hub(greenlet: Any) -> bool:  # noqa: ANN401
+    """A resolver, and what ends a pool's threads."""
+    owner = getattr(getattr(greenlet, "_run", None), "__self__", None)
+    return any(
+        type(thing).__module__.startswith(("gevent.resolver", "gevent.threadpool")) for thing in (greenlet, owner)
+    )
+
+
+def thread_of(greenlet: Any) -> threading.Thread | None:  # noqa: ANN401
+    """A patched thread is a greenlet that runs ``Thread._bootstrap``."""
+    owner = getattr(getattr(greenlet, "_run", None), "__self__", None)
+    return owner if isinstance(owner, threading.Thread) else None
+
+
+def _name(greenlet: Any) -> str:  # noqa: ANN401
+    if thread := thread_of(greenlet):
+        return f"thread {thread.name!r}"
+    return f"greenlet {getattr(greenlet._run, '__qualname__', greenlet)!r}"  # noqa: SLF001
+
+
+def _spawning_stack(greenlet: Any) -> list[traceback.FrameSummary] | None:  # noqa: ANN401
+    frame = getattr(greenlet, "spawning_stack", None)
+    found = []
+    while frame is not None:
+        found.append(
+            traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False)
+        )
+        frame = frame.f_back
+    return found[::-1] or None
+
+
+def _threads() -> Iterator[str]:
+    """Native threads that run Python. Those of C libraries (OpenBLAS) guard themselves with pthread_atfork.
+
+    Those of the hub's pool do not count: they end with the hub.
+    """
+    frames = sys._current_frames()  # noqa: SLF001
+    known = {_native_ident(), *cleanup.idents_of_hub()}
+    for ident, frame in frames.items():
+        if ident not in known:
+            yield f"native thread {ident}, now at {blame.frame_place(frame)}"
+
+
+def _native_ident() -> int:
+    monkey = sys.modules["gevent.monkey"]
+    ident: int = monkey.get_original("_thread", "get_ident")()
+    return ident
+
+
+def native_thread_count() -> int:
+    """Threads of this process, C libraries' included; 1 where the system does not tell."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1

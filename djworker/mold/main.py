@@ -1,0 +1,350 @@
+"""The mold: a fresh interpreter that loads one generation of the code, checks and warms it, and then only forks.
+
+It is patched before anything else is imported, so code that was imported too early cannot exist in it. It never runs gevent's
+loop between the fork requests: a hub that runs must not be copied into children.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+from djworker.mold.patches import asyncio_loops  # noqa: E402
+
+asyncio_loops.install()
+
+import argparse  # noqa: E402
+import contextlib  # noqa: E402
+import gc  # noqa: E402
+import logging  # noqa: E402
+import os  # noqa: E402
+import posix as raw  # noqa: E402 - the system calls themselves: gevent replaces those of ``os`` with ones that need the loop
+import signal  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from typing import TYPE_CHECKING, NoReturn  # noqa: E402
+
+from djworker import accounts, log, process  # noqa: E402
+from djworker.ipc import messages  # noqa: E402
+from djworker.ipc.channel import Channel  # noqa: E402
+from djworker.ipc.launch import Launch  # noqa: E402
+from djworker.ipc.scoreboard import Gauge, Row  # noqa: E402
+from djworker.mold import forked_call, hangs, probe, project, restarting  # noqa: E402
+from djworker.mold.patches import forks, multiprocess, resolver  # noqa: E402
+from djworker.mold.project import BootError, Project  # noqa: E402
+from djworker.worker import signal_handlers  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djworker.mold.forked_call import Asked
+
+logger = logging.getLogger("djworker.mold")
+#: gevent's own would run the hub.
+_poll = monkey.get_original("select", "poll")
+
+#: The same as ``djworker.arbiter.fleet.EXIT_BOOT``; this tree does not import that one.
+EXIT_BOOT = 3
+#: A terminal sends these to every process of its group; here, only the arbiter says what to do.
+_READABLE = 1  # POLLIN; gevent has taken its name out of the module
+_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(slots=True)
+class Mold:
+    """[mold] Forks workers of one generation on request."""
+
+    generation: int
+    arbiter: int
+    channel: Channel
+    listeners: Sequence[int]
+    #: The soft one that the server was started with.
+    descriptor_limit: int
+    #: Where there is no subreaper, the row of the worker that this mold is to become.
+    row_fds: Sequence[int] = ()
+    project: Project = field(default_factory=Project)
+    #: Children that are being asked what this generation answers, and for the sake of which one.
+    probes: list[tuple[Asked, int]] = field(default_factory=list)
+
+    def serve(self) -> NoReturn:
+        """Fork on request, until the channel closes."""
+        self.channel.set_blocking(True)
+        while True:
+            self._hear_probes()
+            received = self.channel.receive()
+            if received.eof:
+                raw._exit(0)  # noqa: SLF001 - nothing to finish, and no exit handlers of the project's to run
+            fds = list(received.fds)
+            for message in received.messages:
+                if isinstance(message, messages.SpawnWorker) and len(fds) > 1:
+                    self._give_worker(message, fds.pop(0), fds.pop(0))
+                elif isinstance(message, messages.Probe):
+                    self._probe(message)
+
+    def _probe(self, request: messages.Probe) -> None:
+        """Have a child answer; this process goes on, since a worker that dies meanwhile must be replaced."""
+
+        def answer(write: forked_call.Write) -> None:
+            self.forsake()
+            probe.answer(self.project.app, request.paths, request.hosts, write)
+
+        try:
+            asked = forked_call.begin(answer, probe.PATIENCE)
+        except OSError as error:
+            text = f"generation {self.generation} cannot be asked what it answers: {error}"
+            log.event(logger, logging.WARNING, "probe_failed", text, generation=self.generation, error=str(error))
+            self.channel.send(messages.Probed(request.about, probe.allowed_hosts(), {}))
+        else:
+            self.probes.append((asked, request.about))
+
+    def _hear_probes(self) -> None:
+        """Until the channel has something, or no child is being asked any more."""
+        while self.probes:
+            poll = _poll()
+            for fd in (self.channel.fileno(), *(asked.fd for asked, _about in self.probes)):
+                poll.register(fd, _READABLE)
+            due = min(asked.deadline for asked, _about in self.probes) - time.monotonic()
+            ready = {fd for fd, _mask in poll.poll(max(0, due) * 1000)}
+            for asked, about in self.probes[:]:
+                ended = asked.fd in ready and (not asked.read() or asked.said.endswith(probe.END))
+                if ended or time.monotonic() >= asked.deadline:
+                    self.probes.remove((asked, about))
+                    self.channel.send(_transcript(asked, about).as_message(probe.allowed_hosts()))
+            if self.channel.fileno() in ready:
+                return
+
+    def _give_worker(self, request: messages.SpawnWorker, fd: int, row_fd: int) -> None:
+        """Fork it, or become it."""
+        if self.project.is_shared:
+            self._fork(request, fd, row_fd)
+            return
+        for asked, _about in self.probes:  # the next spare worker is asked again
+            process.kill(asked.pid, signal.SIGKILL)
+            asked.finish()
+        row = Row(row_fd)
+        row[Gauge.PID] = os.getpid()
+        self.channel.close()
+        self.become_worker(request.slot, Channel.from_fd(fd), row)
+
+    def _fork(self, request: messages.SpawnWorker, fd: int, row_fd: int) -> None:
+        """Fork twice, so that the worker is orphaned at once and becomes the arbiter's own child (its subreaper)."""
+        read, write = raw.pipe()
+        try:
+            middle = forks.fork()
+        except OSError as error:
+            self.channel.send(messages.ForkFailed(request.worker_id, str(error)))
+            middle = -1
+        if middle == 0:
+            raw.close(read)
+            self._fork_again(request, fd, row_fd, write)
+        for end in (write, fd, row_fd):
+            raw.close(end)
+        if middle > 0:
+            self._tell_pid(request, middle, read)
+        raw.close(read)
+
+    def _fork_again(self, request: messages.SpawnWorker, fd: int, row_fd: int, write: int) -> NoReturn:
+        """[the middle process] Lives for one more fork."""
+        restarting.end_before_fork()
+        try:
+            pid = forks.fork()
+        except OSError as error:
+            raw.write(write, f"!{error}".encode())
+            raw._exit(1)  # noqa: SLF001
+        if pid:
+            raw.write(write, str(pid).encode())
+            raw._exit(0)  # noqa: SLF001
+        row = Row(row_fd)
+        row[Gauge.PID] = os.getpid()  # first of all: the mold may die before it tells
+        raw.close(write)
+        for asked, _about in self.probes:
+            raw.close(asked.fd)
+        self.channel.close()
+        process.wait_for_parent(self.arbiter)
+        self.become_worker(request.slot, Channel.from_fd(fd), row)
+
+    def _tell_pid(self, request: messages.SpawnWorker, middle: int, read: int) -> None:
+        answer = raw.read(read, 1024).decode()
+        raw.waitpid(middle, 0)
+        if answer.isdigit():
+            self.channel.send(messages.WorkerForked(request.worker_id, int(answer)))
+        else:
+            error = answer.removeprefix("!") or "the middle process died"
+            self.channel.send(messages.ForkFailed(request.worker_id, error))
+
+    def become_worker(self, slot: int, channel: Channel, row: Row) -> NoReturn:
+        """[worker] From here on this process is a worker."""
+        from djworker.worker import main as worker_main  # noqa: PLC0415 - it starts the hub, which the mold must not have
+
+        guard = forks.Guard(row.close, descriptor_limit=self.descriptor_limit)
+        worker_main.run(self.project, channel, row, self.listeners, self.generation, slot, self.arbiter, guard)
+
+    def forsake(self) -> None:
+        """[a child of the project's code] Have no part in what the mold is for."""
+        self.channel.close()
+        for fd in (*self.listeners, *self.row_fds):
+            raw.close(fd)
+
+
+def _transcript(asked: Asked, about: int) -> probe.Transcript:
+    status = asked.finish()
+    transcript = probe.Transcript(about)
+    transcript.read(asked.said)
+    code = os.waitstatus_to_exitcode(status)
+    late = code in (-signal.SIGALRM, -signal.SIGKILL)
+    transcript.close(
+        f"no answer within {probe.PATIENCE:g} s" if late else f"the process ended: {process.describe(code)}"
+    )
+    return transcript
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Boot, report, fork."""
+    process.open_standard_streams()
+    options = _parse(arguments)
+    launch = Launch.from_environ(os.environ)
+    process.ignore_signals(_IGNORED)
+    process.raise_descriptor_limit()
+    descriptor_limit = launch.descriptor_limit
+    log.configure(launch.config.log_level, launch.config.log_format, "mold")
+    log.capture_warnings()
+    resolver.install()
+    multiprocess.install()
+    signal_handlers.install()
+    if options.check:
+        forks.Guard(descriptor_limit=descriptor_limit).install()
+        _leave(_check(launch))
+    row_fds = (options.row,) if options.row >= 0 else ()
+    stacks = (options.stacks,) if options.stacks >= 0 else ()
+    _keep_from_others((options.channel, *row_fds, *stacks, *options.listeners))
+    channel = Channel.from_fd(options.channel)
+    channel.set_blocking(True)
+    mold = Mold(options.generation, options.arbiter, channel, options.listeners, descriptor_limit, row_fds)
+    forks.Guard(mold.forsake, descriptor_limit=descriptor_limit).install()
+
+    def confess(module: str, place: str, stack: str) -> NoReturn:
+        error = f"not loaded in time: it hangs at {place}"
+        channel.send(messages.MoldFailed(project.stage(), module, error, messages.tail(stack)))
+        _leave(EXIT_BOOT)
+
+    hangs.watch(confess, options.stacks)
+    try:
+        _become_the_service(launch)
+        process.die_with(options.arbiter)
+        mold.project = _load(launch, options.generation, alone=options.alone or options.slot is not None)
+        hangs.end_watch(options.stacks)
+    except BootError as error:
+        channel.send(error.as_message())
+        _leave(EXIT_BOOT)
+    process.set_title(f"djworker: mold gen {options.generation} [{mold.project.title}]")
+    if options.slot is not None:  # this process is the worker's own mold
+        mold.become_worker(options.slot, channel, Row(options.row))
+    if not mold.project.is_shared:
+        channel.send(messages.LoadsAlone())
+    else:
+        project.freeze()
+    _flush()  # what is buffered here would be written once more by every worker
+    channel.send(messages.MoldReady(mold.project.config.to_json()))
+    if not mold.project.is_whole:
+        _leave(0)  # another takes its place
+    mold.serve()
+
+
+def _load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
+    """Load the project. A child that its modules have forked, and that comes back here, ends: it is no mold."""
+    mold = os.getpid()
+    try:
+        return project.load(launch, generation, alone=alone)
+    finally:
+        if os.getpid() != mold:
+            process.end_child()
+
+
+def _become_the_service(launch: Launch) -> None:
+    """Be who serves, before any line of the project runs."""
+    config = launch.config
+    os.umask(config.umask)
+    try:
+        accounts.become(accounts.find(config.user, config.group))
+    except (KeyError, OSError) as error:
+        reason = f"cannot become user {config.user!r}, group {config.group!r}: {error}"
+        raise BootError("start", "djworker", reason) from error
+
+
+def _check(launch: Launch) -> int:
+    """``runworkers --check``: everything that a mold does before it would fork."""
+    try:
+        _become_the_service(launch)
+        loaded = _load(launch, 0)
+        _probe_at_once(loaded)
+    except BootError as error:
+        text = f"does not boot ({error.stage}, {error.module}): {error.reason}"
+        fields = {"stage": error.stage, "module": error.module, "traceback": error.traceback}
+        log.event(logger, logging.ERROR, "check_failed", text, **fields)
+        return EXIT_BOOT
+    log.event(logger, logging.INFO, "check_passed", f"{loaded.title} is fit to serve")
+    return 0
+
+
+def _probe_at_once(loaded: Project) -> None:
+    """What a first start does beside its workers: say what is answered badly, or refuse."""
+    config = loaded.config
+    if not config.probe:
+        return
+
+    def answer(write: forked_call.Write) -> None:
+        probe.answer(loaded.app, config.probe, (), write)
+
+    asked = forked_call.begin(answer, probe.PATIENCE)
+    while asked.read():
+        pass
+    answers = _transcript(asked, 0).as_message(()).answers
+    for question, (bad, text, stack) in answers.items():
+        if bad and config.strict:
+            raise BootError("probe", question, text, stack)
+        if bad:
+            fields = {"question": question, "error": text, "traceback": stack}
+            log.event(logger, logging.WARNING, "probe_failed", f"{question}: {text}", **fields)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: a thread that the project left behind, which may be why we leave, would keep the process."""
+    _flush()
+    raw._exit(code)  # noqa: SLF001
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a full disk; closed, or None, by the project
+            stream.flush()
+
+
+def _keep_from_others(descriptors: Sequence[int]) -> None:
+    """A program that a view starts (``os.system``) must hold no port after our end, and no line to the arbiter."""
+    for fd in descriptors:
+        os.set_inheritable(fd, False)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m djworker.mold.main")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--generation", type=int, default=0)
+    parser.add_argument("--slot", type=int)
+    parser.add_argument("--arbiter", type=int, default=0)
+    parser.add_argument("--channel", type=int, default=-1)
+    parser.add_argument("--row", type=int, default=-1)
+    parser.add_argument("--stacks", type=int, default=-1)
+    parser.add_argument("--listeners", type=_numbers, default=())
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+if __name__ == "__main__":
+    gc.disable()  # no collection while modules load: it would only leave holes in pages that are to be shared
+    main(sys.argv[1:])

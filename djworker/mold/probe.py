@@ -1,0 +1,246 @@
+"""[a child of the mold] The questions that a generation answers before it is trusted.
+
+They are asked of the generation in force, too: what that answers is the measure. A child answers them, so that nothing of the
+answering is left in the mold: connections, caches, greenlets, whatever the pages do to the process. Each answer is written as
+soon as it is there, so that one that never comes is known by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from djworker.ipc import messages
+from djworker.mold import asking, blame, request_errors
+
+#: Seconds for all answers of one generation together. A page that takes longer has lost its visitors, too.
+PATIENCE: Final = 10.0
+#: The watcher's thread writes the stack down so many seconds before the kernel ends the child.
+_LAST_WORDS: Final = 0.5
+#: Bytes that all tracebacks of one generation take at most: they travel in one message.
+_TRACEBACKS: Final = 24 * 1024
+#: Hosts that say nothing about where a site is visited.
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver", "0.0.0.0"})  # noqa: S104 - nobody listens
+_BAD_REQUEST: Final = 400
+_SERVER_ERROR: Final = 500
+
+END: Final = b"[]\n"
+#: What is written: ``[question]`` when it is asked, ``[question, bad, text, traceback]`` when it is answered, ``[]`` at the end.
+Write = Callable[[bytes], object]
+#: A bad answer's text and traceback; None for a good one.
+Verdict = tuple[str, str] | None
+
+
+@dataclass(slots=True)
+class Transcript:
+    """[mold] What a child has written, as the message that the arbiter gets."""
+
+    about: int
+    asked: list[str] = field(default_factory=list)
+    answers: dict[str, list[Any]] = field(default_factory=dict)
+    stack: str = ""
+
+    def read(self, data: bytes) -> None:
+        """Take in all that the child wrote; the last line may be cut."""
+        for line in data.split(b"\n")[:-1]:
+            match _parse(line):
+                case [str(question)]:
+                    self.asked.append(question)
+                case [str(question), bool(bad), str(text), str(stack)]:
+                    self.answers[question] = [bad, text, stack]
+                case {"stack": str(stack)}:
+                    self.stack = stack
+
+    def close(self, end: str) -> None:
+        """The question that was asked and never answered is answered badly: *end* says what became of the child."""
+        for question in self.asked:
+            self.answers.setdefault(question, [True, end, self.stack])
+
+    def as_message(self, hosts: Sequence[str]) -> messages.Probed:
+        """For the arbiter; tracebacks are cut to what one message carries."""
+        left = _TRACEBACKS
+        for answer in self.answers.values():
+            answer[1] = answer[1][: messages.TEXT_LIMIT // 8]
+            answer[2] = answer[2][-left:] if left > 0 else ""
+            left -= len(answer[2])
+        return messages.Probed(self.about, list(hosts), self.answers)
+
+
+def _parse(line: bytes) -> Any:  # noqa: ANN401
+    """Two threads of the child's write, and a long line of one may be cut by the other's."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def allowed_hosts() -> list[str]:
+    """What this generation allows."""
+    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+
+    return [str(host) for host in settings.ALLOWED_HOSTS]
+
+
+def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], write: Write) -> None:
+    """[the child] Ask everything. hosts: what the generation in force allows, where it was asked before this one."""
+    import gevent  # noqa: PLC0415 - only its child may have a hub
+
+    greenlet = gevent.spawn(_ask_all, app, paths, hosts, write)
+    _watch(greenlet, write)
+    greenlet.get()
+    write(END)
+
+
+def _ask_all(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], write: Write) -> None:
+    request_errors.end()
+    for name in ("django.request", "django.security"):  # the one who asks tells of it
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL + 1
+        )  # and with it its children, which have the exceptions' names
+    for question, ask in _questions(app, paths, hosts):
+        write(_line([question]))
+        verdict = ask()
+        write(_line([question, verdict is not None, *(verdict or ("", ""))]))
+    _hang_up()
+
+
+def _line(value: list[Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def _questions(
+    app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str]
+) -> Iterator[tuple[str, Callable[[], Verdict]]]:
+    from django.db import connections  # noqa: PLC0415
+
+    yield "SECRET_KEY", _guarded(_secret_key)
+    yield "ALLOWED_HOSTS", _guarded(_allowed_hosts)
+    yield "DEBUG", _guarded(_debug)
+    yield "the manifest of the static files", _guarded(_manifest)
+    for alias in connections:
+        yield f"database {alias!r}", _guarded(_reach, alias)
+    host = host_for(allowed_hosts(), hosts)
+    for path in paths:
+        yield f"GET {path}", _guarded(_get, app, path, host)
+
+
+def _guarded(question: Callable[..., Verdict], *arguments: Any) -> Callable[[], Verdict]:  # noqa: ANN401
+    def ask() -> Verdict:
+        try:
+            return question(*arguments)
+        except Exception as error:  # noqa: BLE001 - that is the answer
+            return blame.sentence(error), traceback.format_exc()
+
+    return ask
+
+
+def _secret_key() -> Verdict:
+    from django.conf import settings  # noqa: PLC0415
+
+    return None if settings.SECRET_KEY else ("SECRET_KEY is empty", "")  # Django itself raises, where it is empty
+
+
+def _allowed_hosts() -> Verdict:
+    from django.conf import settings  # noqa: PLC0415
+
+    if settings.ALLOWED_HOSTS or settings.DEBUG:
+        return None
+    return "ALLOWED_HOSTS is empty, so every request would be answered with 400", ""
+
+
+def _debug() -> Verdict:
+    from django.conf import settings  # noqa: PLC0415
+
+    if not settings.DEBUG:
+        return None
+    return "DEBUG is True: error pages would show code and settings to everybody. Restart the server if you mean it", ""
+
+
+def _manifest() -> Verdict:
+    """A page finds out only where it names a file; which pages do is for each project to know."""
+    from django.apps import apps  # noqa: PLC0415
+    from django.conf import settings  # noqa: PLC0415
+
+    if settings.DEBUG or not apps.is_installed("django.contrib.staticfiles"):
+        return None
+    from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage  # noqa: PLC0415
+
+    storage = getattr(staticfiles_storage, "_wrapped", staticfiles_storage)
+    staticfiles_storage.url  # noqa: B018 - a lazy object; now it is made
+    storage = getattr(staticfiles_storage, "_wrapped", storage)
+    if not isinstance(storage, ManifestFilesMixin) or not storage.manifest_strict or storage.hashed_files:
+        return None
+    return f"{storage.manifest_name} is missing or empty: run collectstatic", ""
+
+
+def _reach(alias: str) -> Verdict:
+    from django.db import connections  # noqa: PLC0415
+
+    connection = connections[alias]
+    if connection.vendor in ("postgresql", "mysql", "sqlite"):
+        with connection.cursor() as cursor:  # a pool connects with the first statement
+            cursor.execute("SELECT 1")
+    else:
+        connection.ensure_connection()
+    return None
+
+
+def _get(app: Callable[..., Any], path: str, host: str) -> Verdict:
+    extra = {"djworker.probe": True, "HTTP_HOST": host, "HTTP_USER_AGENT": "djworker probe"}
+    reply = asking.follow(app, path, **extra)
+    if reply.code < _SERVER_ERROR and reply.code != _BAD_REQUEST:
+        return None
+    return f"{reply} (Host {host})", reply.traceback
+
+
+def host_for(own: Sequence[str], measure: Sequence[str]) -> str:
+    """The host to ask with: one that both generations allow where there is one, else one that the site is visited by.
+
+    Args:
+        own: ``ALLOWED_HOSTS`` of the generation that is asked.
+        measure: those of the generation that it is measured by; empty for none.
+    """
+    from django.http.request import validate_host  # noqa: PLC0415
+
+    candidates = [_as_host(host) for host in (*own, *measure) if host != "*"]
+    both = [host for host in candidates if validate_host(host, own) and (not measure or validate_host(host, measure))]
+    visited = [host for host in map(_as_host, measure) if host != "*" and host not in _LOCAL]
+    public = [host for host in both if host not in _LOCAL]
+    if public or visited:
+        return (public or visited)[0]
+    return (both or candidates or ["localhost"])[0]
+
+
+def _as_host(pattern: str) -> str:
+    """A name that the pattern allows."""
+    return pattern.removeprefix(".")
+
+
+def _hang_up() -> None:
+    """Servers should not see their clients vanish."""
+    from django.db import connections  # noqa: PLC0415
+
+    from djworker.db.lease import registry  # noqa: PLC0415
+
+    connections.close_all()
+    registry.leave()
+
+
+def _watch(greenlet: Any, write: Write) -> None:  # noqa: ANN401
+    """A thread of the system's writes down where it hangs, before the alarm ends the child."""
+    from gevent import monkey  # noqa: PLC0415
+
+    start, sleep = monkey.get_original("_thread", "start_new_thread"), monkey.get_original("time", "sleep")
+    main = monkey.get_original("_thread", "get_ident")()
+
+    def bark() -> None:
+        sleep(PATIENCE - _LAST_WORDS)
+        frame = greenlet.gr_frame or sys._current_frames().get(main)  # noqa: SLF001 - the only way to another thread's
+        write(json.dumps({"stack": "".join(traceback.format_stack(frame))}).encode() + b"\n")
+
+    start(bark, ())

@@ -1,0 +1,393 @@
+"""[mold] Loading a Django project for good: settings, applications, checks, WSGI application, URLconf, templates, warm-up.
+
+Every step that can fail has a name, and a failure says which step, whose module, and why.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from djworker import log, process
+from djworker.conf import proxies
+from djworker.conf.problems import ConfigError
+from djworker.conf.table import Config
+from djworker.http.forwarded import NOTHING_DECLARED, Declared
+from djworker.ipc import messages
+from djworker.ipc.scoreboard import Gauge
+from djworker.mold import blame, checks, cleanup, leftovers, request_errors, restarting, warmup
+from djworker.mold.patches import async_streams, bodies, native_locks
+from djworker.start import interpreter
+from djworker.start.application import ApplicationError, Target, wsgi_callable
+from djworker.worker.balance import Balance
+
+if TYPE_CHECKING:
+    from djworker.conf.resolve import Resolved
+    from djworker.ipc.launch import Launch
+
+logger = logging.getLogger("djworker.mold")
+
+#: Calls a hook by name; a hook that raises or hangs is logged and holds nobody back.
+Notify = Callable[..., None]
+
+
+class BootError(Exception):
+    """A generation that cannot serve."""
+
+    def __init__(self, stage: str, module: str, reason: str, text: str = "") -> None:
+        super().__init__(f"{stage}: {reason}")
+        self.stage = stage
+        self.module = module
+        self.reason = reason
+        self.traceback = text
+
+    def as_message(self) -> messages.MoldFailed:
+        """For the arbiter."""
+        return messages.MoldFailed(self.stage, self.module, self.reason, messages.tail(self.traceback))
+
+
+def _not_loaded(_environ: Any, _start_response: Any) -> Any:  # noqa: ANN401
+    message = "bug: a worker without an application"
+    raise AssertionError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """[mold, worker] One generation of a project, loaded."""
+
+    config: Config = field(default_factory=Config)
+    title: str = "django"
+    app: Callable[..., Any] = _not_loaded
+    notify: Notify = lambda *_args, **_kwargs: None
+    #: Looks after the database pools at each beat of a worker, and returns their gauges.
+    pools: Callable[[], Mapping[Gauge, int]] = dict
+    #: Gives back the database sessions that a draining worker does not need.
+    retire_pools: Callable[[], object] = dict
+    #: Ends the database sessions of a worker that leaves.
+    close_pools: Callable[[], object] = dict
+    #: What the workers of this generation know of each other.
+    balance: Balance = field(default_factory=Balance)
+    #: It can be forked. Otherwise this process is one worker, or a spare one.
+    is_shared: bool = True
+    #: This process can become a worker itself.
+    is_whole: bool = True
+    #: What the settings say of proxies.
+    declared: Declared = NOTHING_DECLARED
+
+
+class _Progress:
+    """[mold] How far loading is, for the one who asks because it takes too long."""
+
+    stage = "start"
+
+
+def stage() -> str:
+    """The name of the step that loading is at."""
+    return _Progress.stage
+
+
+@contextmanager
+def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
+    """A failure in here is this stage's. The database connections that it leaves behind are closed.
+
+    spared: errors that say everything themselves.
+    """
+    _Progress.stage = name
+    try:
+        yield
+        cleanup.close_connections()
+    except (BootError, spared):
+        raise
+    except Exception as error:
+        raise BootError(name, blame.module_of(error), blame.sentence(error), traceback.format_exc()) from error
+    except SystemExit as error:  # a settings module that calls sys.exit()
+        raise BootError(name, blame.module_of(error), f"sys.exit({error.code!r})", traceback.format_exc()) from error
+
+
+def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
+    """Load the project from disk, check it and warm it up.
+
+    Args:
+        launch: how the server was started.
+        generation: for the log.
+        alone: this process is to be a worker itself, so everything that the project starts may go on.
+
+    Raises:
+        BootError: it is not fit to serve; nothing of it may be forked.
+    """
+    with _stage("start"):
+        _enter(launch)
+        _warn_of_two_places(launch)
+    watch = leftovers.Watch(alone=alone)
+    with watch.connections():
+        return _load(launch, generation, watch)
+
+
+def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
+    import django  # noqa: PLC0415 - Django comes after the import path
+
+    setup = Setup(launch, django.setup)
+    named = _named_application(launch, setup) if launch.app else None
+    resolved = setup()
+    config = resolved.config
+    watch.alone = watch.alone or config.preload == "off"
+    app = _load_application(config, named)
+    _clear(watch, config)
+    with _stage("checks"):
+        checks.ask_servers()
+    with _stage("warm_up"):
+        _warm_up(app, config.warm_up)
+    project = Project(
+        config, config.proc_name or launch.proc_name, app, _notifier(), *_pools(), declared=_declared(resolved)
+    )
+    request_errors.install()
+    log.reassert()  # what the project has loaded since may have configured logging once more
+    project.notify("mold_ready", generation=generation, pid=os.getpid())
+    _clear(watch, config)
+    if watch.alone:
+        return replace(project, is_shared=False, is_whole=not watch.ended)
+    _warn_of(leftovers.peers())
+    return project
+
+
+@dataclass(slots=True)
+class Setup:
+    """[mold] ``django.setup()`` with what comes before and after it, once: here, or where the project itself calls it."""
+
+    launch: Launch
+    #: Django's own.
+    django_setup: Callable[..., None]
+    resolved: Resolved | None = None
+    #: A project may have caught it; it is fatal all the same.
+    failure: BootError | None = None
+
+    def __call__(self, set_prefix: bool = True) -> Resolved:  # noqa: FBT001, FBT002 - django.setup()'s own
+        """Return the configuration, and where it came from."""
+        if self.failure is not None:
+            raise self.failure
+        if self.resolved is None:
+            try:
+                self._run(set_prefix)
+            except BootError as error:
+                self.failure = error
+                raise
+        assert self.resolved is not None  # noqa: S101 - for mypy
+        return self.resolved
+
+    def _run(self, set_prefix: bool) -> None:  # noqa: FBT001
+        with _stage("settings"):
+            self.resolved = _resolve(self.launch)
+        config = self.resolved.config
+        log.configure(config.log_level, config.log_format, "mold")
+        with _stage("databases"):
+            _map_engines()
+        with _stage("setup"):
+            self.django_setup(set_prefix)
+            bodies.install(config.chunked_buffer)
+            async_streams.install()
+        log.reassert()  # Django has just applied the project's LOGGING
+
+
+def _named_application(launch: Launch, setup: Setup) -> Callable[..., Any]:
+    """Import the module that the command line names, before the settings: it chooses them, as under gunicorn."""
+    import django  # noqa: PLC0415 - as above
+
+    django.setup = setup  # type: ignore[assignment]  # what get_wsgi_application() calls
+    try:
+        with _stage("application", spared=ApplicationError):
+            return Target.parse(launch.app).load()
+    except ApplicationError as error:
+        raise BootError("application", launch.app.partition(":")[0], str(error)) from error
+    finally:
+        django.setup = setup.django_setup
+
+
+def _load_application(config: Config, named: Callable[..., Any] | None) -> Callable[..., Any]:
+    with _stage("databases"):
+        _load_engines()
+    with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
+        warmup.load_urlconf()
+    with _stage("checks"):
+        if request_errors := checks.run(config.workers):
+            raise BootError("checks", "django.core.checks", "; ".join(request_errors))
+        checks.count_deployment_findings()
+    with _stage("application"):
+        app = _wsgi_application() if named is None else named
+    with _stage("templates"):
+        warmup.load_templates()
+    return app
+
+
+def _enter(launch: Launch) -> None:
+    """The directory and the import path that ``manage.py`` had."""
+    os.chdir(launch.cwd)
+    sys.path[:] = [*launch.sys_path, *(entry for entry in sys.path if entry not in launch.sys_path)]
+    os.environ.update(launch.environ)
+    if not launch.app:  # else its module puts it there
+        os.environ["DJANGO_SETTINGS_MODULE"] = launch.settings_module
+    if importlib.util.find_spec("psycopg2") is not None:
+        from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - psycopg2 is optional
+
+        patch_psycopg()
+    interpreter.find_configurations(os.environ)
+    native_locks.install()  # it imports Django, which must be the one of that path
+
+
+def _warn_of_two_places(launch: Launch) -> None:
+    """Code of one release in the directory of another: a deployment has moved the link that the command line names."""
+    named = launch.sys_path[0] if launch.sys_path else ""
+    if os.path.isabs(named) and (target := interpreter.other_place(named, launch.cwd)):
+        text = (
+            f"the working directory is {launch.cwd}, but the code is that of {target}, where {named} leads: start with"
+            f" --chdir {named}, which each reload enters anew"
+        )
+        log.event(logger, logging.WARNING, "working_directory", text, cwd=launch.cwd, link=named, target=target)
+
+
+def _resolve(launch: Launch) -> Resolved:
+    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+
+    from djworker.conf import pool_table as pools  # noqa: PLC0415
+    from djworker.conf.resolve import resolve, together  # noqa: PLC0415
+
+    given = getattr(settings, "DJWORKER", {})
+    try:
+        resolved = together(
+            pools.problems_of(given, settings.DATABASES),
+            lambda: resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited),
+        )
+    except ConfigError as error:
+        module = os.environ.get("DJANGO_SETTINGS_MODULE") or launch.settings_module
+        raise BootError("settings", module, str(error)) from error
+    for problem in resolved.warnings:
+        log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
+    proxies.expect(resolved)
+    return resolved
+
+
+def _declared(resolved: Resolved) -> Declared:
+    """Return what the project's settings say of proxies."""
+    from django.conf import settings  # noqa: PLC0415
+
+    passes = proxies.unsaid(resolved) and bool(proxies.trusted(settings))
+    return Declared(proxies.variables(settings), passes=passes)
+
+
+def _map_engines() -> None:
+    from django.conf import settings  # noqa: PLC0415
+
+    from djworker.db import engines  # noqa: PLC0415
+    from djworker.db.backends import mixin  # noqa: PLC0415
+
+    engines.install(settings)
+    mixin.first_aliases()  # before the project can add some
+
+
+def _load_engines() -> None:
+    from djworker.db import engines  # noqa: PLC0415
+
+    engines.load_all()
+
+
+def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
+    if paths:
+        try:
+            warmup.request_paths(app, paths)
+        except warmup.WarmUpError as error:
+            cause = error.__cause__ or error
+            text = "".join(traceback.format_exception(cause))
+            raise BootError("warm_up", blame.module_of(cause), str(error), text) from error
+        cleanup.wipe()
+
+
+def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object], Callable[[], object]]:
+    from djworker.db import forked  # noqa: F401, PLC0415 - the first one only has to be there
+    from djworker.db.lease import registry  # noqa: PLC0415 - the first one only has to be there
+    from djworker.db.lease.beat import beat  # noqa: PLC0415
+
+    return beat, registry.retire, registry.leave
+
+
+def _wsgi_application() -> Callable[..., Any]:
+    from django.conf import settings  # noqa: PLC0415
+    from django.core.servers.basehttp import get_internal_wsgi_application  # noqa: PLC0415
+
+    name = settings.WSGI_APPLICATION or "django.core.wsgi"
+    try:
+        return wsgi_callable(get_internal_wsgi_application(), name)
+    except ApplicationError as error:
+        raise BootError("application", name.rpartition(".")[0], str(error)) from error
+
+
+def _clear(watch: leftovers.Watch, config: Config) -> None:
+    """Everything that a fork must not copy goes. What we cannot end ends the boot, or nothing of this process is forked."""
+    cleanup.wipe()
+    _refuse(watch.unclosed())
+    if watch.alone:
+        return
+    cleanup.let_threads_end()
+    restart = restarting.threads()
+    if not (found := watch.found(known=restart)):
+        if libraries := restarting.end(restart):
+            watch.ended = True
+            text = f"threads of {', '.join(libraries)} were ended; each worker begins its own"
+            log.event(logger, logging.INFO, "threads_ended", text, libraries=libraries)
+        cleanup.destroy_hub()
+        found = watch.found()
+    if config.preload == "on":
+        _refuse(found)
+    elif found:
+        watch.alone = True
+        _warn_of_copies(found)
+
+
+def _warn_of_copies(found: Sequence[str]) -> None:
+    """It works, and it costs."""
+    size = process.resident_bytes() >> 20
+    text = (
+        f"each worker loads the project by itself, because this cannot be forked: {'; '.join(found)}. Each takes about"
+        f" {size} MiB for itself, and as long as a boot to come. Begin it in a receiver of djworker.signals.worker_ready,"
+        " and workers share the memory; preload = off says that this is meant"
+    )
+    log.event(logger, logging.WARNING, "not_shared", text, found=list(found), mebibytes=size)
+
+
+def _refuse(found: Sequence[str]) -> None:
+    """A copy of a thread does not run, a copy of a connection talks to somebody else's session."""
+    if found:
+        names = "; ".join(found)
+        reason = f"left behind while loading: {names}. End it there, or begin it in a receiver of djworker.signals.worker_ready"
+        raise BootError("leftovers", blame.first_module(found), reason)
+
+
+def _warn_of(peers: Sequence[str]) -> None:
+    """No reason to refuse: a client library opens another when the one it kept fails."""
+    for peer in peers:
+        text = (
+            f"a connection to {peer} was left open while loading: no worker can use it, so the first question over it fails in"
+            " each; close it, or open it in a receiver of djworker.signals.worker_ready"
+        )
+        log.event(logger, logging.WARNING, "connection_left_open", text, peer=peer)
+
+
+def _notifier() -> Notify:
+    from djworker import signals  # noqa: PLC0415
+
+    def notify(name: str, **arguments: Any) -> None:  # noqa: ANN401
+        signals.send_guarded(getattr(signals, name), **arguments)
+
+    return notify
+
+
+def freeze() -> None:
+    """Move everything that is loaded out of the collector's sight: a collection would write to every shared page."""
+    gc.collect()
+    gc.freeze()

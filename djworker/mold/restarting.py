@@ -1,0 +1,70 @@
+"""[mold] Threads of libraries that notice a fork and begin their threads again: they are ended, and no reason to refuse.
+
+A library is in the table when its threads were seen to work in forked workers: see ``tests/processes/test_loading.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+
+from djworker.db.drivers import turns
+from djworker.mold import cleanup, leftovers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+#: Root module → how it begins again. Sentry does so at the next event, OpenTelemetry in a hook of ``os.register_at_fork``.
+LIBRARIES: Final = {"sentry_sdk": "Sentry", "opentelemetry": "OpenTelemetry"}
+#: Seconds for events that wait to be sent, and for threads to end: Sentry's own exit handler takes as long.
+PATIENCE: Final = 2.0
+
+
+def threads() -> dict[Any, str]:
+    """Such threads, with the names of their libraries."""
+    return dict(_threads())
+
+
+def end(found: Mapping[Any, str]) -> list[str]:
+    """End these threads, after they have sent what they have; the names of their libraries."""
+    if not found:
+        return []
+    _send()
+    _end(found)
+    return sorted(set(found.values()))
+
+
+def end_before_fork() -> None:
+    """[the middle process] Hooks for forks have begun these threads here, and begin them in the next process once more.
+
+    They must have ended: a copy of one still waits for the library's events, in a hub that does not turn.
+    """
+    if cleanup.has_hub():
+        _end(leftovers.greenlets())
+        cleanup.destroy_hub()
+
+
+def _end(greenlets: Iterable[Any]) -> None:
+    with suppress(gevent.Timeout):  # what does not end is found, and refused
+        # SystemExit, because ``threading`` prints every other exception that ends a thread.
+        gevent.killall(list(greenlets), SystemExit, timeout=PATIENCE)
+
+
+def _threads() -> Iterator[tuple[Any, str]]:
+    for greenlet in leftovers.greenlets():
+        if thread := leftovers.thread_of(greenlet):
+            target = getattr(thread, "_target", None)
+            root = str(getattr(target, "__module__", type(thread).__module__)).partition(".")[0]
+            if root in LIBRARIES:
+                yield greenlet, LIBRARIES[root]
+
+
+def _send() -> None:
+    """What Sentry has not sent yet would be forked, and each worker would send it, or none."""
+    sentry = sys.modules.get("sentry_sdk")
+    if sentry is not None:
+        with turns.at_most(PATIENCE):
+            sentry.flush(PATIENCE)

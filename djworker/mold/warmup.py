@@ -1,0 +1,77 @@
+"""[mold] Doing now what Django would do in the first requests, so that workers share it and nobody waits for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from djworker import log
+from djworker.mold import asking
+
+logger = logging.getLogger("djworker.mold")
+
+#: Templates of third-party applications are loaded too, but no project is made to wait for thousands of them.
+_MOST_TEMPLATES = 1000
+_SUFFIXES = (".html", ".txt", ".xml", ".svg", ".json", ".js")
+
+
+class WarmUpError(Exception):
+    """A path that was to be warmed up answers with an error."""
+
+
+def load_urlconf() -> None:
+    """Import every URLconf and with it every view."""
+    from django.conf import settings  # noqa: PLC0415
+    from django.urls import get_resolver  # noqa: PLC0415
+
+    if getattr(settings, "ROOT_URLCONF", None):
+        _descend(get_resolver().url_patterns)
+
+
+def _descend(patterns: Sequence[Any]) -> None:
+    for pattern in patterns:
+        if hasattr(pattern, "url_patterns"):
+            _descend(pattern.url_patterns)
+        else:
+            pattern.callback  # noqa: B018 - a string until somebody looks, in old URLconfs
+
+
+def load_templates() -> None:
+    """Compile every template file into the cache of its engine.
+
+    A template that does not compile is logged, not fatal: it may belong to an application's optional feature.
+    """
+    from django.template import TemplateDoesNotExist, TemplateSyntaxError, engines  # noqa: PLC0415
+
+    for engine in engines.all():
+        for name in _template_names(engine.template_dirs):
+            try:
+                engine.get_template(name)
+            except (TemplateDoesNotExist, TemplateSyntaxError, UnicodeDecodeError, ImportError) as error:
+                log.event(logger, logging.DEBUG, "template_skipped", f"{name}: {error}")
+
+
+def _template_names(directories: Sequence[Any]) -> Iterator[str]:
+    left = _MOST_TEMPLATES
+    for directory in directories:
+        for folder, _folders, files in os.walk(directory):
+            for file in sorted(files):
+                if file.endswith(_SUFFIXES):
+                    yield os.path.relpath(os.path.join(folder, file), directory)
+                    left -= 1
+                    if not left:
+                        return
+
+
+def request_paths(app: Callable[..., Any], paths: Sequence[str]) -> None:
+    """Request each path through the whole application.
+
+    Raises:
+        WarmUpError: an answer with a status of 500 and above; its cause is what the view raised.
+    """
+    for path in paths:
+        reply = asking.get(app, path)
+        if reply.status.startswith("5"):
+            raise WarmUpError(f"{path} answers {reply}") from reply.error

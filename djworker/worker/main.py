@@ -1,0 +1,113 @@
+"""From fork to exit: makes a worker out of a copy of the mold."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+import gevent
+
+from djworker import log, process
+from djworker.ipc import messages
+from djworker.worker import renewal, signal_handlers
+from djworker.worker.watchdog import Watchdog
+from djworker.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djworker.ipc.channel import Channel
+    from djworker.ipc.scoreboard import Row
+    from djworker.mold.patches.forks import Guard
+    from djworker.mold.project import Project
+
+logger = logging.getLogger("djworker.worker")
+
+#: Exit handlers of the project's and its libraries' have this long.
+_EXIT_HANDLERS_LIMIT = 2.0
+_IGNORED = (signal.SIGINT, signal.SIGHUP)
+
+
+def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
+    project: Project,
+    channel: Channel,
+    row: Row,
+    listeners: Sequence[int],
+    generation: int,
+    slot: int,
+    arbiter: int,
+    guard: Guard,
+) -> NoReturn:
+    """[worker] Serve until retired, then leave the process."""
+    code = 1
+    try:
+        process.die_with(arbiter)
+        gevent.reinit()
+        if project.is_shared:
+            renewal.renew()
+        renewal.make_green()
+        gc.enable()
+        channel.set_blocking(False)
+        _prepare(project, generation, slot)
+        worker = Worker(
+            project.app,
+            project.config,
+            channel,
+            row,
+            listeners,
+            project.notify,
+            generation,
+            slot,
+            project.pools,
+            project.retire_pools,
+            project.balance.share(slot, project.config.workers),
+            project.declared,
+        )
+        if project.config.timeout:
+            Watchdog(row, project.config.timeout, worker.site.in_flight, worker.site.report_lost).start()
+        guard.also(worker.forsake)
+        signal_handlers.begin(gevent.get_hub())
+        guard.install()
+        code = worker.run()
+        project.close_pools()
+    except BaseException as error:  # noqa: BLE001 - whatever it was, the arbiter is told and the process ends
+        channel.send(messages.WorkerBootFailed(repr(error), messages.tail(traceback.format_exc())))
+    finally:
+        _leave(code)
+
+
+def _prepare(project: Project, generation: int, slot: int) -> None:
+    process.set_title(f"djworker: worker {slot} gen {generation} [{project.title}]")
+    log.configure(project.config.log_level, project.config.log_format, "worker")
+    _open_access_log(project.config.access_log)
+    process.ignore_signals(_IGNORED)
+    # The arbiter asks with SIGQUIT for the stacks of a worker that it is about to kill (the JVM's custom). faulthandler
+    # answers from the signal handler itself, so that C code which holds the GIL shows too.
+    faulthandler.register(signal.SIGQUIT, all_threads=True, chain=False)
+    faulthandler.enable()
+
+
+def _open_access_log(path: str | None) -> None:
+    """A service without an access log is better than none."""
+    try:
+        log.configure_access(path)
+    except OSError as error:
+        text = f"the access log {path} cannot be opened: {error.strerror}"
+        log.event(logger, logging.ERROR, "access_log_lost", text, error=error.strerror)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process for certain: an exit handler that hangs, a thread that is not a daemon, must not keep it."""
+    try:
+        gevent.spawn(atexit._run_exitfuncs).join(timeout=_EXIT_HANDLERS_LIMIT)  # noqa: SLF001 - no public way to run them early
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)

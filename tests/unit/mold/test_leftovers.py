@@ -1,0 +1,156 @@
+"""What a mold must not fork, found in a process that is patched like a mold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+
+def found_in_a_mold(code: str, folder: Path, what: str = "watch.found()") -> list[str]:
+    """Run code in a patched interpreter; what the watch then finds."""
+    script = f"""
+from gevent import monkey
+monkey.patch_all()
+import sys
+from djworker.mold import cleanup
+from djworker.mold.leftovers import Watch, peers
+from django.conf import settings
+settings.configure(DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(folder / "db")!r}}}}})
+import django
+watch = Watch()
+django.setup()
+def project():
+    pass
+{textwrap.indent(textwrap.dedent(code), "    ")}
+with watch.connections():
+    kept = project()
+cleanup.wipe()
+print("\\n".join(map(str, {what})), flush=True)
+import os
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()
+
+
+THREAD = "import threading, time; t = threading.Thread(target=time.sleep, args=(9,), name='worm'); t.start(); return t"
+NATIVE_THREAD = """
+from gevent.monkey import get_original as g
+def burrow(): g('time', 'sleep')(9)
+g('_thread', 'start_new_thread')(burrow, ())
+g('time', 'sleep')(0.2)  # a thread that has not begun to run has no frame
+"""
+
+
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        (THREAD, "thread 'worm'"),
+        ("import gevent\ndef crawl(): gevent.sleep(9)\nreturn gevent.spawn(crawl)", "crawl"),
+        ("import gevent; return gevent.spawn_later(9, print)", "greenlet 'print'"),
+        (
+            "from django.db import transaction; transaction.atomic().__enter__()",
+            "a connection to database 'default', inside",
+        ),
+        (NATIVE_THREAD, "native thread"),
+        ("import concurrent.futures as f; pool = f.ThreadPoolExecutor(); pool.submit(print); return pool", "thread '"),
+    ],
+)
+def test_what_must_not_be_forked(tmp_path: Path, code: str, says: str) -> None:
+    found = found_in_a_mold(code, tmp_path)
+    assert any(says in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "from django.db import connection; connection.ensure_connection()",
+        "from django.db import connection; other = connection.copy(); other.ensure_connection(); return other",
+        "import threading; t = threading.Thread(target=int); t.start(); t.join()",
+        "import gevent; gevent.spawn(int).join()",
+        "import gevent; g = gevent.spawn_later(9, print); g.kill()",
+        "import threading; return threading.Lock(), threading.Event(), threading.local()",
+    ],
+)
+def test_what_may_be_forked(tmp_path: Path, code: str) -> None:
+    assert [line for line in found_in_a_mold(code, tmp_path) if line] == []
+
+
+def test_lazy_objects_stay_lazy(tmp_path: Path) -> None:
+    """Looking for greenlets among all objects must not wake the project's lazy ones."""
+    code = """
+    from django.utils.functional import SimpleLazyObject
+    def wake(): print("woken")
+    return SimpleLazyObject(wake)
+    """
+    assert "woken" not in found_in_a_mold(code, tmp_path)
+
+
+UNIX = "path = tempfile.mkdtemp() + '/s'; server = socket.socket(socket.AF_UNIX); server.bind(path); server.listen()\n"
+LISTENS = """
+import socket, tempfile
+server = socket.create_server(("127.0.0.1", 0))
+"""
+
+
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        ("client = socket.create_connection(server.getsockname()); return client, server", "127.0.0.1:"),
+        (UNIX + "client = socket.socket(socket.AF_UNIX); client.connect(path); return client, server", "unix:/"),
+        ("return socket.socketpair()", ""),
+        ("import asyncio; return asyncio.new_event_loop()", ""),
+        ("try: socket.socket(99)\nexcept OSError as error: return error", ""),
+        ("return socket.socket(), server", ""),
+        ("socket.create_connection(server.getsockname()).close(); return server", ""),
+        ("log = socket.socket(type=socket.SOCK_DGRAM); log.connect(('127.0.0.1', 514)); return log", ""),
+    ],
+)
+def test_connections_to_others_are_told_of(tmp_path: Path, code: str, says: str) -> None:
+    (peer,) = found_in_a_mold(LISTENS + code, tmp_path, "peers()") or [""]
+    assert peer.startswith(says)
+    assert bool(peer) == bool(says)
+
+
+def test_what_waited_in_a_hub_that_has_ended_waits_in_the_next(tmp_path: Path) -> None:
+    """Of a lock or an event that was waited for while loading, each worker has a copy."""
+    code = """
+    import threading
+    event, lock, threads = threading.Event(), threading.Lock(), []
+    for what in (lambda: event.wait(9), lambda: lock.acquire() and lock.release()):
+        threads.append(threading.Thread(target=what))
+    with lock:
+        for thread in threads:
+            thread.start()
+    event.set()
+    for thread in threads:
+        thread.join()
+    event.clear()
+    def ask():
+        import gevent
+        gevent.spawn(event.set)
+        with lock:
+            gevent.spawn(lock.acquire)
+        return [str(event.wait(9))]
+    return ask
+    """
+    assert found_in_a_mold(code, tmp_path, "[cleanup.destroy_hub(), *kept()][1:]") == ["True"]
+
+
+def test_threads_of_the_hub_end_with_it(tmp_path: Path) -> None:
+    code = """
+    import socket, gevent
+    for number in range(5):
+        gevent.spawn(socket.getaddrinfo, "localhost", number)
+    gevent.wait()
+    gevent.get_hub().threadpool.apply(int)
+    """
+    assert found_in_a_mold(code, tmp_path, "watch.found()") == [""]
+    assert found_in_a_mold(
+        code, tmp_path, "[cleanup.destroy_hub(), *watch.found(), len(sys._current_frames())][1:]"
+    ) == ["1"]

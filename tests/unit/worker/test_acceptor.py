@@ -1,0 +1,169 @@
+"""Accepting: on sockets that do not give connections, beside requests, and beside other workers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import gevent
+import pytest
+
+from djworker.http.permits import Permits
+from djworker.http.turnstile import Turnstile
+from djworker.worker.acceptor import Acceptor
+from djworker.worker.balance import Balance, Share
+
+
+class Site:
+    """What an acceptor knows of a server: here connections stay."""
+
+    close_acceptor: Callable[[], None]
+
+    def __init__(self) -> None:
+        self.permits = Permits(100)
+        self.turnstile = Turnstile(self.permits)
+        self.said: list[str] = []
+        self.accepted: list[socket.socket] = []
+
+    def has_room(self) -> bool:
+        return True
+
+    @property
+    def load(self) -> int:
+        return len(self.accepted)
+
+    def arrive(self, sock: socket.socket, _peer: object) -> None:
+        self.accepted.append(sock)
+        self.turnstile.queue(lambda: self.said.append("served"))
+
+
+class Counted(Acceptor):
+    asked = 0
+
+    def _part(self, sock: socket.socket) -> int:  # type: ignore[override]
+        self.asked += 1
+        return super()._part(sock)  # type: ignore[arg-type]
+
+
+def test_a_socket_that_is_shut_down_does_not_keep_the_hub_busy(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        listener.shutdown(socket.SHUT_RD)
+        acceptor = Counted(Site(), [listener])  # type: ignore[arg-type,list-item]
+        acceptor.start()
+        for _ in range(50):
+            gevent.sleep(0.001)
+        acceptor.close()
+    assert acceptor.asked == 1, "it is tried again after a pause, not at every turn"
+
+
+@contextmanager
+def accepting(*sites: Site, shares: tuple[Share | None, ...] = (None,)) -> Iterator[Callable[[int], None]]:
+    """Acceptors on one socket; how to connect a number of clients."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1000))
+        listener.setblocking(False)
+        for site, share in zip(sites, shares, strict=True):
+            acceptor = Acceptor(site, [listener.dup()], share=share)  # type: ignore[arg-type,list-item]
+            stack.callback(acceptor.close)
+            site.close_acceptor = acceptor.close
+            acceptor.start()
+
+        def connect(count: int) -> None:
+            for _ in range(count):
+                stack.enter_context(socket.create_connection(listener.getsockname()))
+
+        yield connect
+    for site in sites:
+        for sock in site.accepted:
+            sock.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(5000):
+        if condition():
+            return
+        gevent.sleep(0.001)
+    pytest.fail("never")
+
+
+def test_connections_are_served_behind_the_requests_that_were_here_before() -> None:
+    site = Site()
+    site.permits.taken = 1
+    with accepting(site) as connect:
+        for number in range(3):
+            site.turnstile.queue(lambda number=number: site.said.append(f"begun {number}"))  # type: ignore[misc]
+        connect(2)
+        until(lambda: len(site.said) == 5)
+    assert site.said == ["begun 0", "begun 1", "begun 2", "served", "served"]
+
+
+def test_a_crowd_has_arrived_before_those_served_ask_again() -> None:
+    """Accepted one at a turn, each of them would wait for all that are in already, again and again."""
+    site = Site()
+    site.permits.taken = 1
+
+    def ask() -> bool:
+        if len(site.said) < 500:
+            site.said.append("begun")
+            site.turnstile.queue(ask)
+        return True
+
+    with accepting(site) as connect:
+        for _ in range(24):
+            site.turnstile.queue(ask)
+        connect(50)
+        until(lambda: len(site.said) >= 500)
+    first = site.said.index("served")
+    assert site.said[first : first + 50] == ["served"] * 50
+
+
+def test_what_waits_in_the_kernel_when_the_acceptor_ends_is_left_there(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site()
+    with accepting(site) as connect:
+        site.close_acceptor()
+        connect(1)
+        gevent.sleep(0.01)
+        assert site.accepted == []
+    assert caplog.records == []
+
+
+def test_workers_share_a_crowd_that_comes_at_once() -> None:
+    balance = Balance()
+    sites = Site(), Site(), Site()
+    with accepting(*sites, shares=tuple(balance.share(slot, 3) for slot in range(3))) as connect:
+        for size in (31, 30, 1, 1, 1, 36):
+            connect(size)
+            until(lambda: not any(site.turnstile.waiting for site in sites))
+        until(lambda: sum(site.load for site in sites) == 100)
+    loads = sorted(site.load for site in sites)
+    assert loads[2] <= 1.25 * loads[0]
+
+
+def test_what_another_worker_does_not_take_is_taken_after_a_moment() -> None:
+    balance = Balance()
+    idle, site = balance.share(0, 2), Site()
+    idle.tell(0)
+    with accepting(site, shares=(balance.share(1, 2),)) as connect:
+        connect(10)
+        began = time.monotonic()
+        until(lambda: site.load == 10)
+        assert time.monotonic() - began < 5
+
+
+def test_a_worker_that_has_not_written_for_long_is_not_waited_for() -> None:
+    time_is = 100.0
+    balance = Balance(lambda: time_is)
+    silent, other = balance.share(0, 2), balance.share(1, 2)
+    silent.tell(0)
+    assert other.part(5, 10) == 3
+    time_is += 2
+    assert other.part(5, 10) == 10
+    silent.tell(30)
+    assert other.part(5, 10) == 10
+    silent.forget()
+    assert other.part(5, 10) == 10
