@@ -6,9 +6,9 @@ A reader raises UnreadableError, which says what is wrong and what to give inste
 
 from __future__ import annotations
 
-import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -70,7 +70,7 @@ def _read_quantity(raw: object, units: Mapping[str, float], complaint: str, hint
         match = _QUANTITY.fullmatch(re.sub(r"(?<=[kmg])i?b$", "", raw.strip().lower()))
         if match and match[2] in units:
             return float(match[1]) * units[match[2]]
-    elif isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
+    elif isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) <= sys.float_info.max:
         return float(raw)
     raise UnreadableError(complaint, hint)
 
@@ -162,6 +162,21 @@ def _show_probe(paths: tuple[str, ...]) -> str:
     return ",".join(paths) or "off"
 
 
+def _read_patterns(raw: object) -> tuple[str, ...]:
+    """Read a list of regular expressions, or a text with one on each line: a comma may be part of one."""
+    items = [line for line in raw.splitlines() if line.strip()] if isinstance(raw, str) else raw
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise UnreadableError("no list of texts", "give ['my_function'], or a text with one on each line")
+    for pattern in items:
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            hint = "see the documentation of Python's re"
+            raise UnreadableError(f"{pattern!r} is no regular expression ({reason})", hint) from None
+    return tuple(items)
+
+
 def choice(*choices: str) -> Kind[str]:
     """Make the kind of value that is one of some words; case does not matter."""
 
@@ -201,4 +216,5 @@ UMASK = Kind("octal number", _read_umask, _show_umask, "OCTAL")
 ADDRESSES = Kind("list of addresses", _read_addresses, ",".join, "ADDRESS", repeatable=True)
 PEERS = Kind("list of peers", _read_peers, ",".join, "PEER", repeatable=True)
 PATHS = Kind("list of URL paths", _read_paths, ",".join, "PATH", repeatable=True)
+PATTERNS = Kind("list of regular expressions", _read_patterns, "\n".join, "PATTERN", repeatable=True)
 PROBE = Kind("list of URL paths, or off", _read_probe, _show_probe, "PATH", repeatable=True)

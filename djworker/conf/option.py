@@ -1,16 +1,18 @@
-"""What an option is. The options themselves stand in ``conf.py``."""
+"""What an option is. The options themselves stand in ``conf.table`` and ``conf.pool_table``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from djworker.conf.kinds import Kind
 from djworker.conf.problems import BoundsError
 
 T = TypeVar("T")
-_METADATA_KEY = "djworker"
+_METADATA_KEY: Final = "djworker"
+#: What the environment variables of our own begin with.
+VARIABLE_PREFIX: Final = "DJWORKER_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +39,33 @@ class Option:
     name: str
     spec: Spec[Any]
     make_default: Callable[[], Any]
+    #: Of which kind of thing there are several, each with this option; empty where it is about the server.
+    section: str = ""
+
+    @property
+    def dest(self) -> str:
+        """Its name among all options, on the command line and in ``Launch.cli``."""
+        return f"{self.section}_{self.name}" if self.section else self.name
 
     @property
     def key(self) -> str:
-        """Its key in ``settings.DJWORKER``."""
-        return self.name.upper()
+        """Its key in ``settings.DJWORKER``; for an option of a section, in the dict there."""
+        return self.name if self.section else self.name.upper()
+
+    @property
+    def title(self) -> str:
+        """What messages and the documentation call it."""
+        return f"{self.section.upper()}.{self.name}" if self.section else self.name
 
     @property
     def variable(self) -> str:
         """Its own environment variable; ``spec.environment`` has the common ones, which come after it."""
-        return f"DJWORKER_{self.key}"
+        return f"{VARIABLE_PREFIX}{self.dest.upper()}"
 
     @property
     def flag(self) -> str:
         """Its option on the command line."""
-        return self.spec.flag or "--" + self.name.replace("_", "-")
+        return self.spec.flag or "--" + self.dest.replace("_", "-")
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -81,16 +95,19 @@ class Option:
 
 
 def option(default: T | Callable[[], T], kind: Kind[T], group: str, text: str, **spec: Any) -> T:  # noqa: ANN401
-    """Declare a field of Config as an option. default: a value, or a function that finds one on this machine."""
+    """Declare a field of a table's class as an option. default: a value, or a function that finds one on this machine."""
     metadata = {_METADATA_KEY: Spec(kind, group, " ".join(text.split()), **spec)}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def table(config_class: type[Any]) -> Mapping[str, Option]:
-    """Collect the options of a Config class by name, in the order of their declaration."""
-    return {item.name: Option(item.name, item.metadata[_METADATA_KEY], _default(item)) for item in fields(config_class)}
+def table(table_class: type[Any], section: str = "") -> Mapping[str, Option]:
+    """Collect the options that a class declares by name, in the order of their declaration. section: as in ``Option``."""
+    return {
+        item.name: Option(item.name, item.metadata[_METADATA_KEY], _default(item), section)
+        for item in fields(table_class)
+    }
 
 
 def _default(item: Field[Any]) -> Callable[[], Any]:

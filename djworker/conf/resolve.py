@@ -6,27 +6,38 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from djworker import accounts
 from djworker.accounts import Account
 from djworker.conf import rules
 from djworker.conf.address import Address
-from djworker.conf.option import Option
+from djworker.conf.option import VARIABLE_PREFIX, Option
+from djworker.conf.pool_table import POOL_OPTIONS, PoolOptions
 from djworker.conf.problems import BoundsError, ConfigError, Problem, UnreadableError
 from djworker.conf.table import OPTIONS, Config
 
 FIRST_PASSED_FD = 3  # sd_listen_fds(3), SD_LISTEN_FDS_START
 DEFAULT = "default"
-DATABASE_KEYS = ("POOL", "POOLS")  # settings.DJWORKER has them too; djworker.conf.pool_table reads them
+DATABASE_KEYS = ("POOL", "POOLS")  # settings.DJWORKER has them too; djworker.conf.pool_resolve reads them
 SYSTEMD = "systemd (LISTEN_FDS)"
-# Kubernetes sets <SERVICE>_PORT, <SERVICE>_SERVICE_HOST and more for a service called "djworker"; nobody means us.
-_SERVICE_LINK = re.compile(r"DJWORKER_(?:PORT|SERVICE)(?:_.*)?")
+#: Every option there is, by its name on the command line.
+EVERY: Final[Mapping[str, Option]] = {option.dest: option for option in (*OPTIONS.values(), *POOL_OPTIONS.values())}
+#: Variables by which one process of ours tells the next what it needs: ``ipc.launch`` and ``arbiter.snapshot`` write them.
+OWN_VARIABLES: Final = frozenset({"DJWORKER_LAUNCH", "DJWORKER_ADOPT"})
+#: Kubernetes sets such variables in each container, for services called "djworker" or "djworker-something".
+_SERVICE_LINK: Final = re.compile(
+    r"DJWORKER(?:_\w+)??_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
+#: What it gives to the one that has the name of an option of many programs.
+_SERVICE_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://.*")
+#: How alike a variable and an option's must be, for a slip of the pen to be likely (1.0: the same).
+_ALIKE: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class Given:
     """A value as it was given, and where."""
 
     raw: object
@@ -34,16 +45,26 @@ class _Given:
 
     @property
     def text(self) -> str:
+        """The value as it is shown in messages."""
         return ",".join(map(str, self.raw)) if isinstance(self.raw, list | tuple) else str(self.raw)
 
 
 @dataclass(frozen=True, slots=True)
+class ResolvedPool:
+    """The options of one alias's pool, and where each of them came from."""
+
+    options: PoolOptions
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
-    """A configuration, where each of its values came from, and what is odd but usable."""
+    """A configuration, where each of its values came from, and what is odd but usable. pools: by alias."""
 
     config: Config
     sources: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
+    pools: Mapping[str, ResolvedPool] = field(default_factory=dict)
 
 
 def resolve(
@@ -102,7 +123,7 @@ def together(others: Sequence[Problem], decide: Callable[[], Resolved]) -> Resol
     return replace(resolved, warnings=(*others, *resolved.warnings))
 
 
-def _read(given: Mapping[str, _Given], problems: list[Problem]) -> dict[str, Any]:
+def _read(given: Mapping[str, Given], problems: list[Problem]) -> dict[str, Any]:
     """Read the values that can be read; add a problem for each of the others."""
     values: dict[str, Any] = {}
     for name, found in given.items():
@@ -140,20 +161,30 @@ def _candidates(
     environ: Mapping[str, str],
     settings: Mapping[str, Any],
     inherited: Sequence[str],
-) -> Iterator[_Given]:
+) -> Iterator[Given]:
     """Every value given for an option with its origin, in the order of precedence; the default comes last."""
-    if cli.get(option.name) is not None:
-        yield _Given(cli[option.name], f"command line {option.flag}")
-    if option.name == "bind" and inherited:
-        yield _Given(list(inherited), SYSTEMD)
+    yield from given_outside(option, cli, environ, inherited)
+    if settings.get(option.key) is not None:
+        yield Given(settings[option.key], f"settings.DJWORKER[{option.key!r}]")
+    yield Given(option.make_default(), DEFAULT)
+
+
+def given_outside(
+    option: Option, cli: Mapping[str, Any], environ: Mapping[str, str], inherited: Sequence[str] = ()
+) -> Iterator[Given]:
+    """Return the values that the start gives an option, outside of the settings, the strongest first.
+
+    The arguments are those of ``resolve``.
+    """
+    if cli.get(option.dest) is not None:
+        yield Given(cli[option.dest], f"command line {option.flag}")
+    if option.dest == "bind" and inherited:
+        yield Given(list(inherited), SYSTEMD)
     for variable in (option.variable, *option.spec.environment):
         if environ.get(variable):
-            yield _Given(_in_our_words(variable, environ[variable]), f"environment {variable}")
-    if option.name == "bind" and environ.get("PORT"):
-        yield _Given(f"0.0.0.0:{environ['PORT']}", "environment PORT")
-    if settings.get(option.key) is not None:
-        yield _Given(settings[option.key], f"settings.DJWORKER[{option.key!r}]")
-    yield _Given(option.make_default(), DEFAULT)
+            yield Given(_in_our_words(variable, environ[variable]), f"environment {variable}")
+    if option.dest == "bind" and environ.get("PORT"):
+        yield Given(f"0.0.0.0:{environ['PORT']}", "environment PORT")
 
 
 def _in_our_words(variable: str, text: str) -> str:
@@ -162,36 +193,61 @@ def _in_our_words(variable: str, text: str) -> str:
 
 
 def _unknown(cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mapping[Any, Any]) -> Iterator[Problem]:
-    for name in cli.keys() - OPTIONS.keys():
+    for name in cli.keys() - EVERY.keys():
         flag = "--" + str(name).replace("_", "-")
         yield unknown_flag(flag)
     keys = [option.key for option in OPTIONS.values()] + list(DATABASE_KEYS)
     for key in settings:
         if key not in keys:
-            hint = did_you_mean(str(key).upper(), keys)
+            hint = _as_dict(str(key).lower()) or did_you_mean(str(key).upper(), keys)
             yield Problem("E001", f"settings.DJWORKER has an unknown key {key!r}", hint)
-    variables = [option.variable for option in OPTIONS.values()]
-    for name in sorted(environ):
-        # An environment is shared with others, so only what looks like a slip of the pen is spoken of, as a warning.
-        ours = name.startswith("DJWORKER_") and not _SERVICE_LINK.fullmatch(name)
-        if ours and name not in variables and (hint := did_you_mean(name, variables)):
-            yield Problem("W003", f"the environment has an unknown variable {name}", hint, level="warning")
+    yield from _unknown_variables(environ)
+
+
+def _as_dict(name: str) -> str:
+    """How a pool's option is written in the settings, where somebody writes it as in the environment."""
+    option = EVERY.get(name)
+    return f"write {option.section.upper()!r}: {{{option.name!r}: ...}}" if option and option.section else ""
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """A warning for each that has our prefix and no option: an environment is shared with others, so it is no error."""
+    known = {option.variable: option for option in EVERY.values()}
+    names = [variable.removeprefix(VARIABLE_PREFIX) for variable in known]
+    for name, value in sorted(environ.items()):
+        if (
+            not name.startswith(VARIABLE_PREFIX)
+            or name in known.keys() | OWN_VARIABLES
+            or _is_service_link(name, value)
+        ):
+            continue
+        close = difflib.get_close_matches(name.removeprefix(VARIABLE_PREFIX), names, n=1, cutoff=_ALIKE)
+        hint = (
+            f"did you mean {VARIABLE_PREFIX}{close[0]}?" if close else "no option has that name; --help lists them all"
+        )
+        yield Problem("W003", f"the environment has an unknown variable {name}", hint, level="warning")
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    return bool(_SERVICE_LINK.fullmatch(name)) and (
+        not name.endswith("_PORT") or "SERVICE" in name or bool(_SERVICE_ADDRESS.fullmatch(value))
+    )
 
 
 def unknown_flag(flag: str) -> Problem:
     """Describe an option of the command line that does not exist."""
-    flags = [name for option in OPTIONS.values() for name in option.flags]
+    flags = [name for option in EVERY.values() for name in option.flags]
     return Problem("E001", f"unknown option {flag}", did_you_mean(flag, flags))
 
 
 def did_you_mean(word: str, words: Sequence[str]) -> str:
     """Return "did you mean X?" where one of the words is close, else nothing."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.85 if word.startswith("DJWORKER_") else 0.6)
+    close = difflib.get_close_matches(word, words, n=1)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def _ruled(
-    config: Config, asked: Sequence[rules.Rule], readable: AbstractSet[str], given: Mapping[str, _Given]
+    config: Config, asked: Sequence[rules.Rule], readable: AbstractSet[str], given: Mapping[str, Given]
 ) -> Iterator[Problem]:
     for rule in asked:
         if rule.reads <= readable:

@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from djworker import log
+from djworker.conf.engine_names import ENGINES, GEVENTPOOL, MAX_CONNS, POOLED, SQLITE
 from djworker.db.backends import wrapping
-from djworker.db.backends.names import ENGINES, GEVENTPOOL, MAX_CONNS, POOLED, SQLITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,9 +158,9 @@ def _row(alias: str, was: str, engine: str, database: dict[str, Any], djworker: 
 
 
 def _options(alias: str, database: dict[str, Any], djworker: Any) -> PoolOptions:
-    from djworker.conf.pool_table import resolve  # noqa: PLC0415
+    from djworker.conf.pool_resolve import for_alias  # noqa: PLC0415
 
-    return resolve(alias, djworker, database.get("OPTIONS", {}).get("pool"))
+    return for_alias(alias, djworker, database.get("OPTIONS", {}).get("pool"))
 
 
 def _driver(engine: str) -> str:

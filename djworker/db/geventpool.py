@@ -13,13 +13,15 @@ from typing import Any
 from django.conf import settings
 from gevent import getcurrent
 
-from djworker.conf.pool_table import PoolOptions, resolve
-from djworker.db.backends.names import GEVENTPOOL, MAX_CONNS
+from djworker.conf.engine_names import GEVENTPOOL, MAX_CONNS
+from djworker.conf.pool_resolve import for_alias
+from djworker.conf.pool_table import PoolOptions
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.errors import DJANGO
 from djworker.db.lease.registry import notify, register
 from djworker.db.observe.labels import label_of
 from djworker.db.observe.pool_watch import Lookout
+from djworker.db.pool.limits import Limits
 from djworker.db.pool.pool import Pool
 
 
@@ -60,7 +62,7 @@ class GeventPool:
         lookout = Lookout(options, self.green)
         self.inner: Pool[Any] = Pool(
             _Plain(self.green, params),
-            **options.for_pool(),
+            Limits(**options.for_pool()),
             name=name,
             refusals=DJANGO,
             notify=notify,
@@ -109,7 +111,7 @@ class GeventPool:
 
 def _options(most: int) -> PoolOptions:
     given = getattr(settings, "DJWORKER", {})
-    return resolve("django-db-geventpool", given, {"max_size": most})
+    return for_alias("django-db-geventpool", given, {"max_size": most, "min_size": 0})
 
 
 def install(engine: str) -> str:

@@ -69,6 +69,8 @@ class Project:
     notify: Notify = lambda *_args, **_kwargs: None
     #: Looks after the database pools at each beat of a worker, and returns their gauges.
     pools: Callable[[], Mapping[Gauge, int]] = dict
+    #: Begins to open the database sessions that each worker keeps.
+    warm_pools: Callable[[], object] = dict
     #: Gives back the database sessions that a draining worker does not need.
     retire_pools: Callable[[], object] = dict
     #: Ends the database sessions of a worker that leaves.
@@ -255,13 +257,15 @@ def _warn_of_two_places(launch: Launch) -> None:
 def _resolve(launch: Launch) -> Resolved:
     from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
 
-    from djworker.conf import pool_table as pools  # noqa: PLC0415
+    from djworker.conf import pool_resolve  # noqa: PLC0415
     from djworker.conf.resolve import resolve, together  # noqa: PLC0415
 
     given = getattr(settings, "DJWORKER", {})
+    pool_resolve.expect(launch.cli, os.environ)
+    _pools, problems = pool_resolve.resolve_pools(given, settings.DATABASES, launch.cli, os.environ)
     try:
         resolved = together(
-            pools.problems_of(given, settings.DATABASES),
+            problems,
             lambda: resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited),
         )
     except ConfigError as error:
@@ -308,12 +312,14 @@ def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
         cleanup.wipe()
 
 
-def _pools() -> tuple[Callable[[], Mapping[Gauge, int]], Callable[[], object], Callable[[], object]]:
+def _pools() -> tuple[
+    Callable[[], Mapping[Gauge, int]], Callable[[], object], Callable[[], object], Callable[[], object]
+]:
     from djworker.db import forked  # noqa: F401, PLC0415 - the first one only has to be there
     from djworker.db.lease import registry  # noqa: PLC0415 - the first one only has to be there
     from djworker.db.lease.beat import beat  # noqa: PLC0415
 
-    return beat, registry.retire, registry.leave
+    return beat, registry.warm, registry.retire, registry.leave
 
 
 def _wsgi_application() -> Callable[..., Any]:

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from djworker.conf.kinds import ANNOUNCED, FLAG
 from djworker.conf.option import Option
+from djworker.conf.pool_table import POOL_OPTIONS, PoolOptions
 from djworker.conf.problems import Problem
-from djworker.conf.resolve import Resolved
+from djworker.conf.resolve import EVERY, Resolved
 from djworker.conf.table import OPTIONS, Config
 from djworker.start import gunicorn
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Set a variable of the environment; repeatable.",
     )
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for option in OPTIONS.values():
+    for option in EVERY.values():
         title = option.spec.group
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
@@ -88,15 +89,15 @@ def _add(group: argparse._ArgumentGroup, option: Option) -> None:
     # argparse expands %(...)s in help texts, and a default may hold a per cent sign.
     text = help_text(option).replace("%", "%%")
     if option.spec.kind is FLAG:
-        group.add_argument(*names, dest=option.name, action=argparse.BooleanOptionalAction, default=None, help=text)
+        group.add_argument(*names, dest=option.dest, action=argparse.BooleanOptionalAction, default=None, help=text)
     elif option.spec.kind is ANNOUNCED:
         metavar = option.spec.kind.metavar
-        group.add_argument(*names, dest=option.name, nargs="?", const="on", default=None, metavar=metavar, help=text)
+        group.add_argument(*names, dest=option.dest, nargs="?", const="on", default=None, metavar=metavar, help=text)
     elif option.spec.kind.repeatable:
         metavar = option.spec.kind.metavar
-        group.add_argument(*names, dest=option.name, action="append", default=None, metavar=metavar, help=text)
+        group.add_argument(*names, dest=option.dest, action="append", default=None, metavar=metavar, help=text)
     else:
-        group.add_argument(*names, dest=option.name, default=None, metavar=option.spec.kind.metavar, help=text)
+        group.add_argument(*names, dest=option.dest, default=None, metavar=option.spec.kind.metavar, help=text)
 
 
 def help_text(option: Option) -> str:
@@ -116,7 +117,7 @@ def default_text(option: Option) -> str:
 
 def overrides(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Pick from parsed arguments what was given: option name to raw value, for ``resolve`` and for ``Launch``."""
-    given = {name: arguments[name] for name in OPTIONS if arguments.get(name) is not None}
+    given = {name: arguments[name] for name in EVERY if arguments.get(name) is not None}
     if arguments.get(POSITIONAL) is not None:
         bind = given.get("bind", [])
         given["bind"] = [arguments[POSITIONAL], *([bind] if isinstance(bind, str) else bind)]
@@ -124,30 +125,42 @@ def overrides(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_as_text(resolved: Resolved) -> str:
-    """Return one line for each option: name, value, where it came from."""
+    """Return one line for each option, those of each alias's pool at the end: name, value, where it came from."""
     rows = [(name, _shown(option, resolved.config), resolved.sources[name]) for name, option in OPTIONS.items()]
+    for alias, pool in resolved.pools.items():
+        for name, option in POOL_OPTIONS.items():
+            rows.append((f"pools.{alias}.{name}", _shown(option, pool.options), pool.sources[name]))
     name_width = max(len(name) for name, _, _ in rows)
     # One long value should not push every other row's origin out of sight.
     value_width = min(40, max(len(value) for _, value, _ in rows))
     return "\n".join(f"{name:<{name_width}} = {value:<{value_width}}  # {source}" for name, value, source in rows)
 
 
-def _shown(option: Option, config: Config) -> str:
-    return option.show(getattr(config, option.name)) or "none"
+def _shown(option: Option, options: Config | PoolOptions) -> str:
+    return option.show(getattr(options, option.name)).replace("\n", ", ") or "none"
 
 
 def config_as_json(resolved: Resolved) -> str:
-    """Return an object: option name to value, unit, source and whether a reload adopts a change."""
-    values = resolved.config.to_json()
-    return json.dumps(
-        {
-            name: {
-                "value": values[name],
-                "unit": option.spec.kind.unit or None,
-                "source": resolved.sources[name],
-                "reloadable": option.spec.reloadable,
-            }
-            for name, option in OPTIONS.items()
-        },
-        indent=2,
-    )
+    """Return an object: option name to value, unit, source and whether a reload adopts a change.
+
+    ``pools`` has such an object for the pool of each alias.
+    """
+    found: dict[str, Any] = _as_objects(OPTIONS, resolved.config, resolved.sources)
+    found["pools"] = {
+        alias: _as_objects(POOL_OPTIONS, pool.options, pool.sources) for alias, pool in resolved.pools.items()
+    }
+    return json.dumps(found, indent=2)
+
+
+def _as_objects(
+    options: Mapping[str, Option], values: Config | PoolOptions, sources: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        name: {
+            "value": getattr(values, name),
+            "unit": option.spec.kind.unit or None,
+            "source": sources[name],
+            "reloadable": option.spec.reloadable,
+        }
+        for name, option in options.items()
+    }

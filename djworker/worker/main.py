@@ -75,6 +75,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
         guard.also(worker.forsake)
         signal_handlers.begin(gevent.get_hub())
         guard.install()
+        gevent.spawn(project.warm_pools)
         code = worker.run()
         project.close_pools()
     except BaseException as error:  # noqa: BLE001 - whatever it was, the arbiter is told and the process ends

@@ -10,14 +10,12 @@ Options can be referred to as ``:confval:`WORKERS``` and ``:confval:`POOL.max_si
 
 from __future__ import annotations
 
-from dataclasses import Field, fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from djworker_generated import Generated
 
-from djworker.conf import pool_table as pools
-from djworker.conf import problems, table
+from djworker.conf import pool_table, problems, table
 from djworker.conf.kinds import FLAG
 from djworker.log import access
 from djworker.start import cli, gunicorn
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Generated(Generated):
-    sources = tuple(module.__file__ for module in (access, cli, table, gunicorn, pools, problems))
+    sources = tuple(module.__file__ for module in (access, cli, table, gunicorn, pool_table, problems))
 
 
 class Settings(_Generated):
@@ -46,7 +44,7 @@ class Settings(_Generated):
 
 
 def _option(option: Option) -> Iterator[str]:
-    yield f".. confval:: {option.key}"
+    yield f".. confval:: {option.title if option.section else option.key}"
     yield f"   :type: {option.spec.kind.name}"
     yield f"   :default: {option.spec.default_note or _literal(cli.default_text(option))}"
     yield from ("", f"   {_escape(option.spec.help)}", "")
@@ -74,27 +72,8 @@ class PoolOptions(_Generated):
 
     def lines(self) -> Iterator[str]:
         """Return them in the order in which they are declared."""
-        for option in fields(pools.PoolOptions):
-            yield from _pool_option(option)
-
-
-def _pool_option(option: Field[Any]) -> Iterator[str]:
-    bounds = _pool_bounds(option)
-    yield f".. confval:: POOL.{option.name}"
-    yield f"   :type: {_POOL_TYPES[option.metadata['kind']]}"
-    yield f"   :default: {_literal(repr(option.default))}"
-    yield from ("", f"   {_escape(option.metadata['help'])}", "")
-    if bounds:
-        yield from (f"   :Bounds: {bounds}", "")
-
-
-def _pool_bounds(option: Field[Any]) -> str:
-    if choices := option.metadata.get("choices"):
-        return " or ".join(_literal(repr(choice)) for choice in choices)
-    return f"{option.metadata['least']:g} or more" if "least" in option.metadata else ""
-
-
-_POOL_TYPES = {str: "text", int: "whole number", float: "seconds", bool: "true or false", tuple: "list of text"}
+        for option in pool_table.POOL_OPTIONS.values():
+            yield from _option(option)
 
 
 class Problems(_Generated):

@@ -19,7 +19,8 @@ from django.db.backends.signals import connection_created
 from gevent import monkey
 
 from djworker import log
-from djworker.conf import pool_table as pool_settings
+from djworker.conf import pool_resolve
+from djworker.conf.pool_table import PoolOptions
 from djworker.db.errors import ServerUnavailable
 from djworker.db.lease.cursor import LeasedCursor
 from djworker.db.lease.lease import Lease
@@ -120,9 +121,17 @@ class LeasingMixin(BaseDatabaseWrapper):
             self._home.log_in_with(self._pool_settings(), self.settings_dict)
         return self._home
 
-    def _make_home(self) -> Home:
+    def warm_pool(self) -> None:
+        """Begin to open the connections that our pool keeps, if it keeps any. Does not wait."""
+        if not self.bare and self._pool_options().min_size:
+            self.home.pool.warm()
+
+    def _pool_options(self) -> PoolOptions:
         given = getattr(settings, "DJWORKER", {})
-        options = pool_settings.resolve(self.alias, given, self.settings_dict["OPTIONS"].get("pool"))
+        return pool_resolve.for_alias(self.alias, given, self.settings_dict["OPTIONS"].get("pool"))
+
+    def _make_home(self) -> Home:
+        options = self._pool_options()
         cls, alias = type(self), self.alias
         home: list[Home] = []
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from djworker.conf.engine_names import ENGINES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FunctionType, ModuleType
 
-#: Django's modules that make connections, the most derived first, and what takes the place of each.
-STOCK: Final = {
-    "django.contrib.gis.db.backends.postgis.base": "djworker.db.backends.postgis",
-    "django.db.backends.postgresql.base": "djworker.db.backends.postgresql",
-    "django.db.backends.mysql.base": "djworker.db.backends.mysql",
-    "django.db.backends.sqlite3.base": "djworker.db.backends.sqlite3",
-}
+#: Django's modules that make connections, and what takes the place of each.
+STOCK: Final = {f"{name}.base": ours for name, ours in ENGINES.items()}
 #: A lease decides these; an engine that decides them too has a life of connections in mind that is not ours.
 _DECIDED: Final = frozenset(
     """_close _set_autocommit is_usable close_if_unusable_or_obsolete close_if_health_check_failed ensure_connection pool

@@ -14,18 +14,15 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004  (Django's own name)
 from django.db import DatabaseError, InterfaceError, connections
 
-from djworker.conf.pool_table import resolve
+from djworker.conf.engine_names import ENGINES, GEVENTPOOL, MAX_CONNS, POOLED
+from djworker.conf.pool_resolve import for_alias
 from djworker.conf.problems import ConfigError
-from djworker.db.backends.names import ENGINES, GEVENTPOOL, MAX_CONNS
 from djworker.db.checks import demand
 from djworker.db.engines import serving
 
 _POSTGRES, _MYSQL = "django.db.backends.postgresql", "django.db.backends.mysql"
-_STOCK = {
-    "djworker.db.backends.postgresql": _POSTGRES,
-    "djworker.db.backends.postgis": _POSTGRES,
-    "djworker.db.backends.mysql": _MYSQL,
-}
+#: Django's engine that asks, for each of ours; PostGIS would need its libraries for it.
+_STOCK = {ours: _MYSQL if stock == _MYSQL else _POSTGRES for stock, ours in ENGINES.items() if ours in POOLED}
 # What this user may have in this database: the server's number is for all, and keeps some for its administrators.
 _QUESTIONS = {
     _POSTGRES: """SELECT min(n) FROM (
@@ -88,7 +85,7 @@ def _pool(alias: str) -> Pool | None:
     if stock is None:
         return None
     try:
-        pooled = resolve(alias, getattr(settings, "DJWORKER", {}), options.get("pool"))
+        pooled = for_alias(alias, getattr(settings, "DJWORKER", {}), options.get("pool"))
     except ConfigError:  # told by the check of the options
         return None
     return Pool(alias, stock, pooled.max_size)

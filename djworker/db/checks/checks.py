@@ -11,9 +11,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from djworker.checks import TAG
-from djworker.conf.pool_table import PoolOptions, resolve, unused
+from djworker.conf.engine_names import ENGINES, POOLED
+from djworker.conf.pool_resolve import for_alias, unused
+from djworker.conf.pool_table import PoolOptions
 from djworker.conf.problems import ConfigError
-from djworker.db.backends.names import ENGINES, POOLED
 from djworker.db.checks import capacity, demand
 from djworker.db.checks.middleware import pinning
 from djworker.db.engines import serving
@@ -89,7 +90,7 @@ def _late(wrapper: Any) -> str:
 def _check_options(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
     pool = database["OPTIONS"].get("pool")
     try:
-        options = resolve(alias, getattr(settings, "DJWORKER", {}), pool)
+        options = for_alias(alias, getattr(settings, "DJWORKER", {}), pool)
     except ConfigError as error:
         for problem in error.problems:
             yield Error(problem.text, hint=problem.hint or None, id=f"djworker.{problem.id}")

@@ -6,8 +6,10 @@ import logging
 import math
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from djworker import log
@@ -24,6 +26,7 @@ from djworker.db.observe.pool_watch import Lookout
 from djworker.db.observe.throttle import Throttle
 from djworker.db.pool.bound import Bound
 from djworker.db.pool.driver import Useless
+from djworker.db.pool.limits import Limits
 from djworker.db.pool.pool import Pool
 
 if TYPE_CHECKING:
@@ -100,7 +103,7 @@ class Home:
         self.lookout = Lookout(options, green)
         self.pool: Pool[Any] = Pool(
             Physical(lambda: make(self.settings), alias, green, self._set_up, self._judge, self.receivers),
-            **options.for_pool(),
+            Limits(**options.for_pool()),
             rotate=options.strict,
             name=alias,
             refusals=DJANGO,
@@ -294,6 +297,14 @@ def tend(now: float) -> None:
     """Look after all homes. `now`: of the pools' clock."""
     for home in homes():
         home.tend(now)
+
+
+def warm() -> None:
+    """[worker] It begins: each pool opens the connections that it keeps, before any request asks for one. Does not wait."""
+    for alias in connections:
+        with suppress(ImproperlyConfigured):  # an alias that nothing uses may lack its library
+            if begin := getattr(connections[alias], "warm_pool", None):
+                begin()
 
 
 def retire() -> None:

@@ -1,4 +1,4 @@
-"""The numbers a pool is given, checked together."""
+"""The numbers a pool is given, checked together. `conf.pool_table` has the defaults of those that are options."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from dataclasses import dataclass, fields
 class Limits:
     """Sizes are counts of connections, times are seconds; 0 switches a life, idle or queue limit off.
 
-    Raises ValueError that lists all problems at once.
+    `timeout` is the longest wait for a connection; `check_after` the quiet time after which a connection is checked before it
+    is lent; `connect_timeout` ends a connect, `io_timeout` any other round trip of the pool's own (cancel and close get twice
+    as long).
+
+    Raises:
+        ValueError: lists all problems at once.
     """
 
-    min_size: int = 0
-    max_size: int = 10
-    timeout: float = 30.0
-    max_waiting: int = 0
-    max_lifetime: float = 3600.0
-    max_idle: float = 600.0
-    check_after: float = 30.0
+    min_size: int
+    max_size: int
+    timeout: float
+    max_waiting: int
+    max_lifetime: float
+    max_idle: float
+    check_after: float
     connect_timeout: float = 10.0
     io_timeout: float = 5.0
 

@@ -26,7 +26,7 @@ from djworker.db.pool.errors import PLAIN, PoolBug, Refusals
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.scheduler import Dispatch
 from djworker.db.pool.slots import Slot, SlotState
-from djworker.db.pool.stats import Holder, gauges, holders
+from djworker.db.pool.stats import Holder, gauges
 from djworker.db.pool.terms import Terms
 from djworker.db.pool.threads import MAIN_THREAD
 from djworker.db.pool.threads import thread_id as _thread_id
@@ -46,29 +46,16 @@ _LEASED = SlotState.LEASED
 class Pool(Generic[C]):
     """[worker] Connections for the greenlets of one thread.
 
-    Sizes are counts, times are seconds. `max_waiting`, `max_lifetime` and `max_idle` are off when 0. `timeout` is the
-    longest wait in `acquire`; `check_after` the quiet time after which a connection is checked before it is lent;
-    `connect_timeout` ends a connect, `io_timeout` any other round trip of the pool's own (cancel and close get twice as
-    long). `rotate` lends the
-    least recently used connection and ignores `prefer`, to bring hidden dependence on a session to light.
+    `rotate` lends the least recently used connection and ignores `prefer`, to bring hidden dependence on a session to light.
     `refusals` are the classes that it raises. `notify(event, message, **fields)` is told of outages and reclaims.
     `on_wait(seconds, label)` is told how long an acquire was queued, however it ended; it must not switch, nor raise.
-    Raises ValueError that lists all that is wrong with the numbers.
     """
 
-    def __init__(  # noqa: PLR0913 -- keywords, and each is an option of its own
+    def __init__(  # noqa: PLR0913 -- keywords, and each is a collaborator of its own
         self,
         driver: Driver[C],
+        limits: Limits,
         *,
-        min_size: int = 0,
-        max_size: int = 10,
-        timeout: float = 30.0,
-        max_waiting: int = 0,
-        max_lifetime: float = 3600.0,
-        max_idle: float = 600.0,
-        check_after: float = 30.0,
-        connect_timeout: float = 10.0,
-        io_timeout: float = 5.0,
         rotate: bool = False,
         name: str = "default",
         refusals: Refusals = PLAIN,
@@ -77,17 +64,6 @@ class Pool(Generic[C]):
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        limits = Limits(
-            min_size=min_size,
-            max_size=max_size,
-            timeout=timeout,
-            max_waiting=max_waiting,
-            max_lifetime=max_lifetime,
-            max_idle=max_idle,
-            check_after=check_after,
-            connect_timeout=connect_timeout,
-            io_timeout=io_timeout,
-        )
         rng = rng or random.Random()  # noqa: S311 -- jitter, not a secret
         self._terms: Terms[C] = Terms(name=name, driver=driver, refusals=refusals, notify=notify, clock=clock, rng=rng)
         self._clock = clock
@@ -171,13 +147,6 @@ class Pool(Generic[C]):
         if hub is not None:
             with contextlib.suppress(Exception):  # the interpreter is ending
                 hub.loop.run_callback_threadsafe(self._orphaned, conn, ticket)
-
-    def adopt(self, conn: C, ticket: int) -> None:
-        """The calling greenlet takes a lease over: from now on it is its death that ends it."""
-        slot = self._held(conn, ticket)
-        if slot is not None:
-            self._untie(slot)
-            self._tie(slot, getcurrent())
 
     # -- the pool as a whole --------------------------------------------------------------------------------------------------
 
@@ -265,10 +234,6 @@ class Pool(Generic[C]):
         """Whether the bound is shared with other pools that still are."""
         bound = self._dispatch.bound
         return bound is not None and len(bound) > 1
-
-    def holders(self) -> list[Holder]:
-        """Who has a connection, the longest first."""
-        return holders(self._ledger, self._clock())
 
     def leased(self) -> list[Slot[C]]:
         """What is out, the longest first. A label, an owner and a ticket hold only until the next switch."""

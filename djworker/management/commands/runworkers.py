@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 import django
@@ -21,7 +21,7 @@ import djworker
 from djworker import log
 from djworker.accounts import Account
 from djworker.conf.address import Address, Family
-from djworker.conf.pool_table import problems_of
+from djworker.conf.pool_resolve import resolve_pools
 from djworker.conf.problems import ConfigError, Problem
 from djworker.conf.resolve import Resolved, foreign_sockets, resolve, together, unknown_flag
 from djworker.conf.table import OPTIONS
@@ -168,11 +168,12 @@ class Command(BaseCommand):
         if not os.environ.get(ENVIRONMENT_VARIABLE) and not (request.app and settings.configured):
             raise ConfigError([*problems, _no_settings(takes_app=self.takes_app)])
         given = getattr(settings, "DJWORKER", {})
-        problems += problems_of(given, settings.DATABASES)
-        return together(
-            problems,
+        overrides = cli.overrides(request.options)
+        pools, found = resolve_pools(given, settings.DATABASES, overrides, os.environ)
+        resolved = together(
+            [*problems, *found],
             lambda: resolve(
-                cli.overrides(request.options),
+                overrides,
                 os.environ,
                 given,
                 _project_name(request),
@@ -181,6 +182,7 @@ class Command(BaseCommand):
                 preflight=_preflight if request.serves else None,
             ),
         )
+        return replace(resolved, pools=pools)
 
     def _refuse(self, problems: Iterable[Problem], *, as_json: bool) -> NoReturn:
         if as_json:

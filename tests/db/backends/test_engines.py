@@ -148,31 +148,31 @@ def test_sqlite_writers_take_turns(sqlite_site: Site) -> None:
     [
         ({"max_sise": 3}, "did you mean max_size"),
         ({"max_size": 0}, "at least 1"),
-        ({"max_size": "many"}, "for example 10"),
-        ({"lease": "forever"}, "transaction, request"),
+        ({"max_size": "many"}, "digits only"),
+        ({"lease": "forever"}, "transaction or request"),
         ({"min_size": 20}, "raise max_size"),
         ({"pin_sql": ["("]}, "regular expression"),
-        ({"strict": 1}, "True or False"),
+        ({"strict": 1}, "neither true nor false"),
         (7, "write {'max_size': 10}"),
     ],
 )
 def test_wrong_options_name_the_remedy(pool: object, message: str) -> None:
-    from djworker.conf.pool_table import resolve
+    from djworker.conf.pool_resolve import for_alias
     from djworker.conf.problems import ConfigError
 
     with pytest.raises(ConfigError, match=message.replace("{", r"\{")):
-        resolve("default", {"POOL": pool}, None)
+        for_alias("default", {"POOL": pool}, None)
 
 
 def test_djangos_own_options_are_understood() -> None:
-    from djworker.conf.pool_table import resolve
+    from djworker.conf.pool_resolve import for_alias
 
-    assert resolve("default", {}, True) == resolve("default", {}, None)
-    mine = resolve(
+    assert for_alias("default", {}, True) == for_alias("default", {}, None)
+    mine = for_alias(
         "default", {"POOL": {"max_size": 3, "min_size": 1}}, {"max_size": 5, "num_workers": 2, "max_waiting": 9}
     )
     assert (mine.min_size, mine.max_size, mine.max_waiting) == (1, 5, 9)
-    assert resolve("a", {"POOLS": {"a": {"MAX_SIZE": 2}}}, {"max_size": 5}).max_size == 2
+    assert for_alias("a", {"POOLS": {"a": {"MAX_SIZE": 2}}}, {"max_size": 5}).max_size == 2
 
 
 def test_every_option_of_psycopg_pool_is_mapped_or_explained() -> None:
@@ -180,12 +180,13 @@ def test_every_option_of_psycopg_pool_is_mapped_or_explained() -> None:
 
     from psycopg_pool import ConnectionPool
 
-    from djworker.conf.pool_table import _FIELDS, unused
+    from djworker.conf.pool_resolve import unused
+    from djworker.conf.pool_table import POOL_OPTIONS
 
     names = set(signature(ConnectionPool.__init__).parameters) - {"self"}
     explained = dict(unused(dict.fromkeys(names)))
-    assert names == (names & _FIELDS.keys()) | explained.keys()
-    assert not _FIELDS.keys() & explained.keys()
+    assert names == (names & POOL_OPTIONS.keys()) | explained.keys()
+    assert not POOL_OPTIONS.keys() & explained.keys()
 
 
 @pytest.mark.parametrize(
@@ -199,15 +200,15 @@ def test_every_option_of_psycopg_pool_is_mapped_or_explained() -> None:
     ],
 )
 def test_sizes_of_djangos_pool_mean_what_they_mean_there(pool: dict[str, object], sizes: tuple[int, int]) -> None:
-    from djworker.conf.pool_table import resolve
+    from djworker.conf.pool_resolve import for_alias
 
-    mine = resolve("default", {}, pool)
+    mine = for_alias("default", {}, pool)
     assert (mine.min_size, mine.max_size) == sizes
 
 
 def test_options_of_psycopg_pool_are_none_of_ours() -> None:
-    from djworker.conf.pool_table import resolve
+    from djworker.conf.pool_resolve import for_alias
     from djworker.conf.problems import ConfigError
 
     with pytest.raises(ConfigError, match="unknown key 'reset': a session on which statements have left something"):
-        resolve("default", {"POOL": {"reset": print}}, None)
+        for_alias("default", {"POOL": {"reset": print}}, None)

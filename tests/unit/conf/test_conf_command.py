@@ -18,6 +18,7 @@ import pytest
 
 import djworker
 from djworker.arbiter.signal_queue import HANDLED
+from djworker.conf.pool_table import POOL_OPTIONS
 from djworker.conf.table import OPTIONS
 from djworker.ipc.launch import Launch
 from djworker.start import interpreter
@@ -120,7 +121,8 @@ def test_the_configuration_is_printed_with_its_sources() -> None:
 def test_the_configuration_is_printed_as_json() -> None:
     found = run("--print-config", "--format", "json", "-b", "8001", "-b", "8002", environ={"WEB_CONCURRENCY": "5"})
     printed = json.loads(found.stdout)
-    assert printed.keys() == OPTIONS.keys()
+    assert printed.keys() == {*OPTIONS, "pools"}
+    assert printed["pools"] == {}, "SQLite has no pool"
     assert printed["bind"]["value"] == ["127.0.0.1:8001", "127.0.0.1:8002"]
     assert printed["workers"] == {
         "value": 5,
@@ -130,6 +132,41 @@ def test_the_configuration_is_printed_as_json() -> None:
     }
     assert printed["timeout"]["unit"] == "seconds"
     assert printed["proc_name"]["value"] == "testproject"
+
+
+PIN = "my_function\nits_friend"
+
+
+def test_the_pools_are_printed_for_each_alias_with_their_sources() -> None:
+    environ = {"DATABASE_URL": "postgres://host/shop", "DJWORKER_POOL_TIMEOUT": "5s", "DJWORKER_POOL_PIN_SQL": PIN}
+    found = run("--print-config", "--pool-max-size", "7", "--pool-strict", environ=environ)
+    rows = [" ".join(line.split()) for line in found.stdout.splitlines()]
+    shown = [row for row in rows if row.startswith("pools.")]
+    assert [row.split()[0] for row in shown] == [f"pools.default.{name}" for name in POOL_OPTIONS]
+    assert "pools.default.max_size = 7 # command line --pool-max-size" in shown
+    assert "pools.default.timeout = 5 # environment DJWORKER_POOL_TIMEOUT" in shown
+    assert "pools.default.strict = true # command line --pool-strict" in shown
+    assert "pools.default.pin_sql = my_function, its_friend # environment DJWORKER_POOL_PIN_SQL" in shown
+    assert "pools.default.min_size = 0 # default" in shown
+    found = run("--print-config", "--format", "json", "--no-pool-strict", environ=environ)
+    pool = json.loads(found.stdout)["pools"]["default"]
+    assert pool["timeout"] == {
+        "value": 5.0,
+        "unit": "seconds",
+        "source": "environment DJWORKER_POOL_TIMEOUT",
+        "reloadable": True,
+    }
+    assert (pool["pin_sql"]["value"], pool["strict"]["value"]) == (PIN.splitlines(), False)
+
+
+def test_what_is_wrong_with_pools_is_told_with_all_else() -> None:
+    found = run(
+        "--pool-max-size", "none", "--pool-max-sise", "3", "--workers", "x", environ={"DJWORKER_POOL_LEASE": "y"}
+    )
+    assert found.code == 2
+    numbers = sorted(line.split(":")[0].removeprefix("djworker.") for line in found.lines)
+    assert numbers == ["E001", "E002", "E022", "E022"]
+    assert any("did you mean --pool-max-size?" in line for line in found.lines)
 
 
 def test_printing_asks_nothing_of_this_machine() -> None:
@@ -258,7 +295,7 @@ def test_mistakes_of_pools_are_told_with_all_others_and_once(tmp_path: Path, by_
         "did you mean --workers?",
         "'max_sise'",
         "did you mean max_size?",
-        "['timeout'] = -1",
+        "POOL.timeout = '-1'",
         "'many'",
         "'othre'",
     ):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
-from djworker.conf.pool_table import PoolOptions
+from djworker.conf.pool_table import POOL_OPTIONS
 from djworker.conf.problems import CATALOGUE
 from djworker.conf.table import OPTIONS
 from djworker.log.access import ATOMS
@@ -38,14 +37,14 @@ def test_the_reference_is_built_without_a_warning_and_has_everything(tmp_path: P
     command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "-b", "text", str(tmp_path), str(tmp_path / "out")]
     subprocess.run(command, check=True, timeout=100)
     text = (tmp_path / "out" / "index.txt").read_text()
-    for option in OPTIONS.values():
+    for option in (*OPTIONS.values(), *POOL_OPTIONS.values()):
         assert option.key in text
         assert option.variable in text
         assert all(flag in text for flag in option.flags)
     assert all(text.count(f"djworker.{number}") == 1 + number.startswith("W1") for number in CATALOGUE)
     assert all(f"%({name})s" in text for name in ATOMS)
-    assert all(f"POOL.{option.name}\n" in text for option in fields(PoolOptions))
-    assert all(option.metadata["help"] in " ".join(text.split()) for option in fields(PoolOptions))
+    assert all(f"{option.title}\n" in text for option in POOL_OPTIONS.values())
+    assert all(option.spec.help in " ".join(text.split()) for option in POOL_OPTIONS.values())
     flat = "".join(text.split())  # long names are broken at their hyphens
     assert all(
         "".join(part.split()) in flat for known in BY_NAME.values() for part in (known.name, *known.flags, known.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import djworker
 from djworker.conf.address import Address
+from djworker.conf.option import VARIABLE_PREFIX
 from djworker.conf.problems import ConfigError, Problem
-from djworker.conf.resolve import Resolved, passed_sockets, resolve
+from djworker.conf.resolve import OWN_VARIABLES, Resolved, passed_sockets, resolve
 from djworker.conf.table import OPTIONS, Config
 
 
@@ -139,19 +142,49 @@ def test_keys_of_the_settings_may_be_anything() -> None:
     assert problem.id == "E001"
 
 
-def test_a_slip_in_the_environment_is_a_warning_and_others_variables_are_none_of_our_business() -> None:
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("DJWORKER_WORKER", "did you mean DJWORKER_WORKERS?"),
+        ("DJWORKER_MAXREQUESTS", "did you mean DJWORKER_MAX_REQUESTS?"),
+        ("DJWORKER_POOL_MAXSIZE", "did you mean DJWORKER_POOL_MAX_SIZE?"),
+        ("DJWORKER_MAX_SIZE", "did you mean DJWORKER_POOL_MAX_SIZE?"),
+        ("DJWORKER_IMAGE_TAG", "no option has that name; --help lists them all"),
+        ("DJWORKER_PORT", "no option has that name; --help lists them all"),
+        ("DJWORKER_", "no option has that name; --help lists them all"),
+    ],
+)
+def test_an_unknown_variable_is_a_warning_with_the_likely_name(name: str, hint: str) -> None:
+    (warning,) = resolved({}, {name: "8000"}).warnings
+    assert str(warning) == f"djworker.W003: the environment has an unknown variable {name}: {hint}"
+
+
+def test_variables_that_others_write_are_not_spoken_of() -> None:
     environ = {
-        "DJWORKER_WORKER": "3",
         "DJWORKER_PORT": "tcp://10.0.0.1:80",
+        "DJWORKER_PORT_80_TCP": "tcp://10.0.0.1:80",
         "DJWORKER_PORT_80_TCP_ADDR": "10.0.0.1",
         "DJWORKER_SERVICE_HOST": "10.0.0.1",
+        "DJWORKER_SERVICE_PORT_HTTP": "80",
+        "DJWORKER_WEB_PORT": "tcp://10.0.0.1:80",
+        "DJWORKER_WEB_SERVICE_HOST": "10.0.0.1",
         "DJWORKER_LAUNCH": "{}",
-        "DJWORKER_IMAGE_TAG": "7",
+        "DJWORKER_ADOPT": "{}",
+        "_DJWORKER_NO_SUBREAPER": "1",
+        "WORKERS": "3",
     }
-    (warning,) = resolved({}, environ).warnings
-    assert str(warning) == (
-        "djworker.W003: the environment has an unknown variable DJWORKER_WORKER: did you mean DJWORKER_WORKERS?"
-    )
+    assert resolved({}, environ).warnings == ()
+
+
+def test_every_variable_that_the_package_uses_is_known() -> None:
+    sources = (path.read_text() for path in Path(djworker.__file__).parent.rglob("*.py"))
+    used = {name for source in sources for name in re.findall(r'"(DJWORKER_[A-Z_]+)"', source)}
+    assert used - {VARIABLE_PREFIX} == OWN_VARIABLES
+
+
+def test_a_pool_option_beside_the_pools_is_told_where_it_belongs() -> None:
+    (problem,) = problems(settings={"POOL_MAX_SIZE": 3})
+    assert problem.hint == "write 'POOL': {'max_size': ...}"
 
 
 @pytest.mark.parametrize(

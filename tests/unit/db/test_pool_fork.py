@@ -92,8 +92,8 @@ def test_a_forked_child_forgets_everything_and_the_parent_nothing() -> None:
 
 def test_an_idle_pool_keeps_no_process_alive() -> None:
     code = (
-        "import gevent; from djworker.db.pool.pool import Pool; from tests.unit.db.world import FakeServer\n"
-        "pool = Pool(FakeServer(), max_size=1, timeout=300, connect_timeout=300)\n"
+        "import gevent; from djworker.db.pool.pool import Pool; from tests.unit.db.world import FakeServer, limits\n"
+        "pool = Pool(FakeServer(), limits(max_size=1, timeout=300, connect_timeout=300))\n"
         "def use(): pool.release(pool.acquire())\n"
         "for _ in range(5): gevent.spawn(use)\n"
         "print(gevent.get_hub().join(), pool.stats()['pool_available'])\n"
@@ -108,8 +108,8 @@ def test_an_idle_pool_keeps_no_process_alive() -> None:
 def test_the_alarm_rings_by_itself() -> None:
     """With the real clock: a waiter's time-out, in the main greenlet, with nothing else in the loop."""
     code = (
-        "from djworker.db.pool.pool import Pool; from tests.unit.db.world import FakeServer\n"
-        "pool = Pool(FakeServer(), max_size=1)\n"
+        "from djworker.db.pool.pool import Pool; from tests.unit.db.world import FakeServer, limits\n"
+        "pool = Pool(FakeServer(), limits(max_size=1))\n"
         "pool.acquire(label='/a')\n"
         "try: pool.acquire(timeout=0.02)\n"
         "except Exception as error: print(error)\n"

@@ -6,6 +6,7 @@ import random
 import re
 from pathlib import Path
 
+from djworker.conf.pool_table import PoolOptions
 from djworker.db.lease.stats import LeaseTally
 from djworker.db.pool.circuit import Circuit
 from djworker.db.pool.limits import Limits
@@ -16,6 +17,10 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "pool.md"
 
 
 def test_every_number_is_in_the_reference() -> None:
-    there = gauges(Ledger(), 0, Limits(), Circuit(random.Random())) | Tally().as_dict() | LeaseTally().as_dict()
+    there = (
+        gauges(Ledger(), 0, Limits(**PoolOptions().for_pool()), Circuit(random.Random()))
+        | Tally().as_dict()
+        | LeaseTally().as_dict()
+    )
     rows = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(there)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
+from djworker.conf.pool_table import PoolOptions
 from djworker.db.pool.driver import Useless
+from djworker.db.pool.limits import Limits
 from djworker.db.pool.pool import Pool
 from djworker.db.pool.slots import SlotState
 
@@ -187,6 +189,11 @@ class User:
         self.exit(conn)
 
 
+def limits(**numbers: float) -> Limits:
+    """The numbers of a pool: its options' defaults, but for these."""
+    return Limits(**{**PoolOptions().for_pool(), **numbers})
+
+
 class World:
     """One pool, its server, its users, and what must always hold."""
 
@@ -196,7 +203,10 @@ class World:
         self.server.bound = options.get("max_size", 10)
         self.events: list[str] = []
         options.setdefault("clock", self.clock)
-        self.pool: Pool[Conn] = Pool(self.server, notify=lambda event, *_, **__: self.events.append(event), **options)
+        numbers = {name: options.pop(name) for name in Limits.__dataclass_fields__ if name in options}
+        self.pool: Pool[Conn] = Pool(
+            self.server, limits(**numbers), notify=lambda event, *_, **__: self.events.append(event), **options
+        )
         self.users: list[User] = []
         self.numbers = count()
         self.held: dict[Conn, User] = {}

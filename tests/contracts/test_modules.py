@@ -1,0 +1,75 @@
+"""The package as a whole: no circle of imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "djworker"
+
+
+@cache
+def modules() -> Mapping[str, ast.Module]:
+    """Each module of the package, parsed, by its dotted name."""
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    return {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in sorted(files.items())}
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Whether a block is read by type checkers alone."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Every import that may run, those inside of functions too: to write one there only puts a circle off."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif not is_for_types(child):
+            yield from imports(child)
+
+
+def named(statement: ast.Import | ast.ImportFrom, known: Mapping[str, object]) -> Iterator[str]:
+    """The modules of the package that a statement names."""
+    if isinstance(statement, ast.ImportFrom):
+        assert not statement.level, "imports here are absolute"
+        inside = [f"{statement.module}.{alias.name}" for alias in statement.names]
+        yield from (name if name in known else str(statement.module) for name in inside)
+    else:
+        yield from (alias.name for alias in statement.names)
+
+
+def import_graph(known: Mapping[str, ast.Module]) -> dict[str, set[str]]:
+    """Module to the modules of the package that it imports."""
+    return {
+        module: {name for statement in imports(tree) for name in named(statement, known) if name in known} - {module}
+        for module, tree in known.items()
+    }
+
+
+def circle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """One circle, or nothing."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert not circle_in(import_graph(modules()))
+
+
+def test_a_circle_is_found_wherever_its_import_stands() -> None:
+    parsed = {
+        "a": ast.parse("import b"),
+        "b": ast.parse("def later():\n    from c import x"),
+        "c": ast.parse("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a"),
+    }
+    assert not circle_in(import_graph(parsed))
+    parsed["c"] = ast.parse("class C:\n    def later(self):\n        from a import x")
+    assert set(circle_in(import_graph(parsed))) == {"a", "b", "c"}
