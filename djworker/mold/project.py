@@ -239,6 +239,9 @@ def _enter(launch: Launch) -> None:
         from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - psycopg2 is optional
 
         patch_psycopg()
+        from djworker.db.drivers import psycopg2_functions  # noqa: PLC0415 - likewise
+
+        psycopg2_functions.install()
     interpreter.find_configurations(os.environ)
     native_locks.install()  # it imports Django, which must be the one of that path
 

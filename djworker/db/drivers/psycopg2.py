@@ -19,7 +19,7 @@ from gevent import socket
 from psycogreen.gevent import gevent_wait_callback, patch_psycopg
 from psycopg2 import extensions
 
-from djworker.db.drivers import offload, postgres
+from djworker.db.drivers import offload, postgres, psycopg2_functions
 from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
 from djworker.db.drivers.sockets import cut_loose, read_to_end, until_gone
 from djworker.db.drivers.turns import at_most
@@ -39,6 +39,7 @@ def install() -> None:
     """Make psycopg2 green: psycogreen's patch, then our guard around its callback."""
     patch_psycopg()
     extensions.set_wait_callback(wait_callback)
+    psycopg2_functions.install()
 
 
 def wait_callback(conn: extensions.connection) -> None:
