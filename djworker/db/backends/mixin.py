@@ -23,6 +23,7 @@ from djworker.conf import pool_resolve
 from djworker.conf.pool_table import PoolOptions
 from djworker.db.errors import ServerUnavailable
 from djworker.db.lease.cursor import LeasedCursor
+from djworker.db.lease.errors import LeaseClosed
 from djworker.db.lease.lease import Lease
 from djworker.db.lease.raw_connection import LeasedConnection
 from djworker.db.lease.registry import Home, database_of, home_for, homes_of
@@ -229,6 +230,8 @@ class LeasingMixin(BaseDatabaseWrapper):
         connection = self.connection
         if type(connection) is LeasedConnection:
             lease = connection.lease
+            if lease.closed and lease.home.dialect.refuses_cursors:
+                raise LeaseClosed("the connection is closed")
             if lease.home.password != self.settings_dict["PASSWORD"]:
                 lease.home.log_in_with(self._pool_settings(), self.settings_dict)
             return LeasedCursor(self, lease, name)

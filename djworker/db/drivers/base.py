@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -19,6 +19,8 @@ C = TypeVar("C")
 CONNECT_TIMEOUT = 10
 # For the server to stop an abandoned query. The pool has a budget of its own around it.
 CANCEL_TIMEOUT = 5.0
+#: In the place of a number that the library does not tell.
+UNTOLD: Final = -1
 
 Params = dict[str, Any]
 
@@ -101,14 +103,21 @@ class Driver(ABC, Generic[C]):
         """
         return False
 
-    def inserted(self, conn: C, *, called: bool) -> bool:  # noqa: ARG002
-        """Whether the last statement made a number that the server's function for the last one made tells of.
+    def inserted(self, conn: C, *, called: bool) -> int:  # noqa: ARG002
+        """The number that the last statement has made, of which the server's function for the last one tells; 0 if none.
 
         Args:
             conn: the connection that it ran on.
             called: it was a CALL or an EXECUTE, so that its rows say nothing of what it did.
+
+        Returns:
+            The number, UNTOLD if there is one that the library does not tell, or 0.
         """
-        return True
+        return UNTOLD
+
+    def warned(self, conn: C) -> bool:  # noqa: ARG002
+        """Whether the last statement had warnings."""
+        return False
 
     # -- for the lease --------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from MySQLdb.connections import Connection
 from MySQLdb.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
-from djworker.db.drivers.base import CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.base import CONNECT_TIMEOUT, UNTOLD, Driver, Params
 from djworker.db.drivers.mysql_native import Handle
 from djworker.db.drivers.mysql_replies import is_whole
 from djworker.db.drivers.mysql_results import Rows, UnreadRows
@@ -396,11 +396,15 @@ class MySQLClientDriver(Driver[GreenConnection]):
             if conn.open:
                 conn.cut_loose()
 
-    def inserted(self, conn: GreenConnection, *, called: bool) -> bool:
+    def inserted(self, conn: GreenConnection, *, called: bool) -> int:
         """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
         if conn.field_count():  # the number is that of an earlier statement
-            return not called
-        return bool(conn.insert_id())
+            return 0 if called else UNTOLD
+        return int(conn.insert_id())
+
+    def warned(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return bool(conn.warning_count())
 
     def in_transaction(self, conn: GreenConnection) -> bool | None:
         """See `Driver`. Oracle's client library does not tell."""

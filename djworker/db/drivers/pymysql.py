@@ -15,7 +15,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
-from djworker.db.drivers.base import CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.base import CONNECT_TIMEOUT, UNTOLD, Driver, Params
 from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import give_way
@@ -263,12 +263,18 @@ class PyMySQLDriver(Driver[GreenConnection]):
             if conn._sock is not None:  # noqa: SLF001
                 cut_loose(conn._sock.fileno())  # noqa: SLF001
 
-    def inserted(self, conn: GreenConnection, *, called: bool) -> bool:
+    def inserted(self, conn: GreenConnection, *, called: bool) -> int:
         """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
         result = conn._result  # noqa: SLF001
         if result is None:
-            return False
-        return not called if result.field_count else bool(result.insert_id)
+            return 0
+        if result.field_count:
+            return 0 if called else UNTOLD
+        return int(result.insert_id or 0)
+
+    def warned(self, conn: GreenConnection) -> bool:
+        """See `Driver`."""
+        return bool(conn._result is not None and conn._result.warning_count)  # noqa: SLF001
 
     def in_transaction(self, conn: GreenConnection) -> bool:
         """See `Driver`."""

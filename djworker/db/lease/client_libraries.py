@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from djworker.db.lease.pinning import Contract, MySQLContract, PostgresContract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from djworker.db.lease.lease import Lease
     from djworker.db.lease.raw_connection import LeasedConnection
     from djworker.db.lease.session_settings import Setting
 
@@ -23,12 +24,21 @@ _TRIGGERS = """SELECT 1 FROM information_schema.triggers WHERE event_object_sche
  AND lower(action_statement) REGEXP '@|call|get_lock|temporary|last_insert_id' LIMIT 1"""
 
 
+#: A statement that uses a table empties MySQL's list of warnings, and finds no rows.
+_EMPTY_LISTS: Final = "(SELECT 1 FROM information_schema.ENGINES WHERE 0)"
+
+
 class Dialect:
     """[worker] One client library, for leases. Stateless."""
 
     contract: type[Contract]
+    refuses_cursors = False  # of a closed connection; else they can be made, and do not execute
     reads_parameters_early = False  # whether `executemany` needs them all before it begins
     detach: Any = None  # (conn, cursor) -> a cursor whose rows need no connection; None if more is to come on it
+
+    forget_numbers: Any = (
+        None  # (conn): no number of a sequence is known in this session any more; None if there is no such way
+    )
 
     may_be_pooled = False  # by something in front of the server that may lend one session to several clients
 
@@ -46,9 +56,15 @@ class Dialect:
         """It ends. MySQL's libraries close."""
         door.close()
 
-    def fact(self, name: str, value: Any) -> Any:  # noqa: ARG002
-        """A cursor's attribute as it may be given out: it must not lead to the connection either."""
-        return value
+    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:  # noqa: ARG002
+        """A cursor's attribute as it may be given out: it must not lead to the connection either, nor tell of other leases."""
+        return getattr(cursor, name)
+
+    def forget(self, conn: Any, *, number: int | None, lists: bool) -> None:
+        """Take away what others have left in a session: the last number made, the warnings, the number of rows found.
+
+        number: what to tell of instead; None if the present one is ours. lists: whether to empty the others.
+        """
 
     def cut_error(self, error: BaseException | None) -> None:
         """An error of the library's must not lead to its connection, which others will have when it is looked at."""
@@ -70,7 +86,14 @@ class Dialect:
 
 class _Postgres(Dialect):
     may_be_pooled = True
+    refuses_cursors = True
     contract = PostgresContract
+
+    @staticmethod
+    def forget_numbers(conn: Any) -> None:
+        """In a transaction, too."""
+        with conn.cursor() as cursor:
+            cursor.execute("DISCARD SEQUENCES")
 
     def base(self, conn: Any) -> dict[str, str]:
         with conn.cursor() as cursor:
@@ -105,8 +128,9 @@ class Psycopg3(_Postgres):
         kind: Any = type(cursor)
         cursor.__class__ = _quiet(kind)
 
-    def fact(self, name: str, value: Any) -> Any:
+    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:  # noqa: ARG002
         """Of what was sent, the text and its parameters: beside them the library keeps what leads to its connection."""
+        value = getattr(cursor, name)
         return (
             Sent(*(getattr(value, each) for each in Sent._fields)) if name == "_query" and value is not None else value
         )
@@ -233,6 +257,14 @@ class _MySQL(Dialect):
             contract.triggers = bool(cursor.execute(_TRIGGERS))  # type: ignore[attr-defined]
             cursor.fetchall()
 
+    def forget(self, conn: Any, *, number: int | None, lists: bool) -> None:
+        """In one statement."""
+        wanted = [] if number is None else [f"LAST_INSERT_ID({number:d})"]
+        wanted += [_EMPTY_LISTS] if lists else []
+        if wanted:
+            with conn.cursor() as cursor:
+                cursor.execute(f"DO {', '.join(wanted)}")
+
     def next_result(self, cursor: Any) -> Any:
         """A cursor that was cut loose had no more."""
         return None if getattr(cursor, "cursor", cursor).connection is None else cursor.nextset()
@@ -251,6 +283,12 @@ class MySQLClient(_MySQL):
     def detach(conn: Any, cursor: Any) -> Any:
         """Cut the cursor loose, unless there is more to read."""
         return None if conn.wire.awaiting or conn.more_results() else _cut(cursor)
+
+    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:
+        """After rows the library's number is still that of an earlier statement, which may be another lease's."""
+        if name == "lastrowid" and cursor.description is not None:
+            return max(lease.made, 0)
+        return super().fact(name, cursor, lease)
 
 
 class PyMySQL(_MySQL):

@@ -67,7 +67,8 @@ class Physical:
                 mind_the_peer(conn.watch.fd)
                 conn.lease_turn, conn.lease_at, conn.lease_statements = 0, 0.0, 0
                 conn.lease_profile, conn.lease_spoilt, conn.lease_suspect = EMPTY, "", False
-                conn.lease_numbers, conn.lease_setup = 0, tape
+                conn.lease_numbers, conn.lease_setup, conn.lease_wiped_at = 0, tape, 0
+                conn.lease_answered = ("", -1)
                 with wrapper.wrap_database_errors:
                     self._settle(conn)
             except BaseException as error:
@@ -92,7 +93,7 @@ class Physical:
         self.green.reset(conn)
         # Here and not in the lease: the pool also resets what a dead greenlet has left, and no lease knows of that.
         conn.lease_profile = EMPTY
-        conn.lease_numbers = 0
+        conn.lease_numbers, conn.lease_wiped_at = 0, conn.lease_statements
         conn.lease_turn += 1
         self._judge(conn)
         wrapper = self._make()

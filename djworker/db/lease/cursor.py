@@ -163,7 +163,7 @@ class LeasedCursor:
     def copy(self, sql: Any, *args: Any, **more: Any) -> Iterator[Any]:
         """Psycopg 3's COPY: the connection is held until its end."""
         with self._held_for("copy", sql) as raw, raw.copy(sql, *args, **more) as copy:
-            yield copy
+            yield LeasedCopy(self, copy)
 
     def stream(self, sql: Any, *args: Any, **more: Any) -> Iterator[Any]:
         """Psycopg 3's rows one by one: the connection is held until the last."""
@@ -334,7 +334,7 @@ class LeasedCursor:
 
     def _fact(self, name: str) -> Any:
         if self._raw is not None:
-            return self._lease.home.dialect.fact(name, getattr(self._raw, name))
+            return self._lease.home.dialect.fact(name, self._raw, self._lease)
         return _UNUSED[name] if name in _UNUSED else getattr(self._unused(), name)
 
     @property
@@ -349,18 +349,25 @@ class LeasedCursor:
             raise CursorClosed("the cursor is closed")
         return self._wrapper.raw_cursor(self._lease.look(), self._name)
 
+    def psycopg2_object(self, function: str, *, keeps: bool) -> Any:
+        """The library's own cursor, for one of its functions: to read from, or to keep something in it."""
+        return self._open(f"{function}()") if keeps else self._unused()
+
     def _opened(self, name: str) -> Any:
-        """Code goes behind the cursor: the connection is held and replaced, and the real cursor stays the same."""
-        lease, raw = self._lease, getattr(self._raw, "raw", self._raw)
+        raw = getattr(self._raw, "raw", self._raw)
         known = self._unused() if raw is None else raw
         if known.connection is None or not hasattr(known, name):  # cut loose, so that nothing leads to a connection
             return getattr(known, name)
-        conn = lease.opened(f"cursor.{name}")
+        return getattr(self._open(f"cursor.{name}"), name)
+
+    def _open(self, what: str) -> Any:
+        """Code goes behind the cursor: the connection is held and replaced, and the real cursor stays the same."""
+        raw, conn = getattr(self._raw, "raw", self._raw), self._lease.opened(what)
         self._stable = raw if raw is not None and raw.connection is conn else self._wrapper.raw_cursor(conn, self._name)
         if self._raw is None:
             self._raw = self._stable
         self.__class__ = OpenedCursor
-        return getattr(self._stable, name)
+        return self._stable
 
 
 class OpenedCursor(LeasedCursor):
@@ -377,6 +384,33 @@ class OpenedCursor(LeasedCursor):
 
     def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:  # noqa: ARG002
         self._lease.done(verdict, sql, params)
+
+
+class LeasedCopy:
+    """[worker] psycopg's `Copy`, but for what leads to the connection: it is another request's when the COPY is over."""
+
+    __slots__ = ("_copy", "cursor")
+
+    def __init__(self, cursor: LeasedCursor, copy: Any) -> None:
+        self._copy = copy
+        self.cursor = cursor
+
+    @property
+    def connection(self) -> Any:
+        """That of the cursor."""
+        return self.cursor.connection
+
+    @property  # type: ignore[misc]  # as unittest.mock's `spec` does it
+    def __class__(self) -> type[Any]:
+        return type(self._copy)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._copy)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._copy, name)
 
 
 def _forwarded(name: str) -> property:

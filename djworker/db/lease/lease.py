@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gevent import getcurrent
 from gevent.lock import BoundedSemaphore
 
+from djworker.db.drivers.base import UNTOLD
 from djworker.db.lease.errors import ConnectionLost, LeaseClosed, ReadBackLost, StatementRunning
 from djworker.db.lease.pinning import PLAIN, PROBE, Verdict
 from djworker.db.lease.session_settings import EMPTY, Profile, Setting, kept_for, read_settings
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
 JUST_NOW = 0.002
-_numbers = count(1)  # of leases; an id() would come again
 
 
 class Lease:
@@ -42,11 +41,12 @@ class Lease:
 
     conn: Any = None  # the physical connection, while we hold one
     closed = False
+    is_opened = False  # whether its connection was looked behind
     lost = ""
+    made = 0  # the last number that a statement of ours has made; UNTOLD if the library does not tell it
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.number = next(_numbers)
         self.pool = home.pool
         self.driver = home.driver
         self.turn = BoundedSemaphore(1)
@@ -122,6 +122,8 @@ class Lease:
             elif verdict.reads:
                 self._check_left_by_us(conn, verdict)
             conn.lease_statements += 1  # see `sightings`
+            if verdict.writes and conn.lease_numbers != self._last_turn and self.home.contract.reads_sequences:
+                self._forget_numbers(conn)
             if self._mode is not self.autocommit_mode:
                 self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
                 self._mode = self.autocommit_mode
@@ -163,6 +165,7 @@ class Lease:
         if conn is None:
             return
         suspect = self.home.heard(sys.exception(), conn)
+        self.home.contract.failed(conn, sys.exception())
         if self.driver.busy(conn) or self.driver.is_broken(conn):
             self._lose(verdict)
             return
@@ -206,8 +209,7 @@ class Lease:
         if self.closed:
             raise LeaseClosed("the connection is closed")
         if self.lost:
-            remedy = "until the rollback" if self._lost_in_transaction else "until the connection is closed"
-            raise ConnectionLost(f"{self.lost}; nothing runs {remedy} (roll back, or close)")
+            raise ConnectionLost(self._why_refused())
         if verdict.reads:
             return self._acquire_same(verdict)
         pool = self.pool
@@ -221,6 +223,10 @@ class Lease:
             if conn.lease_profile is profile or conn.lease_profile == profile or self._replayed(conn):
                 return conn
 
+    def _why_refused(self) -> str:
+        remedy = "until the rollback" if self._lost_in_transaction else "until the connection is closed"
+        return f"{self.lost}; nothing runs {remedy} (roll back, or close)"
+
     def _took(self, conn: Any) -> None:
         self.conn = conn
         self._ticket = self.pool.ticket(conn)
@@ -231,6 +237,8 @@ class Lease:
         if conn is self._wrote:
             if turn == self._wrote_turn:
                 self._wrote_turn = turn + 1
+                if conn.lease_numbers == turn:
+                    conn.lease_numbers = turn + 1
             else:
                 self._wrote = None
         conn.lease_turn = self._last_turn = turn + 1
@@ -245,7 +253,7 @@ class Lease:
                 conn is wanted
                 and conn.lease_turn == turn
                 and not self.driver.is_broken(conn)
-                and not self._tells_a_strangers(conn, verdict)
+                and self._tells_of_us(conn, verdict, turn)
             ):
                 self._took(conn)
                 if conn.lease_profile == self.profile or self._replayed(conn):
@@ -256,16 +264,15 @@ class Lease:
 
     def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
         """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""
-        if verdict.of_write:
-            ours = self._wrote is conn and self._wrote_turn == self._last_turn
-        else:
-            ours = conn.lease_statements > self._statements_before
-        if not ours or self._tells_a_strangers(conn, verdict):
+        ours = self._wrote_in(conn) if verdict.of_write else conn.lease_statements > self._statements_before
+        if not ours or not self._tells_of_us(conn, verdict, self._last_turn):
             raise self._read_back_lost(verdict)
 
-    def _tells_a_strangers(self, conn: Any, verdict: Verdict) -> bool:
-        """Whether the answer may be the number of another lease, which took one in this session before it was wiped."""
-        return verdict.of_sequence and conn.lease_numbers != self.number
+    def _tells_of_us(self, conn: Any, verdict: Verdict, turn: int) -> bool:
+        """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
+        if verdict.of_sequence:
+            return bool(conn.lease_numbers == turn)
+        return verdict.of_write or self.home.contract.tells_of_last(verdict, self.driver, conn)
 
     def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
         self.home.tally.read_backs_lost += 1
@@ -322,8 +329,8 @@ class Lease:
     def _note(self, verdict: Verdict, sql: Any, params: Any) -> None:
         if verdict.writes:
             self._number_taken(self.conn)
-            if self.driver.inserted(self.conn, called=verdict.called):
-                self._wrote, self._wrote_turn = self.conn, self._last_turn
+            if made := self.driver.inserted(self.conn, called=verdict.called):
+                self._wrote, self._wrote_turn, self.made = self.conn, self._last_turn, made
         if verdict.pin:
             self.pin(verdict.pin)
         elif verdict.settings:
@@ -338,10 +345,22 @@ class Lease:
             self.pin("a transaction ended or taken back by hand after SET")
 
     def _number_taken(self, conn: Any) -> None:
-        """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's is there."""
-        conn.lease_numbers = self.number if conn.lease_numbers in (0, self.number) else -1
+        """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there."""
+        if conn.lease_numbers != self._last_turn:
+            conn.lease_numbers = self._last_turn if self._is_first(conn) else -1
         if self.home.contract.reads_sequences:
             self.pin("a number of a sequence")
+
+    def _is_first(self, conn: Any) -> bool:
+        """Whether no other lease has run a statement in this session since it was new, or wiped."""
+        return bool(self._statements_before == conn.lease_wiped_at)
+
+    def _forget_numbers(self, conn: Any) -> None:
+        """Before a statement that may take a number of a sequence, or may not: what is there then is ours."""
+        if self._is_first(conn) or self.home.dialect.forget_numbers is None:
+            return
+        self._guarded(self.home.dialect.forget_numbers, conn)
+        conn.lease_numbers = self._last_turn
 
     def _set(self, settings: Sequence[Setting] | None) -> None:
         if settings is None:
@@ -446,6 +465,8 @@ class Lease:
             if sys.exception() is None:
                 raise ConnectionLost(f"{self.lost}: roll back first")
             self._heal()  # the block is left with an exception, which is not to be hidden
+        elif self.lost and (self.autocommit_mode or not value):
+            raise ConnectionLost(self._why_refused())  # a transaction that cannot have a statement is not begun
         if conn is not None and (not self._mode if value else self._mode and self.driver.in_transaction(conn)):
             try:
                 self.driver.set_autocommit(conn, value)  # in a transaction by hand, the library may refuse
@@ -557,21 +578,74 @@ class Lease:
 
     def opened(self, what: str) -> Any:
         """The physical connection for code that does with it what it likes: held to the end, and replaced then."""
+        verdict = Verdict(pin=f"raw {what}")
         last, turn = self.held() or self._last, self._last_turn
-        conn = self.take(Verdict(pin=f"raw {what}"))
+        conn = self.take(verdict)
         ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
+        if not self.is_opened:
+            self._forget_others(conn, verdict, turn if ours else 0)
         self.home.dialect.hand_over(conn, (*ours, self._last_turn))
-        self.pin(f"raw {what}")
-        conn.lease_spoilt = f"raw {what}"
+        self.pin(verdict.pin)
+        conn.lease_spoilt = verdict.pin
         self.__class__ = OpenedLease
         return conn
+
+    def _forget_others(self, conn: Any, verdict: Verdict, turn: int) -> None:
+        """Take away what other leases have left to be read back: code behind the connection asks for it unseen.
+
+        turn: the one in which we have used it, if nothing but us has used it since; else 0.
+        """
+        if not turn:
+            self._statements_before = (
+                conn.lease_statements
+            )  # to take it was no statement that a read-back could be about
+        if self._is_first(conn) or self.turn.locked() or self.driver.in_failed_transaction(conn) or self._by_hand:
+            return  # nothing is there, or nothing can be sent now: SET TRANSACTION must come before any other statement
+        with self.statement(verdict):
+            try:
+                self._guarded(self._forget, conn, turn)
+            except BaseException:
+                self.missed(verdict)
+                raise
+
+    def _forget(self, conn: Any, turn: int) -> None:
+        dialect = self.home.dialect
+        if dialect.forget_numbers is not None and conn.lease_numbers not in {turn, self._last_turn} - {0}:
+            with self._outside_a_transaction(conn):
+                dialect.forget_numbers(conn)
+            conn.lease_numbers = self._last_turn
+        dialect.forget(conn, number=None if self._wrote_in(conn) else max(self.made, 0), lists=not turn)
+
+    @contextmanager
+    def _outside_a_transaction(self, conn: Any) -> Iterator[None]:
+        """Where none is open yet, none is begun: its characteristics can be set before its first statement only."""
+        if self._mode or self.driver.in_transaction(conn):
+            yield
+            return
+        self.driver.set_autocommit(conn, True)
+        try:
+            yield
+        finally:
+            self.driver.set_autocommit(conn, self._mode)
+
+    def _wrote_in(self, conn: Any) -> bool:
+        """Whether the last number that was made in this session is ours."""
+        return self._wrote is conn and self._wrote_turn == self._last_turn
 
 
 class OpenedLease(Lease):
     """[worker] A lease whose connection was looked behind: it is Django's own engine from then on, one connection to the end.
 
-    So the mode is that of the library's object, which code may set, too; Django's changes of it take effect at once.
+    So the mode is that of the library's object, which code may set, too; Django's changes of it take effect at once. The last
+    number that the session tells of is our own, or that of code behind the connection.
     """
+
+    is_opened = True
+
+    def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
+        """Of others nothing is left. What the library does not tell could not be put there."""
+        if not verdict.of_write or verdict.of_sequence or self.made == UNTOLD:
+            super()._check_left_by_us(conn, verdict)
 
     def mode(self) -> bool:
         """The library's own answer."""

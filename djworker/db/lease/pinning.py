@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from djworker.db.lease import sql_text
+from djworker.db.lease import mysql_lists, sql_text
 from djworker.db.lease.session_settings import Setting, read_settings
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEPT = 2048  # verdicts in each of two generations; an ORM application has some hundreds of texts
 LONGEST = 8192  # characters: longer texts (bulk inserts) never come twice, and would fill the memory
+_BEGINNING: Final = 64  # characters of those that say what they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,13 @@ class Contract(ABC):
         if verdict.pin:
             return verdict.pin
         return "a statement that failed half-way" if verdict.rounds and verdict.relied_on else ""
+
+    def tells_of_last(self, verdict: Verdict, driver: Any, conn: Any) -> bool:  # noqa: ARG002
+        """Whether what is read back is of the session's last statement, and not of one before it."""
+        return True
+
+    def failed(self, conn: Any, error: BaseException | None) -> None:  # noqa: B027 - most have nothing to note
+        """The connection's last statement has failed with this error."""
 
     @abstractmethod
     def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
@@ -384,8 +392,21 @@ class MySQLContract(Contract):
     # Transactions are flagged too, as a change of state, but leave nothing behind. BEGIN NOT ATOMIC is a block of statements.
     _transactions = re.compile(r"^\s*(?:begin(?!\s+not\b)|start|commit|rollback|savepoint|release)\b", re.IGNORECASE)
 
+    def tells_of_last(self, verdict: Verdict, driver: Any, conn: Any) -> bool:
+        """FOUND_ROWS() and the list of warnings outlive statements that leave them alone."""
+        answered = mysql_lists.Answered(*conn.lease_answered)
+        if answered.at != conn.lease_statements:  # the last one has not reached the server, or was our own question
+            return False
+        return mysql_lists.tells(verdict.reads, answered, warned=driver.warned(conn))
+
+    def failed(self, conn: Any, error: BaseException | None) -> None:
+        """The server's errors stand in its list of warnings."""
+        if mysql_lists.is_of_server(error):
+            conn.lease_answered = (None, conn.lease_statements)
+
     def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
         """Look at the session-state flag. Never final: a trigger or a procedure may change the session or not."""
+        conn.lease_answered = (sql if len(sql) <= LONGEST else sql[:_BEGINNING], conn.lease_statements)
         changed = driver.session_state_changed(conn, cursor)
         if changed and not verdict.pin and not self._transactions.match(sql):
             return replace(verdict, pin="session state changed")

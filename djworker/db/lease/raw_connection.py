@@ -27,7 +27,8 @@ class LeasedConnection:
     """[worker] The library's connection, as far as anything outside the lease can see.
 
     One for each lease, and dead with it. It calls itself an instance of the library's class, for code that asks
-    (`TypeInfo.fetch`, `psycopg.sql`); functions written in C want the real thing and refuse it with a TypeError.
+    (`TypeInfo.fetch`, `psycopg.sql`). Types written in C want the real thing and refuse it with a TypeError; psycopg2's
+    functions get it (`drivers.psycopg2_functions`).
     """
 
     __slots__ = ("__weakref__", "lease")
@@ -56,6 +57,10 @@ class LeasedConnection:
     def close(self) -> None:
         """End the lease: Django's connection is of no use until Django closes it too."""
         self.lease.close()
+
+    def psycopg2_object(self, function: str, *, keeps: bool) -> Any:
+        """The library's own connection, for one of its functions: to read from, or to keep something in it."""
+        return self.lease.opened(f"{function}()") if keeps else self.lease.look()
 
     def __enter__(self) -> Any:
         self.lease.home.dialect.enter(self)
@@ -166,6 +171,8 @@ def _exchange(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
 def _last_result(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
     # mysqlclient's number stays over statements that make none: it may be a stranger's, like LAST_INSERT_ID().
     of_write = name == "insert_id" and lease.driver.name == "mysqlclient"
+    if lease.is_opened:
+        return partial(_call, lease, name, Verdict())
     return partial(_call, lease, name, Verdict(reads=f"connection.connection.{name}", of_write=of_write))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import gevent
@@ -348,3 +348,64 @@ def test_sessions_that_end_all_the_time_put_no_row_into_a_wrong_schema(postgres_
     killer.get()
     eventually(answers, "the storm is over")
     assert view(item.objects.count) == 0, "none in the wrong schema"
+
+
+def test_no_transaction_begins_on_what_is_lost(site: Site) -> None:
+    """Neither by `atomic()` nor by hand: with Django's engine the library refuses, for its connection is closed."""
+    item = site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import connection, transaction
+
+        from djworker.db.lease.errors import ConnectionLost
+
+        attempt(site, "refused", next(iter(STATE[site.dialect].values())))
+        with pytest.raises(ConnectionLost), transaction.atomic():
+            raise AssertionError("nothing could run in here")
+        with pytest.raises(ConnectionLost):
+            connection.set_autocommit(False)
+        with pytest.raises(ConnectionLost):
+            connection.set_autocommit(True)
+        connection.close()
+        with transaction.atomic():
+            item.objects.create(name="after")
+
+    def lost_behind_django() -> None:
+        """The mode was set in the library's object, so that Django does not know of the transaction."""
+        from django.db import DatabaseError, connection, transaction
+
+        from djworker.db.lease.errors import ConnectionLost
+
+        connection.ensure_connection()
+        if site.dialect == "postgres":
+            connection.connection.autocommit = False
+        else:
+            connection.connection.autocommit(False)
+        item.objects.create(name="before")
+        site.server.terminate_backends(site.database)
+        with pytest.raises(DatabaseError):
+            query("SELECT 1")
+        with pytest.raises(ConnectionLost), transaction.atomic():
+            raise AssertionError("nothing could run in here")
+
+    if site.transaction_lease:
+        view(work)
+    view(lost_behind_django)
+    eventually(at_rest, "all is back")
+
+
+def test_a_closed_connection_gives_no_cursor_where_the_library_gives_none(site: Site) -> None:
+    site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import DatabaseError, InterfaceError, connection, transaction
+
+        with suppress(DatabaseError, InterfaceError), transaction.atomic():
+            query("SELECT 1")
+            connection.close()
+            with pytest.raises(InterfaceError) if site.dialect == "postgres" else nullcontext():
+                connection.cursor()
+            with pytest.raises((DatabaseError, InterfaceError)):
+                query("SELECT 1")
+
+    view(work)

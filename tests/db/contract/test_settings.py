@@ -226,8 +226,23 @@ def insert(name: str) -> None:
     query("INSERT INTO lease_item (name) VALUES (%s)", [name])
 
 
+def start_and_ask(site: Site) -> type[Any]:
+    """The first question for the last number of a sequence may be refused: the worker did not know that there would be one."""
+    item = site.start(max_size=2)
+
+    def first() -> None:
+        from django.db import OperationalError
+
+        with suppress(OperationalError):
+            query(READ_BACKS[site.dialect])
+
+    view(first)
+    eventually(at_rest, "replaced")
+    return item
+
+
 def test_a_read_back_is_answered_while_the_session_is_ours_alone(leasing: Site) -> None:
-    item = leasing.start(max_size=2)
+    item = start_and_ask(leasing)
 
     def work() -> None:
         insert("mine")
@@ -235,7 +250,7 @@ def test_a_read_back_is_answered_while_the_session_is_ours_alone(leasing: Site) 
         assert query(READ_BACKS[leasing.dialect])[0] == item.objects.get(name="mine").pk
 
     view(work)
-    assert at_rest()
+    eventually(at_rest, "back, and wiped where a number of a sequence was asked for")
 
 
 def test_a_read_back_from_a_strangers_session_is_refused(leasing: Site) -> None:
@@ -261,18 +276,18 @@ def test_a_read_back_from_a_strangers_session_is_refused(leasing: Site) -> None:
 
 
 def test_a_read_back_is_answered_whatever_stands_before_the_insert(leasing: Site) -> None:
-    item = leasing.start(max_size=2)
+    item = start_and_ask(leasing)
 
     def work() -> None:
         query("/* audited */ INSERT INTO lease_item (name) VALUES ('mine')")
         assert query(READ_BACKS[leasing.dialect])[0] == item.objects.get(name="mine").pk
 
     view(work)
-    assert at_rest()
+    eventually(at_rest, "back, and wiped where a number of a sequence was asked for")
 
 
 def test_a_read_back_inside_a_transaction_is_as_ever(leasing: Site) -> None:
-    item = leasing.start(max_size=2)
+    item = start_and_ask(leasing)
 
     def work() -> None:
         from django.db import transaction

@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
+from tests.db.lease.conftest import _site
 from tests.db.lease.site import Site, at_rest, by_another, eventually, fill, held, pool, query, request, view
 
 
@@ -491,7 +492,9 @@ VOLATILE = {
         "handle",
         "lease_turn",
         "lease_at",
+        "lease_answered",
         "lease_statements",
+        "lease_wiped_at",
         "lease_profile",
         "lease_spoilt",
     ),
@@ -877,3 +880,95 @@ def test_parameters_are_quoted_for_our_own_session(postgres_site: Site) -> None:
             assert cursor.fetchone() == ("back\\slash",)
 
     view(work)
+
+
+@pytest.fixture
+def psycopg2_site(request: pytest.FixtureRequest) -> Site:
+    """psycopg2 with the transaction lease."""
+    return _site(request, "psycopg2", "transaction")
+
+
+def test_functions_in_c_that_read_take_what_django_gives(psycopg2_site: Site) -> None:
+    psycopg2_site.start(max_size=1)
+    from psycopg2 import extensions, sql
+
+    def work() -> None:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            for given in (raw(), cursor.cursor):
+                assert extensions.quote_ident('a"b', given) == '"a""b"'
+                assert extensions.encrypt_password("secret", "me", given).startswith("SCRAM-SHA-256")
+                text = sql.SQL("{} = {}").format(sql.Identifier("a", "b"), sql.Literal("it's"))
+                assert text.as_string(given) == "\"a\".\"b\" = 'it''s'"
+        assert not held()
+
+    assert not replaced(psycopg2_site, work)
+
+
+def test_types_that_are_registered_for_one_connection_reach_no_other(psycopg2_site: Site) -> None:
+    psycopg2_site.start(max_size=1)
+    view(query, "CREATE TYPE pair AS (a int, b text)")
+    view(query, "CREATE EXTENSION IF NOT EXISTS hstore")
+    from psycopg2 import extras
+
+    samples = {
+        "SELECT (1, 'x')::pair": lambda given: extras.register_composite("pair", given),
+        "SELECT 'a=>1'::hstore": extras.register_hstore,
+        "SELECT '[1]'::jsonb": lambda given: extras.register_default_jsonb(given, loads=list),
+    }
+
+    def by_connection(sql: str, register: Any) -> Any:
+        register(raw())
+        return query(sql)[0]
+
+    def by_cursor(sql: str, register: Any) -> Any:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            register(cursor.cursor)
+            cursor.execute(sql)
+            return cursor.fetchone()[0]
+
+    for sql, register in samples.items():
+        plain = type(view(query, sql)[0])
+        for way in (by_connection, by_cursor):
+            assert type(view(way, sql, register)) is not plain, (sql, way)
+            eventually(at_rest, "replaced")
+            assert type(view(query, sql)[0]) is plain, (sql, way)
+
+
+def test_a_copy_that_is_over_leads_to_no_connection(psycopg3_site: Site) -> None:
+    """A commit through it would end the transaction of the request that has the connection then."""
+    item = psycopg3_site.start(max_size=1)
+    kept: list[Any] = []
+
+    def copies() -> None:
+        from django.db import connection
+
+        with connection.cursor() as cursor, cursor.copy("COPY lease_item (name) FROM STDIN") as copy:
+            copy.set_types(["text"])
+            copy.write_row(("copied",))
+            kept.append(copy)
+            assert copy.connection is connection.connection
+        with connection.cursor() as cursor, cursor.copy("COPY (SELECT name FROM lease_item) TO STDOUT") as copy:
+            assert [bytes(line) for line in copy] == [b"copied\n"]
+            kept.append(copy)
+
+    def rolls_back() -> None:
+        from django.db import transaction
+
+        from djworker.db.lease.errors import LeaseClosed
+
+        with transaction.atomic():
+            item.objects.create(name="never")
+            for copy in kept:
+                with pytest.raises(LeaseClosed):
+                    copy.connection.commit()
+                with pytest.raises(LeaseClosed):
+                    copy.cursor.connection.commit()
+            transaction.set_rollback(True)
+
+    view(copies)
+    view(rolls_back)
+    assert view(item.objects.count) == 1

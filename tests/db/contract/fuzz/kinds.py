@@ -345,7 +345,7 @@ def hooked(s: Session, robust: bool) -> Any:  # noqa: FBT001
     """The hook queries; what it found comes to light with `told`."""
     from django.db import transaction
 
-    transaction.on_commit(lambda: s.log.append(("hook", s.rows.count())), using=s.alias, robust=robust)
+    transaction.on_commit(s.hook, using=s.alias, robust=robust)
 
 
 @kind(idle=True, weight=1.5)

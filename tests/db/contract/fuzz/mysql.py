@@ -125,6 +125,24 @@ def warned(s: Session, sql: str) -> Any:
     return ask(s, sql)
 
 
+@kind(one_of("SHOW WARNINGS", "SELECT FOUND_ROWS()"), weight=0.7, drivers=MYSQL)
+def looked_back_after_nothing(s: Session, sql: str) -> Any:
+    """A statement before that has nothing to do with them: what is told is of an earlier one of ours, or refused."""
+    one = ask(s, "SELECT 1 / 0, 2 FROM (SELECT 1 UNION SELECT 2) AS two")
+    ask(s, "SET @nothing = 1")
+    return one and ask(s, sql)
+
+
+@kind(one_of("SELECT 1", "SELECT name FROM {table} LIMIT 1"), drivers=frozenset({"mysqlclient"}))
+def number_after_rows(s: Session, sql: str) -> Any:
+    """Never a stranger's: after a row of our own, that one's."""
+    with s.connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {s.table} (name, number) VALUES ('number', 4)")
+        made = cursor.lastrowid
+        cursor.execute(sql.format(table=s.table))
+        return cursor.lastrowid == made
+
+
 @kind(drivers=MYSQL)
 def row_count(s: Session) -> Any:
     """Of the statement before. `is_usable()` is one with us, and a ping with Django's engine."""

@@ -95,6 +95,7 @@ class Session:
         self.memory: dict[Any, Any] = {}
         self.log: list[Any] = []
         self.by_hand = False
+        self.hooks: dict[int, bool] = {}  # of hooks that have run, in their order: whether it was refused
         self.trace: dict[Path, Outcome] = {}
         self._path: Path = ()
         self._body: Program = ()
@@ -119,6 +120,21 @@ class Session:
         self.cursors.clear()
         self.memory.clear()
         self.by_hand = False
+
+    def hook(self) -> None:
+        """What runs after a commit. Django swallows its exception where the hook is robust, and a refusal is one."""
+        number = len(self.hooks)
+        self.hooks[number] = self.hook_is_refused(number)
+        try:
+            found = self.rows.count()
+        except Exception as error:
+            self.hooks[number] = self.is_refusal(error)
+            raise
+        self.log.append(("hook", found))
+
+    def hook_is_refused(self, number: int) -> bool:
+        """Whether this one shall not run; raises Refused if it may not."""
+        return False
 
     def not_by_hand(self) -> None:
         """Django's transactions and a BEGIN by hand do not mix; how a library says so is its own affair."""
@@ -181,6 +197,8 @@ class Session:
         """Keep it, and what Django thinks of the connection."""
         c = self.connection
         self.trace[path] = replace(outcome, marked=c.needs_rollback, gone=c.connection is None)
+        if c.connection is None:
+            self.forget()  # Django has closed it: a rollback has failed
 
     def plain(self, value: Any) -> str:
         """A value as text that does not depend on the side."""
@@ -278,12 +296,19 @@ class Stock(Session):
     def __init__(self, stage: Stage, number: int, ours: Ours) -> None:
         super().__init__(stage, number)
         self.ours = ours.trace
+        self.refused_hooks = {number for number, refused in ours.hooks.items() if refused}
         self.hurt = stage.sessions_ended or any(outcome.refused for outcome in self.ours.values())
         self.doom = self.why = ""
         self.differences: list[str] = []
 
     def _place(self) -> tuple[str, str]:
         return "stock", self.stage.twin
+
+    def hook_is_refused(self, number: int) -> bool:
+        """As ours was."""
+        if number in self.refused_hooks:
+            raise Refused("a hook that was refused")
+        return False
 
     def is_refusal(self, error: BaseException) -> bool:
         """Only those that we have raised ourselves."""
@@ -326,18 +351,25 @@ class Stock(Session):
         """Compare, and see whether a doom is over."""
         super().note(path, step, outcome)
         ours = self.ours.get(path)
-        if ours is None or not ((outcome.refused and ours.refused) or ours.same(outcome)):
+        if ours is None or not (
+            (outcome.refused and ours.refused) or ours.same(outcome) or self._only_closes(step, outcome)
+        ):
             self._differs(path, step, ours, str(outcome))
         if ours is not None and ours.marked and self.hurt:
             # It was refused a savepoint's end, or a step that Django marks a block for.
             self.connection.needs_rollback = True
         if ours is not None and ours.gone and self.hurt and self.connection.connection is not None:
-            self.connection.close()  # a rollback has failed
+            self.connection.close()  # a rollback has failed with ours
             self.forget()
         if step.kind in ("closed", "next_request") or (is_rollback(step) and not outcome.classes):
             self.doom = ""
         if self.doom == "transaction" and not self.in_transaction():
             self.doom = ""
+
+    @staticmethod
+    def _only_closes(step: Step, outcome: Outcome) -> bool:
+        """mysqlclient looks for more results when a cursor is closed, of a connection that is closed too."""
+        return step.kind == "closed_cursor" and bool(GONE.search(outcome.text))
 
     def before_commit(self) -> None:
         """A block whose end ours has refused is rolled back."""

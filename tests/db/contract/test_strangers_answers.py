@@ -1,0 +1,219 @@
+"""What the server or the library goes on telling of an earlier statement is told of our own ones only.
+
+Some statements leave untouched what a session may be asked for: the list of warnings, the number of rows found, the last number
+of a sequence or of a row. The statement before was ours, and the answer is still a stranger's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.db.lease.site import Site, at_rest, eventually, fill, query, view
+
+#: A text in it comes back with the warnings.
+SECRET = "SELECT CAST('a secret' AS SIGNED)"
+
+
+def refused(sql: str) -> None:
+    from djworker.db.lease.errors import ReadBackLost
+
+    with pytest.raises(ReadBackLost):
+        query(sql)
+
+
+def test_a_strangers_warnings_are_not_shown(mysql_site: Site) -> None:
+    mysql_site.start(max_size=1)
+
+    def work(before: str) -> None:
+        query(before)
+        refused("SHOW WARNINGS")
+        refused("SELECT @@warning_count")
+
+    for statement in (
+        "SET @mine = 1",
+        "SELECT 1",
+        "SELECT 'from lease_item'",
+        "SELECT EXTRACT(YEAR FROM NOW()) FROM dual",
+        "DO 0",
+        "SAVEPOINT one",
+    ):
+        view(query, SECRET)
+        view(work, statement)
+        eventually(at_rest, "all is back")
+
+
+def test_a_statement_that_was_not_sent_shows_no_strangers_warnings(mysql_site: Site) -> None:
+    mysql_site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import DatabaseError
+
+        with pytest.raises((DatabaseError, TypeError)):
+            query("SELECT %s, %s", [1])
+        refused("SHOW WARNINGS")
+
+    view(query, SECRET)
+    view(work)
+
+
+def test_our_own_warnings_and_errors_are_shown(mysql_site: Site) -> None:
+    item = mysql_site.start(max_size=1)
+    fill(item, 2)
+
+    def work() -> None:
+        from django.db import DatabaseError, transaction
+
+        query("SELECT CAST('ours' AS SIGNED)")
+        assert "'ours'" in query("SHOW WARNINGS")[2]
+        with transaction.atomic():
+            query("SELECT CAST('ours' AS SIGNED)")
+            query("SELECT name FROM lease_item")
+            assert query("SHOW WARNINGS") is None
+            query("UPDATE lease_item SET name = 'other' WHERE name = '1'")
+            assert query("SELECT @@warning_count") == (0,)
+        with pytest.raises(DatabaseError):
+            query("INSERT INTO lease_item (name) VALUES ('other')")
+        assert query("SHOW ERRORS")[1] == 1062
+
+    view(query, SECRET)
+    view(work)
+
+
+def test_the_rows_that_a_stranger_found_are_not_counted(mysql_site: Site) -> None:
+    item = mysql_site.start(max_size=1)
+    fill(item, 5)
+
+    def work() -> None:
+        from django.db import transaction
+
+        query("SET @mine = 1")
+        refused("SELECT FOUND_ROWS()")
+        with transaction.atomic():
+            query("SELECT SQL_CALC_FOUND_ROWS name FROM lease_item LIMIT 1")
+            assert query("SELECT FOUND_ROWS()") == (5,)
+
+    view(query, "SELECT SQL_CALC_FOUND_ROWS name FROM lease_item LIMIT 1")
+    view(work)
+
+
+def test_a_cursor_that_has_read_rows_does_not_know_a_strangers_number(site: Site) -> None:
+    """mysqlclient's `lastrowid` after a SELECT is that of the session's last row."""
+    item = site.start(max_size=1)
+    fill(item, 7)
+
+    def last(sql: str) -> Any:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return getattr(cursor, "lastrowid", None)
+
+    def ours() -> None:
+        made = last("INSERT INTO lease_item (name) VALUES ('ours')")
+        if site.dialect == "mysql":
+            assert made == item.objects.get(name="ours").pk
+        assert last("SELECT 1") in ({made} if site.driver == "mysqlclient" else {0, None})
+
+    view(query, "INSERT INTO lease_item (name) VALUES ('a stranger''s')")
+    assert not view(last, "SELECT name FROM lease_item")
+    view(ours)
+
+
+def test_a_number_that_a_strangers_function_took_is_not_told(postgres_site: Site) -> None:
+    postgres_site.start(max_size=1)
+    view(query, "CREATE TABLE plain (n int)")
+    view(
+        query,
+        "CREATE FUNCTION take() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('lease_item_id_seq') $$",
+    )
+
+    def without_a_sequence(*, in_atomic: bool) -> None:
+        from contextlib import nullcontext
+
+        from django.db import OperationalError, transaction
+
+        with transaction.atomic() if in_atomic else nullcontext():
+            query("INSERT INTO plain VALUES (1)")
+            with pytest.raises(OperationalError):
+                query("SELECT lastval()")
+            if in_atomic:
+                transaction.set_rollback(True)
+
+    def with_one() -> None:
+        from django.db import connection, transaction
+
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO lease_item (name) VALUES ('ours') RETURNING id")
+            made = cursor.fetchone()
+        assert query("SELECT lastval()") == made
+        connection.close()
+        with transaction.atomic():
+            query("SELECT 1")
+            query("INSERT INTO lease_item (name) VALUES ('ours too')")
+            assert query("SELECT lastval()") == query("SELECT id FROM lease_item WHERE name = 'ours too'")
+
+    for in_atomic in (False, True, False, True):
+        view(query, "SELECT take()")
+        view(partial(without_a_sequence, in_atomic=in_atomic))
+        eventually(at_rest, "all is back")
+    view(with_one)
+
+
+def behind(function: Callable[[Any], Any]) -> Any:
+    from django.db import connection
+
+    connection.ensure_connection()
+    return function(connection.connection)
+
+
+def rows(cursor: Any, sql: str) -> Any:
+    cursor.execute(sql)
+    return cursor.fetchall()
+
+
+def test_code_behind_the_connection_finds_nothing_of_others(site: Site) -> None:
+    """A cursor of the library's own asks unseen."""
+    item = site.start(max_size=1)
+    fill(item, 7)
+
+    def asked(conn: Any) -> None:
+        with conn.cursor() as cursor:
+            if site.dialect == "mysql":
+                assert list(rows(cursor, "SHOW WARNINGS")) == []
+                assert tuple(rows(cursor, "SELECT LAST_INSERT_ID()")) == ((0,),)
+            else:
+                with pytest.raises(conn.OperationalError):
+                    rows(cursor, "SELECT lastval()")
+
+    def ours(conn: Any) -> None:
+        made = item.objects.create(name="ours")
+        with conn.cursor() as cursor:
+            asks = "SELECT lastval()" if site.dialect == "postgres" else "SELECT LAST_INSERT_ID()"
+            if site.dialect == "mysql":
+                assert tuple(rows(cursor, asks)) == ((made.pk,),)
+
+    if site.dialect == "mysql":
+        view(query, SECRET)
+    view(query, "INSERT INTO lease_item (name) VALUES ('a stranger''s')")
+    view(behind, asked)
+    view(behind, ours)
+
+
+def test_a_cursor_made_from_the_librarys_class_works(mysql_site: Site) -> None:
+    mysql_site.start(max_size=1)
+
+    def work(conn: Any) -> None:
+        from MySQLdb import cursors
+
+        cursor = cursors.DictCursor(conn)
+        assert cursor.execute("SELECT 7 AS n") == 1
+        assert list(cursor.fetchall()) == [{"n": 7}]
+        assert not cursor.lastrowid
+        cursor.close()
+
+    view(query, "INSERT INTO lease_item (name) VALUES ('a stranger''s')")
+    view(behind, work)
