@@ -15,36 +15,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from djworker.db.pool.scheduler import Dispatch
+    from djworker.db.pool.scheduler import Scheduler
 
 
 class Bound:
     """[worker] The pools that share a bound: that of the largest of them."""
 
     def __init__(self) -> None:
-        self._members: weakref.WeakSet[Dispatch[Any]] = weakref.WeakSet()
+        self._members: weakref.WeakSet[Scheduler[Any]] = weakref.WeakSet()
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def add(self, member: Dispatch[Any]) -> None:
+    def add(self, member: Scheduler[Any]) -> None:
         """From now on it shares."""
         self._members.add(member)
         if len(self._members) > 1:
             for each in self._members:
-                each.bound = self
+                each.state.bound = self
 
     @property
     def limit(self) -> int:
         """Connections that all members together may have."""
-        return max(member.stock.limits.max_size for member in self._members)
+        return max(member.state.limits.max_size for member in self._members)
 
     @property
     def has_room(self) -> bool:
         """Whether another connection may be made."""
-        return sum(member.ledger.size for member in self._members) < self.limit
+        return sum(member.state.ledger.size for member in self._members) < self.limit
 
-    def owes(self, member: Dispatch[Any]) -> bool:
+    def owes(self, member: Scheduler[Any]) -> bool:
         """Whether a waiter of another pool came before all of this one's, and no connection is on its way out for it."""
         since = member.oldest
         earlier = sum(other.lacking_since(since) for other in self._members if other is not member)
@@ -60,7 +60,7 @@ class Bound:
             if not first.grow_for_waiter(now):
                 able.remove(first)
 
-    def make_room(self, member: Dispatch[Any], now: float) -> None:
+    def make_room(self, member: Scheduler[Any], now: float) -> None:
         """Give up idle connections of the others, for what this one lacks."""
         for _ in range(member.lacking - self._leaving()):
             found = [(other.idle_longest, other) for other in self._members if other is not member and other.has_idle]
@@ -69,7 +69,7 @@ class Bound:
             min(found, key=lambda pair: pair[0])[1].give_up_idle(now)
         self.review()
 
-    def changed(self, member: Dispatch[Any], now: float) -> None:
+    def changed(self, member: Scheduler[Any], now: float) -> None:
         """A member may have made room: the others look again."""
         for other in list(self._members):
             if other is not member and other.lacking > 0 and self.has_room:
@@ -85,5 +85,5 @@ class Bound:
     def _leaving(self) -> int:
         return sum(member.leaving for member in self._members)
 
-    def __iter__(self) -> Iterator[Dispatch[Any]]:
+    def __iter__(self) -> Iterator[Scheduler[Any]]:
         return iter(self._members)

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from gevent import Greenlet, getcurrent
 
+from djworker.db.pool import refusing
 from djworker.db.pool.driver import C, Driver
 from djworker.db.pool.errors import PLAIN, PoolBug, Refusals
 from djworker.db.pool.limits import Limits
-from djworker.db.pool.scheduler import Dispatch
+from djworker.db.pool.scheduler import Scheduler
 from djworker.db.pool.slots import Slot, SlotState
+from djworker.db.pool.state import State
 from djworker.db.pool.stats import Holder, gauges
-from djworker.db.pool.terms import Terms
 from djworker.db.pool.threads import MAIN_THREAD
 from djworker.db.pool.threads import thread_id as _thread_id
 
@@ -65,18 +66,27 @@ class Pool(Generic[C]):
         rng: random.Random | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 -- jitter, not a secret
-        self._terms: Terms[C] = Terms(name=name, driver=driver, refusals=refusals, notify=notify, clock=clock, rng=rng)
-        self._clock = clock
+        self._state: State[C] = State(
+            name=name,
+            driver=driver,
+            limits=limits,
+            refusals=refusals,
+            notify=notify,
+            clock=clock,
+            rng=rng,
+            sweep=self.sweep,
+            reclaim=self._reclaim,
+        )
+        self._scheduler: Scheduler[C] = Scheduler(self._state)
+        self._maintenance = self._scheduler.maintenance
         self._driver = driver
         self._rotate = rotate
         self._on_wait = on_wait
-        self._tally = self._terms.tally
-        self._dispatch: Dispatch[C] = Dispatch(self._terms, limits, self.sweep, self._reclaim)
-        self._stock = self._dispatch.stock
-        self._ledger = self._dispatch.ledger
-        # Aliases of objects that live as long as the pool: the uncontended path is a matter of nanoseconds.
+        # The uncontended path is a matter of nanoseconds: these live as long as the pool.
+        self._clock = clock
+        self._counters = self._state.counters
+        self._ledger = self._state.ledger
         self._idle = self._ledger.lists[_IDLE]
-        self._waiting = self._dispatch.queue.waiting
         self._tickets = count(1)
         self._thread = 0
         self._raw: dict[Slot[C], None] = {}  # leased by greenlets that are not gevent's
@@ -104,7 +114,7 @@ class Pool(Generic[C]):
         Raises the pool's refusals: timeout, too_many_waiting, unavailable, closed.
         """
         now = self._clock()
-        self._tally.requests_num += 1
+        self._counters.requests_num += 1
         slot = None
         if self._thread == _thread_id():
             slot = self._pick(prefer, now)
@@ -143,7 +153,7 @@ class Pool(Generic[C]):
 
     def orphan(self, conn: C, ticket: int) -> None:
         """Give back from a finalizer: in any greenlet or thread, at any time. Takes effect when the hub runs next."""
-        hub = self._dispatch.hub
+        hub = self._state.hub
         if hub is not None:
             with contextlib.suppress(Exception):  # the interpreter is ending
                 hub.loop.run_callback_threadsafe(self._orphaned, conn, ticket)
@@ -153,38 +163,38 @@ class Pool(Generic[C]):
     @property
     def name(self) -> str:
         """For messages."""
-        return self._terms.name
+        return self._state.name
 
     @property
     def limits(self) -> Limits:
         """The numbers in force."""
-        return self._stock.limits
+        return self._state.limits
 
     def resize(self, min_size: int, max_size: int) -> None:
         """Change the sizes. What is too much is closed when it comes back; nobody is interrupted."""
-        self._stock.limits = replace(self._stock.limits, min_size=min_size, max_size=max_size)
+        self._state.limits = replace(self._state.limits, min_size=min_size, max_size=max_size)
         now = self._clock()
-        self._stock.shed(self._stock.excess, now)
-        if self._dispatch.hub is not None:
-            self._dispatch.serve(now)
+        self._maintenance.shed(self._maintenance.excess, now)
+        if self._state.hub is not None:
+            self._scheduler.serve(now)
 
     def warm(self) -> None:
         """Start to fill up to `min_size`, as the first `acquire` does. Does not wait."""
         self._bind()
-        self._dispatch.serve(self._clock())
+        self._scheduler.serve(self._clock())
 
     def drain(self, timeout: float = 0.0) -> None:
         """Replace all connections: the idle ones now, the others when they come back.
 
         With a `timeout`, waits so many seconds for those that can be closed now.
         """
-        self._stock.doom(list(self._ledger), self._clock())
+        self._maintenance.doom(list(self._ledger), self._clock())
         if timeout > 0:
-            self._stock.crew.join(timeout)
+            self._maintenance.tasks.join(timeout)
 
     def renew(self) -> None:
         """As `drain`, but for the connections that are being made."""
-        self._stock.doom(list(self._ledger.by_conn.values()), self._clock())
+        self._maintenance.doom(list(self._ledger.by_conn.values()), self._clock())
 
     def reconnect(self) -> None:
         """The way to connect has changed: as `renew` and `forgive`."""
@@ -193,21 +203,21 @@ class Pool(Generic[C]):
 
     def forgive(self) -> None:
         """Earlier failures to connect say nothing any more: try again at once, if there are waiters."""
-        self._stock.circuit.forgive()
-        if self._dispatch.hub is not None:
-            self._dispatch.serve(self._clock())
+        self._state.circuit.forgive()
+        if self._state.hub is not None:
+            self._scheduler.serve(self._clock())
 
     def retire(self) -> None:
         """Keep nothing that is not needed: for a worker that drains. What its requests need is still lent."""
-        self._dispatch.retire(self._clock())
+        self._scheduler.retire(self._clock())
 
     def share(self, bound: Bound) -> None:
         """From now on `max_size` is a bound for all pools that share it."""
-        bound.add(self._dispatch)
+        bound.add(self._scheduler)
 
     def close(self, timeout: float = 0.0) -> None:
         """End: waiters are refused, idle connections closed now, the others when they come back. `timeout` as in drain."""
-        self._dispatch.close()
+        self._scheduler.close()
         self.drain(timeout)
 
     def recall(self) -> None:
@@ -222,8 +232,8 @@ class Pool(Generic[C]):
 
     def stats(self) -> dict[str, float]:
         """Gauges and counters, under psycopg_pool's names where it has one. Times in milliseconds."""
-        how = gauges(self._ledger, len(self._waiting), self.limits, self._stock.circuit)
-        return how | self._tally.as_dict()
+        how = gauges(self._ledger, len(self._state.queue), self.limits, self._state.circuit)
+        return how | self._counters.as_dict()
 
     def connections(self) -> list[C]:
         """All that there are, whatever is done with them now."""
@@ -232,7 +242,7 @@ class Pool(Generic[C]):
     @property
     def shares(self) -> bool:
         """Whether the bound is shared with other pools that still are."""
-        bound = self._dispatch.bound
+        bound = self._state.bound
         return bound is not None and len(bound) > 1
 
     def leased(self) -> list[Slot[C]]:
@@ -240,13 +250,13 @@ class Pool(Generic[C]):
         return list(self._ledger.lists[_LEASED])
 
     def sweep(self) -> None:
-        """Do all that is due: called by the alarms, and by tests that own the clock. Never switches."""
+        """Do all that is due: called by the timers, and by tests that own the clock. Never switches."""
         self._reclaim_dead()
-        self._dispatch.sweep(self._clock())
+        self._scheduler.sweep(self._clock())
 
     def forget(self) -> None:
         """After a fork, in the child: all that we have is the parent's. Says no word to the server."""
-        self._inherited.update(self._dispatch.forget())
+        self._inherited.update(self._scheduler.forget())
         self._raw.clear()
         self._thread = 0
 
@@ -274,7 +284,7 @@ class Pool(Generic[C]):
         self._bind()
         self._reclaim_dead()
         try:
-            return self._dispatch.wait(timeout, connect, now)
+            return self._scheduler.wait(timeout, connect, now)
         finally:
             if self._on_wait is not None:
                 self._on_wait(self._clock() - now, label)
@@ -282,13 +292,9 @@ class Pool(Generic[C]):
     def _bind(self) -> None:
         thread = _thread_id()
         if thread != (self._thread or MAIN_THREAD):  # a native thread that comes first must not settle it for all
-            self._tally.requests_errors += 1
-            raise self._terms.refusals.wrong_thread(
-                f"pool {self.name!r} belongs to the main thread, and its greenlets cannot be woken from a native one: ask"
-                " connections[alias] in that thread itself, where it is a connection of the thread's own"
-            )
+            raise refusing.wrong_thread(self._state)
         self._thread = thread
-        self._dispatch.bind()
+        self._scheduler.bind()
 
     # -- giving back ----------------------------------------------------------------------------------------------------------
 
@@ -312,28 +318,28 @@ class Pool(Generic[C]):
         self._untie(slot)
         slot.ticket = 0
         slot.label = None
-        tally, stock, driver, conn = self._tally, self._stock, self._driver, slot.conn
-        tally.usage_ms += (now - slot.leased_at) * 1000
-        tally.returns_num += 1
+        counters, maintenance, driver, conn = self._counters, self._maintenance, self._driver, slot.conn
+        counters.usage_ms += (now - slot.leased_at) * 1000
+        counters.returns_num += 1
         try:
             busy, broken = driver.busy(conn), driver.is_broken(conn)
         except Exception:  # noqa: BLE001 -- it must not; but a slot that is lost is lost for ever
             busy, broken = False, True
         if busy:
-            tally.returns_bad += 1
-            stock.cancel(slot, now)
+            counters.returns_bad += 1
+            maintenance.cancel(slot, now)
         elif broken:
-            tally.returns_bad += 1
-            stock.suspect_idle()
-            stock.close(slot, now)
+            counters.returns_bad += 1
+            maintenance.suspect_idle()
+            maintenance.close(slot, now)
         else:
-            stock.sign_at = now
+            self._state.sign_at = now
             if now >= slot.expires:
-                stock.expire(slot, now)
+                maintenance.expire(slot, now)
             elif reset:
-                stock.reset(slot, now)
+                maintenance.reset(slot, now)
             else:
-                self._dispatch.usable(slot, now)
+                self._scheduler.usable(slot, now)
 
     # -- a lease and its owner ------------------------------------------------------------------------------------------------
 
@@ -357,9 +363,9 @@ class Pool(Generic[C]):
         """Its owner is dead, whatever the reason: the connection is wiped and used again. Never switches."""
         now = self._clock()
         holder = Holder.of(slot, now)
-        self._tally.connections_reclaimed += 1
+        self._counters.connections_reclaimed += 1
         self._take_back(slot, now, reset=True)
-        self._terms.tell(
+        self._state.tell(
             "pool_reclaimed", f"taken back, its greenlet is gone: {holder}", label=holder.label, age=holder.age
         )
 

@@ -37,6 +37,9 @@ class Waiter(Generic[C]):
         self.slot: Slot[C] | None = None
         self.error: Exception | None = None
 
+    def __repr__(self) -> str:
+        return f"<waiter since {self.since:.3f}, {self.slot or self.error or 'unsettled'}>"
+
     @property
     def settled(self) -> bool:
         """Whether there is an outcome."""

@@ -85,6 +85,9 @@ class Slot(Generic[C]):
         self.label: Label = None
         self.leased_at = 0.0
 
+    def __repr__(self) -> str:
+        return f"<slot {self.state.name} of {getattr(self, 'conn', None)!r}, ticket {self.ticket}>"
+
     @property
     def doomed(self) -> bool:
         """Whether it shall not be lent again."""
@@ -103,6 +106,10 @@ class Ledger(Generic[C]):
     """[worker] All slots, by state. Gauges are lengths of its lists."""
 
     __slots__ = ("by_conn", "lists")
+
+    def __repr__(self) -> str:
+        there = {state.name.lower(): len(list_) for state, list_ in zip(SlotState, self.lists, strict=False) if list_}
+        return f"<ledger {there}>"
 
     def __init__(self) -> None:
         self.lists: tuple[dict[Slot[C], None], ...] = tuple({} for _ in SlotState)[:-1]
@@ -136,7 +143,7 @@ class Ledger(Generic[C]):
         slot.shelf = self.lists[slot.state]
         slot.shelf[slot] = None
 
-    def settle(self, slot: Slot[C], conn: C) -> None:
+    def connected(self, slot: Slot[C], conn: C) -> None:
         """The slot's connect succeeded."""
         if conn in self.by_conn:
             msg = f"bug: the driver connected {conn!r} twice"

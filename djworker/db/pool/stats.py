@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """[worker] Counters since the pool was made; they only grow. Times are milliseconds, as in psycopg_pool."""
 
     requests_num: int = 0

@@ -1,4 +1,4 @@
-"""Everything that may take time happens here: connect, check, reset, cancel and close, each in a greenlet of its own."""
+"""The pool's background tasks. What may take time happens here: connect, check, reset, cancel and close."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class _Job:
     done: Done
     deadline: float
-    patience: float
+    timeout: float
 
 
-class Crew:
+class Tasks:
     """[worker] The pool's background greenlets.
 
     The work runs in the greenlet, its consequence in a link, in the hub: so there is a consequence however the
@@ -35,10 +35,10 @@ class Crew:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def start(self, work: Work, done: Done, *, now: float, patience: float) -> Greenlet[..., Any]:
-        """Run `work()`, then `done(value, error)`; kill it when it takes longer than `patience` seconds."""
+    def start(self, work: Work, done: Done, *, now: float, timeout: float) -> Greenlet[..., Any]:
+        """Run `work()`, then `done(value, error)`; kill it when it takes longer than `timeout` seconds."""
         greenlet = Greenlet(_attempt, work)
-        self._jobs[greenlet] = _Job(done, now + patience, patience)
+        self._jobs[greenlet] = _Job(done, now + timeout, timeout)
         greenlet.rawlink(self._ended)
         greenlet.start()
         return greenlet
@@ -47,7 +47,7 @@ class Crew:
         """Kill what takes too long. Its consequence follows when it is dead."""
         for greenlet, job in self._jobs.items():
             if job.deadline <= now:
-                job.deadline = now + job.patience
+                job.deadline = now + job.timeout
                 greenlet.kill(block=False)
 
     def next_deadline(self) -> float | None:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 _SHORTEST = 0.001
 
 
-class Alarm:
+class Timer:
     """[worker] Calls `action` in the hub when the earliest deadline it was told of has come.
 
-    `keeps_alive` says whether a pending alarm keeps the event loop running: yes while somebody waits for it, no for upkeep.
-    A deadline that is no longer of interest is not withdrawn: the alarm rings for nothing and is set again. So a busy
+    `keeps_alive` says whether a pending timer keeps the event loop running: yes while somebody waits for it, no for upkeep.
+    A deadline that is no longer of interest is not withdrawn: the timer rings for nothing and is set again. So a busy
     pool sets it about once per time-out, not once per waiter.
     """
 

@@ -44,12 +44,12 @@ STATE = {
 def taken(site: Site) -> Iterator[None]:
     """Another request holds the only connection: a statement is refused after the pool's timeout."""
     with held_by_another():
-        stock = pool()._stock
-        patient, stock.limits = stock.limits, replace(stock.limits, timeout=0.02)
+        state = pool()._state
+        patient, state.limits = state.limits, replace(state.limits, timeout=0.02)
         try:
             yield
         finally:
-            stock.limits = patient
+            state.limits = patient
 
 
 @contextmanager

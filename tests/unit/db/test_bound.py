@@ -16,9 +16,9 @@ def worlds(number: int, **options: int) -> list[World]:
     """So many pools that share a bound. Their server watches it."""
     first, *others = [World(**options) for _ in range(number)]
     for other in others:
-        other.pool._terms.driver.__dict__ = first.server.__dict__  # one server behind all
+        other.pool._state.driver.__dict__ = first.server.__dict__  # one server behind all
         other.clock = first.clock
-        other.pool._clock = other.pool._dispatch._clock = other.pool._stock._clock = first.clock
+        other.pool._clock = other.pool._state.clock = other.pool._scheduler._clock = first.clock
     bound = Bound()
     for world in (first, *others):
         world.pool.share(bound)

@@ -176,7 +176,7 @@ def test_a_last_hope_that_turns_out_to_be_dead_is_answered_at_once() -> None:
     aware.let_go()
     unaware.let_go()
     world.run()
-    world.pool._stock.circuit.retry_at = world.clock.now + 1
+    world.pool._state.circuit.retry_at = world.clock.now + 1
     user = world.user()
     world.run()
     assert world.server.calls["check"] == 1

@@ -285,7 +285,7 @@ def test_idle_connections_are_reaped_down_to_min_size_and_refilled_up_to_it() ->
     world.run()
     assert world.gauge(SlotState.IDLE) == 4
     world.pass_time(59)
-    assert world.pool._dispatch._upkeep.at == world.clock.now + 1
+    assert world.pool._state.upkeep.at == world.clock.now + 1
     world.pass_time(1)
     assert world.gauge(SlotState.IDLE) == 2
     assert world.pool.stats()["connections_reaped"] == 2

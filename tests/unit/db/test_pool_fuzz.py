@@ -84,7 +84,7 @@ def test_random_kills_and_faults(seed: int) -> None:
                 user.kill()
         if luck.random() < 0.15:
             luck.choice(live).kill()
-        jobs = list(world.pool._stock.crew._jobs)
+        jobs = list(world.pool._maintenance.tasks._jobs)
         if jobs and luck.random() < 0.1:
             luck.choice(jobs).kill(block=False)
         if luck.random() < 0.1:
@@ -153,7 +153,7 @@ def test_a_kill_of_each_of_the_pools_own_greenlets_at_every_turn(job: int) -> No
     for turn in range(24):
         world, users = scenario(check=True, out=False)
         for now in range(60):
-            jobs = list(world.pool._stock.crew._jobs)
+            jobs = list(world.pool._maintenance.tasks._jobs)
             if now == turn and job < len(jobs):
                 jobs[job].kill(block=False)
             gevent.sleep(0)

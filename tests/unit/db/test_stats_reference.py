@@ -11,7 +11,7 @@ from djworker.db.lease.stats import LeaseTally
 from djworker.db.pool.circuit import Circuit
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.slots import Ledger
-from djworker.db.pool.stats import Tally, gauges
+from djworker.db.pool.stats import Counters, gauges
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "pool.md"
 
@@ -19,7 +19,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "pool.md"
 def test_every_number_is_in_the_reference() -> None:
     there = (
         gauges(Ledger(), 0, Limits(**PoolOptions().for_pool()), Circuit(random.Random()))
-        | Tally().as_dict()
+        | Counters().as_dict()
         | LeaseTally().as_dict()
     )
     rows = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]

@@ -246,7 +246,7 @@ class World:
             self.wrongs.append(f"{conn} belongs to users {other.number} and {user.number}")
         if conn.closed or conn.busy or conn.dirty:
             self.wrongs.append(f"{conn} was lent though {vars(conn)}")
-        asleep = {waiter._wake.greenlet for waiter in self.pool._waiting}
+        asleep = {waiter._wake.greenlet for waiter in self.pool._state.queue.waiting}
         passed_over = [each.number for each in self.users if each.greenlet in asleep and each.number < user.number]
         if passed_over:
             self.wrongs.append(f"user {user.number} was served before {passed_over}")
@@ -275,13 +275,13 @@ class World:
     def _check_nobody_sleeps_in_vain(self) -> None:
         pool, ledger, now = self.pool, self.pool._ledger, self.clock.now
         coming = ledger.count(SlotState.CONNECTING, SlotState.CHECKING, SlotState.RESETTING)
-        if len(pool._waiting) > coming:
+        if len(pool._state.queue.waiting) > coming:
             assert not ledger.lists[SlotState.IDLE], "a waiter sleeps beside an idle connection"
             full = ledger.size >= pool.limits.max_size
-            slowly = self.gauge(SlotState.CONNECTING) >= pool._stock.circuit.window
-            assert full or pool._stock.circuit.failing or slowly, "a waiter sleeps beside a free slot"
-        if pool._waiting:
-            assert pool._dispatch._waits.at < float("inf"), "a waiter sleeps without an alarm"
+            slowly = self.gauge(SlotState.CONNECTING) >= pool._state.circuit.window
+            assert full or pool._state.circuit.failing or slowly, "a waiter sleeps beside a free slot"
+        if pool._state.queue.waiting:
+            assert pool._state.waits.at < float("inf"), "a waiter sleeps without an alarm"
             fresh = [slot for slot in ledger.lists[SlotState.IDLE] if now < slot.fresh_until]
             assert not fresh, "a waiter sleeps beside a fresh connection"
 
@@ -289,7 +289,7 @@ class World:
         """What holds when all users are gone and all has been done."""
         self.check()
         ledger = self.pool._ledger
-        assert not self.pool._waiting
+        assert not self.pool._state.queue.waiting
         assert ledger.size == self.gauge(SlotState.IDLE), {s.name: self.gauge(s) for s in list(SlotState)[:-1]}
         assert self.server.sessions == {slot.conn for slot in ledger}
-        assert not len(self.pool._stock.crew)
+        assert not len(self.pool._maintenance.tasks)

@@ -261,13 +261,13 @@ class Stage:
     @contextmanager
     def short_patience(self) -> Iterator[None]:
         """Whoever has to wait for a connection now is refused."""
-        stock = self.pool._stock
-        stock.limits = replace(stock.limits, timeout=SHORT)
+        state = self.pool._state
+        state.limits = replace(state.limits, timeout=SHORT)
         self.starving = True
         try:
             yield
         finally:
-            stock.limits = replace(stock.limits, timeout=PATIENCE)
+            state.limits = replace(state.limits, timeout=PATIENCE)
             self.starving = False
 
     def end_sessions(self, conns: list[Any]) -> None:
