@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 from djworker import accounts, process
 from djworker.arbiter.intake import Intake, MessageRefusedError
 from djworker.arbiter.signal_queue import HANDLED
-from djworker.ipc import launch as launching
 from djworker.ipc import messages
 from djworker.ipc.channel import Channel
 from djworker.ipc.scoreboard import Gauge, Phase, Row
@@ -192,7 +191,7 @@ class Children:
             *("--channel", str(theirs.fileno())),
             *("--listeners", ",".join(str(item.sock.fileno()) for item in self.listeners)),
         ]
-        environ = {**os.environ, launching.VARIABLE: self.launch.to_json()}
+        environ = {**os.environ, **(self.launch.for_mold() if key[0] != "helper" else {})}
         try:
             child = Child(key, spawn(command, environ, inherited), ours)
         except OSError:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from djworker.conf.table import Config
 
 VARIABLE = "DJWORKER_LAUNCH"
+#: First in the PYTHONPATH of a mold: gevent's patch comes before an agent's ``sitecustomize``.
+BEFORE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "mold", "before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,8 @@ class Launch:
     the interpreter's own options, such as ``-X dev``; give them to every interpreter that is started. descriptor_limit:
     the soft limit of the start; programs that a view starts get it back. app: ``MODULE[:APP]`` of the command line, whose
     module is imported before the settings and chooses them; empty where the settings name the application. environ: what
-    the command line (``--env``, ``--settings``) adds to the environment of each generation.
+    the command line (``--env``, ``--settings``) adds to the environment of each generation. search_path: the PYTHONPATH of
+    what loads the project; the arbiter's own leaves out where agents are.
     """
 
     settings_module: str
@@ -38,6 +43,20 @@ class Launch:
     descriptor_limit: int = 1024
     app: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
+    search_path: str = ""
+
+    def enter(self) -> None:
+        """[mold] Be in the directory, and have the import path and the environment, that the server was started with."""
+        os.chdir(self.cwd)
+        sys.path[:] = self.import_path(sys.path)
+        os.environ.update(self.environ)
+        if not self.app:  # else its module puts it there
+            os.environ["DJANGO_SETTINGS_MODULE"] = self.settings_module
+
+    def for_mold(self) -> dict[str, str]:
+        """[arbiter] What the environment of an interpreter has, beside the arbiter's own, that is to load the project."""
+        path = os.pathsep.join(filter(None, (BEFORE, self.search_path)))
+        return {VARIABLE: self.to_json(), "PYTHONPATH": path}
 
     def import_path(self, current: Sequence[str]) -> list[str]:
         """Return what ``sys.path`` must be to import what ``manage.py`` could.

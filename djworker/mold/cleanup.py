@@ -104,4 +104,9 @@ def _await_native_threads() -> None:
 def idents_of_hub() -> set[int]:
     """The native threads that ``destroy_hub`` ends."""
     pool = getattr(_hub(), "_threadpool", None)
-    return {worker._thread_ident for worker in pool._worker_greenlets} if pool is not None else set()  # noqa: SLF001
+    return idents_of(pool) if pool is not None else set()
+
+
+def idents_of(pool: Any) -> set[int]:  # noqa: ANN401
+    """The native threads of a pool of gevent's."""
+    return {worker._thread_ident for worker in pool._worker_greenlets}  # noqa: SLF001

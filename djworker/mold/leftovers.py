@@ -9,17 +9,22 @@ import sys
 import threading
 import traceback
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from djworker.mold import blame, cleanup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from types import FrameType
 
 
 #: Where each thread was begun.
 _started: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
+#: Where each pool of native threads was made.
+_pools: list[tuple[Any, str]] = []
+#: Packages whose native threads pause in hooks of ``os.register_at_fork``, and go on in parent and child.
+FORK_AWARE: Final = frozenset({"ddtrace"})
 
 
 class Watch:
@@ -39,7 +44,7 @@ class Watch:
 
         from djworker.db.backends.mixin import LeasingMixin  # noqa: PLC0415
 
-        with self._noting(BaseDatabaseWrapper), self._noting(LeasingMixin), _noting_threads():
+        with self._noting(BaseDatabaseWrapper), self._noting(LeasingMixin), _noting_threads(), _noting_pools():
             yield
 
     @contextlib.contextmanager
@@ -94,6 +99,26 @@ def _noting_threads() -> Iterator[None]:
         del noting.__dict__["on"]
         if threading.Thread.start is noting:  # else a library (Sentry) has wrapped ours
             threading.Thread.start = start  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _noting_pools() -> Iterator[None]:
+    """Note who makes a pool of native threads: their own stacks have gevent's frames only."""
+    from gevent.threadpool import ThreadPool  # noqa: PLC0415
+
+    make = ThreadPool.__init__
+
+    @wraps(make)
+    def noting(pool: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        make(pool, *args, **kwargs)
+        _pools.append((pool, blame.project_place(traceback.extract_stack())))
+
+    ThreadPool.__init__ = noting  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        ThreadPool.__init__ = make  # type: ignore[method-assign]
+        _pools.clear()
 
 
 def peers() -> list[str]:
@@ -177,9 +202,18 @@ def _threads() -> Iterator[str]:
     """
     frames = sys._current_frames()  # noqa: SLF001
     known = {_native_ident(), *cleanup.idents_of_hub()}
+    pools = {ident: place for pool, place in _pools for ident in cleanup.idents_of(pool)}
     for ident, frame in frames.items():
-        if ident not in known:
-            yield f"native thread {ident}, now at {blame.frame_place(frame)}"
+        if ident not in known and _outermost_module(frame) not in FORK_AWARE:
+            place = f"started at {pools[ident]}" if ident in pools else f"now at {blame.frame_place(frame)}"
+            yield f"native thread {ident}, {place}"
+
+
+def _outermost_module(frame: FrameType) -> str:
+    """The root of the package in which a thread began."""
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _native_ident() -> int:

@@ -27,6 +27,8 @@ _TRACEBACKS: Final = 24 * 1024
 #: Hosts that say nothing about where a site is visited.
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver", "0.0.0.0"})  # noqa: S104 - nobody listens
 _BAD_REQUEST: Final = 400
+#: What Django puts where ``DATABASES`` names none.
+_NO_DATABASE: Final = "django.db.backends.dummy"
 _SERVER_ERROR: Final = 500
 
 END: Final = b"[]\n"
@@ -123,7 +125,8 @@ def _questions(
     yield "DEBUG", _guarded(_debug)
     yield "the manifest of the static files", _guarded(_manifest)
     for alias in connections:
-        yield f"database {alias!r}", _guarded(_reach, alias)
+        if connections.settings[alias]["ENGINE"] != _NO_DATABASE:
+            yield f"database {alias!r}", _guarded(_reach, alias)
     host = host_for(allowed_hosts(), hosts)
     for path in paths:
         yield f"GET {path}", _guarded(_get, app, path, host)

@@ -9,7 +9,6 @@ import gc
 import importlib.util
 import logging
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -230,11 +229,7 @@ def _load_application(config: Config, named: Callable[..., Any] | None) -> Calla
 
 def _enter(launch: Launch) -> None:
     """The directory and the import path that ``manage.py`` had."""
-    os.chdir(launch.cwd)
-    sys.path[:] = [*launch.sys_path, *(entry for entry in sys.path if entry not in launch.sys_path)]
-    os.environ.update(launch.environ)
-    if not launch.app:  # else its module puts it there
-        os.environ["DJANGO_SETTINGS_MODULE"] = launch.settings_module
+    launch.enter()
     if importlib.util.find_spec("psycopg2") is not None:
         from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - psycopg2 is optional
 

@@ -8,7 +8,7 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import djworker
@@ -155,8 +155,8 @@ def python_flags() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*flags, "-P")))
 
 
-def search_path(environ: Mapping[str, str]) -> str | None:
-    """Return the PYTHONPATH with which ``python -m djworker...`` finds this very package; None: as it is.
+def search_path(environ: Mapping[str, str]) -> str:
+    """Return the PYTHONPATH with which ``python -m djworker...`` finds this very package.
 
     ``manage.py`` finds a djworker that is not installed (a checkout beside it) by its own directory, ``-m`` would not.
     """
@@ -164,8 +164,22 @@ def search_path(environ: Mapping[str, str]) -> str | None:
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
     given = environ.get("PYTHONPATH", "")
     if home in installed or home in given.split(os.pathsep):
-        return None
+        return given
     return os.pathsep.join(filter(None, (home, given)))
+
+
+def without_agents(path: str) -> str:
+    """Return a PYTHONPATH without the places where something waits for every interpreter that starts.
+
+    That is how ``opentelemetry-instrument``, ``ddtrace-run`` and ``newrelic-admin`` come into a program. They belong into the
+    processes that run the project, and neither their threads nor their code into the arbiter.
+    """
+    kept = [entry for entry in path.split(os.pathsep) if entry and not any(map(os.path.exists, _customizations(entry)))]
+    return search_path({"PYTHONPATH": os.pathsep.join(kept)})
+
+
+def _customizations(entry: str) -> Iterator[str]:
+    return (os.path.join(entry, f"{name}.py") for name in ("sitecustomize", "usercustomize"))
 
 
 def keep_open(descriptors: Sequence[int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from tests.processes.events import eventually
 from tests.processes.http import Address, request
 from tests.processes.project import SETTINGS, URLS, Project
 from tests.processes.server import MANAGE, MODULE, Server, command, environment
+from tests.processes.test_listening import open_to_everybody
 
 #: Every one has a host looked up by name, in a thread of gevent's.
 LOOK_UPS = """
@@ -328,3 +331,61 @@ def test_random_numbers_differ_between_workers_and_grpc_waits_in_the_hub(server:
     assert first["turns"] > 5
     assert first["random"] != second["random"]
     assert first["numpy"] != second["numpy"]
+
+
+#: As ``opentelemetry-instrument`` and its like come into a program: Python runs this before everything else.
+AGENT = """
+import json, os, ssl, sys, threading
+from gevent import monkey
+patched = monkey.is_module_patched("threading") and monkey.is_module_patched("ssl")
+found = {"words": sys.orig_argv, "patched": patched, "user": os.getuid(), "cwd": os.getcwd(), "path": sys.path}
+with open(os.environ["AGENT_NOTES"], "a") as file:
+    file.write(json.dumps(found) + "\\n")
+"""
+STARTS = """
+def starts(request):
+    import subprocess, sys
+    from django.http import HttpResponse
+    words = "import os, sys; print(os.environ['PYTHONPATH'], 'gevent' in sys.modules)"
+    return HttpResponse(subprocess.check_output([sys.executable, "-c", words]))
+
+urlpatterns += [path("starts", starts)]
+"""
+
+
+def test_an_agent_of_the_interpreter_runs_where_the_project_does_and_after_the_patch(
+    server: Server, project: Project, scratch: Path
+) -> None:
+    (scratch / "agent").mkdir()
+    (scratch / "agent/sitecustomize.py").write_text(AGENT)
+    (scratch / "notes").touch()
+    (scratch / "notes").chmod(0o666)
+    project.append(URLS, STARTS)
+    environ = {"PYTHONPATH": f"{scratch}/agent:{project.folder}", "AGENT_NOTES": f"{scratch}/notes"}
+    rights = {"user": "nobody", "prefix": open_to_everybody(scratch)} if os.geteuid() == 0 else {}
+    server.start(workers=1, environ=environ, **rights)
+    notes = [json.loads(line) for line in (scratch / "notes").read_text().splitlines()]
+    assert not [note for note in notes if "djworker.arbiter" in note["words"]]
+    (mold,) = [note for note in notes if "djworker.mold.main" in note["words"]]
+    assert mold["patched"]
+    assert mold["cwd"] == str(project.folder)
+    assert mold["path"][0] == str(project.folder)
+    assert mold["user"] != 0
+    assert server.get("/starts").body.decode().endswith(f"{environ['PYTHONPATH']} True\n"), "the agent imports gevent"
+    assert not server.events("not_shared")
+    server.reload()
+    assert server.get("/starts").status == 200
+
+
+def test_open_telemetry_comes_in_by_its_own_command(server: Server, project: Project) -> None:
+    """Its threads begin before the mold's first line, and are gevent's."""
+    tool = [sys.executable, Path(sys.executable).with_name("opentelemetry-instrument")]
+    environ = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    schedule = {"OTEL_BSP_SCHEDULE_DELAY": "100", "DJANGO_SETTINGS_MODULE": "testproject.settings"}
+    server.start(prefix=tool, workers=1, environ={**environ, **schedule})
+    assert server.wait_for("threads_ended")["libraries"] == ["OpenTelemetry"]
+    assert server.get("/hello?told=1").status == 200
+    eventually(lambda: "GET hello" in server.output.read_text(), "the span of a request is exported")
+    assert len(list(Path(f"/proc/{server.pid}/task").iterdir())) == 1, "no agent in the arbiter"
+    server.reload()
+    assert not server.events("not_shared")

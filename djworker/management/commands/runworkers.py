@@ -25,7 +25,7 @@ from djworker.conf.pool_resolve import resolve_pools
 from djworker.conf.problems import ConfigError, Problem
 from djworker.conf.resolve import Resolved, foreign_sockets, resolve, together, unknown_flag
 from djworker.conf.table import OPTIONS
-from djworker.ipc.launch import VARIABLE, Launch
+from djworker.ipc.launch import Launch
 from djworker.start import cli, environment, interpreter, words, wsgi_choice
 from djworker.start.gunicorn import without_versions
 from djworker.start.interpreter import Surroundings
@@ -307,9 +307,10 @@ def become(module: Sequence[str], launch: Launch) -> NoReturn:
     if kept:
         text = f"the program itself sets {', '.join(kept)}: a reload keeps their values, unless the settings set them instead"
         log.event(logging.getLogger("djworker"), logging.INFO, "environment_kept", text, names=kept)
-    environ[VARIABLE] = launch.to_json()
-    if path := interpreter.search_path(os.environ):
-        environ["PYTHONPATH"] = path
+    launch = replace(launch, search_path=interpreter.search_path(os.environ))
+    environ.update(launch.for_mold())
+    if module == ["djworker.arbiter"]:
+        environ["PYTHONPATH"] = interpreter.without_agents(launch.search_path)
     addresses = map(Address.parse, launch.config.bind)
     interpreter.keep_open([address.fd for address in addresses if address.family is Family.FD])
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it is closed

@@ -637,7 +637,16 @@ def test_the_name_of_the_project(module: str, directory: str, name: str) -> None
 def test_a_package_that_is_not_installed_is_found_by_the_next_interpreter() -> None:
     assert interpreter.search_path({}) == str(ROOT)
     assert interpreter.search_path({"PYTHONPATH": "/x"}) == f"{ROOT}:/x"
-    assert interpreter.search_path({"PYTHONPATH": f"/x:{ROOT}"}) is None
+    assert interpreter.search_path({"PYTHONPATH": f"/x:{ROOT}"}) == f"/x:{ROOT}"
+
+
+def test_the_arbiter_is_started_without_the_agents_of_the_interpreter(tmp_path: Path) -> None:
+    for name in ("sitecustomize", "usercustomize"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").touch()
+    path = os.pathsep.join(["/x", f"{tmp_path}/sitecustomize", str(ROOT), f"{tmp_path}/usercustomize"])
+    assert interpreter.without_agents(path) == f"/x:{ROOT}"
+    assert interpreter.without_agents(f"{tmp_path}/sitecustomize") == str(ROOT)
 
 
 def test_names_in_the_import_path_that_are_no_directories_stay() -> None:

@@ -1,0 +1,68 @@
+"""[mold] gevent's patch comes before the agents that an interpreter begins with.
+
+``opentelemetry-instrument``, ``newrelic-admin`` and others put a ``sitecustomize`` of theirs into PYTHONPATH. Python imports
+that before ``-m djworker.mold.main`` has had a line: it imported ``ssl`` and ``threading`` unpatched, and began threads of the
+system's, which no fork copies. So this one stands before theirs, patches, becomes the service, and imports theirs then.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import PathFinder
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_NAME = "sitecustomize"
+#: Agents that must be loaded before gevent's patch, and unload what they have imported: ``ddtrace-run``. The mold's first line
+#: patches then.
+_BEFORE_GEVENT = (os.path.join("ddtrace", "bootstrap"),)
+
+
+def _step_aside() -> None:
+    """No other interpreter is to begin with this."""
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    left = os.pathsep.join(entry for entry in given if entry and os.path.abspath(entry) != _HERE)
+    if left:
+        os.environ["PYTHONPATH"] = left
+    else:
+        os.environ.pop("PYTHONPATH", None)
+
+
+def _patch() -> None:
+    from gevent import monkey  # noqa: PLC0415 - an agent may have to come first
+
+    monkey.patch_all()
+    from djworker.mold.patches import asyncio_loops  # noqa: PLC0415 - as above
+
+    asyncio_loops.install()
+
+
+def _is_service() -> bool:
+    """Become what serves, where and as whom it does: agents import settings. What cannot be done is the mold's to tell."""
+    from djworker import accounts  # noqa: PLC0415 - patched, where that comes first
+    from djworker.ipc.launch import Launch  # noqa: PLC0415
+
+    try:
+        launch = Launch.from_environ(os.environ)
+        accounts.become(accounts.find(launch.config.user, launch.config.group))
+        launch.enter()
+    except (LookupError, ValueError, OSError):
+        return False
+    return True
+
+
+def _begin() -> None:
+    _step_aside()
+    ours = sys.modules.pop(_NAME)
+    try:
+        spec = PathFinder.find_spec(_NAME)
+        if spec is None or not os.path.dirname(spec.origin or "").endswith(_BEFORE_GEVENT):
+            _patch()
+        if spec is not None and _is_service():
+            __import__(_NAME)
+    finally:
+        sys.modules.setdefault(_NAME, ours)  # Python looks for it there
+
+
+_begin()
