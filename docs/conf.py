@@ -21,7 +21,14 @@ author = "djworker contributors"
 copyright = "2026, djworker contributors"  # noqa: A001 - Sphinx's own name for it
 release = version = djworker.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "djworker_settings", "djworker_django_tests", "djworker_packages"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "djworker_control",
+    "djworker_settings",
+    "djworker_django_tests",
+    "djworker_packages",
+]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 smartquotes = False  # names of settings stand in quotes, and are to be copied

@@ -7,6 +7,7 @@ import os
 import sys
 
 from djworker import accounts, log, process
+from djworker.arbiter import control
 from djworker.arbiter.children import Children
 from djworker.arbiter.events import Event, Started
 from djworker.arbiter.fleet import Fleet
@@ -76,6 +77,7 @@ def _start(launch: Launch, signals: Signals) -> int:
     if config.reload:
         children.start_reloader()
     loop = Loop(Fleet(policy_of(config)), children, config, Systemd(os.environ, os.getpid()), signals)
+    control.open_on(loop, None)
     return _run(loop, signals, pidfile, Started())
 
 
@@ -91,6 +93,8 @@ def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:
     signals.note(snapshot.signals)
     loop = Loop(snapshot.fleet, children, snapshot.config, systemd, signals)
     loop.offered = snapshot.offered
+    loop.log_level = snapshot.log_level
+    control.open_on(loop, snapshot.control(launch))
     log.event(logger, logging.INFO, "arbiter_started", "the new program has taken over", pid=os.getpid())
     return _run(loop, signals, _pidfile(launch), None)
 
@@ -103,6 +107,7 @@ def _run(loop: Loop, signals: Signals, pidfile: Pidfile | None, first: Event | N
         code = loop.run(first)
     finally:
         signals.block()
+        loop.close_control()
         close_all(loop.children.listeners)
         if pidfile is not None:
             pidfile.remove()

@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from djworker import accounts, log, process
-from djworker.arbiter import commands, events, probing
+from djworker.arbiter import commands, control, events, probing
 from djworker.arbiter.handles import MoldState, Policy
 from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.listeners import let_go
@@ -23,18 +23,21 @@ from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.probing import Failure
 from djworker.arbiter.reporting import Herald
 from djworker.arbiter.timing import EXIT_BOOT
+from djworker.arbiter.verbs import Verbs
 from djworker.conf import table
 from djworker.conf.table import Config
 from djworker.ipc import messages
 from djworker.ipc.scoreboard import Gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from djworker.arbiter.children import Child, Children, Key
     from djworker.arbiter.commands import Command
     from djworker.arbiter.events import Event
     from djworker.arbiter.fleet import Fleet
+    from djworker.arbiter.handles import WorkerHandle
+    from djworker.arbiter.listeners import Listener
     from djworker.arbiter.signal_queue import Signals
     from djworker.arbiter.systemd import Systemd
     from djworker.ipc.channel import Received
@@ -73,6 +76,10 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(signals, selectors.EVENT_READ)
         self._kills: deque[tuple[float, Key]] = deque()
+        #: What a client has asked to be logged from on, until the next reload; empty where the configuration says it.
+        self.log_level = ""
+        self.verbs = Verbs(self, self._tell_client)
+        self.control: control.Control | None = None
         for child in children.by_key.values():
             self._watch(child)
 
@@ -81,7 +88,7 @@ class Loop:
     def run(self, first: Event | None) -> int:
         """Run until nobody is left; the exit code."""
         if first is not None:
-            self._happen(first)
+            self.happen(first)
         while self.exit_code is None:
             self._wait()
             self._serve_signals()
@@ -90,19 +97,25 @@ class Loop:
         return self.exit_code
 
     def _wait(self) -> None:
-        for ready, _mask in self._selector.select(self._time_left()):
+        for ready, mask in self._selector.select(self._time_left()):
             if ready.fileobj is self.signals:
                 self.signals.clear()
+            elif callable(ready.data):  # the control socket, or a client of it
+                ready.data(mask)
             elif ready.data in self.children.by_key:  # not forgotten meanwhile
                 self._listen(self.children.by_key[ready.data])
 
     def _time_left(self) -> float | None:
         kill_at = self._kills[0][0] if self._kills else inf
         spares = self.children.loading.values()
-        deadline = min(self.fleet.next_deadline(), self.herald.next_report(), kill_at, *spares)
+        clients = self.control.next_deadline() if self.control is not None else inf
+        deadline = min(
+            self.fleet.next_deadline(), self.herald.next_report(), kill_at, clients, self.verbs.next_deadline(), *spares
+        )
         return None if deadline == inf else max(0.0, deadline - time.monotonic())
 
-    def _happen(self, event: Event) -> None:
+    def happen(self, event: Event) -> None:
+        """Have the fleet take an event in, and do what it commands."""
         for command in self.fleet.handle(event, time.monotonic()):
             self._carry_out(command)
 
@@ -113,13 +126,13 @@ class Loop:
         for number in numbers:
             match number:
                 case signal.SIGTERM:
-                    self._happen(events.Stop(fast=False))
+                    self.happen(events.Stop(fast=False))
                 case signal.SIGINT | signal.SIGQUIT:
-                    self._happen(events.Stop(fast=True))
+                    self.happen(events.Stop(fast=True))
                 case signal.SIGHUP:
-                    self._happen(events.Reload())
+                    self.happen(events.Reload())
                 case signal.SIGTTIN | signal.SIGTTOU:
-                    self._happen(events.Scale(+1 if number == signal.SIGTTIN else -1))
+                    self.happen(events.Scale(+1 if number == signal.SIGTTIN else -1))
                 case signal.SIGUSR1:
                     self._reopen_logs()
                 case signal.SIGCHLD:
@@ -173,7 +186,7 @@ class Loop:
             self._mold_gone(number, status)
         elif kind == "worker":
             self.herald.worker_gone(child, status)
-            self._happen(events.WorkerGone(number, status))
+            self.happen(events.WorkerGone(number, status))
         else:
             self.herald.say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
 
@@ -186,7 +199,7 @@ class Loop:
             return
         self.children.alone.discard(generation)
         self.children.loading.pop(generation, None)
-        self._happen(events.MoldGone(generation, status))
+        self.happen(events.MoldGone(generation, status))
         for notes in (self.offered, self.allowed, self._asked):
             notes.pop(generation, None)
 
@@ -205,9 +218,10 @@ class Loop:
         now = time.monotonic()
         if now >= self.fleet.next_deadline():
             for worker in self.fleet.roster.beating():
-                self._happen(events.Heartbeat(worker.worker_id, self.children.beat_of(worker.worker_id)))
+                self.happen(events.Heartbeat(worker.worker_id, self.children.beat_of(worker.worker_id)))
             self._read_stacks()
-            self._happen(events.Timer())
+            self.happen(events.Timer())
+        self._serve_clients(now)
         while self._kills and self._kills[0][0] <= now:
             self.children.kill(self._kills.popleft()[1])
         for generation in [number for number, end in self.children.loading.items() if end <= now]:
@@ -216,12 +230,51 @@ class Loop:
             self.herald.say("mold_killed", text, logging.ERROR, reason="boot_timeout")
             self.children.kill(("mold", generation))
 
+    def _serve_clients(self, now: float) -> None:
+        self.verbs.serve_deadlines(now)
+        if self.control is not None:
+            self.control.serve_deadlines(now)
+
     def _read_stacks(self) -> None:
         """Of molds that hang in C code, and cannot say so themselves."""
         for mold in self.fleet.roster.mute_molds():
             stack = self.children.stack_of(mold.generation)
             if stack and time.monotonic() >= mold.deadline:
                 self._on_mold_failed(mold.generation, messages.MoldFailed("boot_timeout", "", "hangs in C code", stack))
+
+    # -- the control socket -------------------------------------------------------------------------------------------
+
+    def open_control(self, listener: Listener, trusted: Collection[int]) -> None:
+        """Answer clients there. trusted: user ids that may ask; root may."""
+        self.control = control.Control(listener, self._selector, self.verbs, trusted)
+
+    def close_control(self) -> None:
+        """Answer nobody any more."""
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+
+    def _tell_client(self, client: control.Client, kind: str, **fields: object) -> None:
+        if self.control is not None:
+            self.control.tell(client, kind, **fields)
+
+    def recycle(self, worker: WorkerHandle, reason: str) -> None:
+        """Have a worker replaced, as if it had asked for that itself."""
+        child = self.children.by_key["worker", worker.worker_id]
+        self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
+        self.happen(events.Recycle(worker.worker_id, reason))
+
+    def set_log_level(self, level: str) -> None:
+        """Log from *level* on, here and in the workers, until a reload brings the configured level back."""
+        self.log_level = level
+        log.configure(level, self.config.log_format, "arbiter")
+        self.herald.say("log_level", f"logging from {level} on, as asked", log_level=level)
+        for child in self.children.workers():
+            self._send_log_level(child)
+
+    def _send_log_level(self, child: Child) -> None:
+        if self.log_level and child.channel is not None:
+            child.channel.send(messages.SetLogLevel(self.log_level))
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -298,13 +351,13 @@ class Loop:
                 self.herald.say(
                     "worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback
                 )
-                self._happen(events.WorkerFailed(number, Failure("workers", "", error, traceback)))
+                self.happen(events.WorkerFailed(number, Failure("workers", "", error, traceback)))
             case messages.RecycleWanted(reason):
                 self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
-                self._happen(events.Recycle(number, reason))
+                self.happen(events.Recycle(number, reason))
             case messages.FilesChanged(paths):
                 self.herald.say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
-                self._happen(events.Reload())
+                self.happen(events.Reload())
             case _:
                 self.herald.say(
                     "unknown_message", "a message of another version", logging.WARNING, text=repr(message)[:200]
@@ -316,7 +369,7 @@ class Loop:
 
     def _on_mold_failed(self, generation: int, said: messages.MoldFailed) -> None:
         self.herald.mold_failed(generation, said)
-        self._happen(events.MoldFailed(generation, Failure(said.stage, said.module, said.error, said.traceback)))
+        self.happen(events.MoldFailed(generation, Failure(said.stage, said.module, said.error, said.traceback)))
 
     def _on_probed(self, generation: int, said: messages.Probed) -> None:
         self._asked.pop(generation, None)
@@ -326,7 +379,7 @@ class Loop:
             raise MessageRefusedError(str(error)) from None
         if generation != said.about:
             self.allowed[said.about] = said.hosts
-        self._happen(events.Probed(generation, said.about, answers))
+        self.happen(events.Probed(generation, said.about, answers))
 
     def _on_mold_ready(self, child: Child, config: Config) -> None:
         generation = child.key[1]
@@ -337,7 +390,7 @@ class Loop:
         self.herald.mold("mold_ready", generation, "is loaded", pid=child.pid)
         self.offered[generation] = table.adopt(self.config, config)
         self._say_what_needs_a_restart(config)
-        self._happen(events.MoldReady(generation, policy_of(config)))
+        self.happen(events.MoldReady(generation, policy_of(config)))
 
     def _on_said_failed(self, child: Child, said: messages.MoldFailed) -> None:
         kind, number = child.key
@@ -386,7 +439,8 @@ class Loop:
     def _on_worker_ready(self, child: Child) -> None:
         status = self.children.learn_pid(child)
         self.herald.worker("worker_ready", child, "ready")
-        self._happen(events.WorkerReady(child.key[1]))
+        self._send_log_level(child)
+        self.happen(events.WorkerReady(child.key[1]))
         if status is not None:
             self._bury(child, status)
 
@@ -423,7 +477,7 @@ class Loop:
             child = self.children.boot_mold(generation)
         except OSError as error:  # a reload that cannot even begin leaves the site as it is
             self._on_mold_failed(generation, messages.MoldFailed("start", sys.executable, str(error), ""))
-            self._happen(events.MoldGone(generation, EXIT_BOOT))
+            self.happen(events.MoldGone(generation, EXIT_BOOT))
             return
         self._watch(child)
         self.herald.mold("mold_booting", generation, "is being loaded", pid=child.pid)
@@ -433,7 +487,7 @@ class Loop:
         config = self.offered.get(about, self.config)
         self._asked[generation] = about
         if child is None and generation in self.children.alone:  # it has no spare worker now, which could answer
-            self._happen(events.Probed(generation, about, probing.read({})))
+            self.happen(events.Probed(generation, about, probing.read({})))
         if child is not None and child.channel is not None:
             child.channel.send(messages.Probe(about, list(config.probe), self.allowed.get(about, [])))
 
@@ -461,7 +515,7 @@ class Loop:
             child = self.children.spawn_worker(command)
         except OSError as error:
             self.herald.fork_failed(str(error))
-            self._happen(events.WorkerGone(command.worker_id, 1))
+            self.happen(events.WorkerGone(command.worker_id, 1))
             return
         self._watch(child)
         if generation in self.children.alone:
@@ -503,8 +557,10 @@ class Loop:
         new = self.offered.get(generation, self.config)
         adopted, _fixed = table.changes(self.config, new)
         self.config = new
-        if adopted:
+        if adopted or self.log_level:
             log.configure(new.log_level, new.log_format, "arbiter")
+            self.log_level = ""
+        if adopted:
             values = {name: getattr(new, name) for name in adopted}
             self.herald.say("config_adopted", f"new settings: {', '.join(adopted)}", options=values)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from djworker import log, process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from djworker.arbiter.children import Child
     from djworker.arbiter.commands import Announce
     from djworker.arbiter.fleet import Fleet
@@ -31,12 +33,16 @@ class Herald:
     def __init__(self, fleet: Fleet, systemd: Systemd) -> None:
         self._fleet = fleet
         self._systemd = systemd
+        #: Told of every event, beside the log: name, message, level, fields.
+        self.listeners: list[Callable[[str, str, int, Mapping[str, object]], None]] = []
         #: What became of the last reload, where that went wrong.
         self._trouble = ""
 
     def say(self, event: str, message: str, level: int = logging.INFO, **fields: object) -> None:
         """One event of the log."""
         log.event(logger, level, event, message, **fields)
+        for listener in self.listeners:
+            listener(event, message, level, fields)
 
     def announce(self, said: Announce) -> None:
         """What the fleet has to tell; systemd hears of reloads too, and of the end."""

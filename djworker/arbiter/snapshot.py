@@ -44,7 +44,7 @@ def take(loop: Loop) -> str:
     state = {
         "version": VERSION,
         "fleet": _fleet_to_json(loop.fleet),
-        "listeners": [(item.sock.fileno(), str(item.address), item.unlink) for item in children.listeners],
+        "listeners": [_listener_to_json(item) for item in children.listeners],
         "children": [_child_to_json(child) for child in children.by_key.values()],
         "unclaimed": list(children.unclaimed.items()),
         "alone": sorted(children.alone),
@@ -53,6 +53,8 @@ def take(loop: Loop) -> str:
         "offered": {generation: config.to_json() for generation, config in loop.offered.items()},
         "systemd_ready": loop.systemd.ready,
         "signals": loop.signals.noted(),
+        "control": _listener_to_json(loop.control.listener) if loop.control is not None else None,
+        "log_level": loop.log_level,
     }
     return json.dumps(state)
 
@@ -62,7 +64,8 @@ def descriptors(loop: Loop) -> list[int]:
     children = loop.children.by_key.values()
     channels = [child.channel.fileno() for child in children if child.channel is not None]
     rows = [child.row.fileno() for child in children if child.row is not None]
-    return [*(item.sock.fileno() for item in loop.children.listeners), *channels, *rows]
+    control = [loop.control.listener.sock.fileno()] if loop.control is not None else []
+    return [*(item.sock.fileno() for item in loop.children.listeners), *control, *channels, *rows]
 
 
 class Snapshot:
@@ -91,11 +94,7 @@ class Snapshot:
 
     def children(self, launch: Launch, *, subreaper: bool) -> Children:
         """Take the sockets and the children over."""
-        account = accounts.service_account(launch.config.user, launch.config.group)
-        listeners = [
-            Listener(adopt(fd), Address.parse(address), tuple(unlink) if unlink else None, account)
-            for fd, address, unlink in self._state["listeners"]
-        ]
+        listeners = [_listener_from_json(item, launch) for item in self._state["listeners"]]
         children = Children(launch, listeners, subreaper)
         for data in self._state["children"]:
             child = _child_from_json(data)
@@ -104,6 +103,26 @@ class Snapshot:
         children.alone.update(self._state.get("alone", ()))  # an older program knows none
         children.loading.update({int(number): end for number, end in self._state.get("loading", {}).items()})
         return children
+
+    def control(self, launch: Launch) -> Listener | None:
+        """Take the control socket over; nothing where the earlier program had none."""
+        found = self._state.get("control")
+        return _listener_from_json(found, launch) if found else None
+
+    @property
+    def log_level(self) -> str:
+        """What a client had asked to be logged from on, or nothing."""
+        return str(self._state.get("log_level", ""))
+
+
+def _listener_to_json(listener: Listener) -> tuple[int, str, tuple[str, int] | None]:
+    return listener.sock.fileno(), str(listener.address), listener.unlink
+
+
+def _listener_from_json(data: tuple[int, str, tuple[str, int] | None], launch: Launch) -> Listener:
+    fd, address, unlink = data
+    account = accounts.service_account(launch.config.user, launch.config.group)
+    return Listener(adopt(fd), Address.parse(address), (unlink[0], unlink[1]) if unlink else None, account)
 
 
 def _child_to_json(child: Child) -> dict[str, Any]:

@@ -177,6 +177,21 @@ def _read_patterns(raw: object) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _read_control(raw: object) -> str:
+    """``auto``, ``off`` (in settings also False), or where the socket is to be."""
+    if raw is False:
+        return "off"
+    if isinstance(raw, os.PathLike):
+        raw = os.fspath(raw)
+    if isinstance(raw, str) and raw.strip().lower() in {"auto", "off"}:
+        return raw.strip().lower()
+    if isinstance(raw, str) and raw.removeprefix("unix:").startswith(("/", "@")):
+        return Address.parse(f"unix:{raw.removeprefix('unix:')}").path
+    raise UnreadableError(
+        "neither auto, nor off, nor a path", "give auto, off, or a path such as /run/shop/control.sock"
+    )
+
+
 def choice(*choices: str) -> Kind[str]:
     """Make the kind of value that is one of some words; case does not matter."""
 
@@ -212,6 +227,7 @@ ANNOUNCED = Kind("flag", _read_announced, _show_flag, "{on,off}")
 TEXT = Kind("text", _read_text, str, "TEXT")
 NAME = Kind("name", _read_optional_text, _show_optional, "NAME")
 FILE = Kind("path of a file", _read_optional_text, _show_optional, "PATH")
+CONTROL = Kind("auto, off, or path of a socket", _read_control, str, "{auto,off,PATH}")
 UMASK = Kind("octal number", _read_umask, _show_umask, "OCTAL")
 ADDRESSES = Kind("list of addresses", _read_addresses, ",".join, "ADDRESS", repeatable=True)
 PEERS = Kind("list of peers", _read_peers, ",".join, "PEER", repeatable=True)

@@ -16,6 +16,7 @@ from djworker.conf.cpus import cpu_count
 from djworker.conf.kinds import (
     ADDRESSES,
     ANNOUNCED,
+    CONTROL,
     FILE,
     FLAG,
     NAME,
@@ -351,6 +352,15 @@ class Config:
         "Name shown in the list of processes.",
         flags=("-n", "--name"),
         default_note="the project's name",
+    )
+    control: str = option(
+        "auto",
+        CONTROL,
+        "Process",
+        """The socket that `djworkerctl` and `manage.py workers` ask: `auto`, the path of a unix socket, or `off`. It answers
+        root and the user that the server runs as, and no others. `auto` is an abstract socket on Linux, for which nothing has
+        to be writable; give a path where the client has another network namespace.""",
+        reloadable=False,
     )
     reload: bool = option(
         False,

@@ -132,6 +132,13 @@ class ReopenLogs:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLogLevel:
+    """arbiter → worker: log from this level on (``debug`` … ``critical``)."""
+
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
 class FilesChanged:
     """reloader → arbiter: files of the project changed on disk."""
 
@@ -168,6 +175,7 @@ Message = (
     | RecycleWanted
     | Retire
     | ReopenLogs
+    | SetLogLevel
     | FilesChanged
     | Unknown
     | Garbled
@@ -189,6 +197,7 @@ _KNOWN: dict[str, type[Any]] = {
         RecycleWanted,
         Retire,
         ReopenLogs,
+        SetLogLevel,
         FilesChanged,
     )
 }

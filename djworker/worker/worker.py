@@ -190,6 +190,8 @@ class Worker:
                     self._retire(grace, empty_backlog)
                 case messages.ReopenLogs():
                     log.reopen()
+                case messages.SetLogLevel(level):
+                    log.configure(level, self.config.log_format, "worker")
         if received.eof:
             self._line.stop()  # EOF would be readable for ever
             self._retire(ORPHAN_GRACE, False)

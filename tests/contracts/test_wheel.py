@@ -59,7 +59,11 @@ def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
 def test_it_brings_the_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(f"djworker-{djworker.__version__}.dist-info/entry_points.txt").decode()
-    assert text.split() == ["[console_scripts]", "djworker", "=", "djworker.__main__:run"]
+    assert text.split("\n")[:3] == [
+        "[console_scripts]",
+        "djworker = djworker.__main__:run",
+        "djworkerctl = djworker.control.__main__:run",
+    ]
 
 
 def test_it_says_what_it_needs(metadata: Message) -> None:

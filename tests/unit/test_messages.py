@@ -27,6 +27,7 @@ KNOWN = st.one_of(
     st.builds(messages.RecycleWanted, TEXT),
     st.builds(messages.Retire, st.floats(0, 1e6), st.booleans()),
     st.just(messages.ReopenLogs()),
+    st.builds(messages.SetLogLevel, TEXT),
     st.builds(messages.FilesChanged, st.lists(TEXT)),
 )
 

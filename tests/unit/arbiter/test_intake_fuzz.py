@@ -150,8 +150,8 @@ class World(Arbiter):
         tongue = Tongue(luck, liar, self.known)
         self.hear(liar, [tongue.packet() for _ in range(luck.randrange(1, 5))])
         for worker in (1, 2):
-            self.loop._happen(events.Heartbeat(worker, self.children.beat_of(worker)))
-        self.loop._happen(events.Timer())
+            self.loop.happen(events.Heartbeat(worker, self.children.beat_of(worker)))
+        self.loop.happen(events.Timer())
 
     def check(self) -> None:
         assert self.loop.exit_code is None

@@ -92,7 +92,7 @@ def test_a_reload_that_cannot_start_a_process_leaves_the_site_as_it_is(
     child = edge.worker()
     edge.loop._on_worker_ready(child)
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    edge.loop._happen(Reload())
+    edge.loop.happen(Reload())
     assert edge.fleet.current == 1
     assert edge.fleet.roster.molds[1].state is MoldState.READY
     assert edge.fleet.ready_count() == 1

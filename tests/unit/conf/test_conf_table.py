@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from djworker.conf.kinds import (
     ADDRESSES,
     ANNOUNCED,
+    CONTROL,
     FILE,
     FLAG,
     NAME,
@@ -31,7 +32,7 @@ from djworker.ipc.launch import VARIABLE, Launch
 
 EVERY = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 
-NEED_RESTART = {"bind", "backlog", "socket_mode", "pid", "umask", "user", "group", "reload"}
+NEED_RESTART = {"bind", "backlog", "socket_mode", "pid", "umask", "user", "group", "reload", "control"}
 
 
 def values_of(option: Option) -> st.SearchStrategy[Any]:
@@ -50,6 +51,7 @@ def values_of(option: Option) -> st.SearchStrategy[Any]:
         PATHS: st.lists(words.map("/{}".format)).map(tuple),
         PEERS: st.lists(st.ip_addresses().map(str).map(canonical), unique=True).map(tuple),
         PROBE: st.lists(words.map("/{}".format)).map(tuple),
+        CONTROL: st.sampled_from(["auto", "off"]) | words.map("/{}".format) | words.map("@{}".format),
         ADDRESSES: st.lists(words.map("{}:80".format), min_size=1, unique=True).map(tuple),
     }
     choices = st.sampled_from(option.spec.kind.metavar.strip("{}").split(","))

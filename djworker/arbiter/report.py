@@ -1,0 +1,100 @@
+"""The state of the server as JSON, from what the arbiter itself knows: it asks nobody, so it always answers."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import djworker
+from djworker.ipc.scoreboard import Gauge
+
+if TYPE_CHECKING:
+    from djworker.arbiter.children import Child
+    from djworker.arbiter.handles import WorkerHandle
+    from djworker.arbiter.loop import Loop
+
+_NANOSECONDS: Final = 1e9
+_KIBIBYTE: Final = 1024
+
+
+def identity(loop: Loop) -> dict[str, Any]:
+    """Return which server this is."""
+    launch = loop.children.launch
+    return {
+        "pid": os.getpid(),
+        "name": loop.config.proc_name or launch.proc_name,
+        "directory": launch.cwd,
+        "path": launch.sys_path[0] if launch.sys_path else launch.cwd,
+        "settings": launch.settings_module or launch.app,
+        "djworker": djworker.__version__,
+    }
+
+
+def status(loop: Loop) -> dict[str, Any]:
+    """Return the server, its generations and its workers."""
+    fleet, now = loop.fleet, time.monotonic()
+    workers = sorted(fleet.roster.workers.values(), key=lambda worker: (worker.slot, worker.worker_id))
+    return {
+        "server": {
+            **identity(loop),
+            "addresses": [str(listener) for listener in loop.children.listeners],
+            "stopping": fleet.stopping,
+        },
+        "generation": fleet.current,
+        "workers_wanted": fleet.target,
+        "workers_ready": fleet.ready_count(),
+        "rolling": fleet.rolling,
+        "log_level": loop.log_level or loop.config.log_level,
+        "generations": [
+            {"generation": mold.generation, "state": mold.state.value, "pid": _pid(loop, mold.generation)}
+            for mold in fleet.roster.molds.values()
+        ],
+        "workers": [_worker(loop, worker, now) for worker in workers],
+    }
+
+
+def _pid(loop: Loop, generation: int) -> int:
+    child = loop.children.by_key.get(("mold", generation))
+    return child.pid if child is not None else 0
+
+
+def _worker(loop: Loop, worker: WorkerHandle, now: float) -> dict[str, Any]:
+    child = loop.children.by_key.get(("worker", worker.worker_id))
+    return {**named(worker, child), **_gauges(child, now)}
+
+
+def named(worker: WorkerHandle, child: Child | None) -> dict[str, Any]:
+    """Return which worker this is, and its state."""
+    return {
+        "slot": worker.slot,
+        "generation": worker.generation,
+        "pid": child.pid if child is not None else 0,
+        "state": worker.state.value,
+        "replaced": worker.recycle,
+    }
+
+
+def _gauges(child: Child | None, now: float) -> dict[str, Any]:
+    """Its row of the scoreboard. What it says is a number, and nothing is decided by it."""
+    reads = child.reads if child is not None else lambda _gauge: 0
+    oldest = reads(Gauge.OLDEST)
+    return {
+        "hub_silent": _seconds_since(reads(Gauge.BEAT), now),
+        "running": reads(Gauge.RUNNING),
+        "requests": reads(Gauge.REQUESTS),
+        "oldest": _seconds_since(oldest, now) if oldest else 0.0,
+        "connections": reads(Gauge.OPEN),
+        "idle_connections": reads(Gauge.IDLE),
+        "rss": reads(Gauge.RSS) * _KIBIBYTE,
+        "pool": {
+            "size": reads(Gauge.POOL_SIZE),
+            "idle": reads(Gauge.POOL_AVAILABLE),
+            "waiting": reads(Gauge.POOL_WAITING),
+            "max": reads(Gauge.POOL_MAX),
+        },
+    }
+
+
+def _seconds_since(nanoseconds: int, now: float) -> float:
+    return round(max(0.0, now - nanoseconds / _NANOSECONDS), 3)

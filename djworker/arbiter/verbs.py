@@ -1,0 +1,136 @@
+"""What control clients can ask for, and how it is done: each verb is an event for the fleet, or a look at what is there."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from djworker.arbiter import events, report
+from djworker.arbiter.handles import WorkerState
+from djworker.arbiter.verdicts import Verdicts
+from djworker.control.verbs import VERBS, BadRequestError, read_arguments
+from djworker.ipc.scoreboard import Gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from djworker.arbiter.control import Client
+    from djworker.arbiter.handles import WorkerHandle
+    from djworker.arbiter.loop import Loop
+    from djworker.control.protocol import Request
+
+#: The reason of a recycling, in the log.
+ASKED: Final = "asked for"
+
+
+class Verbs:
+    """[arbiter] Answers the requests of control clients. Whatever takes time is answered by a later event."""
+
+    def __init__(self, loop: Loop, tell: Callable[..., None]) -> None:
+        """tell: says a line to a client, see ``Control.tell``."""
+        self._loop = loop
+        self._verdicts = Verdicts(tell)
+        loop.herald.listeners.append(self._verdicts.hear)
+        self._answers: Mapping[str, Callable[[Client, dict[str, Any]], None]] = {
+            "hello": lambda client, _: client.say("result", **report.identity(loop)),
+            "status": self._status,
+            "reload": self._reload,
+            "scale": self._scale,
+            "stop": self._stop,
+            "recycle": self._recycle,
+            "log-level": self._log_level,
+        }
+
+    def ask(self, client: Client, request: Request) -> None:
+        """Answer, now or later."""
+        verb = VERBS.get(request.verb)
+        if verb is None:
+            known = ", ".join(verb.name for verb in VERBS.values() if not verb.hidden)
+            client.refuse(f"no verb {request.verb!r:.100}; this server knows {known}")
+            return
+        try:
+            arguments = read_arguments(verb, request.arguments)
+        except BadRequestError as error:
+            client.refuse(str(error))
+            return
+        self._answers[verb.name](client, arguments)
+
+    def forget(self, client: Client) -> None:
+        """The client is gone; what it asked for goes on."""
+        self._verdicts.forget(client)
+
+    def next_deadline(self) -> float:
+        """When ``serve_deadlines`` is due."""
+        return self._verdicts.next_deadline()
+
+    def serve_deadlines(self, now: float) -> None:
+        """Answer with what is known by now."""
+        self._verdicts.serve_deadlines(now)
+
+    # -- verbs --------------------------------------------------------------------------------------------------------
+
+    def _status(self, client: Client, _: dict[str, Any]) -> None:
+        client.say("result", **report.status(self._loop), last_reload=self._verdicts.last)
+
+    def _reload(self, client: Client, arguments: dict[str, Any]) -> None:
+        if self._refuses_stopping(client):
+            return
+        wait = self._verdicts.wait(client, time.monotonic(), arguments["timeout"], quiet=not arguments["wait"])
+        self._loop.happen(events.Reload())
+        if not arguments["wait"]:
+            self._verdicts.forget(client)
+            if client.asking:
+                text = "a reload is under way; one more follows" if wait.queued else "the reload has begun"
+                client.say("result", generation=wait.generation, queued=wait.queued, message=text)
+
+    def _scale(self, client: Client, arguments: dict[str, Any]) -> None:
+        if self._refuses_stopping(client):
+            return
+        fleet, wanted = self._loop.fleet, arguments["workers"]
+        before = fleet.target
+        self._loop.happen(events.Scale(wanted - before))
+        text = f"{fleet.target} workers wanted, {before} before; a reload brings the configured number back"
+        client.say("result", workers=fleet.target, before=before, message=text)
+
+    def _stop(self, client: Client, _: dict[str, Any]) -> None:
+        grace = self._loop.fleet.policy.graceful_timeout
+        running = sum(child.reads(Gauge.RUNNING) for child in self._loop.children.workers())
+        client.say("result", message=f"the server stops; {running} running requests have {grace:g} s", running=running)
+        if not self._loop.fleet.stopping:  # asked twice by signals, it would be a fast one
+            self._loop.happen(events.Stop(fast=False))
+
+    def _recycle(self, client: Client, arguments: dict[str, Any]) -> None:
+        if self._refuses_stopping(client):
+            return
+        chosen = self.chosen(client, arguments["slot"], alive=True)
+        for worker in chosen:
+            self._loop.recycle(worker, ASKED)
+        if chosen:
+            slots = [worker.slot for worker in chosen]
+            text = f"to be replaced, one by one: {', '.join(map(str, slots))}"
+            client.say("result", slots=slots, message=text)
+
+    def _log_level(self, client: Client, arguments: dict[str, Any]) -> None:
+        level = arguments["level"]
+        self._loop.set_log_level(level)
+        client.say("result", level=level, message=f"logged from {level} on, until the next reload")
+
+    # -- parts of verbs -----------------------------------------------------------------------------------------------
+
+    def _refuses_stopping(self, client: Client) -> bool:
+        if self._loop.fleet.stopping:
+            client.refuse("the server is stopping")
+            return True
+        return False
+
+    def chosen(self, client: Client, slot: int | None, *, alive: bool) -> list[WorkerHandle]:
+        """Return the workers of a slot, or all; refuse where there is none. alive: leave out those that are told to go."""
+        workers = self._loop.fleet.roster.workers.values()
+        found = [worker for worker in workers if not alive or worker.state is WorkerState.READY]
+        chosen = [worker for worker in found if slot in (None, worker.slot)]
+        if not chosen:
+            slots = ", ".join(str(number) for number in sorted({worker.slot for worker in found})) or "none"
+            client.refuse(
+                "no worker is ready" if slot is None else f"no worker is ready in slot {slot}; there are: {slots}"
+            )
+        return chosen

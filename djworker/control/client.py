@@ -1,0 +1,134 @@
+"""One conversation with a server: connect, ask, read the lines of the answer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Self
+
+from djworker.control.protocol import REPLY_LIMIT, Reply, Request, UnreadableLineError
+
+__all__ = ["Connection", "RefusedError", "UnreachableError"]
+
+#: Seconds for a server to take a connection, and to say the next line of an answer. It answers within 2; a machine may be busy.
+PATIENCE: Final = 10.0
+_CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_READ_SIZE: Final = 65_536
+
+
+class UnreachableError(Exception):
+    """The server does not take a connection, or does not answer; the text says what happened."""
+
+
+class RefusedError(Exception):
+    """The server has refused, or failed; ``fields`` has all that it said."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        super().__init__(str(fields.get("reason", "refused, without a reason")))
+        self.fields = fields
+
+
+class Connection:
+    """[client] A connection to one server.
+
+    Args:
+        address: path of a unix socket, or @ and the name of an abstract one.
+        patience: seconds to wait for the next line.
+
+    Raises:
+        UnreachableError: nobody listens there.
+    """
+
+    def __init__(self, address: str, patience: float = PATIENCE) -> None:
+        self.address = address
+        self.patience = patience
+        self._rest = b""
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.settimeout(patience)
+        try:
+            self._sock.connect(b"\0" + os.fsencode(address[1:]) if address.startswith("@") else os.fsencode(address))
+        except OSError as error:
+            self._sock.close()
+            raise UnreachableError(f"{address}: {error.strerror or error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the conversation."""
+        self._sock.close()
+
+    @property
+    def owner(self) -> int | None:
+        """User id of the server, as the kernel says; None where it does not say."""
+        if sys.platform != "linux":
+            return None
+        return int(
+            _CREDENTIALS.unpack(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+        )
+
+    def send(self, verb: str, arguments: Mapping[str, Any] | None = None) -> None:
+        """Ask. A server that has refused already has closed the connection; its reason is read all the same."""
+        try:
+            self._sock.sendall(Request(verb, arguments or {}).encode())
+        except OSError:
+            return
+
+    def replies(self, patience: float | None = None) -> Iterator[Reply]:
+        """Read the lines of an answer up to the last.
+
+        Args:
+            patience: seconds for the whole answer; without it, for each line.
+
+        Raises:
+            UnreachableError: the connection, or the time, has ended before.
+        """
+        deadline = None if patience is None else time.monotonic() + patience
+        while True:
+            reply = self._next(deadline)
+            yield reply
+            if reply.is_last:
+                return
+
+    def ask(self, verb: str, arguments: Mapping[str, Any] | None = None) -> Iterator[Reply]:
+        """Ask, and read the answer; see ``replies``.
+
+        Raises:
+            RefusedError: the last line is a refusal.
+        """
+        self.send(verb, arguments)
+        for reply in self.replies():
+            if reply.kind == "refused":
+                raise RefusedError(reply.fields)
+            yield reply
+
+    def _next(self, deadline: float | None) -> Reply:
+        while b"\n" not in self._rest:
+            left = self.patience if deadline is None else deadline - time.monotonic()
+            self._rest += self._receive(left)
+            if len(self._rest) > REPLY_LIMIT:
+                raise UnreachableError(f"{self.address}: a line of more than {REPLY_LIMIT} bytes")
+        line, _, self._rest = self._rest.partition(b"\n")
+        try:
+            return Reply.decode(line)
+        except UnreadableLineError as error:
+            raise UnreachableError(f"{self.address}: {error}") from error
+
+    def _receive(self, left: float) -> bytes:
+        self._sock.settimeout(max(left, 0.001))
+        try:
+            data = self._sock.recv(_READ_SIZE)
+        except TimeoutError:
+            raise UnreachableError(f"{self.address}: the server does not answer") from None
+        except OSError as error:
+            raise UnreachableError(f"{self.address}: {error.strerror or error}") from error
+        if not data:
+            raise UnreachableError(f"{self.address}: the server has ended the connection")
+        return data

@@ -1,0 +1,130 @@
+"""``reload --wait``: the verdict on each kind of bad deploy, while the old code serves on, and on a good one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.processes.control import clients_of, ctl
+from tests.processes.events import eventually
+from tests.processes.project import URLS, VIEWS, Project
+from tests.processes.server import Server, environment
+from tests.processes.test_reload import BROKEN, DIES, HANG
+
+
+def _dies(project: Project) -> None:
+    project.append(URLS, DIES)
+
+
+#: Each disaster, and what of its reason the last line of standard error says.
+VERDICTS: list[tuple[Callable[[Project], None], str]] = [
+    *((spoil, says.get("stage", "its mold ended")) for spoil, says in BROKEN),
+    (_dies, "its workers do not live"),
+]
+
+
+def test_every_disaster_has_its_verdict(server: Server) -> None:
+    """Exit code 1, and the reason on standard error; the old code serves on, and good code has exit code 0."""
+    server.start(workers=1)
+    for spoil, says in VERDICTS:
+        server.project.restore()
+        spoil(server.project)
+        ended = ctl(server, "reload", "--wait")
+        assert ended.code == 1, (spoil, ended)
+        assert says in ended.err, (spoil, ended)
+        assert "reload begins with generation" in ended.out
+        told = ctl(server, "status", "--json").json()
+        assert told["last_reload"]["ok"] is False
+        assert told["last_reload"]["reason"] in ended.err
+        assert server.version() == 1
+    server.project.restore()
+    server.project.set_version(2)
+    ended = ctl(server, "reload", "--wait")
+    assert ended.code == 0, ended
+    assert "serves" in ended.out
+    assert {server.version() for _ in range(4)} == {2}
+
+
+def test_an_import_that_hangs_has_its_verdict(server: Server) -> None:
+    server.project.settings(BOOT_TIMEOUT=30)
+    server.start(workers=1, boot_timeout=None)
+    server.project.settings(BOOT_TIMEOUT=6)
+    assert ctl(server, "reload", "--wait").code == 0
+    server.project.append(VIEWS, HANG)
+    ended = ctl(server, "reload", "--wait")
+    assert ended.code == 1
+    assert "not loaded in time: it hangs at" in ended.err
+    assert server.version() == 1
+
+
+def test_a_broken_module_comes_with_its_traceback(server: Server) -> None:
+    server.start(workers=1)
+    server.project.break_syntax()
+    ended = ctl(server, "reload", "--wait")
+    assert ended.code == 1
+    assert "Traceback (most recent call last)" in ended.err
+    assert "def broken(:" in ended.err
+    assert ended.err.splitlines()[-1].endswith("(urlconf, testproject.shop.views.plain)")
+
+
+def test_a_verdict_that_does_not_come_in_time_is_told_of(server: Server) -> None:
+    server.start(workers=1)
+    server.project.append(VIEWS, "import time; time.sleep(1.5)")
+    mark = server.log.mark()
+    ended = ctl(server, "reload", "--wait", "--timeout", "0.5")
+    assert ended.code == 1, ended
+    assert ended.err == "no verdict within 0.5 s; the reload goes on\n"
+    queued = ctl(server, "reload")
+    assert (queued.code, queued.out) == (0, "a reload is under way; one more follows\n")
+    server.wait_for("reload_done", since=mark, count=2)
+
+
+def test_a_reload_that_has_to_wait_gets_its_own_verdict(server: Server) -> None:
+    """The generation under way is not the one that was asked for."""
+    server.start(workers=1)
+    server.project.append(VIEWS, "import time; time.sleep(1.5)")
+    mark = server.hup()
+    server.wait_for("mold_booting", since=mark)
+    server.project.restore()
+    server.project.break_syntax()
+    ended = ctl(server, "reload", "--wait")
+    assert ended.code == 1, ended
+    assert "def broken(:" in ended.err
+
+
+def test_a_server_that_stops_gives_no_verdict(server: Server) -> None:
+    server.start(workers=1)
+    server.project.append(VIEWS, HANG)
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "djworker.control", "reload", "--wait"],
+        cwd=server.project.folder,
+        env=environment({}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server.wait_for("reload_started")
+    server.term()
+    _out, err = waiting.communicate(timeout=30)
+    assert (waiting.returncode, err) == (1, "the server stops\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_client_that_is_gone_is_forgotten(server: Server, number: signal.Signals) -> None:
+    server.start(workers=1)
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "djworker.control", "reload", "--wait"],
+        cwd=server.project.folder,
+        env=environment({}),
+        stdout=subprocess.DEVNULL,
+    )
+    server.wait_for("reload_started")
+    waiting.send_signal(number)
+    assert waiting.wait(20) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    eventually(lambda: clients_of(server) == 0, "its connection is gone")
+    server.wait_for("reload_done")
+    assert not server.events("control_failed")
