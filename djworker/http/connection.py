@@ -236,7 +236,7 @@ class Connection(Kept):
                 Context().run(exchange.run, site.app if exchange.target != "*" else server_options)
         except BaseException as error:  # noqa: BLE001  (whatever the application raises, GreenletExit and Timeout too)
             self._failed(exchange, error)
-        site.total += 1
+        self.served = site.total = site.total + 1
         if site.access is not None or exchange.error:
             self._report(exchange)
         self.exchange = None

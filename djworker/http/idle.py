@@ -38,6 +38,7 @@ class Kept(Wire):
         "dozing",
         "has_permit",
         "resting",
+        "served",
     )
 
     def __init__(self, site: Site, sock: Any) -> None:  # noqa: ANN401
@@ -48,6 +49,8 @@ class Kept(Wire):
         # When the request began; or the wait for one, once the sweep has seen that it is long.
         self.began = now()
         self.has_permit = False
+        # The number of the last request that was served, among all of the worker's.
+        self.served = 0
         # Of an idle connection: does its greenlet wait for a request, is it among the site's idle ones, and has it given
         # its greenlet up?
         self._parked = self.resting = self.dozing = False
@@ -122,32 +125,46 @@ class Kept(Wire):
             self._parked = self._queued = False
 
     def _arrived(self) -> None:
-        """[hub] Something has come: it is served at once, or when its turn has come."""
-        if self._site.turnstile.is_free():
+        """[hub] Something has come: it is served at once where it came alone, or when its turn has come."""
+        turnstile = self._site.turnstile
+        if not self._hub.loop.pendingcnt and turnstile.is_free():
             self._switch()
-        else:
-            self._reader.stop()
-            self._parked = False
-            self._queue()
+        elif not self._queued:
+            self._queued = True
+            turnstile.arrive(self)
 
     def _wait_turn(self) -> None:
         """Let those go on that are under way, and those begin that were here before."""
-        self._queue()
+        self.queue()
         try:
             self._hub.switch()
         finally:
             self._queued = False
         self.phase = RUNNING
 
-    def _queue(self) -> None:
+    def queue(self) -> None:
+        """Have the turnstile let it begin."""
         if self.resting:
             self._site.rejoin(self)
         self._queued = True
         self.phase = QUEUED
         self.began = now()
-        self._site.turnstile.queue(self._begin)
+        self._site.turnstile.queue(self.begin_in_turn)
 
-    def _begin(self) -> bool:
+    def queue_again(self) -> None:
+        """[hub] Have the turnstile let it begin, unless the greenlet was killed before."""
+        if self._queued:
+            self._reader.stop()
+            self._parked = False
+            self.queue()
+
+    def go_on(self) -> None:
+        """[hub] Begin without a wait, unless the greenlet was killed before."""
+        if self._queued:
+            self._queued = False
+            self._switch()
+
+    def begin_in_turn(self) -> bool:
         """[hub] The turn has come, unless the greenlet was killed before. Say whether the request waits for something."""
         if not self._queued:
             return False
@@ -181,7 +198,7 @@ class Kept(Wire):
 
     def _fall_asleep(self) -> None:
         """[hub] Let the greenlet end, unless a request was faster."""
-        if self._parked:
+        if self._parked and not self._queued:
             self.dozing = True
             self._switch()
 

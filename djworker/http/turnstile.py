@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
@@ -25,7 +26,11 @@ SHARE: Final = 0.25
 # Requests that do not wait hold up those under way, but a turn for each would cost as much as the shortest of them.
 QUICK: Final = 0.001
 
+# Of a connection: the number of its last request, among all of the worker's. A client asks again when it has been answered.
+SERVED: Final = attrgetter("served")
+
 spent = time.thread_time
+monotonic = time.monotonic
 
 
 class Turnstile:
@@ -37,13 +42,14 @@ class Turnstile:
     so that just as many are under way as are needed to be never idle, and the others wait where they cost nothing.
 
     Where nothing is under way, a turn is as long as a few milliseconds; what ends without a wait holds its turn for one more. New
-    connections stand in the same queue. No request is overtaken by a later one.
+    connections stand in the same queue. No request is overtaken by a later one: libev calls the watchers of one turn in the
+    opposite order, so what arrives on kept connections is collected until the turn is over, and sorted.
 
     Somebody may keep a turn to himself: gevent looks for events after fifty switches at the earliest where a greenlet works in
     pieces, with sleep(0) between. In such turns more than one begins, or a single view would leave the others a few a second.
     """
 
-    __slots__ = ("_awake", "_end_of_turn", "_left", "_permits", "waiting")
+    __slots__ = ("_arrived", "_awake", "_end_of_turn", "_left", "_permits", "waiting")
 
     def __init__(self, permits: Permits) -> None:
         self._permits = permits
@@ -53,10 +59,36 @@ class Turnstile:
         self._awake: Any = None
         # The time that the thread had spent when the last turn ended.
         self._left = 0.0
+        # Connections that have become readable in this turn, in no order.
+        self._arrived: list[Any] = []
 
     def is_free(self) -> bool:
         """Whether no request is under way, and none waits."""
-        return not (self._permits.taken or self.waiting)
+        return not (self._permits.taken or self.waiting or self._arrived)
+
+    def arrive(self, connection: Any) -> None:  # noqa: ANN401
+        """[hub] Have a kept connection that has become readable go on, in the order of arrival."""
+        if not self._arrived:
+            get_hub().loop.run_callback(self._sort)
+        self._arrived.append(connection)
+
+    def _sort(self) -> None:
+        """[hub] The turn is over: what came first begins first, for a few milliseconds where none has to wait."""
+        arrived = self._arrived
+        arrived.sort(key=SERVED, reverse=True)
+        try:
+            if not (self._permits.taken or self.waiting):
+                self._begin_some(arrived)
+        finally:
+            while arrived:
+                arrived.pop().queue_again()
+
+    def _begin_some(self, arrived: list[Any]) -> None:
+        permits, end = self._permits, monotonic() + LONG
+        while arrived:
+            arrived.pop().go_on()
+            if permits.taken or monotonic() > end:
+                return
 
     def queue(self, begin: Callable[[], Any]) -> None:
         """Call begin in the hub when its turn has come, even if nobody needs it any more.

@@ -6,6 +6,7 @@ import contextvars
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import socket
 import tempfile
@@ -345,6 +346,17 @@ def work(environ: Environ, start_response: Any) -> list[bytes]:
     return hello(environ, start_response)
 
 
+def numbered(environ: Environ, start_response: Any) -> list[bytes]:
+    """Tell how many were served before; compute for a while first."""
+    if parameter(environ, "work"):
+        work(environ, lambda *_: None)
+    start_response("200 OK", TEXT)
+    return [b"%d" % next(numbers)]
+
+
+numbers = itertools.count()
+
+
 def stall(environ: Environ, start_response: Any) -> list[bytes]:
     """Block the hub, so that much has arrived when it looks again; wait a little before and after."""
     gevent.sleep(0)
@@ -380,7 +392,7 @@ APPS = {
     for app in (
         hello, environ, echo, digest, reads, read_later, tolerate, ignore, stream, lazy, nothing, several, write, big,
         file, hole, fail, replaced, broken, length, status, own_fields, context, wait, ask, work, stall, keep_input,
-        whole,
+        whole, numbered,
     )
 }  # fmt: skip
 APPS["valid"] = valid

@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -181,8 +182,13 @@ def one_tale(bystander: int, beds: Beds, number: int) -> None:
         for _ in range(luck.randrange(1, 4)):
             world.lie(luck.choice(LIARS), luck)
             world.check()
+    except Exception:  # noqa: BLE001 - whatever it is, it may quote a lie, and a report with a lone surrogate ends pytest-xdist
+        told = ascii(traceback.format_exc()).replace("\\n", "\n")
+    else:
+        return
     finally:
         world.close()
+    pytest.fail(f"tale {number}: {told}", pytrace=False)
 
 
 @pytest.mark.timeout(SECONDS + 100)
