@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from gevent import getcurrent
@@ -16,6 +16,7 @@ from gevent import getcurrent
 from djworker.conf.engine_names import GEVENTPOOL, MAX_CONNS
 from djworker.conf.pool_resolve import for_alias
 from djworker.conf.pool_table import PoolOptions
+from djworker.db.drivers import connect_errors
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.errors import DJANGO
 from djworker.db.lease.registry import notify, register
@@ -23,6 +24,9 @@ from djworker.db.observe.labels import label_of
 from djworker.db.observe.pool_watch import Lookout
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.pool import Pool
+
+#: What libpq calls the settings of a database.
+_SETTINGS: Final = {"HOST": "host", "PORT": "port", "USER": "user", "NAME": "dbname"}
 
 
 class _Plain:
@@ -34,6 +38,11 @@ class _Plain:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._green, name)
+
+    def explain(self, error: BaseException) -> str:
+        """Say why the server has not let us in."""
+        named = {name: self._params.get(key) for name, key in _SETTINGS.items()}
+        return str(connect_errors.explain(error, named))
 
     def connect(self) -> Any:
         """Open."""

@@ -18,6 +18,7 @@ from djworker.conf.engine_names import ENGINES, GEVENTPOOL, MAX_CONNS, POOLED
 from djworker.conf.pool_resolve import for_alias
 from djworker.conf.problems import ConfigError
 from djworker.db.checks import demand
+from djworker.db.drivers import connect_errors
 from djworker.db.engines import serving
 
 _POSTGRES, _MYSQL = "django.db.backends.postgresql", "django.db.backends.mysql"
@@ -55,8 +56,10 @@ def check(aliases: Iterable[str]) -> Iterator[CheckMessage]:
         try:
             limit = _limit(pools[0])
         except (DatabaseError, InterfaceError, OSError) as error:
-            text = f"database {pools[0].alias!r} cannot be asked how many connections it takes: {_one_line(error)}"
-            yield Warning(text, hint="start the server, or correct DATABASES", id="djworker.W111")
+            alias = pools[0].alias
+            why = connect_errors.explain(error, connections.settings[alias], alias)
+            text = f"database {alias!r} cannot be asked how many connections it takes: {why.said}"
+            yield Warning(text, hint=why.hint, id="djworker.W111")
         else:
             yield from _compare(pools, limit)
 
@@ -113,7 +116,3 @@ def _compare(pools: list[Pool], limit: int) -> Iterator[CheckMessage]:
             f" each may want {wanted}, and the server takes {limit}"
         )
         yield Warning(text, hint=_HINT, id="djworker.W108")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

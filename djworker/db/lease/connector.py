@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
 
+from djworker.db.drivers import connect_errors
 from djworker.db.drivers.news import logged_in, was_logged_in
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.lease.recording import Tape
@@ -107,6 +108,11 @@ class Physical:
             _repeat(wrapper, conn.lease_setup.statements)
         finally:
             wrapper.connection = None
+
+    def explain(self, error: BaseException) -> str:
+        """Say why the server has not let us in. See `djworker.db.drivers.connect_errors`."""
+        known: Mapping[str, Any] = connections.settings
+        return str(connect_errors.explain(error, known.get(self._alias, {}), self._alias))
 
     def ended_by_hand(self, error: BaseException) -> bool:
         """Django wraps the library's error, or does not; we note what we know on the outer one."""

@@ -1,4 +1,4 @@
-"""What the pool asks of a database driver: nine verbs, and nothing else."""
+"""What the pool asks of a database driver: ten verbs, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Useless(Exception):
 class Driver(Protocol[C]):
     """[worker] One kind of physical connection, seen from the pool.
 
-    A connection must be hashable by identity. Every verb but `is_broken`, `busy`, `ended_by_hand` and `forget` may switch
-    greenlets; those four must not, and must not raise. The verbs that may switch run in the pool's own greenlets, which
-    are killed (`GreenletExit`) when they overrun their time: leave no open socket behind when a `BaseException` passes.
+    A connection must be hashable by identity. Every verb but `is_broken`, `busy`, `ended_by_hand`, `explain` and `forget`
+    may switch greenlets; those five must not, and must not raise. The verbs that may switch run in the pool's own greenlets,
+    which are killed (`GreenletExit`) when they overrun their time: leave no open socket behind when a `BaseException` passes.
     """
 
     def connect(self) -> C:
@@ -52,6 +52,10 @@ class Driver(Protocol[C]):
 
     def ended_by_hand(self, error: BaseException, /) -> bool:
         """Whether `connect` raised this because the server let us in, and then ended that one session. No I/O."""
+        ...
+
+    def explain(self, error: BaseException, /) -> str:
+        """Say why `connect` raised this, and what to do about it. No I/O, must not raise."""
         ...
 
     def forget(self, conn: C, /) -> None:

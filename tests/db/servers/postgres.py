@@ -14,6 +14,7 @@ from tests.db.servers.base import DatabaseServer, ServerUnavailable
 # `app` has to show its password, as in production; the administrator comes in through the socket in our directory.
 HBA = """\
 local all postgres trust
+host all shut all reject
 host all all 127.0.0.1/32 scram-sha-256
 """
 # Durability is not what these tests are about, and fsync is what makes them slow.

@@ -99,6 +99,9 @@ class FakeServer:
     def busy(self, conn: Conn, /) -> bool:
         return conn.busy
 
+    def explain(self, error: BaseException, /) -> str:
+        return str(error)
+
     def ended_by_hand(self, error: BaseException, /) -> bool:
         return isinstance(error, Ended)
 
