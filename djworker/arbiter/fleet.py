@@ -335,7 +335,7 @@ class Fleet:
 
     def _warn_of(self, mold: MoldHandle, answers: Answers) -> None:
         """Bad answers that are no reason to refuse: there is nothing better."""
-        for question, answer in probing.bad(answers).items():
+        for question, answer in probing.worth_telling(answers).items():
             text = f"generation {mold.generation}, {question}: {answer.text}"
             fields = {"generation": mold.generation, "question": question, "error": answer.text}
             self._announce("probe_failed", text, level="warning", **fields, traceback=answer.traceback)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from djworker.ipc.messages import TOLD_BY_CHECKS
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -56,6 +58,11 @@ def _read(answer: object) -> Answer:
 def bad(answers: Answers) -> dict[str, Answer]:
     """The bad ones."""
     return {question: answer for question, answer in answers.items() if answer.bad}
+
+
+def worth_telling(answers: Answers) -> dict[str, Answer]:
+    """The bad ones that the mold has not told of itself."""
+    return {question: answer for question, answer in bad(answers).items() if question not in TOLD_BY_CHECKS}
 
 
 def worse(measure: Answers | None, answers: Answers) -> dict[str, Answer]:

@@ -56,6 +56,15 @@ CATALOGUE: Mapping[str, str] = {
     "W111": "A database server that cannot be asked how many connections it takes: away, or the settings are wrong.",
     "W112": "DJWORKER['POOLS'] names an alias whose engine has no pool.",
     "W113": "A receiver of connection_created that reads what belongs to a request, which is not there when it runs.",
+    "W201": "DEBUG is True where visitors are served.",
+    "W202": "ALLOWED_HOSTS is empty, and DEBUG off: every request is answered with 400.",
+    "W203": "SECRET_KEY is empty, or the one that startproject made for development.",
+    "W204": "Migrations that the default database does not have yet, or that cannot be read.",
+    "W205": "An SQLite file, or its folder, that the user of the workers may not write.",
+    "W206": "DATABASES has no engine for the default alias, and installed applications have models.",
+    "W207": "Fewer descriptors (nofile) than worker_connections and the pools, or the arbiter, may want.",
+    "W208": "A backlog above net.core.somaxconn, which caps it.",
+    "W209": "The manifest of the static files is missing or empty, and their storage needs it.",
 }
 
 

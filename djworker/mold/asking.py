@@ -6,15 +6,17 @@ import contextlib
 import io
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
+from djworker.db.drivers import turns
 from djworker.mold import blame
 
-#: Bytes of an answer that are read: a stream without an end is an answer, too.
+#: Bytes of an answer that are read, and seconds after its first piece: a stream without an end is an answer, too.
 _MOST_READ: Final = 1 << 20
+_LONGEST_READ: Final = 1.0
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS: Final = 3
 
@@ -58,11 +60,7 @@ def get(app: Callable[..., Any], path: str, **extra: Any) -> Reply:  # noqa: ANN
     with _noting_exceptions() as errors:
         body = app({**_environ(path), **extra}, start_response)
         try:
-            left = _MOST_READ
-            for chunk in body:
-                left -= len(chunk)
-                if left < 0:
-                    break
+            _read(iter(body))
         finally:
             close = getattr(body, "close", None)
             if close is not None:
@@ -71,17 +69,32 @@ def get(app: Callable[..., Any], path: str, **extra: Any) -> Reply:  # noqa: ANN
     return Reply(reply.status, reply.location, errors[-1] if errors and reply.code >= 400 else None)
 
 
+def _read(chunks: Iterator[bytes]) -> None:
+    left = _MOST_READ - len(next(chunks, b""))
+    with turns.at_most(_LONGEST_READ):
+        while left > 0 and (chunk := next(chunks, None)) is not None:
+            left -= len(chunk)
+
+
 def follow(app: Callable[..., Any], path: str, **extra: Any) -> Reply:  # noqa: ANN401
-    """As ``get``, but an answer that only leads to another page of the same host is followed, a few times."""
+    """As ``get``, but an answer that only leads to another page of the site is followed, a few times."""
     reply = get(app, path, **extra)
     for _ in range(_MOST_REDIRECTS):
         target = urlsplit(reply.location)
-        if reply.code not in _REDIRECTS or target.netloc not in ("", extra.get("HTTP_HOST", "")):
+        host = target.netloc or extra.get("HTTP_HOST", "")
+        if reply.code not in _REDIRECTS or not _is_ours(host, extra) or not target.path.startswith("/"):
             break
-        if not target.path.startswith("/"):
-            break
+        extra = {**extra, "HTTP_HOST": host}
         reply = get(app, f"{target.path}?{target.query}", **extra)
     return reply
+
+
+def _is_ours(host: str, extra: Mapping[str, Any]) -> bool:
+    """Another host may be another site. The one that Django itself sends everybody to is this one."""
+    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+
+    asked = str(extra.get("HTTP_HOST", ""))
+    return host == asked or bool(settings.PREPEND_WWW and host == f"www.{asked}")
 
 
 @contextlib.contextmanager
@@ -106,22 +119,28 @@ def _noting_exceptions() -> Iterator[list[BaseException]]:
 def _environ(path: str) -> dict[str, Any]:
     from django.conf import settings  # noqa: PLC0415
 
+    target = path
     path, _question, query = path.partition("?")
     hosts = [host.lstrip(".") for host in settings.ALLOWED_HOSTS if host != "*"]
     return {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
-        "PATH_INFO": path,
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),  # PEP 3333
         "QUERY_STRING": query,
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "HTTP_HOST": hosts[0] if hosts else "localhost",
+        "HTTP_ACCEPT": "text/html, */*;q=0.8",
         "HTTP_USER_AGENT": "djworker warm-up",
+        "RAW_URI": target,
         "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_PORT": "",
+        "SERVER_SOFTWARE": "djworker",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "https" if settings.SECURE_SSL_REDIRECT else "http",
         "wsgi.input": io.BytesIO(),
+        "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,

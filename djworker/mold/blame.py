@@ -25,7 +25,7 @@ def is_project(filename: str) -> bool:
 
 def module_of(error: BaseException) -> str:
     """The module in which *error* arose: the deepest of the project's on the stack, along the chain of causes."""
-    root = _root(error)
+    root = root_of(error)
     if isinstance(root, SyntaxError) and root.filename:
         return _module_name(root.filename)
     frames = [summary.filename for summary in traceback.extract_tb(root.__traceback__)]
@@ -38,10 +38,17 @@ def module_of(error: BaseException) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """The exception at the root, in one line."""
-    root = _root(error)
-    lines = traceback.format_exception_only(root)
-    if isinstance(root, SyntaxError):
+    """What was raised, and at its root what for, in one line."""
+    root = root_of(error)
+    outer, inner = _line(error), _line(root)
+    if str(root) == str(error):  # Django's exceptions for databases repeat the library's, whose class tells more
+        return inner
+    return outer if str(root) in str(error) else f"{outer} ({inner})"
+
+
+def _line(error: BaseException) -> str:
+    lines = traceback.format_exception_only(error)
+    if isinstance(error, SyntaxError):
         return lines[-1].strip()
     return " ".join(lines[0].split())  # a database driver's has several lines, the first of which says what failed
 
@@ -84,14 +91,21 @@ def module_at(filename: str) -> str:
     return _module_name(filename)
 
 
-def _root(error: BaseException) -> BaseException:
+def root_of(error: BaseException) -> BaseException:
+    """The exception that the others in its chain were raised for."""
     seen = {id(error)}
     while True:
         cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if cause is None or id(cause) in seen:
+        if cause is None or id(cause) in seen or (cause is not error.__cause__ and _is_a_miss(cause)):
             return error
         seen.add(id(cause))
         error = cause
+
+
+def _is_a_miss(error: BaseException) -> bool:
+    """Whether a library only looked something up, did not have it yet, and failed in making it: that says nothing."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, LookupError | AttributeError) and bool(frames) and not is_project(frames[-1].filename)
 
 
 def _module_name(filename: str) -> str:

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, Final
 
 from djworker import log
-from djworker.mold import forked_call
+from djworker.mold import forked_call, preflight
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
+    from djworker.conf.table import Config
+    from djworker.mold.forked_call import Asked
+
 logger = logging.getLogger("djworker.mold")
 
 #: Seconds for all database servers together. A boot without an answer goes on: the server may come later.
-PATIENCE = 3.0
+PATIENCE: Final = 3.0
+#: Seconds to read all migrations and to ask which of them the database has. Nothing waits for it but `--check`.
+MIGRATIONS_WITHIN: Final = 10.0
+#: As `nice`: the first requests come first.
+_NICENESS: Final = 10
 
 
-def run(workers: int) -> list[str]:
+def run(config: Config) -> list[str]:
     """Run them as `manage.py check` does, but knowing how many workers there will be; a line for each error."""
     from django.core import checks  # noqa: PLC0415 - Django comes after the import path
 
     from djworker.db.checks import demand  # noqa: PLC0415
 
-    demand.expect(workers)
-    found = [message for message in checks.run_checks() if not message.is_silenced()]
+    demand.expect(config.workers)
+    found = [*(message for message in checks.run_checks() if not message.is_silenced()), *preflight.run(config)]
     for message in found:
         if message.level < checks.ERROR:
             _tell(message.id, in_one_line(message))
@@ -34,6 +42,7 @@ def run(workers: int) -> list[str]:
 
 def ask_servers() -> None:
     """Ask the database servers whether they can take what the workers may want; nothing of it is left in the mold."""
+    from django.core.checks import Warning  # noqa: A004, PLC0415 - Django's own name
     from django.db import connections  # noqa: PLC0415
 
     from djworker.db.checks import capacity  # noqa: PLC0415
@@ -42,12 +51,30 @@ def ask_servers() -> None:
     if not aliases:
         return
     if answer := forked_call.ask(lambda: _as_json(capacity.check(aliases)), PATIENCE):
-        for number, line in json.loads(answer):
-            _tell(number, line)
+        tell(answer)
     else:
         names = ", ".join(map(repr, aliases))
-        line = f"djworker.W111: database {names}: no answer within {PATIENCE:g} s to how many connections it takes"
-        _tell("djworker.W111", line)
+        text = f"database {names}: no answer within {PATIENCE:g} s to how many connections it takes"
+        tell(_as_json([Warning(text, hint="start the server, or correct DATABASES", id="djworker.W111")]))
+
+
+def ask_for_migrations() -> str:
+    """[a child of the mold] What `tell` is to say of them."""
+    os.nice(_NICENESS)
+    logging.getLogger("djworker.db").setLevel(logging.CRITICAL + 1)  # an outage is told of by those whom it concerns
+    return _as_json(preflight.unapplied())
+
+
+def take_in(asked: Asked) -> None:
+    """Say what a child has answered, if it has."""
+    if asked.finish() == 0:
+        tell(asked.said.decode())
+
+
+def tell(answer: str) -> None:
+    """Say what a child has found out; nothing where it did not come to an answer."""
+    for number, line in json.loads(answer or "[]"):
+        _tell(number, line)
 
 
 def count_deployment_findings() -> None:

@@ -60,10 +60,15 @@ class Asked:
 
 def ask(question: Callable[[], str], patience: float) -> str:
     """Call it in a child, and return what it returned; empty if it raised, died, or took longer than so many seconds."""
-    asked = begin(lambda write: write(question().encode()), patience)
+    asked = begin_asking(question, patience)
     while asked.read():
         pass
     return "" if asked.finish() else asked.said.decode()
+
+
+def begin_asking(question: Callable[[], str], patience: float) -> Asked:
+    """As ``begin``, for a question with one answer."""
+    return begin(lambda write: write(question().encode()), patience)
 
 
 def begin(question: Callable[[Write], object], patience: float) -> Asked:

@@ -31,13 +31,13 @@ from djworker.ipc import messages  # noqa: E402
 from djworker.ipc.channel import Channel  # noqa: E402
 from djworker.ipc.launch import Launch  # noqa: E402
 from djworker.ipc.scoreboard import Gauge, Row  # noqa: E402
-from djworker.mold import forked_call, hangs, probe, project, restarting  # noqa: E402
+from djworker.mold import checks, forked_call, hangs, probe, project, restarting  # noqa: E402
 from djworker.mold.patches import forks, multiprocess, resolver  # noqa: E402
 from djworker.mold.project import BootError, Project  # noqa: E402
 from djworker.worker import signal_handlers  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from djworker.mold.forked_call import Asked
 
@@ -50,6 +50,14 @@ EXIT_BOOT = 3
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
 _READABLE = 1  # POLLIN; gevent has taken its name out of the module
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """[mold] What a child is being asked, and what is done when it has said all, or has run out of time."""
+
+    asked: Asked
+    take_in: Callable[[Asked], None]
 
 
 @dataclass(slots=True)
@@ -65,14 +73,15 @@ class Mold:
     #: Where there is no subreaper, the row of the worker that this mold is to become.
     row_fds: Sequence[int] = ()
     project: Project = field(default_factory=Project)
-    #: Children that are being asked what this generation answers, and for the sake of which one.
-    probes: list[tuple[Asked, int]] = field(default_factory=list)
+    #: Children that are being asked something.
+    questions: list[Question] = field(default_factory=list)
 
     def serve(self) -> NoReturn:
         """Fork on request, until the channel closes."""
         self.channel.set_blocking(True)
+        self._ask_for_migrations()
         while True:
-            self._hear_probes()
+            self._hear_answers()
             received = self.channel.receive()
             if received.eof:
                 raw._exit(0)  # noqa: SLF001 - nothing to finish, and no exit handlers of the project's to run
@@ -97,21 +106,36 @@ class Mold:
             log.event(logger, logging.WARNING, "probe_failed", text, generation=self.generation, error=str(error))
             self.channel.send(messages.Probed(request.about, probe.allowed_hosts(), {}))
         else:
-            self.probes.append((asked, request.about))
+            self.questions.append(Question(asked, lambda asked: self._tell_answers(asked, request.about)))
 
-    def _hear_probes(self) -> None:
+    def _tell_answers(self, asked: Asked, about: int) -> None:
+        self.channel.send(_transcript(asked, about).as_message(probe.allowed_hosts()))
+
+    def _ask_for_migrations(self) -> None:
+        """Beside everything else: to read all migrations takes time, and the database may be away."""
+
+        def answer() -> str:
+            self.forsake()
+            return checks.ask_for_migrations()
+
+        with contextlib.suppress(OSError):  # no process for it: those that matter will say so
+            asked = forked_call.begin_asking(answer, checks.MIGRATIONS_WITHIN)
+            self.questions.append(Question(asked, checks.take_in))
+
+    def _hear_answers(self) -> None:
         """Until the channel has something, or no child is being asked any more."""
-        while self.probes:
+        while self.questions:
             poll = _poll()
-            for fd in (self.channel.fileno(), *(asked.fd for asked, _about in self.probes)):
+            for fd in (self.channel.fileno(), *(question.asked.fd for question in self.questions)):
                 poll.register(fd, _READABLE)
-            due = min(asked.deadline for asked, _about in self.probes) - time.monotonic()
+            due = min(question.asked.deadline for question in self.questions) - time.monotonic()
             ready = {fd for fd, _mask in poll.poll(max(0, due) * 1000)}
-            for asked, about in self.probes[:]:
+            for question in self.questions[:]:
+                asked = question.asked
                 ended = asked.fd in ready and (not asked.read() or asked.said.endswith(probe.END))
                 if ended or time.monotonic() >= asked.deadline:
-                    self.probes.remove((asked, about))
-                    self.channel.send(_transcript(asked, about).as_message(probe.allowed_hosts()))
+                    self.questions.remove(question)
+                    question.take_in(asked)
             if self.channel.fileno() in ready:
                 return
 
@@ -120,9 +144,9 @@ class Mold:
         if self.project.is_shared:
             self._fork(request, fd, row_fd)
             return
-        for asked, _about in self.probes:  # the next spare worker is asked again
-            process.kill(asked.pid, signal.SIGKILL)
-            asked.finish()
+        for question in self.questions:  # the next spare worker is asked again
+            process.kill(question.asked.pid, signal.SIGKILL)
+            question.asked.finish()
         row = Row(row_fd)
         row[Gauge.PID] = os.getpid()
         self.channel.close()
@@ -159,8 +183,8 @@ class Mold:
         row = Row(row_fd)
         row[Gauge.PID] = os.getpid()  # first of all: the mold may die before it tells
         raw.close(write)
-        for asked, _about in self.probes:
-            raw.close(asked.fd)
+        for question in self.questions:
+            raw.close(question.asked.fd)
         self.channel.close()
         process.wait_for_parent(self.arbiter)
         self.become_worker(request.slot, Channel.from_fd(fd), row)
@@ -278,6 +302,7 @@ def _check(launch: Launch) -> int:
     try:
         _become_the_service(launch)
         loaded = _load(launch, 0)
+        checks.tell(forked_call.ask(checks.ask_for_migrations, checks.MIGRATIONS_WITHIN))
         _probe_at_once(loaded)
     except BootError as error:
         text = f"does not boot ({error.stage}, {error.module}): {error.reason}"
@@ -304,7 +329,7 @@ def _probe_at_once(loaded: Project) -> None:
     for question, (bad, text, stack) in answers.items():
         if bad and config.strict:
             raise BootError("probe", question, text, stack)
-        if bad:
+        if bad and question not in messages.TOLD_BY_CHECKS:
             fields = {"question": question, "error": text, "traceback": stack}
             log.event(logger, logging.WARNING, "probe_failed", f"{question}: {text}", **fields)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from djworker.ipc import messages
-from djworker.mold import asking, blame, request_errors
+from djworker.mold import asking, blame, named, preflight, request_errors
 
 #: Seconds for all answers of one generation together. A page that takes longer has lost its visitors, too.
 PATIENCE: Final = 10.0
@@ -100,10 +100,9 @@ def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], 
 
 def _ask_all(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], write: Write) -> None:
     request_errors.end()
-    for name in ("django.request", "django.security"):  # the one who asks tells of it
-        logging.getLogger(name).setLevel(
-            logging.CRITICAL + 1
-        )  # and with it its children, which have the exceptions' names
+    for name in ("django.request", "django.security", "djworker.db"):  # the one who asks tells of it
+        # With it its children are silent, which have the exceptions' names.
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     for question, ask in _questions(app, paths, hosts):
         write(_line([question]))
         verdict = ask()
@@ -120,76 +119,56 @@ def _questions(
 ) -> Iterator[tuple[str, Callable[[], Verdict]]]:
     from django.db import connections  # noqa: PLC0415
 
-    yield "SECRET_KEY", _guarded(_secret_key)
-    yield "ALLOWED_HOSTS", _guarded(_allowed_hosts)
-    yield "DEBUG", _guarded(_debug)
-    yield "the manifest of the static files", _guarded(_manifest)
+    for question, (number, check) in preflight.SETTINGS.items():
+        yield question, _guarded(_settled, number, check)
     for alias in connections:
         if connections.settings[alias]["ENGINE"] != _NO_DATABASE:
             yield f"database {alias!r}", _guarded(_reach, alias)
     host = host_for(allowed_hosts(), hosts)
     for path in paths:
         yield f"GET {path}", _guarded(_get, app, path, host)
+    for question, ask in named.questions():
+        yield question, _guarded(_is_there, ask)
 
 
 def _guarded(question: Callable[..., Verdict], *arguments: Any) -> Callable[[], Verdict]:  # noqa: ANN401
     def ask() -> Verdict:
         try:
             return question(*arguments)
-        except Exception as error:  # noqa: BLE001 - that is the answer
+        except BaseException as error:  # noqa: BLE001 - that is the answer; a view that calls sys.exit() has one, too
             return blame.sentence(error), traceback.format_exc()
 
     return ask
 
 
-def _secret_key() -> Verdict:
-    from django.conf import settings  # noqa: PLC0415
+def _settled(number: str, check: Callable[[], tuple[str, str]]) -> Verdict:
+    """What is silenced is meant to be so."""
+    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
 
-    return None if settings.SECRET_KEY else ("SECRET_KEY is empty", "")  # Django itself raises, where it is empty
-
-
-def _allowed_hosts() -> Verdict:
-    from django.conf import settings  # noqa: PLC0415
-
-    if settings.ALLOWED_HOSTS or settings.DEBUG:
-        return None
-    return "ALLOWED_HOSTS is empty, so every request would be answered with 400", ""
-
-
-def _debug() -> Verdict:
-    from django.conf import settings  # noqa: PLC0415
-
-    if not settings.DEBUG:
-        return None
-    return "DEBUG is True: error pages would show code and settings to everybody. Restart the server if you mean it", ""
-
-
-def _manifest() -> Verdict:
-    """A page finds out only where it names a file; which pages do is for each project to know."""
-    from django.apps import apps  # noqa: PLC0415
-    from django.conf import settings  # noqa: PLC0415
-
-    if settings.DEBUG or not apps.is_installed("django.contrib.staticfiles"):
-        return None
-    from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage  # noqa: PLC0415
-
-    storage = getattr(staticfiles_storage, "_wrapped", staticfiles_storage)
-    staticfiles_storage.url  # noqa: B018 - a lazy object; now it is made
-    storage = getattr(staticfiles_storage, "_wrapped", storage)
-    if not isinstance(storage, ManifestFilesMixin) or not storage.manifest_strict or storage.hashed_files:
-        return None
-    return f"{storage.manifest_name} is missing or empty: run collectstatic", ""
+    text, hint = check()
+    return (f"{text}: {hint}", "") if text and number not in settings.SILENCED_SYSTEM_CHECKS else None
 
 
 def _reach(alias: str) -> Verdict:
-    from django.db import connections  # noqa: PLC0415
+    from django.db import DatabaseError, connections  # noqa: PLC0415
+
+    from djworker.db.drivers import connect_errors  # noqa: PLC0415
 
     connection = connections[alias]
-    if connection.vendor in ("postgresql", "mysql", "sqlite"):
-        with connection.cursor() as cursor:  # a pool connects with the first statement
-            cursor.execute("SELECT 1")
-    else:
-        connection.ensure_connection()
+    try:
+        if connection.vendor in ("postgresql", "mysql", "sqlite"):
+            with connection.cursor() as cursor:  # a pool connects with the first statement
+                cursor.execute("SELECT 1")
+        else:
+            connection.ensure_connection()
+    except DatabaseError as error:
+        why = connect_errors.explain(error, connections.settings[alias], alias)
+        return str(why), traceback.format_exc()
+    return None
+
+
+def _is_there(ask: Callable[[], None]) -> Verdict:
+    ask()
     return None
 
 

@@ -22,7 +22,7 @@ from djworker.conf.table import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.ipc import messages
 from djworker.ipc.scoreboard import Gauge
-from djworker.mold import blame, checks, cleanup, leftovers, request_errors, restarting, warmup
+from djworker.mold import blame, checks, cleanup, leftovers, request_errors, restarting, rights, warmup
 from djworker.mold.patches import async_streams, bodies, native_locks
 from djworker.start import interpreter
 from djworker.start.application import ApplicationError, Target, wsgi_callable
@@ -108,9 +108,13 @@ def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
     except (BootError, spared):
         raise
     except Exception as error:
-        raise BootError(name, blame.module_of(error), blame.sentence(error), traceback.format_exc()) from error
+        raise BootError(name, blame.module_of(error), _reason(error), traceback.format_exc()) from error
     except SystemExit as error:  # a settings module that calls sys.exit()
         raise BootError(name, blame.module_of(error), f"sys.exit({error.code!r})", traceback.format_exc()) from error
+
+
+def _reason(error: BaseException) -> str:
+    return "; ".join(filter(None, (blame.sentence(error), rights.complaint(blame.root_of(error)))))
 
 
 def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
@@ -217,7 +221,7 @@ def _load_application(config: Config, named: Callable[..., Any] | None) -> Calla
     with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
         warmup.load_urlconf()
     with _stage("checks"):
-        if request_errors := checks.run(config.workers):
+        if request_errors := checks.run(config):
             raise BootError("checks", "django.core.checks", "; ".join(request_errors))
         checks.count_deployment_findings()
     with _stage("application"):

@@ -50,6 +50,7 @@ def _asgi(project: Project) -> None:
     project.append(WSGI, "from django.core.asgi import get_asgi_application\napplication = get_asgi_application()")
 
 
+REDIS = "django.core.cache.backends.redis.RedisCache"
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 #: What is deployed, the stage and the module or question of the refusal, and a word of the reason or its traceback.
 DEPLOYS: dict[str, tuple[Spoil, str, str, str]] = {
@@ -68,6 +69,12 @@ DEPLOYS: dict[str, tuple[Spoil, str, str, str]] = {
         "probe",
         "the manifest of the static files",
         "collectstatic",
+    ),
+    "a cache that is away": (
+        setting(f"CACHES = {{'default': {{'BACKEND': '{REDIS}', 'LOCATION': 'redis://127.0.0.1:1'}}}}"),
+        "probe",
+        "cache 'default'",
+        "Connection refused",
     ),
     "a view that ends the process": (view("import os; os._exit(9)"), "probe", "GET /", "exit code 9"),
 }
@@ -96,17 +103,26 @@ def test_bad_deploys_do_not_get_in(server: Server) -> None:
     server.wait_for_version(2)
 
 
+#: What is changed in DATABASES, and what is said of it.
+CONNECTIONS = {
+    '["PORT"] = 1': "no server listens at 127.0.0.1, port 1",
+    '["PASSWORD"] = "wrong"': "the server refuses us: the password of user 'app' is wrong, or there is no such user",
+    '["NAME"] = "gone"': "the server refuses us: it has no database 'gone'",
+}
+
+
 def test_a_database_that_the_old_code_reaches_must_be_reached(
     server: Server, postgres: PostgresServer, postgres_db: str
 ) -> None:
     """The page itself asks no database, and the tables are not even there: / is as bad before as after."""
     server.start(workers=1, environ={"DATABASE_URL": postgres.url(postgres_db)})
     assert server.wait_for("probe_failed", question="GET /")["level"] == "warning"
-    for change in ('["PORT"] = 1', '["PASSWORD"] = "wrong"', '["NAME"] = "gone"'):
+    for change, word in CONNECTIONS.items():
         server.project.append(SETTINGS, f'DATABASES["default"]{change}')
         mark = server.hup()
         failed = server.wait_for("reload_failed", since=mark)
         assert (failed["stage"], failed["module"]) == ("probe", "database 'default'")
+        assert word in failed["error"]
         server.project.restore()
     server.project.set_version(2)
     mark = server.reload()

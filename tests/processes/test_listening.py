@@ -197,6 +197,7 @@ def test_another_user_that_may_not_read_the_project(server: Server) -> None:
     assert server.wait() == 3
     failed = server.wait_for("mold_failed")
     assert failed["stage"] == "start"
+    assert "user nobody may not read " in failed["error"]
     server.project.folder.chmod(0o755)
 
 

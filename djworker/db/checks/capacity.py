@@ -69,6 +69,11 @@ def askable(aliases: Iterable[str]) -> list[str]:
     return [alias for alias in aliases if _pool(alias) is not None]
 
 
+def most_connections(aliases: Iterable[str]) -> int:
+    """How many connections the pools of one worker may have together."""
+    return sum(pool.max_size for pool in map(_pool, aliases) if pool is not None)
+
+
 def _by_server(aliases: Iterable[str]) -> Iterable[list[Pool]]:
     """Aliases of one user at one server share what they are given."""
     servers: dict[tuple[str, ...], list[Pool]] = {}

@@ -28,8 +28,8 @@ Proxy = Callable[[DatabaseServer], TCPProxy]
 
 
 def told(server: Server) -> list[Event]:
-    """What the checks have said."""
-    return server.events("check")
+    """What the checks have said; the databases are empty, so that migrations are lacking."""
+    return server.events("check", id=lambda number: number != "djworker.W204")
 
 
 def test_more_than_the_server_takes(
