@@ -192,6 +192,18 @@ def resident_bytes() -> int:
         return 0
 
 
+def pss_bytes(pid: int | str = "self") -> int:
+    """Memory of a process, in which a page that several share counts in parts; 0 where the system does not tell.
+
+    The kernel walks all its pages: a millisecond for each hundred MiB.
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return next((int(line.split()[1]) << 10 for line in file if line.startswith("Pss:")), 0)
+    except OSError:  # another user's, gone, or no /proc
+        return 0
+
+
 def set_title(title: str) -> None:
     """The name that ``ps`` shows."""
     try:

@@ -28,6 +28,7 @@ extensions = [
     "djworker_settings",
     "djworker_django_tests",
     "djworker_packages",
+    "djworker_metrics",
 ]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -18,6 +18,7 @@ from djworker.arbiter.pidfile import Pidfile, PidfileError
 from djworker.arbiter.reexec import reexec
 from djworker.arbiter.signal_queue import Signals
 from djworker.arbiter.snapshot import VARIABLE, Snapshot, SnapshotError
+from djworker.arbiter.status import StatusService
 from djworker.arbiter.systemd import Systemd
 from djworker.arbiter.timing import EXIT_CONFIG
 from djworker.conf.address import Address
@@ -57,15 +58,17 @@ def _start(launch: Launch, signals: Signals) -> int:
     account = accounts.service_account(config.user, config.group)
     pidfile = _pidfile(launch)
     listeners: list[Listener] = []
+    status: StatusService | None = None
     try:
         addresses = [Address.parse(text) for text in config.bind]  # the sockets that systemd passed are among them
         listeners = open_listeners(addresses, config.backlog, config.socket_mode, account)
+        status = StatusService.open(config) if config.status_bind else None
         if account is not None and config.access_log not in (None, "-"):
             hand_over(config.access_log, account)
         if pidfile is not None:
             pidfile.create()
     except (ListenError, LogFileError, PidfileError) as error:
-        close_all(listeners)
+        close_all([*listeners, *(status.listeners if status is not None else ())])
         for line in str(error).splitlines():
             log.event(logger, logging.CRITICAL, "not_started", line)
         return EXIT_CONFIG
@@ -73,7 +76,9 @@ def _start(launch: Launch, signals: Signals) -> int:
     log.event(logger, logging.INFO, "arbiter_started", "arbiter started", pid=os.getpid(), workers=config.workers)
     for listener in listeners:
         log.event(logger, logging.INFO, "listening", f"listening on {listener}", address=str(listener))
-    children = Children(launch, listeners, process.become_subreaper())
+    for listener in status.listeners if status is not None else ():
+        log.event(logger, logging.INFO, "status_listening", f"telling the status on {listener}", address=str(listener))
+    children = Children(launch, listeners, process.become_subreaper(), status=status)
     if config.reload:
         children.start_reloader()
     loop = Loop(Fleet(policy_of(config)), children, config, Systemd(os.environ, os.getpid()), signals)
@@ -108,6 +113,7 @@ def _run(loop: Loop, signals: Signals, pidfile: Pidfile | None, first: Event | N
     finally:
         signals.block()
         loop.close_control()
+        loop.end_status()
         close_all(loop.children.listeners)
         if pidfile is not None:
             pidfile.remove()

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from djworker import accounts, process
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from djworker.arbiter.commands import SpawnWorker
     from djworker.arbiter.listeners import Listener
+    from djworker.arbiter.status import StatusService
     from djworker.ipc.launch import Launch
 
 Kind = Literal["mold", "worker", "helper"]
@@ -43,6 +45,8 @@ class Child:
     row: Row | None = None
     #: A signal that came before the pid was known.
     doomed: bool = False
+    #: Why a worker is to be replaced, as far as that was said.
+    cause: str = ""
     #: It is dead, and the kernel may have given its pid to a stranger.
     reaped: bool = False
     #: A file in memory where a mold that hangs writes its stacks.
@@ -81,6 +85,8 @@ class Children:
     loading: dict[int, float] = field(default_factory=dict)
     #: Reaped before the mold told us that they were ours.
     unclaimed: dict[int, int] = field(default_factory=dict)
+    #: Where the status process is wanted.
+    status: StatusService | None = None
     #: Whom molds and workers run as; 0 where that proves nothing.
     _uid: int = field(init=False)
 
@@ -119,6 +125,12 @@ class Children:
         child.stacks = stacks
         return child
 
+    def start_status(
+        self, key: Key, arguments: Sequence[str], regions: Sequence[int], listeners: Sequence[Listener]
+    ) -> Child:
+        """The process that tells how the service is. Raises OSError as ``boot_mold`` does."""
+        return self._start(key, "djworker.status", arguments, regions, listeners)
+
     def start_reloader(self) -> Child:
         """The process that watches the project's files, in development."""
         return self._start(("helper", 0), "djworker.reloader", [])
@@ -143,53 +155,64 @@ class Children:
             OSError: as for ``boot_mold``.
         """
         key: Key = ("worker", command.worker_id)
+        region = self.status.region_of(command.slot, self).fileno() if self.status is not None else -1
         row = _new_row(command.generation)
         try:
-            child = self._spawn_by(command)(key, command, row)
+            child = self._spawn_by(command)(key, command, [row.fileno(), *([region] if region >= 0 else [])])
         except OSError:
             row.close()
             raise
         child.slot, child.row = command.slot, row
         return child
 
-    def _spawn_by(self, command: SpawnWorker) -> Callable[[Key, SpawnWorker, Row], Child]:
+    def _spawn_by(self, command: SpawnWorker) -> Callable[[Key, SpawnWorker, Sequence[int]], Child]:
         if self.spare(command.generation) is not None:
             return self._hand_over
         return self._spawn if self.subreaper and command.generation not in self.alone else self._boot_worker
 
-    def _hand_over(self, key: Key, command: SpawnWorker, row: Row) -> Child:
+    def _hand_over(self, key: Key, command: SpawnWorker, shared: Sequence[int]) -> Child:
         """What was the spare is the worker."""
         spare = self.by_key["mold", command.generation]
-        child = self._spawn(key, command, row)
+        child = self._spawn(key, command, shared)
         child.pid = spare.pid
         self.hang_up(spare.key)
         self.forget(spare.key)
         return child
 
-    def _spawn(self, key: Key, command: SpawnWorker, row: Row) -> Child:
+    def _spawn(self, key: Key, command: SpawnWorker, shared: Sequence[int]) -> Child:
         ours, theirs = Channel.pair()
         ours.set_blocking(False)
         mold = self.by_key["mold", command.generation]
         request = messages.SpawnWorker(command.worker_id, command.slot)
         if mold.channel is not None:
-            mold.channel.send(request, [theirs.fileno(), row.fileno()])
+            mold.channel.send(request, [theirs.fileno(), *shared])
         theirs.close()
         child = self.by_key[key] = Child(key, channel=ours)
         return child
 
-    def _boot_worker(self, key: Key, command: SpawnWorker, row: Row) -> Child:
-        arguments = ["--generation", str(command.generation), "--slot", str(command.slot), "--row", str(row.fileno())]
-        return self._start(key, "djworker.mold.main", arguments, [row.fileno()])
+    def _boot_worker(self, key: Key, command: SpawnWorker, shared: Sequence[int]) -> Child:
+        names = zip(("--row", "--region"), map(str, shared), strict=False)
+        arguments = ["--generation", str(command.generation), "--slot", str(command.slot), *chain.from_iterable(names)]
+        return self._start(key, "djworker.mold.main", arguments, shared)
 
-    def _start(self, key: Key, module: str, arguments: Sequence[str], extra: Sequence[int] = ()) -> Child:
+    def _start(
+        self,
+        key: Key,
+        module: str,
+        arguments: Sequence[str],
+        extra: Sequence[int] = (),
+        listeners: Sequence[Listener] | None = None,
+    ) -> Child:
+        """Start an interpreter. listeners: those that it gets; None for the service's."""
         ours, theirs = Channel.pair()
         ours.set_blocking(False)
-        inherited = [theirs.fileno(), *extra, *(item.sock.fileno() for item in self.listeners)]
+        sockets = [item.sock.fileno() for item in (self.listeners if listeners is None else listeners)]
+        inherited = [theirs.fileno(), *extra, *sockets]
         command = [
             *(sys.executable, *self.launch.python_flags, "-m", module, *arguments),
             *("--arbiter", str(os.getpid())),
             *("--channel", str(theirs.fileno())),
-            *("--listeners", ",".join(str(item.sock.fileno()) for item in self.listeners)),
+            *("--listeners", ",".join(map(str, sockets))),
         ]
         environ = {**os.environ, **(self.launch.for_mold() if key[0] != "helper" else {})}
         try:

@@ -5,7 +5,9 @@ It sleeps exactly until the next deadline, and never blocks on a child.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import selectors
 import signal
 import sys
@@ -22,6 +24,7 @@ from djworker.arbiter.listeners import let_go
 from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.probing import Failure
 from djworker.arbiter.reporting import Herald
+from djworker.arbiter.status import CAUSES, STATUS_KEY
 from djworker.arbiter.timing import EXIT_BOOT
 from djworker.arbiter.verbs import Verbs
 from djworker.conf import table
@@ -82,6 +85,7 @@ class Loop:
         self.control: control.Control | None = None
         for child in children.by_key.values():
             self._watch(child)
+        self.status = children.status
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -94,6 +98,7 @@ class Loop:
             self._serve_signals()
             self._serve_deadlines()
             self.herald.report()
+            self._serve_status()
         return self.exit_code
 
     def _wait(self) -> None:
@@ -109,9 +114,9 @@ class Loop:
         kill_at = self._kills[0][0] if self._kills else inf
         spares = self.children.loading.values()
         clients = self.control.next_deadline() if self.control is not None else inf
-        deadline = min(
-            self.fleet.next_deadline(), self.herald.next_report(), kill_at, clients, self.verbs.next_deadline(), *spares
-        )
+        told_at = self.status.next_deadline() if self.status is not None else inf
+        verbs = self.verbs.next_deadline()
+        deadline = min(self.fleet.next_deadline(), self.herald.next_report(), kill_at, clients, verbs, told_at, *spares)
         return None if deadline == inf else max(0.0, deadline - time.monotonic())
 
     def happen(self, event: Event) -> None:
@@ -186,7 +191,10 @@ class Loop:
             self._mold_gone(number, status)
         elif kind == "worker":
             self.herald.worker_gone(child, status)
+            self._count_restart(child)
             self.happen(events.WorkerGone(number, status))
+        elif child.key == STATUS_KEY:
+            self._status_gone(status)
         else:
             self.herald.say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
 
@@ -211,6 +219,50 @@ class Loop:
                 self._probe_mold(generation, self._asked[generation])
         except OSError as error:  # the next worker is loaded without
             self.herald.fork_failed(str(error))
+
+    # -- the status process ---------------------------------------------------------------------------------------------
+
+    def _serve_status(self) -> None:
+        """Tell it how the service is; start it where it does not run."""
+        if self.status is None:
+            return
+        self.status.tell(self.fleet, self.children)
+        now = time.monotonic()
+        if self.status.is_due(now):
+            try:
+                self._watch(self.status.start(self.children, now))
+            except OSError as error:
+                self.herald.say("status_gone", f"no status process: {error}", logging.ERROR, error=str(error))
+
+    def end_status(self) -> None:
+        """It is the last to go: it keeps nothing that could be lost."""
+        if self.status is None:
+            return
+        self.children.kill(STATUS_KEY)
+        child = self.children.by_key.get(STATUS_KEY)
+        if child is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child.pid, 0)
+        self.status.close()
+
+    def _status_gone(self, status: int) -> None:
+        """The service goes on without it, and another one comes."""
+        if self.status is not None:
+            pause = self.status.ended(time.monotonic())
+            text = f"the status process ended: {process.describe(status)}; another one is started"
+            self.herald.say("status_gone", text, logging.WARNING, status=status, seconds=round(pause, 3))
+
+    def _count_restart(self, child: Child) -> None:
+        if self.status is None or self.fleet.stopping:
+            return
+        handle = self.fleet.roster.workers[child.key[1]]
+        if child.cause:
+            cause = child.cause
+        elif handle.generation != self.fleet.current:
+            cause = "reload"
+        else:
+            cause = "scaled" if handle.leaving else "crash"
+        self.status.worker_gone(cause)
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
 
@@ -353,6 +405,7 @@ class Loop:
                 )
                 self.happen(events.WorkerFailed(number, Failure("workers", "", error, traceback)))
             case messages.RecycleWanted(reason):
+                child.cause = reason if reason in CAUSES else "other"
                 self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
                 self.happen(events.Recycle(number, reason))
             case messages.FilesChanged(paths):
@@ -539,6 +592,8 @@ class Loop:
         key: Key = ("worker", worker_id)
         child = self.children.by_key[key]
         status = self.children.learn_pid(child)
+        if not self.fleet.roster.workers[worker_id].leaving:
+            child.cause = reason
         text = f"killing worker {child.slot}: {reason}"
         fields = {"slot": child.slot, "pid": child.pid, "running": child.reads(Gauge.RUNNING)}
         self.herald.say("worker_killed", text, logging.ERROR, reason=reason, **fields)
@@ -566,6 +621,8 @@ class Loop:
 
     def _announce(self, said: commands.Announce) -> None:
         self.herald.announce(said)
+        if self.status is not None:
+            self.status.announced(said.event)
         if said.event == "stopping":
             self._let_go()
 

@@ -57,6 +57,8 @@ def _rehearse(loop: Loop) -> None:
     deadline = time.monotonic() + REHEARSAL_TIMEOUT
     while time.monotonic() < deadline:
         done, status = os.waitpid(pid, os.WNOHANG)
+        if loop.status is not None:
+            loop.status.beat()
         if done:
             if status != 0:
                 raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), "rehearsal")

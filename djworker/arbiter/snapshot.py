@@ -19,9 +19,11 @@ from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.arbiter.listeners import Listener, adopt
 from djworker.arbiter.rollout import Rollout
+from djworker.arbiter.status import STATUS_KEY, StatusService
 from djworker.conf.address import Address
 from djworker.conf.table import Config
 from djworker.ipc.channel import Channel
+from djworker.ipc.regions import Region
 from djworker.ipc.scoreboard import Row
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def take(loop: Loop) -> str:
         "loading": children.loading,
         "config": loop.config.to_json(),
         "offered": {generation: config.to_json() for generation, config in loop.offered.items()},
+        "status": _status_to_json(loop.status) if loop.status is not None else None,
         "systemd_ready": loop.systemd.ready,
         "signals": loop.signals.noted(),
         "control": _listener_to_json(loop.control.listener) if loop.control is not None else None,
@@ -65,7 +68,8 @@ def descriptors(loop: Loop) -> list[int]:
     channels = [child.channel.fileno() for child in children if child.channel is not None]
     rows = [child.row.fileno() for child in children if child.row is not None]
     control = [loop.control.listener.sock.fileno()] if loop.control is not None else []
-    return [*(item.sock.fileno() for item in loop.children.listeners), *control, *channels, *rows]
+    status = loop.status.descriptors() if loop.status is not None else []
+    return [*(item.sock.fileno() for item in loop.children.listeners), *control, *channels, *rows, *status]
 
 
 class Snapshot:
@@ -99,6 +103,10 @@ class Snapshot:
         for data in self._state["children"]:
             child = _child_from_json(data)
             children.by_key[child.key] = child
+        if status := self._state.get("status"):
+            children.status = _status_from_json(status, launch)
+            if STATUS_KEY in children.by_key:
+                children.status.adopted()
         children.unclaimed.update(self._state["unclaimed"])
         children.alone.update(self._state.get("alone", ()))  # an older program knows none
         children.loading.update({int(number): end for number, end in self._state.get("loading", {}).items()})
@@ -134,6 +142,7 @@ def _child_to_json(child: Child) -> dict[str, Any]:
         "slot": child.slot,
         "row": child.row.fileno() if child.row is not None else None,
         "doomed": child.doomed,
+        "cause": child.cause,
     }
 
 
@@ -146,7 +155,25 @@ def _child_from_json(data: dict[str, Any]) -> Child:
         channel.set_blocking(False)
     row = Row(data["row"]) if data["row"] is not None else None
     key = (cast("Kind", data["kind"]), data["number"])
-    return Child(key, data["pid"], channel, data["slot"], row, data["doomed"])
+    return Child(key, data["pid"], channel, data["slot"], row, data["doomed"], data.get("cause", ""))
+
+
+def _status_to_json(status: StatusService) -> dict[str, Any]:
+    return {
+        "listeners": [_listener_to_json(item) for item in status.listeners],
+        "board": status.board_region.fileno(),
+        "own": status.own_region.fileno(),
+        "regions": {slot: region.fileno() for slot, region in status.regions.items()},
+    }
+
+
+def _status_from_json(data: dict[str, Any], launch: Launch) -> StatusService:
+    regions = {int(slot): fd for slot, fd in data["regions"].items()}
+    for fd in (data["board"], data["own"], *regions.values()):
+        os.set_inheritable(fd, False)
+    listeners = [_listener_from_json(item, launch) for item in data["listeners"]]
+    kept = {slot: Region(fd) for slot, fd in regions.items()}
+    return StatusService(listeners, Region(data["board"]), Region(data["own"]), kept)
 
 
 def _fleet_to_json(fleet: Fleet) -> dict[str, Any]:

@@ -133,6 +133,10 @@ def _read_addresses(raw: object) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _read_addresses_or_none(raw: object) -> tuple[str, ...]:
+    return _read_addresses(raw) if raw not in (None, "", (), []) else ()
+
+
 def _read_peers(raw: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(peers.canonical, _read_list(raw))))
 
@@ -229,6 +233,7 @@ NAME = Kind("name", _read_optional_text, _show_optional, "NAME")
 FILE = Kind("path of a file", _read_optional_text, _show_optional, "PATH")
 CONTROL = Kind("auto, off, or path of a socket", _read_control, str, "{auto,off,PATH}")
 UMASK = Kind("octal number", _read_umask, _show_umask, "OCTAL")
+ADDRESSES_OR_NONE = Kind("list of addresses", _read_addresses_or_none, ",".join, "ADDRESS", repeatable=True)
 ADDRESSES = Kind("list of addresses", _read_addresses, ",".join, "ADDRESS", repeatable=True)
 PEERS = Kind("list of peers", _read_peers, ",".join, "PEER", repeatable=True)
 PATHS = Kind("list of URL paths", _read_paths, ",".join, "PATH", repeatable=True)

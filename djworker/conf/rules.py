@@ -146,6 +146,11 @@ def _watchfiles(config: Config) -> Iterator[Finding]:
         yield Finding("E009", "reload", "watchfiles is not installed", "pip install watchfiles")
 
 
+def _prometheus_client(config: Config) -> Iterator[Finding]:
+    if config.status_bind and importlib.util.find_spec("prometheus_client") is None:
+        yield Finding("E009", "status_bind", "prometheus_client is not installed", "pip install 'djworker[metrics]'")
+
+
 PURE = (
     Rule(frozenset({"max_requests", "max_requests_jitter"}), _jitter),
     Rule(frozenset({"access_log_format"}), _atoms),
@@ -157,4 +162,5 @@ MACHINE = (
     Rule(frozenset({"bind"}), _descriptors),
     Rule(frozenset({"pid", "access_log", "user", "group"}), _files),
     Rule(frozenset({"reload"}), _watchfiles),
+    Rule(frozenset({"status_bind"}), _prometheus_client),
 )

@@ -15,6 +15,7 @@ from typing import Any, Self
 from djworker.conf.cpus import cpu_count
 from djworker.conf.kinds import (
     ADDRESSES,
+    ADDRESSES_OR_NONE,
     ANNOUNCED,
     CONTROL,
     FILE,
@@ -89,6 +90,14 @@ class Config:
         socket belongs to `user` and `group`, where these are set.""",
         minimum=0,
         maximum=0o777,
+        reloadable=False,
+    )
+    status_bind: tuple[str, ...] = option(
+        (),
+        ADDRESSES_OR_NONE,
+        "Listening",
+        """Where a process of its own tells how the service is: `/metrics` for Prometheus, `/livez` and `/readyz` for
+        balancers and Kubernetes; in the words of `bind`, empty for none. Keep it off the internet. Needs djworker[metrics].""",
         reloadable=False,
     )
     forwarded_allow_ips: tuple[str, ...] = option(

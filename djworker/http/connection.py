@@ -237,6 +237,8 @@ class Connection(Kept):
         except BaseException as error:  # noqa: BLE001  (whatever the application raises, GreenletExit and Timeout too)
             self._failed(exchange, error)
         self.served = site.total = site.total + 1
+        if site.recorder is not None:
+            site.recorder.request(exchange)
         if site.access is not None or exchange.error:
             self._report(exchange)
         self.exchange = None
@@ -352,6 +354,8 @@ class Connection(Kept):
             status=error.status,
             peer=self._peer,
         )
+        if self._site.recorder is not None:
+            self._site.recorder.refused(exchange)
         if self._site.access is not None:
             self._site.access(exchange)
         self.exchange = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from djworker.conf.table import Config
     from djworker.http.idle import Kept
+    from djworker.http.recorder import Recorder
     from djworker.http.wsgi import Exchange, WSGIApplication
 
 __all__ = ["InFlight", "Site"]
@@ -79,6 +80,8 @@ class Site:
         self.app = app
         self.config = config
         self.access = access
+        # Counts requests, where metrics are wanted.
+        self.recorder: Recorder | None = None
         self.keep_alive = config.keep_alive
         self.header_timeout = config.header_timeout
         self.body_timeout = config.body_timeout

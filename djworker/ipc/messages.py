@@ -34,9 +34,16 @@ class NotAMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SpawnWorker:
-    """arbiter → mold: fork a worker; its end of the channel travels along as a descriptor."""
+    """arbiter → mold: fork a worker. Its end of the channel, its row, and its region if it has one travel along."""
 
     worker_id: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegionMade:
+    """arbiter → status process: a slot is used for the first time; its region travels along as a descriptor."""
+
     slot: int
 
 
@@ -167,6 +174,7 @@ class Garbled:
 
 Message = (
     SpawnWorker
+    | RegionMade
     | Probe
     | Probed
     | MoldReady
@@ -189,6 +197,7 @@ _KNOWN: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
         SpawnWorker,
+        RegionMade,
         Probe,
         Probed,
         MoldReady,

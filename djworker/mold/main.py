@@ -30,6 +30,7 @@ from djworker import accounts, log, process  # noqa: E402
 from djworker.ipc import messages  # noqa: E402
 from djworker.ipc.channel import Channel  # noqa: E402
 from djworker.ipc.launch import Launch  # noqa: E402
+from djworker.ipc.regions import Region  # noqa: E402
 from djworker.ipc.scoreboard import Gauge, Row  # noqa: E402
 from djworker.mold import checks, forked_call, hangs, probe, project, restarting  # noqa: E402
 from djworker.mold.patches import forks, multiprocess, resolver  # noqa: E402
@@ -70,7 +71,7 @@ class Mold:
     listeners: Sequence[int]
     #: The soft one that the server was started with.
     descriptor_limit: int
-    #: Where there is no subreaper, the row of the worker that this mold is to become.
+    #: Where there is no subreaper, the row of the worker that this mold is to become, and its region.
     row_fds: Sequence[int] = ()
     project: Project = field(default_factory=Project)
     #: Children that are being asked something.
@@ -88,7 +89,7 @@ class Mold:
             fds = list(received.fds)
             for message in received.messages:
                 if isinstance(message, messages.SpawnWorker) and len(fds) > 1:
-                    self._give_worker(message, fds.pop(0), fds.pop(0))
+                    self._give_worker(message, fds)
                 elif isinstance(message, messages.Probe):
                     self._probe(message)
 
@@ -139,20 +140,20 @@ class Mold:
             if self.channel.fileno() in ready:
                 return
 
-    def _give_worker(self, request: messages.SpawnWorker, fd: int, row_fd: int) -> None:
+    def _give_worker(self, request: messages.SpawnWorker, fds: Sequence[int]) -> None:
         """Fork it, or become it."""
         if self.project.is_shared:
-            self._fork(request, fd, row_fd)
+            self._fork(request, fds)
             return
         for question in self.questions:  # the next spare worker is asked again
             process.kill(question.asked.pid, signal.SIGKILL)
             question.asked.finish()
-        row = Row(row_fd)
+        row = Row(fds[1])
         row[Gauge.PID] = os.getpid()
         self.channel.close()
-        self.become_worker(request.slot, Channel.from_fd(fd), row)
+        self.become_worker(request.slot, Channel.from_fd(fds[0]), row, fds[2:])
 
-    def _fork(self, request: messages.SpawnWorker, fd: int, row_fd: int) -> None:
+    def _fork(self, request: messages.SpawnWorker, fds: Sequence[int]) -> None:
         """Fork twice, so that the worker is orphaned at once and becomes the arbiter's own child (its subreaper)."""
         read, write = raw.pipe()
         try:
@@ -162,14 +163,14 @@ class Mold:
             middle = -1
         if middle == 0:
             raw.close(read)
-            self._fork_again(request, fd, row_fd, write)
-        for end in (write, fd, row_fd):
+            self._fork_again(request, fds, write)
+        for end in (write, *fds):
             raw.close(end)
         if middle > 0:
             self._tell_pid(request, middle, read)
         raw.close(read)
 
-    def _fork_again(self, request: messages.SpawnWorker, fd: int, row_fd: int, write: int) -> NoReturn:
+    def _fork_again(self, request: messages.SpawnWorker, fds: Sequence[int], write: int) -> NoReturn:
         """[the middle process] Lives for one more fork."""
         restarting.end_before_fork()
         try:
@@ -180,14 +181,14 @@ class Mold:
         if pid:
             raw.write(write, str(pid).encode())
             raw._exit(0)  # noqa: SLF001
-        row = Row(row_fd)
+        row = Row(fds[1])
         row[Gauge.PID] = os.getpid()  # first of all: the mold may die before it tells
         raw.close(write)
         for question in self.questions:
             raw.close(question.asked.fd)
         self.channel.close()
         process.wait_for_parent(self.arbiter)
-        self.become_worker(request.slot, Channel.from_fd(fd), row)
+        self.become_worker(request.slot, Channel.from_fd(fds[0]), row, fds[2:])
 
     def _tell_pid(self, request: messages.SpawnWorker, middle: int, read: int) -> None:
         answer = raw.read(read, 1024).decode()
@@ -198,12 +199,13 @@ class Mold:
             error = answer.removeprefix("!") or "the middle process died"
             self.channel.send(messages.ForkFailed(request.worker_id, error))
 
-    def become_worker(self, slot: int, channel: Channel, row: Row) -> NoReturn:
-        """[worker] From here on this process is a worker."""
+    def become_worker(self, slot: int, channel: Channel, row: Row, region_fds: Sequence[int] = ()) -> NoReturn:
+        """[worker] From here on this process is a worker. region_fds: its region's, where metrics are wanted."""
         from djworker.worker import main as worker_main  # noqa: PLC0415 - it starts the hub, which the mold must not have
 
         guard = forks.Guard(row.close, descriptor_limit=self.descriptor_limit)
-        worker_main.run(self.project, channel, row, self.listeners, self.generation, slot, self.arbiter, guard)
+        region = Region(region_fds[0]) if region_fds else None
+        worker_main.run(self.project, channel, row, self.listeners, self.generation, slot, self.arbiter, guard, region)
 
     def forsake(self) -> None:
         """[a child of the project's code] Have no part in what the mold is for."""
@@ -242,10 +244,13 @@ def main(arguments: Sequence[str]) -> NoReturn:
         _leave(_check(launch))
     row_fds = (options.row,) if options.row >= 0 else ()
     stacks = (options.stacks,) if options.stacks >= 0 else ()
-    _keep_from_others((options.channel, *row_fds, *stacks, *options.listeners))
+    region_fds = (options.region,) if options.region >= 0 else ()
+    _keep_from_others((options.channel, *row_fds, *region_fds, *stacks, *options.listeners))
     channel = Channel.from_fd(options.channel)
     channel.set_blocking(True)
-    mold = Mold(options.generation, options.arbiter, channel, options.listeners, descriptor_limit, row_fds)
+    mold = Mold(
+        options.generation, options.arbiter, channel, options.listeners, descriptor_limit, (*row_fds, *region_fds)
+    )
     forks.Guard(mold.forsake, descriptor_limit=descriptor_limit).install()
 
     def confess(module: str, place: str, stack: str) -> NoReturn:
@@ -264,7 +269,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         _leave(EXIT_BOOT)
     process.set_title(f"djworker: mold gen {options.generation} [{mold.project.title}]")
     if options.slot is not None:  # this process is the worker's own mold
-        mold.become_worker(options.slot, channel, Row(options.row))
+        mold.become_worker(options.slot, channel, Row(options.row), region_fds)
     if not mold.project.is_shared:
         channel.send(messages.LoadsAlone())
     else:
@@ -361,6 +366,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--arbiter", type=int, default=0)
     parser.add_argument("--channel", type=int, default=-1)
     parser.add_argument("--row", type=int, default=-1)
+    parser.add_argument("--region", type=int, default=-1)
     parser.add_argument("--stacks", type=int, default=-1)
     parser.add_argument("--listeners", type=_numbers, default=())
     return parser.parse_args(arguments)

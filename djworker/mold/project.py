@@ -31,6 +31,7 @@ from djworker.worker.balance import Balance
 if TYPE_CHECKING:
     from djworker.conf.resolve import Resolved
     from djworker.ipc.launch import Launch
+    from djworker.ipc.regions import Writer
 
 logger = logging.getLogger("djworker.mold")
 
@@ -72,6 +73,8 @@ class Project:
     warm_pools: Callable[[], object] = dict
     #: Gives back the database sessions that a draining worker does not need.
     retire_pools: Callable[[], object] = dict
+    #: Counts in a worker's region what its database pools do.
+    count_pools: Callable[[Writer], object] = lambda _writer: None
     #: Ends the database sessions of a worker that leaves.
     close_pools: Callable[[], object] = dict
     #: What the workers of this generation know of each other.
@@ -153,6 +156,10 @@ def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
     project = Project(
         config, config.proc_name or launch.proc_name, app, _notifier(), *_pools(), declared=_declared(resolved)
     )
+    if config.status_bind:
+        from djworker.mold.patches import url_names  # noqa: PLC0415 - only where it is wanted
+
+        url_names.install()
     request_errors.install()
     log.reassert()  # what the project has loaded since may have configured logging once more
     project.notify("mold_ready", generation=generation, pid=os.getpid())
@@ -315,13 +322,18 @@ def _warm_up(app: Callable[..., Any], paths: Sequence[str]) -> None:
 
 
 def _pools() -> tuple[
-    Callable[[], Mapping[Gauge, int]], Callable[[], object], Callable[[], object], Callable[[], object]
+    Callable[[], Mapping[Gauge, int]],
+    Callable[[], object],
+    Callable[[], object],
+    Callable[[Writer], object],
+    Callable[[], object],
 ]:
     from djworker.db import forked  # noqa: F401, PLC0415 - the first one only has to be there
     from djworker.db.lease import registry  # noqa: PLC0415 - the first one only has to be there
     from djworker.db.lease.beat import beat  # noqa: PLC0415
+    from djworker.db.lease.metrics import PoolMetrics  # noqa: PLC0415
 
-    return beat, registry.warm, registry.retire, registry.leave
+    return beat, registry.warm, registry.retire, PoolMetrics(), registry.leave
 
 
 def _wsgi_application() -> Callable[..., Any]:

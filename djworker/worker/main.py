@@ -17,6 +17,7 @@ import gevent
 from djworker import log, process
 from djworker.ipc import messages
 from djworker.worker import renewal, signal_handlers
+from djworker.worker.metrics import WorkerMetrics
 from djworker.worker.watchdog import Watchdog
 from djworker.worker.worker import Worker
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from djworker.ipc.channel import Channel
+    from djworker.ipc.regions import Region
     from djworker.ipc.scoreboard import Row
     from djworker.mold.patches.forks import Guard
     from djworker.mold.project import Project
@@ -44,6 +46,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
     slot: int,
     arbiter: int,
     guard: Guard,
+    region: Region | None = None,
 ) -> NoReturn:
     """[worker] Serve until retired, then leave the process."""
     code = 1
@@ -70,6 +73,9 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
             project.balance.share(slot, project.config.workers),
             project.declared,
         )
+        if region is not None:
+            worker.measure(WorkerMetrics(region, worker.site, project.count_pools))
+            guard.also(region.close)
         if project.config.timeout:
             Watchdog(row, project.config.timeout, worker.site.in_flight, worker.site.report_lost).start()
         guard.also(worker.forsake)

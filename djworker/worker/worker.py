@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from djworker.ipc.channel import Channel
     from djworker.ipc.scoreboard import Row
     from djworker.worker.balance import Share
+    from djworker.worker.metrics import WorkerMetrics
 
 logger = logging.getLogger("djworker.worker")
 
@@ -85,13 +86,20 @@ class Worker:
         self._recycle_asked = False
         self._recycling = Recycling(config, resident_memory())
         self._memory_due = 0.0
+        self._metrics: WorkerMetrics | None = None
         self._line: Any = None
         self._signals: list[Any] = []
+
+    def measure(self, metrics: WorkerMetrics) -> None:
+        """Tell the status process of this worker."""
+        self._metrics = metrics
 
     def run(self) -> int:
         """Serve until retired; the exit code."""
         self._row[Gauge.PID] = os.getpid()
         self._beat()
+        if self._metrics is not None:
+            self._metrics.start()
         gevent.spawn(self._keep_house)
         self._notify("worker_started", **self._who)
         hub = gevent.get_hub()
@@ -104,6 +112,8 @@ class Worker:
         self._warn_of_too_little_memory()
         gevent.spawn(self._notify, "worker_ready", **self._who)
         self._done.wait()
+        if self._metrics is not None:
+            self._metrics.beat()
         self._notify("worker_exiting", limit=ORPHAN_GRACE, **self._who)
         self._line.close()
         return 0
@@ -120,6 +130,8 @@ class Worker:
         for handler in self._signals:
             handler.cancel()  # libev has one list of them for all its loops
         self._acceptor.forsake()
+        if self._metrics is not None:
+            self._metrics.forsake()
         forsake(self.site, getcurrent())
         self._channel.close()
 
@@ -133,6 +145,8 @@ class Worker:
                 self.site.sweep(time.monotonic())
                 self._ask_for_recycling()
                 self._look_after_pools()
+                if self._metrics is not None:
+                    self._metrics.beat()
             except Exception:  # noqa: BLE001 - without a beat the worker would be killed for a failed gauge
                 log.event(
                     logger, logging.ERROR, "housekeeping_failed", "a worker's house keeping failed", exc_info=True

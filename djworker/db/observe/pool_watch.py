@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from djworker import log
@@ -11,6 +12,7 @@ from djworker.db.observe.long_holds import Held, Sightings
 from djworker.db.observe.slow_acquires import SlowAcquires
 from djworker.db.observe.throttle import Throttle
 from djworker.db.pool.stats import Holder, text_of
+from djworker.ipc.metrics import WAIT_BOUNDS
 
 if TYPE_CHECKING:
     from greenlet import greenlet
@@ -25,6 +27,21 @@ _FRAMES = 60  # the innermost; Django with its middleware is about thirty deep
 _NUMBERS = ("pool_size", "pool_max", "pool_leased", "pool_available", "requests_waiting")
 
 
+class Waits:
+    """[worker] How long was waited, in buckets of ``WAIT_BOUNDS``, since the last look."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(WAIT_BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def note(self, seconds: float) -> None:
+        """One more."""
+        self.buckets[bisect_left(WAIT_BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
 class Lookout:
     """[worker] Looks at one pool. Nothing is asked of the server, and no line is logged while a connection changes hands."""
 
@@ -36,10 +53,14 @@ class Lookout:
         self._slow = SlowAcquires(options.slow_acquire)
         self._sightings = Sightings(options.long_hold, options.idle_in_transaction)
         self._throttle = Throttle()
+        #: Where metrics are wanted: see ``djworker.db.lease.metrics``.
+        self.waits: Waits | None = None
         self._unsaid = 0
 
     def waited(self, seconds: float, label: Label) -> None:
         """For the pool's `on_wait`."""
+        if self.waits is not None:
+            self.waits.note(seconds)
         self._slow.note(seconds, label, self.pool.stats)
 
     def look(self, now: float) -> None:

@@ -152,6 +152,7 @@ class Maintenance(Generic[C]):
             self._alive(now, recovered=recovered)
             return False
         if state.circuit.failed(now, error):
+            state.counters.outages_num += 1
             state.tell("pool_outage", self._driver.explain(error), cause=repr(error))
         return True
 

@@ -207,6 +207,10 @@ class Pool(Generic[C]):
         if self._state.hub is not None:
             self._scheduler.serve(self._clock())
 
+    def look_for_server(self, now: float) -> None:
+        """During an outage, try to connect though nobody waits: a balancer sends no requests as long as there is one."""
+        self._scheduler.look_for_server(now)
+
     def retire(self) -> None:
         """Keep nothing that is not needed: for a worker that drains. What its requests need is still lent."""
         self._scheduler.retire(self._clock())

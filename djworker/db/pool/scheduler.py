@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic
 from gevent import get_hub
 
 from djworker.db.pool import refusing
-from djworker.db.pool.circuit import HOPE
+from djworker.db.pool.circuit import HOPE, LAST_RETRY
 from djworker.db.pool.driver import C
 from djworker.db.pool.errors import PoolBug
 from djworker.db.pool.maintenance import Maintenance
@@ -213,6 +213,15 @@ class Scheduler(Generic[C]):
         if self._has_room():
             self.maintenance.connect(self._factory(), now)
             self._remind_of_probe(circuit.retry_at, waited_for=lacking > 0)
+
+    def look_for_server(self, now: float) -> None:
+        """Make the one attempt that waiters would, where there are none."""
+        state = self.state
+        if not state.circuit.is_open or state.hub is None or state.closed or self.retiring or self._queue.waiting:
+            return
+        due = state.circuit.failed_at + LAST_RETRY
+        if now >= due and not self._ledger.count(SlotState.CONNECTING) and self._has_room():
+            self.maintenance.connect(self._factory(), now)
 
     def _remind_of_probe(self, when: float, *, waited_for: bool) -> None:
         if self.state.hub is not None and waited_for:

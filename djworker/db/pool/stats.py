@@ -39,6 +39,7 @@ class Counters:
     connections_cancelled: int = 0  # abandoned queries
     connections_reclaimed: int = 0  # their owner died, or dropped them
     connections_forgotten: int = 0  # did not close in time
+    outages_num: int = 0  # begun
     returns_num: int = 0
     returns_bad: int = 0
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from djworker.conf.kinds import (
     ADDRESSES,
+    ADDRESSES_OR_NONE,
     ANNOUNCED,
     CONTROL,
     FILE,
@@ -32,7 +33,7 @@ from djworker.ipc.launch import VARIABLE, Launch
 
 EVERY = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 
-NEED_RESTART = {"bind", "backlog", "socket_mode", "pid", "umask", "user", "group", "reload", "control"}
+NEED_RESTART = {"bind", "backlog", "socket_mode", "pid", "umask", "user", "group", "reload", "control", "status_bind"}
 
 
 def values_of(option: Option) -> st.SearchStrategy[Any]:
@@ -53,6 +54,7 @@ def values_of(option: Option) -> st.SearchStrategy[Any]:
         PROBE: st.lists(words.map("/{}".format)).map(tuple),
         CONTROL: st.sampled_from(["auto", "off"]) | words.map("/{}".format) | words.map("@{}".format),
         ADDRESSES: st.lists(words.map("{}:80".format), min_size=1, unique=True).map(tuple),
+        ADDRESSES_OR_NONE: st.lists(words.map("{}:80".format), unique=True).map(tuple),
     }
     choices = st.sampled_from(option.spec.kind.metavar.strip("{}").split(","))
     return by_kind.get(option.spec.kind, choices)

@@ -1,0 +1,117 @@
+"""What a worker counts of its database pools, in its region of shared memory, at each beat.
+
+Pools count for themselves, from zero, and may end before their worker does; the region goes on for ever. So what was added to a
+pool's number since the last look is added to the region's.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from djworker.db.lease.registry import homes, lookouts
+from djworker.db.observe.pool_watch import Waits
+from djworker.ipc import metrics
+from djworker.ipc.metrics import NANOSECONDS, WAIT_BOUNDS, Metric
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from djworker.db.observe.pool_watch import Lookout
+    from djworker.db.pool.pool import Pool
+    from djworker.ipc.regions import Writer
+
+__all__ = ["PoolMetrics"]
+
+_GAUGES: Final[Mapping[Metric, str]] = {
+    metrics.POOL_SIZE: "pool_size",
+    metrics.POOL_IDLE: "pool_available",
+    metrics.POOL_LEASED: "pool_leased",
+    metrics.POOL_WAITING: "requests_waiting",
+    metrics.POOL_MAX: "pool_max",
+    metrics.POOL_OUTAGE: "circuit_open",
+}
+_COUNTERS: Final[Mapping[Metric, str]] = {
+    metrics.POOL_ACQUIRES: "requests_num",
+    metrics.POOL_REPLAYS: "lease_replays",
+    metrics.POOL_TIMEOUTS: "requests_timeouts",
+    metrics.POOL_REFUSED: "requests_refused",
+    metrics.POOL_UNAVAILABLE: "requests_unavailable",
+    metrics.POOL_OUTAGES: "outages_num",
+    metrics.POOL_CONNECTS: "connections_num",
+    metrics.POOL_CONNECT_ERRORS: "connections_errors",
+    metrics.POOL_LOST: "connections_lost",
+}
+#: Of these, pools that share an alias have one; of all others they have a sum.
+_NO_SUMS: Final = frozenset({metrics.POOL_MAX, metrics.POOL_OUTAGE})
+#: Series of one kind that a worker tells of: a project with an alias for each tenant has thousands.
+_MOST: Final = 200
+_OTHER: Final = "(other)"
+#: The wait histogram's last word.
+_SUM: Final = len(WAIT_BOUNDS) + 1
+
+
+class PoolMetrics:
+    """[worker] The numbers of all pools of this process, and what they were at the last look."""
+
+    def __init__(self) -> None:
+        self._seen: weakref.WeakKeyDictionary[Pool[Any], Counter[Any]] = weakref.WeakKeyDictionary()
+
+    def __call__(self, writer: Writer) -> None:
+        """Take a look, and count."""
+        now = time.monotonic()
+        stood: dict[tuple[Metric, str], int] = {}
+        tallies = {home.pool: home.tally for home in homes()}
+        for lookout in lookouts():
+            pool = lookout.pool
+            pool.look_for_server(now)
+            tally = tallies.get(pool)
+            numbers = pool.stats() | (tally.as_dict() if tally is not None else {})
+            alias = self._label(writer, metrics.POOL_SIZE, pool.name)
+            for metric, name in _GAUGES.items():
+                known = stood.get((metric, alias), 0)
+                value = int(numbers[name])
+                stood[metric, alias] = max(known, value) if metric in _NO_SUMS else known + value
+            self._count(writer, lookout, alias, numbers, dict(tally.pins) if tally is not None else {})
+        for metric in _GAUGES:  # of a pool that has ended there is nothing
+            for labels in writer.find(metric):
+                stood.setdefault((metric, labels[0]), 0)
+        for (metric, alias), value in stood.items():
+            writer.set(metric, value, (alias,))
+
+    def _count(
+        self, writer: Writer, lookout: Lookout, alias: str, numbers: Mapping[str, float], pins: Mapping[str, int]
+    ) -> None:
+        seen = self._seen.setdefault(lookout.pool, Counter())
+        for metric, name in _COUNTERS.items():
+            writer.add(metric, _new(seen, metric, int(numbers.get(name, 0))), (alias,))
+        for reason, count in pins.items():
+            if new := _new(seen, reason, count):
+                writer.add(metrics.POOL_PINS, new, (alias, self._reason(writer, alias, reason)))
+        waits, lookout.waits = lookout.waits or Waits(), Waits()
+        place = writer.word(metrics.POOL_WAIT, (alias,))
+        for bucket, count in enumerate(waits.buckets):
+            writer.words[place + bucket] += count
+        writer.words[place + _SUM] += int(waits.seconds * NANOSECONDS)
+        # Those that had not to wait at all.
+        at_once = int(numbers["requests_num"] - numbers["requests_queued"] - numbers["requests_waiting"])
+        writer.words[place] += max(0, _new(seen, "at once", at_once))
+
+    @staticmethod
+    def _label(writer: Writer, metric: Metric, name: str) -> str:
+        return name if writer.has(metric, (name,)) or writer.count(metric) < _MOST else _OTHER
+
+    @staticmethod
+    def _reason(writer: Writer, alias: str, reason: str) -> str:
+        known = writer.has(metrics.POOL_PINS, (alias, reason)) or writer.count(metrics.POOL_PINS) < _MOST
+        return reason if known else _OTHER
+
+
+def _new(seen: Counter[Any], name: Any, value: int) -> int:
+    """What has come to a number since the last look. It never goes back: what was counted once stays counted."""
+    new = value - seen[name]
+    if new > 0:
+        seen[name] = value
+    return max(new, 0)
