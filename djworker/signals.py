@@ -10,6 +10,7 @@ worker_started     worker     just forked; accepts nothing yet                  
 worker_ready       worker     accepts requests                                                  slot, generation, pid
 worker_draining    worker     was told to stop; running requests still go on                    slot, generation, pid
 worker_exiting     worker     the last thing before its end; not sent when it is killed         slot, generation, pid
+process_gone       a child    a process that had the project loaded has died, however it died   kind, pid, generation, status
 =================  =========  ================================================================  ======================
 
 The sender of all of them is ``Lifecycle``. Receivers of worker signals run in greenlets of their own, in the order of
@@ -17,6 +18,11 @@ their connection, and a worker waits for all of them for at most 10 seconds. One
 (event ``hook_failed``), one that still runs then is logged with its stack (event ``hook_hangs``) and left alone. A
 receiver that blocks the hub blocks the worker: that is found by the watchdog. Receivers of ``mold_ready`` run one after
 the other, must leave no thread, greenlet or connection behind, and are guarded by ``boot_timeout``.
+
+Receivers of ``process_gone`` run for each death in a process of their own, a short-lived child of the mold: what they
+change in memory is lost. ``kind`` is ``worker``, ``mold``, or ``probe`` for a child that answered a probe; ``status`` is
+its exit code, or minus the signal that ended it. Deaths wait while no code is loaded. At the end of the server the molds
+go first, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -42,6 +48,7 @@ worker_started = Signal()
 worker_ready = Signal()
 worker_draining = Signal()
 worker_exiting = Signal()
+process_gone = Signal()
 
 _NAMES = {
     mold_ready: "mold_ready",
@@ -49,6 +56,7 @@ _NAMES = {
     worker_ready: "worker_ready",
     worker_draining: "worker_draining",
     worker_exiting: "worker_exiting",
+    process_gone: "process_gone",
 }
 _logger = logging.getLogger("djworker.worker")
 
@@ -70,6 +78,11 @@ def send_guarded(signal: Signal, *, limit: float = HOOK_TIMEOUT, **arguments: An
             _call(signal, receiver, arguments)
     elif receivers:
         _run_in_greenlets(signal, receivers, arguments, limit)
+
+
+def has_receivers(signal: Signal) -> bool:
+    """Whether anything is to be called."""
+    return bool(_receivers(signal))
 
 
 def _receivers(signal: Signal) -> list[Receiver]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from djworker import accounts, log, process
 from djworker.arbiter import commands, control, events, probing
+from djworker.arbiter.deaths import Deaths
 from djworker.arbiter.handles import MoldState, Policy
 from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.listeners import let_go
@@ -74,6 +75,7 @@ class Loop:
         self.offered: dict[int, Config] = {}
         #: Hosts that the generation in force allows, for each generation that is measured by it.
         self.allowed: dict[int, list[str]] = {}
+        self.deaths = Deaths()
         self.exit_code: int | None = None
         self.reexec: Callable[[Loop], None] = lambda _loop: None
         self._selector = selectors.DefaultSelector()
@@ -97,6 +99,7 @@ class Loop:
             self._wait()
             self._serve_signals()
             self._serve_deadlines()
+            self.deaths.tell(self.children, self.fleet.current)
             self.herald.report()
             self._serve_status()
         return self.exit_code
@@ -185,6 +188,8 @@ class Loop:
         self._unwatch(child)
         self.children.forget(child.key)
         kind, number = child.key
+        if kind != "helper":
+            self.deaths.note(kind, child.pid, self._generation_of(child), status)
         if kind == "mold":
             text = f"mold of generation {number} ended"
             self.herald.say("mold_gone", text, logging.DEBUG, generation=number, status=status)

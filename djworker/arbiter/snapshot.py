@@ -22,6 +22,7 @@ from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.status import STATUS_KEY, StatusService
 from djworker.conf.address import Address
 from djworker.conf.table import Config
+from djworker.ipc import messages
 from djworker.ipc.channel import Channel
 from djworker.ipc.regions import Region
 from djworker.ipc.scoreboard import Row
@@ -56,6 +57,7 @@ def take(loop: Loop) -> str:
         "status": _status_to_json(loop.status) if loop.status is not None else None,
         "systemd_ready": loop.systemd.ready,
         "signals": loop.signals.noted(),
+        "deaths": [asdict(death) for death in loop.deaths.waiting],
         "control": _listener_to_json(loop.control.listener) if loop.control is not None else None,
         "log_level": loop.log_level,
     }
@@ -91,6 +93,7 @@ class Snapshot:
             self.offered = {int(number): Config.from_json(data) for number, data in state["offered"].items()}
             self.systemd_ready: bool = state["systemd_ready"]
             self.signals: list[int] = state["signals"]
+            self.deaths = [messages.ProcessGone(**death) for death in state.get("deaths", ())]
             self._state: dict[str, Any] = state
         except (KeyError, TypeError, ValueError) as error:
             msg = f"this is no state of an arbiter: {error!r}"

@@ -127,6 +127,19 @@ class RecycleWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessGone:
+    """arbiter → mold: a worker or a mold has died; tell the receivers of ``process_gone``, in a child.
+
+    ``status``: its exit code, or minus the signal.
+    """
+
+    kind: str
+    pid: int
+    generation: int
+    status: float
+
+
+@dataclass(frozen=True, slots=True)
 class Retire:
     """arbiter → worker: stop accepting, finish what runs, exit.
 
@@ -185,6 +198,7 @@ Message = (
     | WorkerReady
     | WorkerBootFailed
     | RecycleWanted
+    | ProcessGone
     | Retire
     | ReopenLogs
     | SetLogLevel
@@ -208,6 +222,7 @@ _KNOWN: dict[str, type[Any]] = {
         WorkerReady,
         WorkerBootFailed,
         RecycleWanted,
+        ProcessGone,
         Retire,
         ReopenLogs,
         SetLogLevel,

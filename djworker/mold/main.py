@@ -48,6 +48,8 @@ _poll = monkey.get_original("select", "poll")
 
 #: The same as ``djworker.arbiter.fleet.EXIT_BOOT``; this tree does not import that one.
 EXIT_BOOT = 3
+#: Seconds for all receivers of ``process_gone``; a little more than ``signals.HOOK_TIMEOUT``, which tells of each by its name.
+_HOOK_TIMEOUT = 12.0
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
 _READABLE = 1  # POLLIN; gevent has taken its name out of the module
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -59,6 +61,8 @@ class Question:
 
     asked: Asked
     take_in: Callable[[Asked], None]
+    #: What it does is done once: it goes on where this process becomes a worker.
+    lasting: bool = False
 
 
 @dataclass(slots=True)
@@ -92,6 +96,8 @@ class Mold:
                     self._give_worker(message, fds)
                 elif isinstance(message, messages.Probe):
                     self._probe(message)
+                elif isinstance(message, messages.ProcessGone):
+                    self._tell_of(message)
 
     def _probe(self, request: messages.Probe) -> None:
         """Have a child answer; this process goes on, since a worker that dies meanwhile must be replaced."""
@@ -111,6 +117,24 @@ class Mold:
 
     def _tell_answers(self, asked: Asked, about: int) -> None:
         self.channel.send(_transcript(asked, about).as_message(probe.allowed_hosts()))
+        self._tell_of(messages.ProcessGone("probe", asked.pid, self.generation, 0))
+
+    def _tell_of(self, death: messages.ProcessGone) -> None:
+        """Have a child run the receivers, if there are any: none of what they do stays here."""
+        if not project.hears("process_gone"):
+            return
+
+        def tell(write: forked_call.Write) -> None:
+            self.forsake()
+            fields = {"pid": death.pid, "generation": death.generation, "status": int(death.status)}
+            self.project.notify("process_gone", kind=death.kind, **fields)
+            write(probe.END)
+
+        try:
+            asked = forked_call.begin(tell, _HOOK_TIMEOUT)
+            self.questions.append(Question(asked, lambda asked: _end_hook(asked, death), lasting=True))
+        except OSError as error:
+            _say_not_told(death, str(error))
 
     def _ask_for_migrations(self) -> None:
         """Beside everything else: to read all migrations takes time, and the database may be away."""
@@ -146,8 +170,9 @@ class Mold:
             self._fork(request, fds)
             return
         for question in self.questions:  # the next spare worker is asked again
-            process.kill(question.asked.pid, signal.SIGKILL)
-            question.asked.finish()
+            if not question.lasting:
+                process.kill(question.asked.pid, signal.SIGKILL)
+                question.asked.finish()
         row = Row(fds[1])
         row[Gauge.PID] = os.getpid()
         self.channel.close()
@@ -212,6 +237,18 @@ class Mold:
         self.channel.close()
         for fd in (*self.listeners, *self.row_fds):
             raw.close(fd)
+
+
+def _end_hook(asked: Asked, death: messages.ProcessGone) -> None:
+    """Receivers that raise have been told of by then."""
+    if code := os.waitstatus_to_exitcode(asked.finish()):
+        late = code in (-signal.SIGALRM, -signal.SIGKILL)
+        _say_not_told(death, f"still run after {_HOOK_TIMEOUT:g} s" if late else f"ended with {process.describe(code)}")
+
+
+def _say_not_told(death: messages.ProcessGone, why: str) -> None:
+    text = f"the receivers of process_gone for the {death.kind} {death.pid}: {why}"
+    log.event(logger, logging.ERROR, "hook_failed", text, receiver="process_gone", error=why)
 
 
 def _transcript(asked: Asked, about: int) -> probe.Transcript:

@@ -407,6 +407,13 @@ def _notifier() -> Notify:
     return notify
 
 
+def hears(name: str) -> bool:
+    """Whether a hook has receivers."""
+    from djworker import signals  # noqa: PLC0415
+
+    return signals.has_receivers(getattr(signals, name))
+
+
 def freeze() -> None:
     """Move everything that is loaded out of the collector's sight: a collection would write to every shared page."""
     gc.collect()

@@ -20,7 +20,7 @@ import pytest
 
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
-from tests.processes.project import SETTINGS, URLS, Project
+from tests.processes.project import ROOT, SETTINGS, URLS, Project
 from tests.processes.server import MANAGE, MODULE, Server, command, environment
 from tests.processes.test_listening import open_to_everybody
 
@@ -389,3 +389,48 @@ def test_open_telemetry_comes_in_by_its_own_command(server: Server, project: Pro
     assert len(list(Path(f"/proc/{server.pid}/task").iterdir())) == 1, "no agent in the arbiter"
     server.reload()
     assert not server.events("not_shared")
+
+
+MEASURED = """
+from prometheus_client import Gauge
+busy = Gauge("busy", "Who is there", multiprocess_mode="livesum")
+
+def measured(request):
+    import os
+    from django.http import HttpResponse
+    busy.set(1)
+    return HttpResponse(os.getpid())
+
+urlpatterns += [path("measured", measured)]
+"""
+
+
+def recipe(mark: str) -> str:
+    """The block of Python on the page about loading that has this."""
+    blocks = (ROOT / "docs/explanation/loading.md").read_text().split("```python\n")[1:]
+    (found,) = (block.partition("```")[0] for block in blocks if mark in block)
+    return found.replace('"shop"', '"testproject.shop"')
+
+
+def test_the_metrics_of_dead_processes_are_taken_out_by_the_recipe(
+    server: Server, project: Project, scratch: Path
+) -> None:
+    metrics = scratch / "metrics"
+    metrics.mkdir()
+
+    def gauges() -> set[int]:
+        return {int(path.stem.rpartition("_")[2]) for path in metrics.glob("gauge_livesum_*.db")}
+
+    project.write("testproject/shop/apps.py", recipe("mark_process_dead"))
+    project.append(URLS, MEASURED)
+    server.start(environ={"PROMETHEUS_MULTIPROC_DIR": str(metrics)})
+    first, second = server.worker(0), server.worker(1)
+    eventually(lambda: server.get("/measured").status == 200 and {first, second} <= gauges(), "both have measured")
+    mark = server.kill(first)
+    eventually(lambda: first not in gauges(), "the dead worker's gauges are taken out")
+    server.wait_for("worker_ready", since=mark)
+    assert second in gauges()
+    mark = server.reload()
+    server.wait_for("worker_gone", since=mark, pid=second)
+    eventually(lambda: second not in gauges(), "so are those of a generation that has gone")
+    assert server.get("/measured").status == 200

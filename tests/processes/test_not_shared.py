@@ -67,16 +67,32 @@ def test_what_cannot_be_shared_runs_in_each_worker_and_is_told_of_once(server: S
         eventually(project.path(f"job.{server.worker(slot)}").exists, "the scheduler runs in the worker")
 
 
+#: The receiver runs in a child of the spare worker, or waits for the next one.
+TOLD = """
+from djworker.signals import process_gone
+
+def note(kind, pid, generation, status, **kwargs):
+    (settings.BASE_DIR / f"gone.{pid}").write_text(f"{kind} {generation} {status} {os.getpid()}")
+
+process_gone.connect(note)
+"""
+
+
 def test_a_worker_that_dies_is_replaced_by_the_code_that_it_ran(server: Server, project: Project) -> None:
-    project.write(APPS, SCHEDULER)
+    project.write(APPS, SCHEDULER + TOLD)
     project.set_version(1)
     server.start(workers=1)
     spare = server.wait_for("spare_ready")["pid"]
     project.set_version(2)
-    mark = server.kill(server.worker())
+    killed = server.worker()
+    mark = server.kill(killed)
     server.wait_for("worker_ready", since=mark)
     assert (server.worker(), server.version()) == (spare, 1)
     server.wait_for("spare_ready", since=mark)
+    note = project.path(f"gone.{killed}")
+    eventually(lambda: note.exists() and note.read_text(), "the next spare worker tells of the death")
+    assert note.read_text().startswith("worker 1 -9 ")
+    assert int(note.read_text().split()[-1]) not in server.ready()
     with server.load(clients=2) as load:
         server.reload()
         load.wait_for_version(2)
