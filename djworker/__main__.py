@@ -34,7 +34,7 @@ from djworker.conf.resolve import resolve
 from djworker.conf.table import Config
 from djworker.ipc import messages
 from djworker.ipc.launch import Launch
-from djworker.management.commands.runworkers import Command, Request, become
+from djworker.management.commands.runworkers import Command, StartRequest, become
 from djworker.mold import blame
 from djworker.start import cli, gunicorn_import, interpreter
 from djworker.start.application import ApplicationError, Target
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     command.run(request)
 
 
-def _guarded(stage: str, step: Callable[[], object], request: Request) -> None:
+def _guarded(stage: str, step: Callable[[], object], request: StartRequest) -> None:
     """A failure in there ends the start."""
     try:
         step()
@@ -89,7 +89,7 @@ def _read_settings() -> None:
         settings.INSTALLED_APPS  # noqa: B018 - this is how Django itself loads them
 
 
-def _refuse(stage: str, error: BaseException, request: Request) -> NoReturn:
+def _refuse(stage: str, error: BaseException, request: StartRequest) -> NoReturn:
     """Say it as the mold would, in the form that the log was to have."""
     config = _config_without_settings(request.options)
     log.configure(config.log_level, config.log_format, "command")
@@ -102,11 +102,11 @@ def _refuse(stage: str, error: BaseException, request: Request) -> NoReturn:
     sys.exit(EXIT_BOOT)
 
 
-def _module_to_blame(error: BaseException, request: Request) -> str:
+def _module_to_blame(error: BaseException, request: StartRequest) -> str:
     return request.app.partition(":")[0] if isinstance(error, ApplicationError) else blame.module_of(error)
 
 
-def _reason(error: BaseException, request: Request) -> str:
+def _reason(error: BaseException, request: StartRequest) -> str:
     if isinstance(error, SystemExit):
         return f"sys.exit({error.code!r})"
     if isinstance(error, ApplicationError):
@@ -128,7 +128,7 @@ def _config_without_settings(options: dict[str, Any]) -> Config:
 # -- with a module that chooses the settings
 
 
-def _decide_in_child(command: Command, request: Request) -> NoReturn:
+def _decide_in_child(command: Command, request: StartRequest) -> NoReturn:
     """Decide in a child of this process, then become what it says; where it ends without a word, end as it did."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -153,7 +153,7 @@ def _decide_in_child(command: Command, request: Request) -> NoReturn:
     sys.exit(code)
 
 
-def _end_hanging(child: int, request: Request, config: Config) -> NoReturn:
+def _end_hanging(child: int, request: StartRequest, config: Config) -> NoReturn:
     """Have the child write its stack, and end both."""
     os.kill(child, signal.SIGQUIT)
     time.sleep(STACKS_WITHIN)
@@ -163,7 +163,7 @@ def _end_hanging(child: int, request: Request, config: Config) -> NoReturn:
     _say_not_started(request, config, late)
 
 
-def _say_not_started(request: Request, config: Config, why: str) -> NoReturn:
+def _say_not_started(request: StartRequest, config: Config, why: str) -> NoReturn:
     log.configure(config.log_level, config.log_format, "command")
     fields = {"stage": "application", "module": request.app.partition(":")[0], "error": why}
     log.event(logger, logging.CRITICAL, "not_started", f"{request.app} {why}", **fields)
@@ -187,7 +187,7 @@ def _leave(step: Callable[..., object], *arguments: object) -> NoReturn:
     os._exit(code if isinstance(code, int) else 1)
 
 
-def _decide(command: Command, request: Request, write: int) -> None:
+def _decide(command: Command, request: StartRequest, write: int) -> None:
     """[child] Import the module, read the settings that it has chosen, decide, and tell the parent."""
 
     def tell(module: Sequence[str], launch: Launch) -> NoReturn:

@@ -20,7 +20,7 @@ from djworker.ipc.scoreboard import Gauge, Phase, Row
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from djworker.arbiter.commands import SpawnWorker
+    from djworker.arbiter.commands import ForkWorker
     from djworker.arbiter.listeners import Listener
     from djworker.arbiter.status import StatusService
     from djworker.ipc.launch import Launch
@@ -148,7 +148,7 @@ class Children:
             return None
         return self.by_key.get(("mold", generation))
 
-    def spawn_worker(self, command: SpawnWorker) -> Child:
+    def spawn_worker(self, command: ForkWorker) -> Child:
         """Have the mold fork, or the spare become it; else boot a mold of its own that does: so it is without a subreaper, too.
 
         Raises:
@@ -165,12 +165,12 @@ class Children:
         child.slot, child.row = command.slot, row
         return child
 
-    def _spawn_by(self, command: SpawnWorker) -> Callable[[Key, SpawnWorker, Sequence[int]], Child]:
+    def _spawn_by(self, command: ForkWorker) -> Callable[[Key, ForkWorker, Sequence[int]], Child]:
         if self.spare(command.generation) is not None:
             return self._hand_over
         return self._spawn if self.subreaper and command.generation not in self.alone else self._boot_worker
 
-    def _hand_over(self, key: Key, command: SpawnWorker, shared: Sequence[int]) -> Child:
+    def _hand_over(self, key: Key, command: ForkWorker, shared: Sequence[int]) -> Child:
         """What was the spare is the worker."""
         spare = self.by_key["mold", command.generation]
         child = self._spawn(key, command, shared)
@@ -179,7 +179,7 @@ class Children:
         self.forget(spare.key)
         return child
 
-    def _spawn(self, key: Key, command: SpawnWorker, shared: Sequence[int]) -> Child:
+    def _spawn(self, key: Key, command: ForkWorker, shared: Sequence[int]) -> Child:
         ours, theirs = Channel.pair()
         ours.set_blocking(False)
         mold = self.by_key["mold", command.generation]
@@ -190,7 +190,7 @@ class Children:
         child = self.by_key[key] = Child(key, channel=ours)
         return child
 
-    def _boot_worker(self, key: Key, command: SpawnWorker, shared: Sequence[int]) -> Child:
+    def _boot_worker(self, key: Key, command: ForkWorker, shared: Sequence[int]) -> Child:
         names = zip(("--row", "--region"), map(str, shared), strict=False)
         arguments = ["--generation", str(command.generation), "--slot", str(command.slot), *chain.from_iterable(names)]
         return self._start(key, "djworker.mold.main", arguments, shared)

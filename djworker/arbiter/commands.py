@@ -44,7 +44,7 @@ class KillMold:
 
 
 @dataclass(frozen=True, slots=True)
-class SpawnWorker:
+class ForkWorker:
     """Have the mold of ``generation`` fork a worker into ``slot``."""
 
     worker_id: int
@@ -99,7 +99,7 @@ Command = (
     | QuestionMold
     | StopMold
     | KillMold
-    | SpawnWorker
+    | ForkWorker
     | RetireWorker
     | KillWorker
     | AdoptConfig

@@ -35,12 +35,12 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Timer:
+class DeadlineReached:
     """The deadline that ``Fleet.next_deadline`` named has come."""
 
 
 @dataclass(frozen=True, slots=True)
-class MoldReady:
+class MoldBooted:
     """A mold has loaded, checked and warmed its code; its settings ask for ``policy``."""
 
     generation: int
@@ -48,7 +48,7 @@ class MoldReady:
 
 
 @dataclass(frozen=True, slots=True)
-class MoldFailed:
+class MoldBootFailed:
     """A mold has said, or left behind, why it cannot boot; its end follows."""
 
     generation: int
@@ -56,7 +56,7 @@ class MoldFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class GenerationProbed:
     """What ``generation`` answers to the questions that ``about`` has to answer."""
 
     generation: int
@@ -73,7 +73,7 @@ class MoldGone:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerBooted:
     """A worker accepts."""
 
     worker_id: int
@@ -116,12 +116,12 @@ Event = (
     | Reload
     | Stop
     | Scale
-    | Timer
-    | MoldReady
-    | MoldFailed
-    | Probed
+    | DeadlineReached
+    | MoldBooted
+    | MoldBootFailed
+    | GenerationProbed
     | MoldGone
-    | WorkerReady
+    | WorkerBooted
     | WorkerFailed
     | Heartbeat
     | Recycle

@@ -20,21 +20,21 @@ from djworker.arbiter import commands as do
 from djworker.arbiter import probing, replacement
 from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.events import (
+    DeadlineReached,
     Event,
+    GenerationProbed,
     Heartbeat,
-    MoldFailed,
+    MoldBooted,
+    MoldBootFailed,
     MoldGone,
-    MoldReady,
-    Probed,
     Recycle,
     Reload,
     Scale,
     Started,
     Stop,
-    Timer,
+    WorkerBooted,
     WorkerFailed,
     WorkerGone,
-    WorkerReady,
 )
 from djworker.arbiter.handles import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
 from djworker.arbiter.orders import Orders
@@ -86,7 +86,7 @@ class Fleet:
         return self._orders.take()
 
     def next_deadline(self) -> float:
-        """When a ``Timer`` event is due, on the clock of ``now``; infinity when nothing is awaited."""
+        """When a ``DeadlineReached`` event is due, on the clock of ``now``; infinity when nothing is awaited."""
         deadlines = [process.deadline for process in self.roster]
         deadlines += [worker.proven_at for worker in self.roster.ready() if not worker.proven]
         deadlines += [worker.ready_at + STABLE for worker in self._redeemers()]
@@ -141,17 +141,17 @@ class Fleet:
             case Scale(delta):
                 self.scaled = min(max(1, self.target + delta), MOST_WORKERS)
                 self._announce("scaled", f"{self.target} workers wanted", workers=self.target)
-            case Timer():
+            case DeadlineReached():
                 self._on_timer(now)
-            case MoldReady(generation, policy):
+            case MoldBooted(generation, policy):
                 self._on_mold_ready(generation, policy, now)
-            case MoldFailed(generation, failure):
+            case MoldBootFailed(generation, failure):
                 self._on_mold_failed(generation, failure)
-            case Probed(generation, about, answers):
+            case GenerationProbed(generation, about, answers):
                 self._on_probed(generation, about, answers, now)
             case MoldGone(generation, status):
                 self._on_mold_gone(generation, status, now)
-            case WorkerReady(worker_id):
+            case WorkerBooted(worker_id):
                 self._on_worker_ready(worker_id, now)
             case WorkerFailed(worker_id, failure):
                 self._on_worker_failed(worker_id, failure)

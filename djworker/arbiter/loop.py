@@ -277,7 +277,7 @@ class Loop:
             for worker in self.fleet.roster.beating():
                 self.happen(events.Heartbeat(worker.worker_id, self.children.beat_of(worker.worker_id)))
             self._read_stacks()
-            self.happen(events.Timer())
+            self.happen(events.DeadlineReached())
         self._serve_clients(now)
         while self._kills and self._kills[0][0] <= now:
             self.children.kill(self._kills.popleft()[1])
@@ -427,7 +427,7 @@ class Loop:
 
     def _on_mold_failed(self, generation: int, said: messages.MoldFailed) -> None:
         self.herald.mold_failed(generation, said)
-        self.happen(events.MoldFailed(generation, Failure(said.stage, said.module, said.error, said.traceback)))
+        self.happen(events.MoldBootFailed(generation, Failure(said.stage, said.module, said.error, said.traceback)))
 
     def _on_probed(self, generation: int, said: messages.Probed) -> None:
         self._asked.pop(generation, None)
@@ -437,7 +437,7 @@ class Loop:
             raise MessageRefusedError(str(error)) from None
         if generation != said.about:
             self.allowed[said.about] = said.hosts
-        self.happen(events.Probed(generation, said.about, answers))
+        self.happen(events.GenerationProbed(generation, said.about, answers))
 
     def _on_mold_ready(self, child: Child, config: Config) -> None:
         generation = child.key[1]
@@ -448,7 +448,7 @@ class Loop:
         self.herald.mold("mold_ready", generation, "is loaded", pid=child.pid)
         self.offered[generation] = table.adopt(self.config, config)
         self._say_what_needs_a_restart(config)
-        self.happen(events.MoldReady(generation, policy_of(config)))
+        self.happen(events.MoldBooted(generation, policy_of(config)))
 
     def _on_said_failed(self, child: Child, said: messages.MoldFailed) -> None:
         kind, number = child.key
@@ -498,7 +498,7 @@ class Loop:
         status = self.children.learn_pid(child)
         self.herald.worker("worker_ready", child, "ready")
         self._send_log_level(child)
-        self.happen(events.WorkerReady(child.key[1]))
+        self.happen(events.WorkerBooted(child.key[1]))
         if status is not None:
             self._bury(child, status)
 
@@ -517,7 +517,7 @@ class Loop:
             case commands.KillMold(generation, reason):
                 self.herald.say("mold_killed", f"killing the mold of generation {generation}: {reason}", reason=reason)
                 self.children.kill(("mold", generation))
-            case commands.SpawnWorker():
+            case commands.ForkWorker():
                 self._spawn_worker(command)
             case commands.RetireWorker():
                 self._retire(command)
@@ -545,7 +545,7 @@ class Loop:
         config = self.offered.get(about, self.config)
         self._asked[generation] = about
         if child is None and generation in self.children.alone:  # it has no spare worker now, which could answer
-            self.happen(events.Probed(generation, about, probing.read({})))
+            self.happen(events.GenerationProbed(generation, about, probing.read({})))
         if child is not None and child.channel is not None:
             child.channel.send(messages.Probe(about, list(config.probe), self.allowed.get(about, [])))
 
@@ -564,7 +564,7 @@ class Loop:
         else:
             self._hang_up(key)
 
-    def _spawn_worker(self, command: commands.SpawnWorker) -> None:
+    def _spawn_worker(self, command: commands.ForkWorker) -> None:
         generation = command.generation
         spare = self.children.spare(generation)
         if spare is not None:

@@ -53,7 +53,7 @@ class Orders:
     def spawn(self, generation: int, deadline: float) -> None:
         """One more worker, which is to be ready by *deadline*."""
         worker = self.roster.new_worker(generation, deadline)
-        self.given.append(do.SpawnWorker(worker.worker_id, worker.slot, generation))
+        self.given.append(do.ForkWorker(worker.worker_id, worker.slot, generation))
 
     def retire(self, worker: WorkerHandle, now: float, grace: float, *, empty_backlog: bool) -> None:
         """Let it finish what runs."""

@@ -14,7 +14,7 @@ from djworker.arbiter.handles import WorkerState
 from djworker.arbiter.listeners import Listener, close_all, open_listeners
 from djworker.conf.address import Address
 from djworker.ipc import messages
-from djworker.ipc.board import Board, SlotState, SlotView, Word
+from djworker.ipc.board import Board, SlotView, Word, WorkerSlotState
 from djworker.ipc.metrics import (
     ARBITER_CPU,
     GENERATION,
@@ -46,10 +46,10 @@ STEADY: Final = 10.0
 #: Mebibytes, connections and seconds are its own; the queue of its sockets is short, for its clients ask again.
 BACKLOG: Final = 128
 _STATES: Final = {
-    WorkerState.STARTING: SlotState.STARTING,
-    WorkerState.READY: SlotState.READY,
-    WorkerState.DRAINING: SlotState.DRAINING,
-    WorkerState.KILLED: SlotState.KILLED,
+    WorkerState.STARTING: WorkerSlotState.STARTING,
+    WorkerState.READY: WorkerSlotState.READY,
+    WorkerState.DRAINING: WorkerSlotState.DRAINING,
+    WorkerState.KILLED: WorkerSlotState.KILLED,
 }
 #: What a worker may ask to be replaced for. It is the worker's word, which is no label.
 CAUSES: Final = frozenset({"max_requests", "max_memory", "max_lifetime", "SIGTERM"})

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from djworker.control.protocol import REPLY_LIMIT, Reply, Request, UnreadableLineError
 
-__all__ = ["Connection", "RefusedError", "UnreachableError"]
+__all__ = ["ControlConnection", "RefusedError", "UnreachableError"]
 
 #: Seconds for a server to take a connection, and to say the next line of an answer. It answers within 2; a machine may be busy.
 PATIENCE: Final = 10.0
@@ -32,7 +32,7 @@ class RefusedError(Exception):
         self.fields = fields
 
 
-class Connection:
+class ControlConnection:
     """[client] A connection to one server.
 
     Args:

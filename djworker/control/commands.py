@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import djworker
 from djworker.control import text
-from djworker.control.client import Connection, RefusedError, UnreachableError
+from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.finding import Instance, NoServerError, SeveralServersError, find
 from djworker.control.places import here
 from djworker.control.protocol import VERSION, Reply
@@ -131,7 +131,7 @@ def _run(options: dict[str, Any], program: str) -> int:
 
 def _ask(server: Instance, verb: Verb, arguments: Mapping[str, Any], *, as_json: bool) -> int:
     patience = float(arguments.get("timeout") or _default_timeout(verb)) + MARGIN
-    with Connection(server.address, patience) as connection:
+    with ControlConnection(server.address, patience) as connection:
         answer = _collect(connection.ask(verb.name, arguments))
     if as_json:
         print(json.dumps({"version": VERSION, "verb": verb.name, **answer}, indent=2))  # noqa: T201 - a command prints

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from djworker.control.client import Connection, UnreachableError
+from djworker.control.client import ControlConnection, UnreachableError
 from djworker.control.places import Place, directories, fingerprint, places
 
 __all__ = ["Instance", "NoServerError", "SeveralServersError", "find"]
@@ -128,7 +128,7 @@ def _hellos(found: Sequence[Place]) -> list[Instance]:
     opened = []
     for place in found:
         try:
-            connection = Connection(place.address, PATIENCE)
+            connection = ControlConnection(place.address, PATIENCE)
         except UnreachableError:
             continue
         opened.append((place, connection))
@@ -136,7 +136,7 @@ def _hellos(found: Sequence[Place]) -> list[Instance]:
     return [_hello(place, connection, deadline) for place, connection in opened]
 
 
-def _hello(place: Place, connection: Connection, deadline: float) -> Instance:
+def _hello(place: Place, connection: ControlConnection, deadline: float) -> Instance:
     with connection:
         uid = connection.owner
         if uid is not None and place.uid not in (-1, uid):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("djworker.db")
 
 
-class Row(NamedTuple):
+class EngineChoice(NamedTuple):
     """One alias, for the log."""
 
     alias: str
@@ -92,7 +92,7 @@ def serving(engine: str) -> str:
     return loader.serving.get(engine, engine) if isinstance(loader, Loader) else engine
 
 
-def install(settings: Any) -> list[Row]:
+def install(settings: Any) -> list[EngineChoice]:
     """Exchange the engines of `settings.DATABASES` for green ones where they are loaded, and log what serves each alias.
 
     Called after gevent patched and before `django.setup()`. An engine of another package is logged when it is loaded.
@@ -145,16 +145,16 @@ def _begin_anew() -> None:
             del connections[connection.alias]
 
 
-def _row(alias: str, was: str, engine: str, database: dict[str, Any], djworker: Any, trouble: str = "") -> Row:
+def _row(alias: str, was: str, engine: str, database: dict[str, Any], djworker: Any, trouble: str = "") -> EngineChoice:
     if engine.startswith(GEVENTPOOL):
         from djworker.db import geventpool  # noqa: PLC0415 -- only where it is wanted
 
         most = database.get("OPTIONS", {}).get("MAX_CONNS", MAX_CONNS)
-        return Row(alias, engine, was, geventpool.install(engine), "request", f"0-{most}")
+        return EngineChoice(alias, engine, was, geventpool.install(engine), "request", f"0-{most}")
     if engine not in POOLED:
-        return Row(alias, engine, was, "sqlite3" if engine == SQLITE else "", "", "", trouble)
+        return EngineChoice(alias, engine, was, "sqlite3" if engine == SQLITE else "", "", "", trouble)
     options = _options(alias, database, djworker)
-    return Row(alias, engine, was, _driver(engine), options.lease, f"{options.min_size}-{options.max_size}")
+    return EngineChoice(alias, engine, was, _driver(engine), options.lease, f"{options.min_size}-{options.max_size}")
 
 
 def _options(alias: str, database: dict[str, Any], djworker: Any) -> PoolOptions:
@@ -193,12 +193,12 @@ def _way_out(name: str, cls: type, engine: str, why: str) -> str:
     )
 
 
-def _tell(row: Row) -> None:
+def _tell(row: EngineChoice) -> None:
     level = logging.WARNING if row.trouble else logging.INFO
     log.event(logger, level, "engine", _text(row), **row._asdict())
 
 
-def _text(row: Row) -> str:
+def _text(row: EngineChoice) -> str:
     served = f" (on {row.engine})" if row.was not in (row.engine, *ENGINES) else ""
     where = f"database {row.alias!r}: {row.was if served else row.engine or 'no engine'}{served}"
     if row.trouble:

@@ -7,23 +7,23 @@ from django.db import OperationalError
 from djworker.db.pool import errors
 
 
-class PoolTimeout(errors.PoolTimeout, OperationalError):
+class PoolTimeout(errors.AcquireTimeout, OperationalError):
     """No connection came free in time. Remedy: hold them for less long (the message names the holders), or `max_size`."""
 
 
-class TooManyWaiting(errors.TooManyWaiting, OperationalError):
+class TooManyWaiting(errors.QueueFull, OperationalError):
     """The queue for a connection is full. Remedy: `max_waiting`, or fewer requests at once."""
 
 
-class PoolClosed(errors.PoolClosed, OperationalError):
+class PoolClosed(errors.Closed, OperationalError):
     """The pool is closed: the worker is ending, or this is a copy that a fork left behind."""
 
 
-class ServerUnavailable(errors.ServerUnavailable, OperationalError):
+class ServerUnavailable(errors.Unavailable, OperationalError):
     """The database server cannot be reached; `__cause__` says why."""
 
 
-class WrongThread(errors.WrongThread, OperationalError):
+class WrongThread(errors.ForeignThread, OperationalError):
     """A Django connection of the main thread is used in a native thread. Remedy: `connections[alias]` in that thread."""
 
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from djworker.http.request import ProtocolError
-from djworker.http.transport import NEVER, Phase
+from djworker.http.transport import NEVER, ConnectionPhase
 from djworker.http.wsgi import BodyError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Upload:
             wire.send(CONTINUE)
         began = now()
         allowed = self._timeout + (self._received + len(self._inbox)) / MINIMUM_RATE - self._waited
-        phase, wire.phase = wire.phase, Phase.BODY
+        phase, wire.phase = wire.phase, ConnectionPhase.BODY
         wire.deadline = wire.patience(min(self._timeout, allowed, self._total - self._waited))
         data = wire.recv(size)
         wire.phase, wire.deadline = phase, NEVER

@@ -22,7 +22,7 @@ from djworker.http.idle import READ_SIZE, Kept
 from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
 from djworker.http.request import FORWARDED, ProtocolError
 from djworker.http.response import error_response
-from djworker.http.transport import NEVER, Phase
+from djworker.http.transport import NEVER, ConnectionPhase
 from djworker.http.wsgi import ClientGone, Exchange
 from djworker.http.wsgi_input import Input
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "InFlight"]
 
 # Looking a member up in its class costs as much as a call.
-FRESH, IDLE, RUNNING = Phase.FRESH, Phase.IDLE, Phase.RUNNING
+FRESH, IDLE, RUNNING = ConnectionPhase.FRESH, ConnectionPhase.IDLE, ConnectionPhase.RUNNING
 
 logger = logging.getLogger("djworker.http")
 now = time.monotonic
@@ -121,7 +121,7 @@ class Connection(Kept):
         if announcers is not None and not announcers.have(self._peer, unix=not self._port):
             raise ProtocolError(403, f"proxy_allow_from does not name {self._peer if self._port else 'unix'}")
         data = self._fresh_bytes()
-        self.phase = Phase.HEAD
+        self.phase = ConnectionPhase.HEAD
         self.deadline = self.patience(self._site.header_timeout)
         while data:
             announced = proxy_header.read(data)
@@ -181,7 +181,7 @@ class Connection(Kept):
     def _rest_of_head(self) -> bytes | None:
         """Receive until the head is complete."""
         inbox, limits = self._inbox, self._site.head_limits
-        self.phase = Phase.HEAD
+        self.phase = ConnectionPhase.HEAD
         self.deadline = self.patience(self._site.header_timeout)
         while True:
             data = self.recv(READ_SIZE)
@@ -364,7 +364,7 @@ class Connection(Kept):
     def report_lost(self, reason: str) -> None:
         """Have a line in the log for what this worker will not answer any more. Safe in other threads."""
         exchange = self.exchange
-        if exchange is None and self.phase is Phase.HEAD:
+        if exchange is None and self.phase is ConnectionPhase.HEAD:
             exchange = self._unread()
         if self._site.access is None or exchange is None:
             return
@@ -373,7 +373,7 @@ class Connection(Kept):
         exchange.sent, exchange.reason = max(0, exchange.sent - self.unsent), reason
         self._site.access(exchange)
 
-    # --- Sink, for the exchange
+    # --- AnswerSink, for the exchange
 
     def may_persist(self) -> bool:
         """Can another request follow? Raises BodyError where this one turned out to be none."""
@@ -392,7 +392,7 @@ class Connection(Kept):
         if not (hears_more or unread or self._inbox.data) or not self.end_writing():
             return
         self._give_back()
-        self.phase = Phase.LINGERING
+        self.phase = ConnectionPhase.LINGERING
         self._listen_on()
 
     def _listen_on(self) -> None:
@@ -411,11 +411,11 @@ class Connection(Kept):
 
     def expire(self) -> None:
         """The deadline has passed: end what is being waited for."""
-        if self.phase is Phase.HEAD:
+        if self.phase is ConnectionPhase.HEAD:
             self.wake("the head did not come in time", socket.SHUT_RD)
-        elif self.phase is Phase.BODY:
+        elif self.phase is ConnectionPhase.BODY:
             self.wake("the body did not come in time", socket.SHUT_RD)
-        elif self.phase is Phase.WRITING:
+        elif self.phase is ConnectionPhase.WRITING:
             self.forget_peer()
             self.wake(WRITE_TIMEOUT)
         elif self.phase is IDLE:

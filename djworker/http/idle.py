@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from djworker.http.request import ProtocolError
-from djworker.http.transport import NEVER, Phase, Wire
+from djworker.http.transport import NEVER, ConnectionPhase, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +20,8 @@ now = time.monotonic
 # Bytes for one recv of heads. Pipelined requests beyond it wait in the kernel.
 READ_SIZE: Final = 65_536
 # Looking a member up in its class costs as much as a call.
-CLOSED, FRESH, IDLE = Phase.CLOSED, Phase.FRESH, Phase.IDLE
-QUEUED, RUNNING = Phase.QUEUED, Phase.RUNNING
+CLOSED, FRESH, IDLE = ConnectionPhase.CLOSED, ConnectionPhase.FRESH, ConnectionPhase.IDLE
+QUEUED, RUNNING = ConnectionPhase.QUEUED, ConnectionPhase.RUNNING
 
 
 class Kept(Wire):
@@ -241,7 +241,7 @@ class Kept(Wire):
         if self._is_health_check(head):
             permits.resume()
         else:
-            self.phase = Phase.QUEUED
+            self.phase = ConnectionPhase.QUEUED
             self.deadline = NEVER
             left = since + self._site.queue_timeout - now()
             if late or left <= 0 or not permits.acquire(left):

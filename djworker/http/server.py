@@ -20,7 +20,7 @@ from djworker.http.forwarded import NOTHING_DECLARED, Declared, Forwarding
 from djworker.http.permits import Permits
 from djworker.http.receive_buffer import HeadLimits
 from djworker.http.request import HeadParser
-from djworker.http.transport import NEVER, Phase
+from djworker.http.transport import NEVER, ConnectionPhase
 from djworker.http.turnstile import Turnstile
 from djworker.http.wsgi_input import Input
 from djworker.log import event
@@ -45,7 +45,7 @@ DRAINING_PATIENCE: Final = 5.0
 # that ask in quick succession keep it, and with it what Django has built for it.
 DOZE: Final = 2.0
 # Without a request, or no longer with one.
-SILENT: Final = frozenset({Phase.FRESH, Phase.IDLE, Phase.LINGERING})
+SILENT: Final = frozenset({ConnectionPhase.FRESH, ConnectionPhase.IDLE, ConnectionPhase.LINGERING})
 # Descriptors that stay free for files, database connections and the log.
 RESERVED_DESCRIPTORS: Final = 64
 # Connections that there is room for in any case.
@@ -56,7 +56,7 @@ ROOM: Final = 64
 SILENT_AFTER: Final = 0.5
 # Where more than one connection in so many is new, idle ones are not ended for them: they may be silent ones in a moment.
 CROWD: Final = 4
-WITHOUT_HEAD: Final = (Phase.FRESH, Phase.HEAD)
+WITHOUT_HEAD: Final = (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
 # Seconds between two events of that kind.
 FULL_INTERVAL: Final = 10.0
 
@@ -137,7 +137,7 @@ class Site:
     @property
     def idle(self) -> int:
         """Kept connections without a request."""
-        return len(self.idle_ones) + sum(connection.phase is Phase.IDLE for connection in self.busy)
+        return len(self.idle_ones) + sum(connection.phase is ConnectionPhase.IDLE for connection in self.busy)
 
     @property
     def running(self) -> int:
@@ -232,7 +232,7 @@ class Site:
 
     def _settle(self, now: float) -> None:
         """Move those that are idle; their time begins to count now."""
-        for connection in [connection for connection in self.busy if connection.phase is Phase.IDLE]:
+        for connection in [connection for connection in self.busy if connection.phase is ConnectionPhase.IDLE]:
             del self.busy[connection]
             self.idle_ones[connection] = None
             connection.resting = True
@@ -286,14 +286,16 @@ class Site:
             connection.deadline = min(connection.deadline, now + LINGER)
         for connection in self.busy:
             if connection.deadline != NEVER:
-                waits_for_head = connection.phase in (Phase.FRESH, Phase.HEAD)
+                waits_for_head = connection.phase in (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
                 patience = LINGER if waits_for_head else DRAINING_PATIENCE
                 connection.deadline = min(connection.deadline, now + patience)
 
 
 def _without_request(connections: list[Any]) -> list[Any]:
     """Return those that wait for another request, and then those that end."""
-    return [one for phase in (Phase.IDLE, Phase.LINGERING) for one in connections if one.phase is phase]
+    return [
+        one for phase in (ConnectionPhase.IDLE, ConnectionPhase.LINGERING) for one in connections if one.phase is phase
+    ]
 
 
 def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401

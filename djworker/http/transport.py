@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from djworker.http.bulk import BulkWork
 
-__all__ = ["NEVER", "Phase", "Wire"]
+__all__ = ["NEVER", "ConnectionPhase", "Wire"]
 
 NEVER: Final = float("inf")
 READ, WRITE = 1, 2
@@ -27,7 +27,7 @@ LINGER_OFF: Final = struct.pack("ii", 1, 0)
 MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 
-class Phase(enum.Enum):
+class ConnectionPhase(enum.Enum):
     """What a connection is doing; each waiting phase has a deadline."""
 
     FRESH = "accepted"
@@ -85,7 +85,7 @@ class Wire:
         # Seconds for the peer to take the next piece.
         self.write_timeout = write_timeout
         self.bulk = bulk
-        self.phase = Phase.FRESH
+        self.phase = ConnectionPhase.FRESH
         self.deadline = NEVER
         # Why the connection was ended from outside, empty while it was not.
         self.cut_for = ""
@@ -151,7 +151,7 @@ class Wire:
         """Wait until the peer has taken enough for more to be sent."""
         if self._writer is None:
             self._writer = self._io(self._sock.fileno(), WRITE)
-        phase, self.phase = self.phase, Phase.WRITING
+        phase, self.phase = self.phase, ConnectionPhase.WRITING
         self.deadline = self.patience(self.write_timeout)
         try:
             self._wait_for_peer(self._writer)
@@ -252,7 +252,7 @@ class Wire:
 
     def close(self) -> None:
         """Close watchers and socket; everything waiting is over."""
-        self.phase = Phase.CLOSED
+        self.phase = ConnectionPhase.CLOSED
         for watcher in (self._reader, self._writer):
             if watcher is not None:
                 watcher.stop()

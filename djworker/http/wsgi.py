@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
     WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-__all__ = ["BodyError", "ClientGone", "Exchange", "Sink"]
+__all__ = ["AnswerSink", "BodyError", "ClientGone", "Exchange"]
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 # Bytes. A larger body is sent from where it is, in one system call with its head: to put both together would cost more.
@@ -45,7 +45,7 @@ class BodyError(OSError):
         self.status = status
 
 
-class Sink(Protocol):
+class AnswerSink(Protocol):
     """[worker] Where an answer goes: a connection."""
 
     def send(self, data: bytes) -> None:
@@ -87,7 +87,7 @@ class Exchange(RequestHead):
     _length, _meanings = -1, 0
     _chunked = False
 
-    def __init__(self, environ: dict[str, Any], sink: Sink, started: float) -> None:
+    def __init__(self, environ: dict[str, Any], sink: AnswerSink, started: float) -> None:
         self.environ = environ
         self._sink = sink
         # By the monotonic clock, in seconds.

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from djworker.ipc.regions import Region
 from djworker.ipc.scoreboard import SLOTS
 
-__all__ = ["Board", "SlotState", "SlotView", "Word"]
+__all__ = ["Board", "SlotView", "Word", "WorkerSlotState"]
 
 #: Words of one slot: state, process, generation.
 _SLOT_WORDS: Final = 3
@@ -28,7 +28,7 @@ class Word(IntEnum):
 _FIRST: Final = 8
 
 
-class SlotState(IntEnum):
+class WorkerSlotState(IntEnum):
     """What the arbiter knows of a slot's worker."""
 
     EMPTY = 0
@@ -41,7 +41,7 @@ class SlotState(IntEnum):
 class SlotView(NamedTuple):
     """A slot as the arbiter sees it."""
 
-    state: SlotState
+    state: WorkerSlotState
     pid: int
     generation: int
 
@@ -85,7 +85,7 @@ class Board:
         for slot in range(min(self[Word.SLOTS], SLOTS)):
             at = _FIRST + slot * _SLOT_WORDS
             if state := self._words[at]:
-                found[slot] = SlotView(SlotState(state), self._words[at + 1], self._words[at + 2])
+                found[slot] = SlotView(WorkerSlotState(state), self._words[at + 1], self._words[at + 2])
         return found
 
     def close(self) -> None:
@@ -94,4 +94,4 @@ class Board:
         self._map.close()
 
 
-_EMPTY: Final = SlotView(SlotState.EMPTY, 0, 0)
+_EMPTY: Final = SlotView(WorkerSlotState.EMPTY, 0, 0)

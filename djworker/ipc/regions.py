@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from djworker.ipc.metrics import METRICS, Metric, Type
 
-__all__ = ["Entry", "Reader", "Region", "Writer", "entries"]
+__all__ = ["Entry", "Region", "RegionReader", "Writer", "entries"]
 
 #: Bytes. Memory is taken as it is written: a region with 200 URLs has some 100 KiB.
 SIZE: Final = 2 << 20
@@ -223,7 +223,7 @@ class Writer:
         self._map.close()
 
 
-class Reader:
+class RegionReader:
     """[status] One region, read again and again: only entries that are new are taken apart."""
 
     __slots__ = ("_index", "_map", "_read", "_words")

@@ -22,7 +22,7 @@ _MOST_REDIRECTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class PageReply:
     """What the application answers. error: what Django has turned into this answer, where it was an exception."""
 
     status: str
@@ -43,7 +43,7 @@ class Reply:
         return "".join(traceback.format_exception(self.error)) if self.error is not None else ""
 
 
-def get(app: Callable[..., Any], path: str, **extra: Any) -> Reply:  # noqa: ANN401
+def get(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:  # noqa: ANN401
     """Request a path. extra: what else the environ is to have.
 
     Raises:
@@ -65,8 +65,8 @@ def get(app: Callable[..., Any], path: str, **extra: Any) -> Reply:  # noqa: ANN
             close = getattr(body, "close", None)
             if close is not None:
                 close()
-    reply = Reply(statuses[-1], headers.get("location", ""))
-    return Reply(reply.status, reply.location, errors[-1] if errors and reply.code >= 400 else None)
+    reply = PageReply(statuses[-1], headers.get("location", ""))
+    return PageReply(reply.status, reply.location, errors[-1] if errors and reply.code >= 400 else None)
 
 
 def _read(chunks: Iterator[bytes]) -> None:
@@ -76,7 +76,7 @@ def _read(chunks: Iterator[bytes]) -> None:
             left -= len(chunk)
 
 
-def follow(app: Callable[..., Any], path: str, **extra: Any) -> Reply:  # noqa: ANN401
+def follow(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:  # noqa: ANN401
     """As ``get``, but an answer that only leads to another page of the site is followed, a few times."""
     reply = get(app, path, **extra)
     for _ in range(_MOST_REDIRECTS):

@@ -27,7 +27,7 @@ _pools: list[tuple[Any, str]] = []
 FORK_AWARE: Final = frozenset({"ddtrace"})
 
 
-class Watch:
+class LeftoversWatch:
     """[mold] Looks on while a project loads."""
 
     def __init__(self, *, alone: bool = False) -> None:

@@ -134,12 +134,12 @@ def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
     with _stage("start"):
         _enter(launch)
         _warn_of_two_places(launch)
-    watch = leftovers.Watch(alone=alone)
+    watch = leftovers.LeftoversWatch(alone=alone)
     with watch.connections():
         return _load(launch, generation, watch)
 
 
-def _load(launch: Launch, generation: int, watch: leftovers.Watch) -> Project:
+def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> Project:
     import django  # noqa: PLC0415 - Django comes after the import path
 
     setup = Setup(launch, django.setup)
@@ -347,7 +347,7 @@ def _wsgi_application() -> Callable[..., Any]:
         raise BootError("application", name.rpartition(".")[0], str(error)) from error
 
 
-def _clear(watch: leftovers.Watch, config: Config) -> None:
+def _clear(watch: leftovers.LeftoversWatch, config: Config) -> None:
     """Everything that a fork must not copy goes. What we cannot end ends the boot, or nothing of this process is forked."""
     cleanup.wipe()
     _refuse(watch.unclosed())

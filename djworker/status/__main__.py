@@ -15,7 +15,7 @@ from djworker.ipc import messages
 from djworker.ipc.channel import Channel
 from djworker.ipc.launch import Launch
 from djworker.ipc.regions import Region
-from djworker.status.memory import Memory
+from djworker.status.memory import MetricsMemory
 from djworker.status.pages import Pages
 from djworker.status.server import Server
 
@@ -39,7 +39,7 @@ _NICE: Final = 10
 class _Line:
     """[status] What the arbiter says."""
 
-    def __init__(self, channel: Channel, memory: Memory) -> None:
+    def __init__(self, channel: Channel, memory: MetricsMemory) -> None:
         self._channel = channel
         self._memory = memory
         self.ended = False
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     process.set_title(f"djworker: status [{config.proc_name or launch.proc_name}]")
     log.configure(config.log_level, config.log_format, "status")
     os.nice(_NICE)
-    memory = Memory(Region(options.board), Region(options.own))
+    memory = MetricsMemory(Region(options.board), Region(options.own))
     for slot, fd in options.regions:
         memory.add(slot, Region(fd))
     channel = Channel.from_fd(options.channel)

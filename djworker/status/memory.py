@@ -6,37 +6,37 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from djworker.ipc.board import Board, SlotState, Word
+from djworker.ipc.board import Board, Word, WorkerSlotState
 from djworker.ipc.metrics import BEAT, NANOSECONDS, POOL_OUTAGE, Metric, Type
-from djworker.ipc.regions import Reader, Region
+from djworker.ipc.regions import Region, RegionReader
 from djworker.status.health import Facts
 
-__all__ = ["Memory", "Series"]
+__all__ = ["MetricsMemory", "Series"]
 
 #: A metric's series: labels, and its values added up.
 Series = Mapping[tuple[str, ...], list[int]]
-_SERVES: Final = (SlotState.READY, SlotState.DRAINING)
+_SERVES: Final = (WorkerSlotState.READY, WorkerSlotState.DRAINING)
 
 
-class Memory:
+class MetricsMemory:
     """[status] The shared memory, mapped read-only."""
 
     def __init__(self, board: Region, own: Region) -> None:
         """Args: the arbiter's board, and the region of its own counters."""
         self._board = Board(board, writable=False)
-        self._own = Reader(own)
-        self._slots: dict[int, Reader] = {}
+        self._own = RegionReader(own)
+        self._slots: dict[int, RegionReader] = {}
 
     def add(self, slot: int, region: Region) -> None:
         """Read the region of one more slot."""
-        self._slots[slot] = Reader(region)
+        self._slots[slot] = RegionReader(region)
 
     def facts(self) -> Facts:
         """What health is judged by."""
         now = time.monotonic_ns()
         beats, outages = [], set()
         for slot, view in self._board.slots().items():
-            if view.state is SlotState.READY and slot in self._slots:
+            if view.state is WorkerSlotState.READY and slot in self._slots:
                 beat, out = _of_worker(self._slots[slot])
                 beats.append((now - beat) / NANOSECONDS)
                 outages |= out
@@ -59,12 +59,12 @@ class Memory:
                 known[key] = list(new) if old is None else [a + b for a, b in zip(old, new, strict=True)]
         return dict(found)
 
-    def _readers(self) -> Iterator[tuple[int, Reader]]:
+    def _readers(self) -> Iterator[tuple[int, RegionReader]]:
         yield -1, self._own
         yield from sorted(self._slots.items())
 
 
-def _of_worker(reader: Reader) -> tuple[int, set[str]]:
+def _of_worker(reader: RegionReader) -> tuple[int, set[str]]:
     """When its hub beat last, and which databases it cannot reach."""
     beat, outages, values = 0, set(), None
     for metric, labels, first, _count in reader.index():

@@ -11,8 +11,8 @@ from djworker.ipc.metrics import PROCESS_PSS, Metric
 from djworker.process import pss_bytes
 from djworker.status import health
 from djworker.status.exposition import render
-from djworker.status.memory import Memory, Series
-from djworker.status.server import Answer
+from djworker.status.memory import MetricsMemory, Series
+from djworker.status.server import StatusAnswer
 
 __all__ = ["Pages"]
 
@@ -22,11 +22,11 @@ _INDEX: Final = b"/metrics\n/livez\n/readyz (?db=0 leaves databases out)\n"
 class Pages:
     """[status] Answers by path."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: MetricsMemory) -> None:
         self._memory = memory
-        self._kept: dict[str, Answer] = {}
+        self._kept: dict[str, StatusAnswer] = {}
 
-    def __call__(self, path: str, query: str, fields: Mapping[str, str]) -> Answer:
+    def __call__(self, path: str, query: str, fields: Mapping[str, str]) -> StatusAnswer:
         """The answer to one question."""
         match path:
             case "/metrics":
@@ -36,20 +36,20 @@ class Pages:
             case "/readyz":
                 return _verdict(health.ready(self._memory.facts(), databases=_asks_databases(query)))
             case "/":
-                return Answer(HTTPStatus.OK, _INDEX)
-        return Answer(HTTPStatus.NOT_FOUND, b"there are /metrics, /livez and /readyz\n")
+                return StatusAnswer(HTTPStatus.OK, _INDEX)
+        return StatusAnswer(HTTPStatus.NOT_FOUND, b"there are /metrics, /livez and /readyz\n")
 
     def begin(self) -> None:
         """Many that ask at once cost as much as one; who asks later gets what is there then."""
         self._kept.clear()
 
-    def _metrics(self, accept: str) -> Answer:
+    def _metrics(self, accept: str) -> StatusAnswer:
         form = "openmetrics" if "application/openmetrics-text" in accept else "text"
         answer = self._kept.get(form)
         if answer is None:
             series = self._memory.series()
             _tell_of_ourselves(series)
-            answer = self._kept[form] = Answer(HTTPStatus.OK, *render(series, accept))
+            answer = self._kept[form] = StatusAnswer(HTTPStatus.OK, *render(series, accept))
         return answer
 
 
@@ -61,7 +61,7 @@ def _asks_databases(query: str) -> bool:
     return dict(parse_qsl(query)).get("db") != "0"
 
 
-def _verdict(reason: str) -> Answer:
+def _verdict(reason: str) -> StatusAnswer:
     if reason:
-        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n".encode())
-    return Answer(HTTPStatus.OK, b"ok\n")
+        return StatusAnswer(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n".encode())
+    return StatusAnswer(HTTPStatus.OK, b"ok\n")

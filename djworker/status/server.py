@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from djworker import log
 
-__all__ = ["Answer", "Server"]
+__all__ = ["Server", "StatusAnswer"]
 
 logger = logging.getLogger("djworker.status")
 
@@ -31,7 +31,7 @@ MOST_HEAD: Final = 16_384
 _READ: Final = 16_384
 
 
-class Answer(NamedTuple):
+class StatusAnswer(NamedTuple):
     """What is sent back."""
 
     status: HTTPStatus
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 class Handler(Protocol):
     """What answers."""
 
-    def __call__(self, path: str, query: str, fields: Mapping[str, str]) -> Answer:
+    def __call__(self, path: str, query: str, fields: Mapping[str, str]) -> StatusAnswer:
         """Answer a question. fields: of its head, their names in small letters."""
 
     def begin(self) -> None:
@@ -156,20 +156,20 @@ class Server:
         line, *lines = received.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
         words = line.split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            return _message(Answer(HTTPStatus.BAD_REQUEST, b"not a request\n"))
+            return _message(StatusAnswer(HTTPStatus.BAD_REQUEST, b"not a request\n"))
         if words[0] not in ("GET", "HEAD"):
-            return _message(Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"GET and HEAD only\n"))
+            return _message(StatusAnswer(HTTPStatus.METHOD_NOT_ALLOWED, b"GET and HEAD only\n"))
         path, _, query = words[1].partition("?")
         fields = {name.strip().lower(): value.strip() for name, _, value in (text.partition(":") for text in lines)}
         try:
             answer = self._handle(path, query, fields)
         except Exception:  # noqa: BLE001 - one question that cannot be answered must not end the process
             log.event(logger, logging.ERROR, "status_failed", f"no answer to {path}", exc_info=True)
-            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"it could not be answered: see the log\n")
+            answer = StatusAnswer(HTTPStatus.INTERNAL_SERVER_ERROR, b"it could not be answered: see the log\n")
         return _message(answer, with_body=words[0] == "GET")
 
 
-def _message(answer: Answer, *, with_body: bool = True) -> bytes:
+def _message(answer: StatusAnswer, *, with_body: bool = True) -> bytes:
     head = (
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
         f"Content-Type: {answer.content_type}\r\n"

@@ -10,7 +10,7 @@ import gevent
 
 from djworker import process
 from djworker.http.recorder import Recorder
-from djworker.http.transport import Phase
+from djworker.http.transport import ConnectionPhase
 from djworker.ipc import metrics
 from djworker.ipc.metrics import LAG_BOUNDS, NANOSECONDS
 from djworker.ipc.regions import Writer
@@ -31,14 +31,14 @@ STALL: Final = 0.5
 MEMORY: Final = 10.0
 _LAG_SUM: Final = len(LAG_BOUNDS) + 1
 _STATES: Final = {
-    Phase.FRESH: "new",
-    Phase.IDLE: "idle",
-    Phase.HEAD: "reading",
-    Phase.BODY: "reading",
-    Phase.QUEUED: "queued",
-    Phase.RUNNING: "running",
-    Phase.WRITING: "writing",
-    Phase.LINGERING: "closing",
+    ConnectionPhase.FRESH: "new",
+    ConnectionPhase.IDLE: "idle",
+    ConnectionPhase.HEAD: "reading",
+    ConnectionPhase.BODY: "reading",
+    ConnectionPhase.QUEUED: "queued",
+    ConnectionPhase.RUNNING: "running",
+    ConnectionPhase.WRITING: "writing",
+    ConnectionPhase.LINGERING: "closing",
 }
 
 

@@ -1,8 +1,9 @@
-"""The package as a whole: no circle of imports."""
+"""The package as a whole: no circle of imports, and no name for two classes."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -10,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "djworker"
+#: Django asks for these by name: one in each engine, or for each command.
+OF_DJANGO = {"Command", "DatabaseOperations", "DatabaseWrapper"}
 
 
 @cache
@@ -60,6 +63,16 @@ def circle_in(graph: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
+def classes_by_name(known: Mapping[str, ast.Module]) -> dict[str, list[str]]:
+    """Name of a class to the modules that define one."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for module, tree in known.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(module)
+    return found
+
+
 def test_no_module_imports_itself_through_others() -> None:
     assert not circle_in(import_graph(modules()))
 
@@ -73,3 +86,8 @@ def test_a_circle_is_found_wherever_its_import_stands() -> None:
     assert not circle_in(import_graph(parsed))
     parsed["c"] = ast.parse("class C:\n    def later(self):\n        from a import x")
     assert set(circle_in(import_graph(parsed))) == {"a", "b", "c"}
+
+
+def test_no_class_name_stands_twice_in_the_package() -> None:
+    twice = {name: where for name, where in classes_by_name(modules()).items() if len(where) > 1}
+    assert not {name: where for name, where in twice.items() if name not in OF_DJANGO}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from djworker.control.client import Connection
+from djworker.control.client import ControlConnection
 from tests.processes import procfs
 from tests.processes.control import Ended, clients_of, ctl, place_of, run
 from tests.processes.events import eventually
@@ -249,7 +249,7 @@ def test_a_client_that_reads_nothing_is_dropped(shared: Server) -> None:
 
 def test_a_silent_client_makes_room_for_one_that_asks(shared: Server) -> None:
     clients = [connect(shared) for _ in range(70)]
-    with Connection(place_of(shared).address) as asking:
+    with ControlConnection(place_of(shared).address) as asking:
         assert [reply.kind for reply in asking.ask("hello")] == ["result"]
     assert b"too many clients" in answer(clients[0])
     for client in clients:
@@ -257,7 +257,7 @@ def test_a_silent_client_makes_room_for_one_that_asks(shared: Server) -> None:
 
 
 def test_a_connection_may_ask_again_and_again(shared: Server) -> None:
-    with Connection(place_of(shared).address) as connection:
+    with ControlConnection(place_of(shared).address) as connection:
         for _ in range(5):
             assert [reply.fields["pid"] for reply in connection.ask("hello")] == [shared.pid]
 

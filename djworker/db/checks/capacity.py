@@ -42,7 +42,7 @@ _HINT = (
 _GEVENTPOOLS_OWN = ("MAX_CONNS", "REUSE_CONNS", "pool")
 
 
-class Pool(NamedTuple):
+class Demand(NamedTuple):
     """What one alias wants of its server."""
 
     alias: str
@@ -74,9 +74,9 @@ def most_connections(aliases: Iterable[str]) -> int:
     return sum(pool.max_size for pool in map(_pool, aliases) if pool is not None)
 
 
-def _by_server(aliases: Iterable[str]) -> Iterable[list[Pool]]:
+def _by_server(aliases: Iterable[str]) -> Iterable[list[Demand]]:
     """Aliases of one user at one server share what they are given."""
-    servers: dict[tuple[str, ...], list[Pool]] = {}
+    servers: dict[tuple[str, ...], list[Demand]] = {}
     for pool in filter(None, map(_pool, aliases)):
         database = connections.settings[pool.alias]
         server = (pool.stock, database["HOST"], str(database["PORT"]), database["USER"])
@@ -84,11 +84,11 @@ def _by_server(aliases: Iterable[str]) -> Iterable[list[Pool]]:
     return servers.values()
 
 
-def _pool(alias: str) -> Pool | None:
+def _pool(alias: str) -> Demand | None:
     database = connections.settings[alias]
     engine, options = database["ENGINE"], database["OPTIONS"]
     if engine.startswith(GEVENTPOOL):
-        return Pool(alias, _POSTGRES, int(options.get("MAX_CONNS", MAX_CONNS)))
+        return Demand(alias, _POSTGRES, int(options.get("MAX_CONNS", MAX_CONNS)))
     stock = _STOCK.get(ENGINES.get(engine, serving(engine)))
     if stock is None:
         return None
@@ -96,10 +96,10 @@ def _pool(alias: str) -> Pool | None:
         pooled = for_alias(alias, getattr(settings, "DJWORKER", {}), options.get("pool"))
     except ConfigError:  # told by the check of the options
         return None
-    return Pool(alias, stock, pooled.max_size)
+    return Demand(alias, stock, pooled.max_size)
 
 
-def _limit(pool: Pool) -> int:
+def _limit(pool: Demand) -> int:
     database = connections.settings[pool.alias]
     options = {name: value for name, value in database["OPTIONS"].items() if name not in _GEVENTPOOLS_OWN}
     wrapper: Any = import_module(f"{pool.stock}.base").DatabaseWrapper({**database, "OPTIONS": options}, pool.alias)
@@ -111,7 +111,7 @@ def _limit(pool: Pool) -> int:
         wrapper.close()
 
 
-def _compare(pools: list[Pool], limit: int) -> Iterator[CheckMessage]:
+def _compare(pools: list[Demand], limit: int) -> Iterator[CheckMessage]:
     each, workers = sum(pool.max_size for pool in pools), demand.workers()
     wanted = (workers + demand.SURGE) * each
     if wanted > limit:

@@ -68,14 +68,14 @@ def was_ended(error: BaseException) -> bool:
     return was_logged_in(error) and bool(_ENDED_BY_HAND.intersection(error.args[:1]))
 
 
-class Place(NamedTuple):
+class ServerPlace(NamedTuple):
     """What COM_RESET_CONNECTION does not take back: where a session is, and with whose rights."""
 
     database: str | None  # chosen with USE
     role: str | None
 
     @classmethod
-    def of(cls, cursor: Any) -> Place:
+    def of(cls, cursor: Any) -> ServerPlace:
         """Ask the server."""
         cursor.execute("SELECT DATABASE(), CURRENT_ROLE()")
         return cls(*cursor.fetchone())
@@ -89,7 +89,7 @@ class Order(enum.Enum):
 
 
 def restore(
-    cursor: Any, params: Params, charset: str, login: Place, *, track: bool, order: Order, error: type[Exception]
+    cursor: Any, params: Params, charset: str, login: ServerPlace, *, track: bool, order: Order, error: type[Exception]
 ) -> None:
     """Make a reset session what `connect` had made it.
 
@@ -99,7 +99,7 @@ def restore(
     if init_command and order is Order.FIRST:
         cursor.execute(init_command)
     cursor.execute(f"SET {', '.join(_settings(params, charset, track=track))}")
-    now = Place.of(cursor)
+    now = ServerPlace.of(cursor)
     if now.role != login.role or (now.database and not login.database):
         raise error(f"a session that went from {login} to {now} can only be replaced")
     if now.database != login.database:

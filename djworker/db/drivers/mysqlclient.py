@@ -40,7 +40,7 @@ _store_result = Connection.store_result
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
-class Wire:
+class MySQLWire:
     """[worker] What every command needs to know of its connection.
 
     Beside the connection, for the C type behind that looks each attribute up by itself: a hundred nanoseconds against
@@ -58,7 +58,7 @@ class Wire:
         self.look_at = look_at
 
 
-class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
+class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
     """[worker] A mysqlclient connection that waits in the hub.
 
     mysqlclient has `send_query` and `read_query_result` apart, and between them the answer can be awaited. Every other
@@ -68,7 +68,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
 
     tracks_session = False
     params: Params
-    login: mysql.Place
+    login: mysql.ServerPlace
     wire: Any = None  # not before the login is done, which happens in a native thread
 
     def become_green(self) -> None:
@@ -83,7 +83,7 @@ class GreenConnection(Connection):  # type: ignore[misc]  # MySQLdb has no types
         self._thread: offload.Job[Any] | None = None
         self._unread: UnreadRows | None = None
         # What is compressed cannot be looked through: nothing is taken for whole.
-        self.wire = Wire(self._line, self.watch, 0 if self.params.get("compress") else LOOK_AT)
+        self.wire = MySQLWire(self._line, self.watch, 0 if self.params.get("compress") else LOOK_AT)
 
     # -- one command: every query comes through here, so these few lines are written for speed ----------------------
 
@@ -314,38 +314,38 @@ def _in_login(function: Any, *args: Any) -> Any:
         raise
 
 
-def _connect(params: Params) -> GreenConnection:
+def _connect(params: Params) -> MySQLClientConnection:
     """[a native thread] Connect, log in and set up, blocking."""
-    conn: GreenConnection = wrapped_as(MySQLdb, GreenConnection)(**params)
+    conn: MySQLClientConnection = wrapped_as(MySQLdb, MySQLClientConnection)(**params)
     with suppress(MySQLdb.Error):
         conn.query(mysql.TRACK_SESSION)
         conn.store_result()
         conn.tracks_session = True
     with conn.cursor(Cursor) as cursor:
-        conn.login = mysql.Place.of(cursor)
+        conn.login = mysql.ServerPlace.of(cursor)
     return conn
 
 
-class MySQLClientDriver(Driver[GreenConnection]):
+class MySQLClientDriver(Driver[MySQLClientConnection]):
     """[worker] See `Driver`."""
 
     name = "mysqlclient"
-    connection_type = GreenConnection
+    connection_type = MySQLClientConnection
     error = MySQLdb.MySQLError
 
-    def connect(self, params: Params) -> GreenConnection:
+    def connect(self, params: Params) -> MySQLClientConnection:
         """Connect in a native thread, name resolution and login included, within `connect_timeout` (default 10 s)."""
         job = offload.Job(_connect, {"connect_timeout": CONNECT_TIMEOUT, **params})
         try:
             conn = job.get()
         except BaseException:
-            job.whenever_done(GreenConnection.close)
+            job.whenever_done(MySQLClientConnection.close)
             raise
         conn.params = params
         conn.become_green()
         return conn
 
-    def close(self, conn: GreenConnection) -> None:
+    def close(self, conn: MySQLClientConnection) -> None:
         """See `Driver`."""
         if conn.open and (conn.wire.awaiting or conn.wire.lost):
             conn.close()
@@ -353,25 +353,25 @@ class MySQLClientDriver(Driver[GreenConnection]):
             with until_gone(conn.watch.fd):
                 conn.close()
 
-    def check(self, conn: GreenConnection) -> None:
+    def check(self, conn: MySQLClientConnection) -> None:
         """`DO 0`."""
         conn.ping()
 
-    def is_broken(self, conn: GreenConnection) -> bool:
+    def is_broken(self, conn: MySQLClientConnection) -> bool:
         """See `Driver`."""
         wire = conn.wire
         return not conn.open or wire.lost or (not wire.awaiting and conn.watch.readable())
 
-    def busy(self, conn: GreenConnection) -> bool:
+    def busy(self, conn: MySQLClientConnection) -> bool:
         """See `Driver`. Rows of an SSCursor that were not fetched count too."""
         return conn.wire.awaiting and bool(conn.open)
 
-    def cancel(self, conn: GreenConnection) -> None:
+    def cancel(self, conn: MySQLClientConnection) -> None:
         """KILL the session. A thread that was reading from it is waited for in `close`."""
         params = {"connect_timeout": CONNECT_TIMEOUT, **mysql.killer_params(conn.params)}
         mysql.kill_session(lambda: self.connect(params), conn.backend, self.error)
 
-    def reset(self, conn: GreenConnection) -> None:
+    def reset(self, conn: MySQLClientConnection) -> None:
         """COM_RESET_CONNECTION, or a new login where the library has none; then what `connect` had asked for."""
         params = conn.params
         if not conn.reset_session():
@@ -390,40 +390,40 @@ class MySQLClientDriver(Driver[GreenConnection]):
                 error=self.error,
             )
 
-    def forget(self, conn: GreenConnection) -> None:
+    def forget(self, conn: MySQLClientConnection) -> None:
         """See `Driver`."""
         with suppress(Exception):
             if conn.open:
                 conn.cut_loose()
 
-    def inserted(self, conn: GreenConnection, *, called: bool) -> int:
+    def inserted(self, conn: MySQLClientConnection, *, called: bool) -> int:
         """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
         if conn.field_count():  # the number is that of an earlier statement
             return 0 if called else UNTOLD
         return int(conn.insert_id())
 
-    def warned(self, conn: GreenConnection) -> bool:
+    def warned(self, conn: MySQLClientConnection) -> bool:
         """See `Driver`."""
         return bool(conn.warning_count())
 
-    def in_transaction(self, conn: GreenConnection) -> bool | None:
+    def in_transaction(self, conn: MySQLClientConnection) -> bool | None:
         """See `Driver`. Oracle's client library does not tell."""
         status = conn.handle.server_status()
         return None if status is None else bool(status & mysql.IN_TRANSACTION)
 
-    def autocommit(self, conn: GreenConnection) -> bool:
+    def autocommit(self, conn: MySQLClientConnection) -> bool:
         """See `Driver`. From the status word of the last reply."""
         return bool(conn.get_autocommit())
 
-    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: MySQLClientConnection, value: bool) -> None:  # noqa: FBT001
         """One round trip, if it is a change."""
         conn.autocommit(value)
 
-    def backend_id(self, conn: GreenConnection) -> int:
+    def backend_id(self, conn: MySQLClientConnection) -> int:
         """See `Driver`."""
         return conn.backend
 
-    def new_password(self, conn: GreenConnection, password: str) -> None:
+    def new_password(self, conn: MySQLClientConnection, password: str) -> None:
         """KILL logs in anew."""
         conn.params = {**conn.params, "password": password}
 
@@ -435,13 +435,13 @@ class MySQLClientDriver(Driver[GreenConnection]):
         """See `Driver`."""
         return mysql.news_of(error) if isinstance(error, MySQLdb.Error) else None
 
-    def refuses_writes(self, conn: GreenConnection) -> bool:
+    def refuses_writes(self, conn: MySQLClientConnection) -> bool:
         """See `Driver`."""
         with conn.cursor(Cursor) as cursor:
             cursor.execute(mysql.REFUSES_WRITES)
             return bool(cursor.fetchall())
 
-    def session_state_changed(self, conn: GreenConnection, cursor: Any) -> bool | None:
+    def session_state_changed(self, conn: MySQLClientConnection, cursor: Any) -> bool | None:
         """See `Driver`. Known for statements without rows."""
         if not conn.tracks_session or cursor.description is not None:
             return None

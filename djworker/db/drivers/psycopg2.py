@@ -51,7 +51,7 @@ def wait_callback(conn: extensions.connection) -> None:
     try:
         gevent_wait_callback(conn)
     except BaseException:
-        if isinstance(conn, GreenConnection):
+        if isinstance(conn, Psycopg2Connection):
             conn.abandon()
         raise
 
@@ -80,7 +80,7 @@ class Abandoned:
 class Notices(list[str]):
     """[worker] What psycopg2 keeps of the server's notices, for one turn on the connection: the next one's replace them."""
 
-    def __init__(self, conn: GreenConnection) -> None:
+    def __init__(self, conn: Psycopg2Connection) -> None:
         super().__init__()
         self._conn = weakref.ref(conn)
         self.turn = 0
@@ -101,7 +101,7 @@ class Notices(list[str]):
         self.turn = turns[-1]
 
 
-class GreenConnection(extensions.connection):
+class Psycopg2Connection(extensions.connection):
     """[worker] A psycopg2 connection that remembers how it was abandoned."""
 
     abandoned: Abandoned | None = None
@@ -143,17 +143,17 @@ def _as_is(value: Any) -> str:
     return ""
 
 
-class Psycopg2Driver(Driver[GreenConnection]):
+class Psycopg2Driver(Driver[Psycopg2Connection]):
     """[worker] See `Driver`. Without COPY and large objects: psycopg2 refuses them under any green library."""
 
     name = "psycopg2"
-    connection_type = GreenConnection
+    connection_type = Psycopg2Connection
     info_type = extensions.ConnectionInfo
     last_tag_only = True
     spliced = staticmethod(spliced)
     error = psycopg2.Error
 
-    def connect(self, params: Params) -> GreenConnection:
+    def connect(self, params: Params) -> Psycopg2Connection:
         """Connect within `connect_timeout` seconds, all addresses together. libpq's own is void in green mode."""
         install()
         # In the start-up packet, so that DISCARD ALL comes back to it.
@@ -162,7 +162,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
         limit = gevent.Timeout(seconds)
         try:
             with limit:
-                conn: GreenConnection = psycopg2.connect(**_resolved(wanted))
+                conn: Psycopg2Connection = psycopg2.connect(**_resolved(wanted))
         except gevent.Timeout as overrun:
             if overrun is not limit:
                 raise overrun.with_traceback(None)  # noqa: B904  # its frames would keep the half-made connection open
@@ -172,7 +172,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
         conn.notices = Notices(conn)
         return conn
 
-    def close(self, conn: GreenConnection) -> None:
+    def close(self, conn: Psycopg2Connection) -> None:
         """See `Driver`."""
         self._let_go(conn)
         if conn.closed:
@@ -181,19 +181,19 @@ class Psycopg2Driver(Driver[GreenConnection]):
             conn.close()
 
     @staticmethod
-    def _let_go(conn: GreenConnection) -> None:
+    def _let_go(conn: Psycopg2Connection) -> None:
         abandoned, conn.abandoned = conn.abandoned, None
         if abandoned is not None:
             abandoned.close()
 
-    def check(self, conn: GreenConnection) -> None:
+    def check(self, conn: Psycopg2Connection) -> None:
         """One trivial query; an empty one is an error to psycopg2."""
         with conn.cursor() as cursor:
             cursor.execute("SELECT 1")
         if not conn.autocommit:
             conn.rollback()
 
-    def is_broken(self, conn: GreenConnection) -> bool:
+    def is_broken(self, conn: Psycopg2Connection) -> bool:
         """See `Driver`."""
         if conn.closed:
             return True
@@ -201,13 +201,13 @@ class Psycopg2Driver(Driver[GreenConnection]):
         unknown: int = extensions.TRANSACTION_STATUS_UNKNOWN
         return status == unknown or (status != ACTIVE and conn.watch.readable())
 
-    def busy(self, conn: GreenConnection) -> bool:
+    def busy(self, conn: Psycopg2Connection) -> bool:
         """See `Driver`. A killed query leaves a closed connection, and its backend at work."""
         if conn.closed:
             return conn.abandoned is not None
         return conn.get_transaction_status() == ACTIVE
 
-    def cancel(self, conn: GreenConnection) -> None:
+    def cancel(self, conn: Psycopg2Connection) -> None:
         """See `Driver`."""
         if conn.abandoned is None and not conn.closed:
             conn.abandon()
@@ -219,7 +219,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
             if conn.closed:
                 read_to_end(abandoned.line, CANCEL_TIMEOUT)
 
-    def reset(self, conn: GreenConnection) -> None:
+    def reset(self, conn: Psycopg2Connection) -> None:
         """`DISCARD ALL`, and psycopg2's own needs again where the server's defaults do not meet them."""
         conn.rollback()
         conn.autocommit = True
@@ -232,7 +232,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
         if not (conn.get_parameter_status("DateStyle") or "").startswith("ISO"):
             conn.reset()
 
-    def forget(self, conn: GreenConnection) -> None:
+    def forget(self, conn: Psycopg2Connection) -> None:
         """See `Driver`."""
         with suppress(Exception):
             if not conn.closed:
@@ -241,28 +241,28 @@ class Psycopg2Driver(Driver[GreenConnection]):
         with suppress(Exception):
             self._let_go(conn)
 
-    def in_transaction(self, conn: GreenConnection) -> bool:
+    def in_transaction(self, conn: Psycopg2Connection) -> bool:
         """See `Driver`."""
         if conn.closed:
             return False
         status = conn.get_transaction_status()
         return status in (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
 
-    def in_failed_transaction(self, conn: GreenConnection) -> bool:
+    def in_failed_transaction(self, conn: Psycopg2Connection) -> bool:
         """See `Driver`."""
         inerror: int = extensions.TRANSACTION_STATUS_INERROR
         return not conn.closed and conn.get_transaction_status() == inerror
 
-    def autocommit(self, conn: GreenConnection) -> bool:
+    def autocommit(self, conn: Psycopg2Connection) -> bool:
         """See `Driver`."""
         return conn.autocommit
 
-    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: Psycopg2Connection, value: bool) -> None:  # noqa: FBT001
         """Never a round trip: psycopg2 only remembers whether to send BEGIN."""
         if conn.autocommit is not value:
             conn.autocommit = value
 
-    def backend_id(self, conn: GreenConnection) -> int:
+    def backend_id(self, conn: Psycopg2Connection) -> int:
         """See `Driver`."""
         return conn.info.backend_pid
 
@@ -274,7 +274,7 @@ class Psycopg2Driver(Driver[GreenConnection]):
         """See `Driver`."""
         return postgres.news_of(error.pgcode, error.diag) if isinstance(error, psycopg2.Error) else None
 
-    def refuses_writes(self, conn: GreenConnection) -> bool:
+    def refuses_writes(self, conn: Psycopg2Connection) -> bool:
         """See `Driver`."""
         with conn.cursor() as cursor:
             cursor.execute(postgres.REFUSES_WRITES)
@@ -288,11 +288,11 @@ class Psycopg2Driver(Driver[GreenConnection]):
 
 
 @functools.cache
-def _factory(wanted: type[extensions.connection] | None) -> type[GreenConnection]:
+def _factory(wanted: type[extensions.connection] | None) -> type[Psycopg2Connection]:
     """The class for connections when the settings ask for one of their own."""
-    if wanted is None or issubclass(GreenConnection, wanted):
-        return GreenConnection
-    return type(f"Green{wanted.__name__}", (GreenConnection, wanted), {})
+    if wanted is None or issubclass(Psycopg2Connection, wanted):
+        return Psycopg2Connection
+    return type(f"Green{wanted.__name__}", (Psycopg2Connection, wanted), {})
 
 
 @functools.cache

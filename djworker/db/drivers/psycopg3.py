@@ -33,7 +33,7 @@ _resets = itertools.count(1)
 _COPYING = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
 
 
-class GreenConnection(psycopg.Connection[Any]):
+class PsycopgConnection(psycopg.Connection[Any]):
     """[worker] A psycopg connection whose waits cost one hub switch, however long they last.
 
     psycopg's own wait wakes up every 100 ms to let Ctrl-C through: a hundred waiting greenlets take 7 % of a core. All
@@ -80,11 +80,11 @@ class GreenConnection(psycopg.Connection[Any]):
         super().close()
 
 
-class Psycopg3Driver(Driver[GreenConnection]):
+class Psycopg3Driver(Driver[PsycopgConnection]):
     """[worker] See `Driver`. Prepared statements stay with their connection."""
 
     name = "psycopg"
-    connection_type = GreenConnection
+    connection_type = PsycopgConnection
     info_type = psycopg.ConnectionInfo
     states: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "transaction_status": TransactionStatus,
@@ -100,15 +100,15 @@ class Psycopg3Driver(Driver[GreenConnection]):
             return "psycopg was imported before gevent patched the standard library"
         return ""
 
-    def connect(self, params: Params) -> GreenConnection:
+    def connect(self, params: Params) -> PsycopgConnection:
         """Names are resolved and every address is tried in the hub, each within `connect_timeout` (default 10 s)."""
         try:
-            return GreenConnection.connect(**{"connect_timeout": CONNECT_TIMEOUT, **params})
+            return PsycopgConnection.connect(**{"connect_timeout": CONNECT_TIMEOUT, **params})
         except BaseException as error:  # noqa: BLE001  # raised again at once
             # A killed greenlet is often kept with its exception, whose frames would keep the half-made connection open.
             raise error.with_traceback(None)  # noqa: B904
 
-    def close(self, conn: GreenConnection) -> None:
+    def close(self, conn: PsycopgConnection) -> None:
         """See `Driver`."""
         if conn.closed:
             conn.close()
@@ -116,27 +116,27 @@ class Psycopg3Driver(Driver[GreenConnection]):
         with until_gone(conn.pgconn.socket):
             conn.close()
 
-    def check(self, conn: GreenConnection) -> None:
+    def check(self, conn: PsycopgConnection) -> None:
         """An empty query."""
         conn.execute("", prepare=False)
         if not conn.autocommit:
             conn.rollback()
 
-    def is_broken(self, conn: GreenConnection) -> bool:
+    def is_broken(self, conn: PsycopgConnection) -> bool:
         """See `Driver`. An idle server says nothing but that it goes away, or that its configuration has changed."""
         if conn.closed:
             return True
         return conn.pgconn.transaction_status != ACTIVE and conn.watch.readable()
 
-    def busy(self, conn: GreenConnection) -> bool:
+    def busy(self, conn: PsycopgConnection) -> bool:
         """See `Driver`."""
         return conn.pgconn.transaction_status == ACTIVE
 
-    def occupied(self, conn: GreenConnection) -> bool:
+    def occupied(self, conn: PsycopgConnection) -> bool:
         """Psycopg's lock knows no owner: who has it would wait for itself."""
         return bool(conn.lock.locked()) or self.busy(conn)
 
-    def cancel(self, conn: GreenConnection) -> None:
+    def cancel(self, conn: PsycopgConnection) -> None:
         """Ask on a second line, as PostgreSQL wants it, then read what was left unread."""
         with suppress(psycopg.errors.CancellationTimeout), at_most(CANCEL_TIMEOUT):
             if capabilities.has_cancel_safe():
@@ -146,7 +146,7 @@ class Psycopg3Driver(Driver[GreenConnection]):
             self._drain(conn)
 
     @staticmethod
-    def _drain(conn: GreenConnection) -> None:
+    def _drain(conn: PsycopgConnection) -> None:
         pgconn = conn.pgconn
         while pgconn.transaction_status == ACTIVE:
             pgconn.flush()
@@ -157,7 +157,7 @@ class Psycopg3Driver(Driver[GreenConnection]):
             if result is not None and result.status in _COPYING:
                 return  # only the client can end it, by closing
 
-    def reset(self, conn: GreenConnection) -> None:
+    def reset(self, conn: PsycopgConnection) -> None:
         """`DISCARD ALL`. It takes the prepared statements along; psycopg notices and prepares them again."""
         conn.rollback()
         conn.autocommit = True
@@ -166,32 +166,32 @@ class Psycopg3Driver(Driver[GreenConnection]):
         # Notifications that came between statements wait there for whoever asks next (psycopg 3.2.4 and later).
         (getattr(conn, "_notifies_backlog", None) or _NONE).clear()
 
-    def forget(self, conn: GreenConnection) -> None:
+    def forget(self, conn: PsycopgConnection) -> None:
         """See `Driver`."""
         with suppress(Exception):
             if not conn.closed:
                 cut_loose(conn.pgconn.socket)
             conn.close()
 
-    def in_transaction(self, conn: GreenConnection) -> bool:
+    def in_transaction(self, conn: PsycopgConnection) -> bool:
         """See `Driver`."""
         status = conn.pgconn.transaction_status
         return status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
-    def in_failed_transaction(self, conn: GreenConnection) -> bool:
+    def in_failed_transaction(self, conn: PsycopgConnection) -> bool:
         """See `Driver`."""
         return conn.pgconn.transaction_status == TransactionStatus.INERROR
 
-    def autocommit(self, conn: GreenConnection) -> bool:
+    def autocommit(self, conn: PsycopgConnection) -> bool:
         """See `Driver`."""
         return conn.autocommit
 
-    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: PsycopgConnection, value: bool) -> None:  # noqa: FBT001
         """Never a round trip: psycopg only remembers whether to send BEGIN."""
         if conn.autocommit is not value:
             conn.autocommit = value
 
-    def backend_id(self, conn: GreenConnection) -> int:
+    def backend_id(self, conn: PsycopgConnection) -> int:
         """See `Driver`."""
         return conn.info.backend_pid
 
@@ -207,19 +207,19 @@ class Psycopg3Driver(Driver[GreenConnection]):
         """See `Driver`."""
         return Plans(resolution)
 
-    def share_plans(self, conn: GreenConnection, plans: Plans) -> None:
+    def share_plans(self, conn: PsycopgConnection, plans: Plans) -> None:
         """See `Driver`."""
         prepared = conn._prepared  # noqa: SLF001 -- psycopg has no seam for it
         if isinstance(prepared, Prepared):
             prepared.share(plans)
 
-    def stale_plan(self, conn: GreenConnection) -> None:
+    def stale_plan(self, conn: PsycopgConnection) -> None:
         """See `Driver`."""
         prepared = conn._prepared  # noqa: SLF001
         if isinstance(prepared, Prepared):
             prepared.refused()
 
-    def refuses_writes(self, conn: GreenConnection) -> bool:
+    def refuses_writes(self, conn: PsycopgConnection) -> bool:
         """See `Driver`."""
         row = conn.execute(postgres.REFUSES_WRITES, prepare=False).fetchone()
         return bool(row and row[0])

@@ -36,7 +36,7 @@ def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
     """Note while a command waits for its answer. A greenlet that is killed then leaves the note standing."""
 
     @functools.wraps(method)
-    def call(self: GreenConnection, *args: Any, **kwargs: Any) -> Any:
+    def call(self: PyMySQLConnection, *args: Any, **kwargs: Any) -> Any:
         self.awaiting = True
         try:
             result = method(self, *args, **kwargs)
@@ -78,14 +78,14 @@ class PoliteReader(io.RawIOBase):
         return size
 
 
-class GreenConnection(Connection):
+class PyMySQLConnection(Connection):
     """[worker] A PyMySQL connection that connects in time and knows when it was abandoned."""
 
     awaiting = False
     let_in = False  # the server has accepted the login
     tracks_session = False
     params: Params
-    login: mysql.Place
+    login: mysql.ServerPlace
     _watch: Watch | None = None
 
     if TYPE_CHECKING:  # what the stubs leave out
@@ -186,23 +186,23 @@ def _is_file(value: object) -> bool:
     return isinstance(value, str) and os.path.isfile(value)
 
 
-class PyMySQLDriver(Driver[GreenConnection]):
+class PyMySQLDriver(Driver[PyMySQLConnection]):
     """[worker] See `Driver`."""
 
     name = "pymysql"
-    connection_type = GreenConnection
+    connection_type = PyMySQLConnection
     error = pymysql.MySQLError
 
-    def connect(self, params: Params) -> GreenConnection:
+    def connect(self, params: Params) -> PyMySQLConnection:
         """Connect within `connect_timeout` seconds (default 10), login included."""
         flags = params.get("client_flag", 0) | mysql.CLIENT_SESSION_TRACK
-        make = wrapped_as(pymysql, GreenConnection)
-        conn: GreenConnection = make(**{"connect_timeout": CONNECT_TIMEOUT, **params, "client_flag": flags})
+        make = wrapped_as(pymysql, PyMySQLConnection)
+        conn: PyMySQLConnection = make(**{"connect_timeout": CONNECT_TIMEOUT, **params, "client_flag": flags})
         conn.params = params
         try:
             conn.track_session()
             with conn.cursor(Cursor) as cursor:
-                conn.login = mysql.Place.of(cursor)
+                conn.login = mysql.ServerPlace.of(cursor)
         except BaseException as error:
             logged_in(error)
             self._drop(conn)
@@ -210,10 +210,10 @@ class PyMySQLDriver(Driver[GreenConnection]):
         return conn
 
     @staticmethod
-    def _drop(conn: GreenConnection) -> None:
+    def _drop(conn: PyMySQLConnection) -> None:
         conn._force_close()  # noqa: SLF001  # close() would still say good-bye
 
-    def close(self, conn: GreenConnection) -> None:
+    def close(self, conn: PyMySQLConnection) -> None:
         """See `Driver`."""
         if self.busy(conn) or not conn.open:
             self._drop(conn)
@@ -221,26 +221,26 @@ class PyMySQLDriver(Driver[GreenConnection]):
         with until_gone(conn._sock.fileno()):  # noqa: SLF001
             conn.close()
 
-    def check(self, conn: GreenConnection) -> None:
+    def check(self, conn: PyMySQLConnection) -> None:
         """COM_PING."""
         conn.ping(reconnect=False)
 
-    def is_broken(self, conn: GreenConnection) -> bool:
+    def is_broken(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`."""
         return not conn.open or (not self.busy(conn) and conn.watch.readable())
 
-    def busy(self, conn: GreenConnection) -> bool:
+    def busy(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`. Rows of an SSCursor that were not fetched count too."""
         result = conn._result  # noqa: SLF001
         return conn.awaiting or (result is not None and bool(result.unbuffered_active))
 
-    def cancel(self, conn: GreenConnection) -> None:
+    def cancel(self, conn: PyMySQLConnection) -> None:
         """KILL the session: an abandoned PyMySQL connection has already closed its socket."""
         self._drop(conn)
         params = mysql.killer_params(conn.params)
-        mysql.kill_session(lambda: GreenConnection(**params), conn.thread_id(), self.error)
+        mysql.kill_session(lambda: PyMySQLConnection(**params), conn.thread_id(), self.error)
 
-    def reset(self, conn: GreenConnection) -> None:
+    def reset(self, conn: PyMySQLConnection) -> None:
         """COM_RESET_CONNECTION, then what `connect` had asked for."""
         conn.reset_session()
         charset = conn.params.get("charset") or pymysql.connections.DEFAULT_CHARSET
@@ -257,13 +257,13 @@ class PyMySQLDriver(Driver[GreenConnection]):
                 error=self.error,
             )
 
-    def forget(self, conn: GreenConnection) -> None:
+    def forget(self, conn: PyMySQLConnection) -> None:
         """See `Driver`."""
         with suppress(Exception):
             if conn._sock is not None:  # noqa: SLF001
                 cut_loose(conn._sock.fileno())  # noqa: SLF001
 
-    def inserted(self, conn: GreenConnection, *, called: bool) -> int:
+    def inserted(self, conn: PyMySQLConnection, *, called: bool) -> int:
         """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
         result = conn._result  # noqa: SLF001
         if result is None:
@@ -272,27 +272,27 @@ class PyMySQLDriver(Driver[GreenConnection]):
             return 0 if called else UNTOLD
         return int(result.insert_id or 0)
 
-    def warned(self, conn: GreenConnection) -> bool:
+    def warned(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`."""
         return bool(conn._result is not None and conn._result.warning_count)  # noqa: SLF001
 
-    def in_transaction(self, conn: GreenConnection) -> bool:
+    def in_transaction(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`."""
         return bool(conn.server_status & mysql.IN_TRANSACTION)
 
-    def autocommit(self, conn: GreenConnection) -> bool:
+    def autocommit(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`. From the status word of the last reply."""
         return conn.get_autocommit()
 
-    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: PyMySQLConnection, value: bool) -> None:  # noqa: FBT001
         """One round trip, if it is a change."""
         conn.autocommit(value)
 
-    def backend_id(self, conn: GreenConnection) -> int:
+    def backend_id(self, conn: PyMySQLConnection) -> int:
         """See `Driver`."""
         return conn.thread_id()
 
-    def new_password(self, conn: GreenConnection, password: str) -> None:
+    def new_password(self, conn: PyMySQLConnection, password: str) -> None:
         """KILL logs in anew."""
         conn.params = {**conn.params, "password": password}
 
@@ -304,13 +304,13 @@ class PyMySQLDriver(Driver[GreenConnection]):
         """See `Driver`."""
         return mysql.news_of(error) if isinstance(error, pymysql.MySQLError) else None
 
-    def refuses_writes(self, conn: GreenConnection) -> bool:
+    def refuses_writes(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`."""
         with conn.cursor(Cursor) as cursor:
             cursor.execute(mysql.REFUSES_WRITES)
             return bool(cursor.fetchall())
 
-    def session_state_changed(self, conn: GreenConnection, cursor: Any) -> bool | None:
+    def session_state_changed(self, conn: PyMySQLConnection, cursor: Any) -> bool | None:
         """See `Driver`. Known for statements without rows: PyMySQL drops the status word at the end of rows."""
         if not conn.tracks_session or cursor.description is not None:
             return None

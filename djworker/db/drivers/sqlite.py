@@ -54,7 +54,7 @@ def returns_rows(sql: str) -> bool:
 class GreenCursor(sqlite3.Cursor):
     """[worker] A cursor whose writing statements wait for their turn."""
 
-    connection: GreenConnection
+    connection: SQLiteConnection
     _rows: Iterator[Any] | None = None
 
     def execute(self, sql: str, *args: Any) -> Any:
@@ -106,7 +106,7 @@ def green(factory: type[sqlite3.Cursor]) -> type[GreenCursor]:
     return type(f"Green{factory.__name__}", (GreenCursor, factory), {})
 
 
-class GreenConnection(sqlite3.Connection):
+class SQLiteConnection(sqlite3.Connection):
     """[worker] A SQLite connection that has a place in its file's write queue.
 
     The lock is taken before a statement that may write, and given back when no transaction is open any more. SQLite's
@@ -201,7 +201,7 @@ class GreenConnection(sqlite3.Connection):
 class _Batch:
     """[worker] `with` it: BEGIN IMMEDIATE, and COMMIT in autocommit mode."""
 
-    def __init__(self, conn: GreenConnection) -> None:
+    def __init__(self, conn: SQLiteConnection) -> None:
         self._conn = conn
 
     def __enter__(self) -> None:
@@ -217,7 +217,7 @@ class _Batch:
 _forgotten: list[sqlite3.Connection] = []
 
 
-class SQLiteDriver(Driver[GreenConnection]):
+class SQLiteDriver(Driver[SQLiteConnection]):
     """[worker] See `Driver`.
 
     Statements run in the hub's thread: a look-up by key costs 5 µs there and 80 µs by way of another thread. The price
@@ -227,12 +227,12 @@ class SQLiteDriver(Driver[GreenConnection]):
     name = "sqlite3"
     error = sqlite3.Error
 
-    def connect(self, params: Params) -> GreenConnection:
+    def connect(self, params: Params) -> SQLiteConnection:
         """Open the file, in WAL mode if it can be. `timeout` is how long a writer waits for its turn."""
-        conn: GreenConnection = sqlite3.connect(**{**params, "factory": _factory(params.get("factory"))})
+        conn: SQLiteConnection = sqlite3.connect(**{**params, "factory": _factory(params.get("factory"))})
         return self.set_up(conn)
 
-    def set_up(self, conn: GreenConnection) -> GreenConnection:
+    def set_up(self, conn: SQLiteConnection) -> SQLiteConnection:
         """What `connect` does after opening, for a connection that somebody else has opened. Closes it when it fails."""
         try:
             conn.join_queue()
@@ -243,68 +243,68 @@ class SQLiteDriver(Driver[GreenConnection]):
         return conn
 
     @staticmethod
-    def _use_wal(conn: GreenConnection) -> None:
+    def _use_wal(conn: SQLiteConnection) -> None:
         if conn.execute("PRAGMA journal_mode").fetchone()[0] in ("wal", "memory"):
             return
         with suppress(sqlite3.OperationalError):  # a read-only file, or a file system without shared memory
             conn.take_turn("WAL", lambda: conn.execute("PRAGMA journal_mode = WAL").fetchone())
 
-    def close(self, conn: GreenConnection) -> None:
+    def close(self, conn: SQLiteConnection) -> None:
         """See `Driver`."""
         conn.close()
 
-    def check(self, conn: GreenConnection) -> None:
+    def check(self, conn: SQLiteConnection) -> None:
         """A look into the file."""
         conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
-    def is_broken(self, conn: GreenConnection) -> bool:
+    def is_broken(self, conn: SQLiteConnection) -> bool:
         """See `Driver`."""
         return conn.closed
 
-    def busy(self, conn: GreenConnection) -> bool:  # noqa: ARG002
+    def busy(self, conn: SQLiteConnection) -> bool:  # noqa: ARG002
         """Never: a statement cannot be left half-way, and waiting for a turn is not a statement yet."""
         return False
 
-    def cancel(self, conn: GreenConnection) -> None:
+    def cancel(self, conn: SQLiteConnection) -> None:
         """See `Driver`."""
         conn.interrupt()
 
-    def reset(self, conn: GreenConnection) -> None:
+    def reset(self, conn: SQLiteConnection) -> None:
         """Always raises: pragmas, attached files and temporary tables stay. Discard the connection; a new one is cheap."""
         conn.rollback()
         raise sqlite3.NotSupportedError("a SQLite session cannot be reset, only replaced")
 
-    def forget(self, conn: GreenConnection) -> None:
+    def forget(self, conn: SQLiteConnection) -> None:
         """Never closed in the child: the last close of a file's connections removes its write-ahead log."""
         conn.closed = True
         _forgotten.append(conn)
 
-    def in_transaction(self, conn: GreenConnection) -> bool:
+    def in_transaction(self, conn: SQLiteConnection) -> bool:
         """See `Driver`."""
         return not conn.closed and conn.in_transaction
 
-    def autocommit(self, conn: GreenConnection) -> bool:
+    def autocommit(self, conn: SQLiteConnection) -> bool:
         """See `Driver`."""
         return conn.isolation_level is None
 
-    def set_autocommit(self, conn: GreenConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: SQLiteConnection, value: bool) -> None:  # noqa: FBT001
         """As Django does it: `isolation_level`. Turning it on commits what is open."""
         wanted: Any = None if value else ""
         if conn.isolation_level != wanted:
             conn.isolation_level = wanted
             conn.settle()
 
-    def refuses_writes(self, conn: GreenConnection) -> bool:  # noqa: ARG002
+    def refuses_writes(self, conn: SQLiteConnection) -> bool:  # noqa: ARG002
         """Never: a file has no standby."""
         return False
 
-    def backend_id(self, conn: GreenConnection) -> int:
+    def backend_id(self, conn: SQLiteConnection) -> int:
         """There is no server; the object's own number."""
         return id(conn)
 
 
 @functools.cache
-def _factory(wanted: type[sqlite3.Connection] | None) -> type[GreenConnection]:
-    if wanted is None or issubclass(GreenConnection, wanted):
-        return GreenConnection
-    return type(f"Green{wanted.__name__}", (GreenConnection, wanted), {})
+def _factory(wanted: type[sqlite3.Connection] | None) -> type[SQLiteConnection]:
+    if wanted is None or issubclass(SQLiteConnection, wanted):
+        return SQLiteConnection
+    return type(f"Green{wanted.__name__}", (SQLiteConnection, wanted), {})

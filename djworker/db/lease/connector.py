@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Physical:
-    """[worker] See `djworker.db.pool.driver.Driver`.
+    """[worker] See `djworker.db.pool.driver.PoolDriver`.
 
     The pool connects and resets in greenlets of its own, perhaps after the request that wanted it is gone. So a request's
     Django wrapper is never used for it (nor kept by the pool): a new, bare one of the same class does it, and for that

@@ -12,7 +12,7 @@ from gevent import getcurrent
 from djworker.db.lease.errors import CursorClosed
 from djworker.db.lease.pinning import PLAIN, UNSURE, Verdict
 from djworker.db.lease.raw_connection import LeasedConnection
-from djworker.db.lease.raw_names import CURSORS, Answer
+from djworker.db.lease.raw_names import CURSORS, Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -322,13 +322,13 @@ class LeasedCursor:
     def _answer(self, name: str) -> Any:
         driver = self._lease.driver
         answer = CURSORS[driver.name].get(name)
-        if answer is Answer.FACT:
+        if answer is Treatment.FACT:
             return self._fact(name)
-        if answer is Answer.FUNCTION:
+        if answer is Treatment.FUNCTION:
             return getattr(self._unused(), name)
-        if answer is Answer.ROWS:
+        if answer is Treatment.ROWS:
             return partial(self._fetch, name)
-        if answer is Answer.SELF:
+        if answer is Treatment.SELF:
             return self.connection
         return self if name == "cursor" and driver.name in _WRAPPED else self._opened(name)
 

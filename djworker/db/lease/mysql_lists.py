@@ -24,7 +24,7 @@ _INNERMOST: Final = re.compile(r"\([^()]*\)")
 _FROM: Final = re.compile(r"\bfrom\s+(?!dual\b)[`\w]", re.IGNORECASE)
 
 
-class Answered(NamedTuple):
+class AnsweredStatement(NamedTuple):
     """The last statement that the server has answered on a connection.
 
     text: None if the answer was an error. at: the connection's count of statements then.
@@ -40,7 +40,7 @@ def is_of_server(error: BaseException | None) -> bool:
     return isinstance(code, int) and code >= _FIRST_ERROR and code not in _CLIENT_ERRORS
 
 
-def tells(asked: str, answered: Answered, *, warned: bool) -> bool:
+def tells(asked: str, answered: AnsweredStatement, *, warned: bool) -> bool:
     """Whether the answer to a read-back is of that statement.
 
     Args:

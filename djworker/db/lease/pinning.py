@@ -394,7 +394,7 @@ class MySQLContract(Contract):
 
     def tells_of_last(self, verdict: Verdict, driver: Any, conn: Any) -> bool:
         """FOUND_ROWS() and the list of warnings outlive statements that leave them alone."""
-        answered = mysql_lists.Answered(*conn.lease_answered)
+        answered = mysql_lists.AnsweredStatement(*conn.lease_answered)
         if answered.at != conn.lease_statements:  # the last one has not reached the server, or was our own question
             return False
         return mysql_lists.tells(verdict.reads, answered, warned=driver.warned(conn))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from djworker.db.lease.errors import LeaseClosed
 from djworker.db.lease.pinning import Verdict
-from djworker.db.lease.raw_names import CONNECTIONS, INFOS, Answer, Names
+from djworker.db.lease.raw_names import CONNECTIONS, INFOS, Names, Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ class LeasedConnection:
 
     def __setattr__(self, name: str, value: Any) -> None:
         lease = self.lease
-        if CONNECTIONS[lease.driver.name].answers.get(name) is Answer.MODE and not callable(
+        if CONNECTIONS[lease.driver.name].answers.get(name) is Treatment.MODE and not callable(
             getattr(lease.driver.connection_type, name)
         ):
             _set_mode(lease, name, value)
@@ -141,9 +141,9 @@ def _info(conn: Any) -> Any:
 def _answer(door: LeasedConnection, lease: Lease, name: str) -> Any:
     names = CONNECTIONS[lease.driver.name]
     answer = names.answers.get(name)
-    if answer is Answer.SELF:
+    if answer is Treatment.SELF:
         return door
-    if answer is Answer.INFO:
+    if answer is Treatment.INFO:
         return LeasedInfo(lease, INFOS[lease.driver.name])
     if answer is not None:
         return _ANSWERS[answer](lease, name, names, _itself)
@@ -240,15 +240,15 @@ def _constant(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
     return getattr(lease.driver.connection_type, name)
 
 
-_ANSWERS: dict[Answer, Callable[[Lease, str, Names, Callable[[Any], Any]], Any]] = {
-    Answer.FACT: _fact,
-    Answer.FUNCTION: _function,
-    Answer.EXCHANGE: _exchange,
-    Answer.IDENTITY: _identity,
-    Answer.NUMBER: _number,
-    Answer.STATE: _state,
-    Answer.LAST_RESULT: _last_result,
-    Answer.MODE: _mode,
-    Answer.CONSTANT: _constant,
-    Answer.ALIVE: _alive,
+_ANSWERS: dict[Treatment, Callable[[Lease, str, Names, Callable[[Any], Any]], Any]] = {
+    Treatment.FACT: _fact,
+    Treatment.FUNCTION: _function,
+    Treatment.EXCHANGE: _exchange,
+    Treatment.IDENTITY: _identity,
+    Treatment.NUMBER: _number,
+    Treatment.STATE: _state,
+    Treatment.LAST_RESULT: _last_result,
+    Treatment.MODE: _mode,
+    Treatment.CONSTANT: _constant,
+    Treatment.ALIVE: _alive,
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Answer(Enum):
+class Treatment(Enum):
     """How a name of the library's connection is answered."""
 
     FACT = auto()  # a plain value: read on a connection with our settings, which is given back
@@ -33,8 +33,8 @@ class Answer(Enum):
     ROWS = auto()  # a cursor's method about the rows that it has
 
 
-def _table(**kinds: str) -> dict[str, Answer]:
-    return {name: Answer[kind.upper()] for kind, names in kinds.items() for name in names.split()}
+def _table(**kinds: str) -> dict[str, Treatment]:
+    return {name: Treatment[kind.upper()] for kind, names in kinds.items() for name in names.split()}
 
 
 _ERRORS = (
@@ -51,7 +51,7 @@ class Names:
     closed or its connection lost.
     """
 
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, Treatment]
     idle: Mapping[str, Any] = field(default_factory=dict)
     over: Mapping[str, Any] = field(default_factory=dict)
 
@@ -142,7 +142,7 @@ INFOS = {"psycopg": PSYCOPG_INFO, "psycopg2": PSYCOPG2_INFO}
 
 _CURSOR = "description rowcount rownumber arraysize"
 # PostgreSQL's cursors: `name` is an attribute of server-side ones only in psycopg, and None in psycopg2's others.
-CURSORS: Mapping[str, Mapping[str, Answer]] = {
+CURSORS: Mapping[str, Mapping[str, Treatment]] = {
     "psycopg": _table(
         # _query: Django reads in it what was sent, for its log of queries
         fact=f"{_CURSOR} statusmessage pgresult format row_factory itersize name scrollable withhold _query",
@@ -173,5 +173,5 @@ FREE = frozenset(
     name
     for names in CONNECTIONS.values()
     for name, answer in names.answers.items()
-    if answer not in (Answer.IDENTITY, Answer.NUMBER)
+    if answer not in (Treatment.IDENTITY, Treatment.NUMBER)
 )

@@ -43,7 +43,7 @@ _OUTSIDE: Final = (
 )
 
 
-class Snapshot:
+class WrapperState:
     """[worker] What a Django connection consists of at a moment."""
 
     def __init__(self, wrapper: Any) -> None:
@@ -104,7 +104,7 @@ class Receivers:
     def _announce(self, wrapper: Any, tape: Tape) -> None:
         sender = type(wrapper)
         for receiver in live(sender):
-            before, known = Snapshot(wrapper), len(tape.answers)
+            before, known = WrapperState(wrapper), len(tape.answers)
             was = tape.beyond
             with recorded(wrapper, tape):
                 _call(receiver, sender, wrapper)
@@ -127,7 +127,7 @@ class Receivers:
                 self._greet(there[key], key, wrapper)
 
     def _greet(self, receiver: Any, key: Any, wrapper: Any) -> None:
-        sender, before = type(wrapper), Snapshot(wrapper)
+        sender, before = type(wrapper), WrapperState(wrapper)
         if key not in self._told:
             try:
                 with silent(wrapper, self._answers[key]):

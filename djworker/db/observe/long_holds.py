@@ -20,7 +20,7 @@ class Held(NamedTuple):
     in_transaction: bool
 
 
-class Finding(NamedTuple):
+class LongHold(NamedTuple):
     """One lease that is to be told of."""
 
     event: str  # long_hold or idle_in_transaction
@@ -54,12 +54,12 @@ class Sightings:
         """Whether there is anything to look for."""
         return min(self._long, self._idle) < math.inf
 
-    def look(self, now: float, held: Iterable[Held]) -> list[Finding]:
+    def look(self, now: float, held: Iterable[Held]) -> list[LongHold]:
         """What has come to be too long since the last look, each lease at most once per event."""
         before, self._seen = self._seen, {}
         return [finding for item in held for finding in self._compare(now, item, before.get(item.ticket))]
 
-    def _compare(self, now: float, item: Held, sight: _Sight | None) -> list[Finding]:
+    def _compare(self, now: float, item: Held, sight: _Sight | None) -> list[LongHold]:
         if sight is None:
             sight = _Sight(item.statements, now)
         elif item.busy or not item.in_transaction or item.statements != sight.statements:
@@ -68,9 +68,9 @@ class Sightings:
         age, idle = now - item.since, now - sight.idle_since
         found = []
         if age >= self._long:
-            found.append(Finding("long_hold", item.ticket, age, 0.0))
+            found.append(LongHold("long_hold", item.ticket, age, 0.0))
         if idle >= self._idle:
-            found.append(Finding("idle_in_transaction", item.ticket, age, idle))
+            found.append(LongHold("idle_in_transaction", item.ticket, age, idle))
         new = [finding for finding in found if finding.event not in sight.told]
         sight.told |= {finding.event for finding in new}
         return new

@@ -11,7 +11,7 @@ class Useless(Exception):
     """A driver's word for a connection that shall be replaced by a new one at once, wanted by a waiter or not."""
 
 
-class Driver(Protocol[C]):
+class PoolDriver(Protocol[C]):
     """[worker] One kind of physical connection, seen from the pool.
 
     A connection must be hashable by identity. Every verb but `is_broken`, `busy`, `ended_by_hand`, `explain` and `forget`

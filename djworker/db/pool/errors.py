@@ -9,23 +9,23 @@ class PoolError(Exception):
     """Any refusal of a pool."""
 
 
-class PoolTimeout(PoolError):
+class AcquireTimeout(PoolError):
     """No connection within the time the caller gave. The message carries the numbers and the holders."""
 
 
-class TooManyWaiting(PoolError):
+class QueueFull(PoolError):
     """`max_waiting` acquirers are queued already: refused at once, without waiting."""
 
 
-class PoolClosed(PoolError):
+class Closed(PoolError):
     """The pool is closed, or was left behind by a fork."""
 
 
-class ServerUnavailable(PoolError):
+class Unavailable(PoolError):
     """The server cannot be reached; `__cause__` is the driver's last error. Raised at once during an outage."""
 
 
-class WrongThread(PoolError):
+class ForeignThread(PoolError):
     """A pool is asked in a native thread. Its greenlets live in the main thread, and cannot be woken from elsewhere."""
 
 
@@ -37,11 +37,11 @@ class PoolBug(RuntimeError):
 class Refusals:
     """The classes a pool raises; `djworker.db.errors.DJANGO` makes them `django.db.OperationalError`."""
 
-    timeout: type[Exception] = PoolTimeout
-    too_many_waiting: type[Exception] = TooManyWaiting
-    closed: type[Exception] = PoolClosed
-    unavailable: type[Exception] = ServerUnavailable
-    wrong_thread: type[Exception] = WrongThread
+    timeout: type[Exception] = AcquireTimeout
+    too_many_waiting: type[Exception] = QueueFull
+    closed: type[Exception] = Closed
+    unavailable: type[Exception] = Unavailable
+    wrong_thread: type[Exception] = ForeignThread
 
 
 PLAIN = Refusals()

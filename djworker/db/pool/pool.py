@@ -1,6 +1,6 @@
 """The green pool: lends a bounded number of connections to any number of greenlets, first come, first served.
 
-It knows no database, no driver and no Django: see `driver.Driver` for what it asks. Everything runs in one thread, so
+It knows no database, no driver and no Django: see `driver.PoolDriver` for what it asks. Everything runs in one thread, so
 nothing is locked; instead, nothing but `acquire` (and `close` or `drain` with a time) ever switches greenlets. So there
 are only two points at which a greenlet can be killed inside the pool: asleep in the queue, and between a hand-off and its
 waking. What takes time (connect, check, reset, cancel, close) runs in greenlets of the pool's own.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from gevent import Greenlet, getcurrent
 
 from djworker.db.pool import refusing
-from djworker.db.pool.driver import C, Driver
+from djworker.db.pool.driver import C, PoolDriver
 from djworker.db.pool.errors import PLAIN, PoolBug, Refusals
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.scheduler import Scheduler
@@ -54,7 +54,7 @@ class Pool(Generic[C]):
 
     def __init__(  # noqa: PLR0913 -- keywords, and each is a collaborator of its own
         self,
-        driver: Driver[C],
+        driver: PoolDriver[C],
         limits: Limits,
         *,
         rotate: bool = False,

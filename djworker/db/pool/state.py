@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic
 
 from djworker.db.pool.circuit import Circuit
-from djworker.db.pool.driver import C, Driver
+from djworker.db.pool.driver import C, PoolDriver
 from djworker.db.pool.queue import WaitQueue
 from djworker.db.pool.slots import Ledger
 from djworker.db.pool.stats import Counters
@@ -39,7 +39,7 @@ class State(Generic[C]):
 
     # What the owner gave.
     name: str
-    driver: Driver[C]
+    driver: PoolDriver[C]
     limits: Limits
     refusals: Refusals
     notify: Notify | None

@@ -34,7 +34,7 @@ EXIT_CONFIGURATION: Final = 2
 
 
 @dataclass(slots=True)
-class Request:
+class StartRequest:
     """[arbiter to be] What the command line asks for.
 
     options: as argparse names them. app: ``MODULE[:APP]``, or empty. problems: what is wrong with the words; what is only
@@ -104,7 +104,7 @@ class Command(BaseCommand):
         """Tell of unknown options together with every other problem, not by themselves."""
         self.run(self.read(argv))
 
-    def read(self, argv: Sequence[str]) -> Request:
+    def read(self, argv: Sequence[str]) -> StartRequest:
         """Read the command line, and go where it says. Nothing of the project is needed for that."""
         self._called_from_command_line = True  # or argparse's complaints would come as tracebacks
         known, unknown = self.create_parser(argv[0], argv[1]).parse_known_args(without_versions(argv[2:]))
@@ -112,7 +112,7 @@ class Command(BaseCommand):
         problems = cli.answers(options.pop(cli.OTHERS))
         environ = self._enter(options, problems)
         app = self._read_words(options, unknown, problems)
-        return Request(options, app, problems, Surroundings.note(environ))
+        return StartRequest(options, app, problems, Surroundings.note(environ))
 
     def _enter(self, options: dict[str, Any], problems: list[Problem]) -> dict[str, str]:
         """Go where the command line says; what it adds to the environment."""
@@ -138,14 +138,14 @@ class Command(BaseCommand):
         options[cli.POSITIONAL] = found.address or None
         return found.app
 
-    def run(self, request: Request) -> None:
+    def run(self, request: StartRequest) -> None:
         """Do it, as ``manage.py`` would."""
         self.execute(request=request, **request.options)
 
-    def handle(self, *_args: Any, request: Request | None = None, **options: Any) -> None:  # noqa: ANN401
+    def handle(self, *_args: Any, request: StartRequest | None = None, **options: Any) -> None:  # noqa: ANN401
         """Resolve the options, then print them, check, or become the arbiter."""
         if request is None:  # call_command()
-            request = Request(options, "", [], Surroundings.note())
+            request = StartRequest(options, "", [], Surroundings.note())
         try:
             resolved = self._resolve(request)
         except ConfigError as error:
@@ -161,7 +161,7 @@ class Command(BaseCommand):
         module = ["djworker.mold.main", "--check"] if options["check"] else ["djworker.arbiter"]
         self.become(module, _launch(request, resolved))
 
-    def _resolve(self, request: Request) -> Resolved:
+    def _resolve(self, request: StartRequest) -> Resolved:
         problems = list(request.problems)
         if request.means_otherwise:
             raise ConfigError(problems)
@@ -227,12 +227,12 @@ def _preflight(addresses: Sequence[Address], account: Account | None) -> Sequenc
     return preflight(addresses, account=account)
 
 
-def _project_name(request: Request) -> str:
+def _project_name(request: StartRequest) -> str:
     module = os.environ.get(ENVIRONMENT_VARIABLE) or request.app.partition(":")[0]
     return interpreter.project_name(module, request.surroundings.cwd)
 
 
-def _choices(request: Request) -> Iterator[Problem]:
+def _choices(request: StartRequest) -> Iterator[Problem]:
     """A warning where gunicorn would have been told other settings by ``wsgi.py``: development's are in use then, mostly."""
     used = os.environ.get(ENVIRONMENT_VARIABLE, "")
     module = _wsgi_module()
@@ -257,7 +257,7 @@ def _wsgi_module() -> str:
     return f"{package}.wsgi" if package else ""
 
 
-def _unread(request: Request) -> Iterator[Problem]:
+def _unread(request: StartRequest) -> Iterator[Problem]:
     """Where gunicorn would have found options, which are not read here."""
     hint = "'djworker import-gunicorn' prints the settings that do the same"
     if request.app and os.environ.get("GUNICORN_CMD_ARGS"):
@@ -275,7 +275,7 @@ def _warn(resolved: Resolved, problems: Sequence[Problem]) -> None:
         log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
 
 
-def _launch(request: Request, resolved: Resolved) -> Launch:
+def _launch(request: StartRequest, resolved: Resolved) -> Launch:
     surroundings = request.surroundings
     return Launch(
         settings_module=os.environ.get(ENVIRONMENT_VARIABLE, ""),

@@ -125,7 +125,7 @@ def public(thing: Any) -> list[str]:
     return sorted(name for name in dir(thing) if not name.startswith("_"))
 
 
-# Of `GreenConnection`: ours, and nobody's business.
+# Of our connections that wait in the hub, and of no other.
 OURS = {
     *(
         "watch",
@@ -153,9 +153,9 @@ def test_a_harmless_name_is_answered_as_the_library_does_and_holds_nothing(leasi
     leasing.start(create=False)
     from django.db import connection
 
-    from djworker.db.lease.raw_names import CONNECTIONS, INFOS, Answer
+    from djworker.db.lease.raw_names import CONNECTIONS, INFOS, Treatment
 
-    held_for = {Answer.IDENTITY, Answer.NUMBER, Answer.LAST_RESULT, Answer.INFO, Answer.SELF}
+    held_for = {Treatment.IDENTITY, Treatment.NUMBER, Treatment.LAST_RESULT, Treatment.INFO, Treatment.SELF}
 
     def work(door: Any, find: Any, answers: Any) -> None:
         for name, answer in answers.items():

@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 
 from djworker.arbiter.children import Child, Children, Key, spawn
-from djworker.arbiter.commands import SpawnWorker
-from djworker.arbiter.events import MoldReady, Started, WorkerReady
+from djworker.arbiter.commands import ForkWorker
+from djworker.arbiter.events import MoldBooted, Started, WorkerBooted
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.loop import Loop, policy_of
 from djworker.arbiter.signal_queue import Signals
@@ -113,7 +113,7 @@ class Arbiter:
         self.fleet = Fleet(policy_of(CONFIG))
         self.signals = Signals()
         now = time.monotonic()
-        for event in (Started(), MoldReady(1, self.fleet.policy), WorkerReady(1), WorkerReady(2)):
+        for event in (Started(), MoldBooted(1, self.fleet.policy), WorkerBooted(1), WorkerBooted(2)):
             self.fleet.handle(event, now)
         self.fleet._boot_mold(now)
         self.fleet._orders.take()
@@ -136,7 +136,7 @@ class Arbiter:
         """A third worker, asked for and not yet forked; the descriptors that the mold has got for it."""
         self.fleet.scaled = 3
         handle = self.fleet.roster.new_worker(1, time.monotonic() + 60)
-        child = self.children.spawn_worker(SpawnWorker(handle.worker_id, handle.slot, 1))
+        child = self.children.spawn_worker(ForkWorker(handle.worker_id, handle.slot, 1))
         fds: list[int] = []
         _data, fds, _flags, _address = socket.recv_fds(self.theirs["mold", 1], 4096, 2)
         return child, list(fds)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from djworker.arbiter.commands import AdoptConfig, Announce, BootMold, Command, SpawnWorker
-from djworker.arbiter.events import Event, Heartbeat, MoldReady, Started, Timer, WorkerReady
+from djworker.arbiter.commands import AdoptConfig, Announce, BootMold, Command, ForkWorker
+from djworker.arbiter.events import DeadlineReached, Event, Heartbeat, MoldBooted, Started, WorkerBooted
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import Policy
 from djworker.arbiter.timing import STABLE
@@ -35,7 +35,7 @@ class Story:
         for worker in self.fleet.roster.ready():
             self.fleet.handle(Heartbeat(worker.worker_id, due), self.now)
         self.now = max(self.now, due)
-        return self.tell(Timer())
+        return self.tell(DeadlineReached())
 
     def events(self) -> list[str]:
         return [a.event for a in self.said]
@@ -45,12 +45,12 @@ class Story:
         """Generation 1 serves, proven and stable."""
         story = cls(policy)
         assert story.tell(Started()) == [BootMold(1)]
-        spawned = story.tell(MoldReady(1, policy), 1)
-        assert spawned == [AdoptConfig(1), *(SpawnWorker(i + 1, i, 1) for i in range(policy.workers))]
+        spawned = story.tell(MoldBooted(1, policy), 1)
+        assert spawned == [AdoptConfig(1), *(ForkWorker(i + 1, i, 1) for i in range(policy.workers))]
         for i in range(policy.workers):
-            assert story.tell(WorkerReady(i + 1), 0.5) == []
+            assert story.tell(WorkerBooted(i + 1), 0.5) == []
         for _ in range(int(STABLE) + 1):
-            assert story.tell(Timer(), 1) == []
+            assert story.tell(DeadlineReached(), 1) == []
         for worker in story.fleet.roster.ready():
             story.tell(Heartbeat(worker.worker_id, story.now))
         story.said.clear()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from djworker.arbiter.children import Child, Children, spawn
-from djworker.arbiter.commands import SpawnWorker
+from djworker.arbiter.commands import ForkWorker
 from djworker.arbiter.intake import MessageRefusedError
 from djworker.conf.table import Config
 from djworker.ipc import messages
@@ -93,7 +93,7 @@ def test_an_interpreter_that_is_gone() -> None:
 
 def test_a_worker_is_asked_for_and_claimed(children: Children, sleeper: int) -> None:
     mold = with_mold(children)
-    child = children.spawn_worker(SpawnWorker(worker_id=5, slot=3, generation=1))
+    child = children.spawn_worker(ForkWorker(worker_id=5, slot=3, generation=1))
     received = mold.receive()
     assert received.messages == [messages.SpawnWorker(5, 3)]
     assert (child.pid, child.slot) == (0, 3)
@@ -115,7 +115,7 @@ def test_a_worker_is_asked_for_and_claimed(children: Children, sleeper: int) -> 
 
 def test_a_worker_that_died_before_we_knew_its_pid(children: Children) -> None:
     mold = with_mold(children)
-    children.spawn_worker(SpawnWorker(5, 0, 1))
+    children.spawn_worker(ForkWorker(5, 0, 1))
     children.keep_unclaimed(4711, -9)
     assert children.claim(("worker", 5), 4711) == -9
     assert children.unclaimed == {}
@@ -129,7 +129,7 @@ def test_a_worker_that_died_before_we_knew_its_pid(children: Children) -> None:
 )
 def test_a_pid_is_believed_only_where_the_kernel_calls_it_our_child(children: Children, pid: int) -> None:
     mold = with_mold(children)
-    child = children.spawn_worker(SpawnWorker(5, 0, 1))
+    child = children.spawn_worker(ForkWorker(5, 0, 1))
     with pytest.raises(MessageRefusedError, match="is not worker 5"):
         children.claim(("worker", 5), pid)
     assert child.pid == 0
@@ -143,8 +143,8 @@ def test_a_pid_is_believed_only_where_the_kernel_calls_it_our_child(children: Ch
 def test_the_pid_of_another_child_is_not_believed(children: Children, sleeper: int) -> None:
     """It is ours, and the signal that one of the two deserves would hit the other."""
     mold = with_mold(children)
-    children.spawn_worker(SpawnWorker(5, 0, 1))
-    other = children.spawn_worker(SpawnWorker(6, 1, 1))
+    children.spawn_worker(ForkWorker(5, 0, 1))
+    other = children.spawn_worker(ForkWorker(6, 1, 1))
     children.claim(("worker", 5), sleeper)
     children.claim(("worker", 5), sleeper)
     for key, pid in ((("worker", 6), sleeper), (("worker", 5), NOBODY)):
@@ -157,7 +157,7 @@ def test_the_pid_of_another_child_is_not_believed(children: Children, sleeper: i
 def test_a_beat_in_the_future_counts_as_now(children: Children) -> None:
     """Else a worker could exempt itself from its own deadline for ever."""
     mold = with_mold(children)
-    child = children.spawn_worker(SpawnWorker(5, 0, 1))
+    child = children.spawn_worker(ForkWorker(5, 0, 1))
     assert child.row is not None
     for beat in (2**63 - 1, time.monotonic_ns() + 10**12):
         child.row[Gauge.BEAT] = beat
@@ -203,7 +203,7 @@ def test_a_worker_that_was_doomed_before_its_pid_was_known_dies_then(children: C
 
 def test_the_pid_of_a_worker_whose_mold_died_is_on_the_scoreboard(children: Children, sleeper: int) -> None:
     mold = with_mold(children)
-    child = children.spawn_worker(SpawnWorker(5, 0, 1))
+    child = children.spawn_worker(ForkWorker(5, 0, 1))
     assert children.learn_pid(child) is None
     assert child.pid == 0
     assert child.row is not None
@@ -216,7 +216,7 @@ def test_the_pid_of_a_worker_whose_mold_died_is_on_the_scoreboard(children: Chil
 def test_what_is_forgotten_leaves_no_trace(children: Children) -> None:
     before = set(Path("/dev/fd").iterdir())
     mold = with_mold(children)
-    child = children.spawn_worker(SpawnWorker(5, 0, 1))
+    child = children.spawn_worker(ForkWorker(5, 0, 1))
     children.forget(("worker", 5))
     children.forget(("worker", 5))
     assert child.channel is not None

@@ -9,25 +9,25 @@ from djworker.arbiter.commands import (
     BootMold,
     Command,
     Exit,
+    ForkWorker,
     KillMold,
     KillWorker,
     QuestionMold,
     RetireWorker,
-    SpawnWorker,
     StopMold,
 )
 from djworker.arbiter.events import (
+    DeadlineReached,
     Heartbeat,
+    MoldBooted,
     MoldGone,
-    MoldReady,
     Recycle,
     Reload,
     Scale,
     Started,
     Stop,
-    Timer,
+    WorkerBooted,
     WorkerGone,
-    WorkerReady,
 )
 from djworker.arbiter.handles import Policy, WorkerState
 from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PATIENCE, PROBATION, STABLE, STACKS_GRACE
@@ -37,9 +37,9 @@ from tests.unit.arbiter.story import POLICY, Story
 def test_reload_brings_new_before_old() -> None:
     story = Story.serving()
     assert story.tell(Reload()) == [BootMold(2)]
-    assert story.tell(MoldReady(2, POLICY), 1) == [AdoptConfig(2), SpawnWorker(3, 2, 2)]
-    assert story.tell(WorkerReady(3), 1) == []
-    assert story.tell(Timer(), PROBATION) == [RetireWorker(1, 30, empty_backlog=False), SpawnWorker(4, 3, 2)]
+    assert story.tell(MoldBooted(2, POLICY), 1) == [AdoptConfig(2), ForkWorker(3, 2, 2)]
+    assert story.tell(WorkerBooted(3), 1) == []
+    assert story.tell(DeadlineReached(), PROBATION) == [RetireWorker(1, 30, empty_backlog=False), ForkWorker(4, 3, 2)]
     assert story.fleet.roster.workers[1].state is WorkerState.DRAINING
     assert story.tell(WorkerGone(1, 0), 1) == []
 
@@ -47,16 +47,16 @@ def test_reload_brings_new_before_old() -> None:
 def test_a_whole_rollout() -> None:
     story = Story.serving()
     story.tell(Reload())
-    story.tell(MoldReady(2, POLICY), 1)
-    story.tell(WorkerReady(3), 1)
-    assert RetireWorker(1, 30, empty_backlog=False) in story.tell(Timer(), PROBATION)
+    story.tell(MoldBooted(2, POLICY), 1)
+    story.tell(WorkerBooted(3), 1)
+    assert RetireWorker(1, 30, empty_backlog=False) in story.tell(DeadlineReached(), PROBATION)
     story.tell(WorkerGone(1, 0), 1)
     (starting,) = story.fleet.roster.starting()
-    story.tell(WorkerReady(starting.worker_id), 1)
-    commands = story.tell(Timer(), PROBATION)
+    story.tell(WorkerBooted(starting.worker_id), 1)
+    commands = story.tell(DeadlineReached(), PROBATION)
     assert RetireWorker(2, 30, empty_backlog=False) in commands
     assert StopMold(1) not in commands, "code that dies a little later can still be rolled back"
-    later = [story.tell(Timer(), 1) for _ in range(int(STABLE))]
+    later = [story.tell(DeadlineReached(), 1) for _ in range(int(STABLE))]
     assert [StopMold(1)] in later
     assert story.events() == ["reload_started", "reload_done"]
     assert {w.generation for w in story.fleet.roster.ready()} == {2}
@@ -75,9 +75,9 @@ def test_code_that_does_not_import_touches_nothing() -> None:
 def test_an_import_that_hangs_is_killed_at_its_deadline() -> None:
     story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
-    assert story.tell(Timer(), 59) == []
-    assert story.tell(Timer(), 1) == [QuestionMold(2)], "where does it hang?"
-    assert story.tell(Timer(), STACKS_GRACE) == [KillMold(2, "boot_timeout")]
+    assert story.tell(DeadlineReached(), 59) == []
+    assert story.tell(DeadlineReached(), 1) == [QuestionMold(2)], "where does it hang?"
+    assert story.tell(DeadlineReached(), STACKS_GRACE) == [KillMold(2, "boot_timeout")]
     assert story.fleet.next_deadline() == story.now + KILL_AGAIN
     assert story.tell(MoldGone(2, -9)) == []
     assert story.fleet.current == 1
@@ -87,11 +87,11 @@ def test_an_import_that_hangs_is_killed_at_its_deadline() -> None:
 def test_workers_that_die_bring_the_old_mold_back(ready_first: bool) -> None:  # noqa: FBT001
     story = Story.serving()
     story.tell(Reload())
-    story.tell(MoldReady(2, POLICY), 1)
+    story.tell(MoldBooted(2, POLICY), 1)
     for _ in range(PATIENCE):
         (worker,) = story.fleet.roster.starting()
         if ready_first:
-            assert story.tell(WorkerReady(worker.worker_id), 1) == []
+            assert story.tell(WorkerBooted(worker.worker_id), 1) == []
         commands = story.tell(WorkerGone(worker.worker_id, 1), 0.3)
         if story.fleet.current == 2:
             commands = story.until_due()
@@ -105,14 +105,14 @@ def test_workers_that_die_bring_the_old_mold_back(ready_first: bool) -> None:  #
 
 def test_a_crashed_worker_is_replaced_at_once() -> None:
     story = Story.serving()
-    assert story.tell(WorkerGone(1, -11)) == [SpawnWorker(3, 0, 1)]
+    assert story.tell(WorkerGone(1, -11)) == [ForkWorker(3, 0, 1)]
 
 
 def test_a_worker_that_misses_its_beat_is_killed_and_replaced() -> None:
     story = Story.serving()
     story.tell(Heartbeat(2, story.now + 20))
-    assert story.tell(Timer(), 30.9) == []
-    assert story.tell(Timer(), 0.1) == [KillWorker(1, "timeout"), SpawnWorker(3, 2, 1)]
+    assert story.tell(DeadlineReached(), 30.9) == []
+    assert story.tell(DeadlineReached(), 0.1) == [KillWorker(1, "timeout"), ForkWorker(3, 2, 1)]
     assert story.fleet.roster.workers[1].state is WorkerState.KILLED
     assert story.tell(WorkerGone(1, -9)) == []
 
@@ -120,8 +120,8 @@ def test_a_worker_that_misses_its_beat_is_killed_and_replaced() -> None:
 def test_a_worker_whose_boot_hangs_is_killed() -> None:
     story = Story(POLICY)
     story.tell(Started())
-    story.tell(MoldReady(1, POLICY), 1)
-    assert KillWorker(1, "boot_timeout") in story.tell(Timer(), 60)
+    story.tell(MoldBooted(1, POLICY), 1)
+    assert KillWorker(1, "boot_timeout") in story.tell(DeadlineReached(), 60)
 
 
 def test_a_crash_loop_backs_off_and_recovers() -> None:
@@ -132,7 +132,7 @@ def test_a_crash_loop_backs_off_and_recovers() -> None:
         while not story.fleet.roster.starting():
             story.until_due()
         (worker,) = story.fleet.roster.starting()
-        story.tell(WorkerReady(worker.worker_id), 0.1)
+        story.tell(WorkerBooted(worker.worker_id), 0.1)
         story.tell(WorkerGone(worker.worker_id, 1), 0.3)
         delays.append(story.said[-1].fields["seconds"])
     assert delays[0] == BACKOFF_FIRST
@@ -140,7 +140,7 @@ def test_a_crash_loop_backs_off_and_recovers() -> None:
     assert delays[-1] == BACKOFF_MOST
     while not story.fleet.roster.starting():
         story.until_due()
-    story.tell(WorkerReady(story.fleet.roster.starting()[0].worker_id), 0.1)
+    story.tell(WorkerBooted(story.fleet.roster.starting()[0].worker_id), 0.1)
     for _ in range(3):
         story.until_due()
     assert story.fleet.crashes.failures == 0
@@ -173,7 +173,7 @@ def test_what_does_not_drain_is_killed() -> None:
     story = Story.serving()
     story.tell(Stop(fast=False))
     story.tell(MoldGone(1, 0))
-    assert story.tell(Timer(), 32) == [KillWorker(1, "graceful_timeout"), KillWorker(2, "graceful_timeout")]
+    assert story.tell(DeadlineReached(), 32) == [KillWorker(1, "graceful_timeout"), KillWorker(2, "graceful_timeout")]
 
 
 def test_int_cuts_a_graceful_stop_short() -> None:
@@ -191,10 +191,10 @@ def test_term_works_during_a_rollout(moment: str) -> None:
     story = Story.serving()
     story.tell(Reload())
     if moment != "booting":
-        story.tell(MoldReady(2, POLICY), 1)
+        story.tell(MoldBooted(2, POLICY), 1)
     if moment == "retiring":
-        story.tell(WorkerReady(3), 1)
-        story.tell(Timer(), PROBATION)
+        story.tell(WorkerBooted(3), 1)
+        story.tell(DeadlineReached(), PROBATION)
     story.tell(Stop(fast=False))
     for worker in list(story.fleet.roster.workers):
         story.tell(WorkerGone(worker, 0))
@@ -223,7 +223,7 @@ def test_first_start_that_cannot_import_exits_3_at_once() -> None:
 def test_workers_that_never_boot_exit_3() -> None:
     story = Story(Policy(1, 30, 60, 30))
     story.tell(Started())
-    story.tell(MoldReady(1, story.fleet.policy))
+    story.tell(MoldBooted(1, story.fleet.policy))
     for _ in range(PATIENCE):
         while not story.fleet.roster.starting():
             story.until_due()
@@ -233,9 +233,9 @@ def test_workers_that_never_boot_exit_3() -> None:
 
 def test_scale_up_and_down() -> None:
     story = Story.serving()
-    assert story.tell(Scale(+1)) == [SpawnWorker(3, 2, 1)]
-    story.tell(WorkerReady(3), 1)
-    story.tell(Timer(), PROBATION)
+    assert story.tell(Scale(+1)) == [ForkWorker(3, 2, 1)]
+    story.tell(WorkerBooted(3), 1)
+    story.tell(DeadlineReached(), PROBATION)
     assert story.tell(Scale(-1)) == [RetireWorker(3, 30, empty_backlog=False)]
     story.tell(Scale(-1))
     story.tell(Scale(-1))
@@ -245,53 +245,55 @@ def test_scale_up_and_down() -> None:
 def test_fewer_workers_after_a_reload() -> None:
     story = Story.serving(Policy(4, 30, 60, 30))
     story.tell(Reload())
-    assert SpawnWorker(5, 4, 2) in story.tell(MoldReady(2, Policy(1, 30, 60, 30)), 1)
-    story.tell(WorkerReady(5), 1)
-    retired = [c.worker_id for c in story.tell(Timer(), PROBATION) if isinstance(c, RetireWorker)]
+    assert ForkWorker(5, 4, 2) in story.tell(MoldBooted(2, Policy(1, 30, 60, 30)), 1)
+    story.tell(WorkerBooted(5), 1)
+    retired = [c.worker_id for c in story.tell(DeadlineReached(), PROBATION) if isinstance(c, RetireWorker)]
     assert retired == [1, 2, 3, 4]
 
 
 def test_recycling_replaces_first() -> None:
     story = Story.serving()
-    assert story.tell(Recycle(1, "max_requests")) == [SpawnWorker(3, 2, 1)]
+    assert story.tell(Recycle(1, "max_requests")) == [ForkWorker(3, 2, 1)]
     assert story.tell(Recycle(2, "max_requests")) == [], "one at a time"
-    story.tell(WorkerReady(3), 1)
-    assert RetireWorker(1, 30, empty_backlog=False) in story.tell(Timer(), PROBATION)
+    story.tell(WorkerBooted(3), 1)
+    assert RetireWorker(1, 30, empty_backlog=False) in story.tell(DeadlineReached(), PROBATION)
 
 
 def test_a_lost_mold_is_replaced_and_the_generation_rolls() -> None:
     story = Story.serving()
     assert story.tell(MoldGone(1, -9)) == []
-    assert story.tell(Timer(), BACKOFF_FIRST) == [BootMold(2)]
+    assert story.tell(DeadlineReached(), BACKOFF_FIRST) == [BootMold(2)]
     assert story.tell(MoldGone(2, 3)) == []
     assert story.fleet.ready_count() == 2
-    assert story.tell(Timer(), BACKOFF_MOST) == [BootMold(3)], "a broken tree is tried again, ever more slowly"
+    assert story.tell(DeadlineReached(), BACKOFF_MOST) == [BootMold(3)], (
+        "a broken tree is tried again, ever more slowly"
+    )
 
 
 def test_nobody_is_killed_after_a_suspension() -> None:
     story = Story.serving()
-    assert story.tell(Timer(), 3600) == []
+    assert story.tell(DeadlineReached(), 3600) == []
     assert story.fleet.ready_count() == 2
 
 
 def test_a_stop_during_back_off_awaits_only_those_who_leave() -> None:
     story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
-    story.tell(MoldReady(2, POLICY), 1)
+    story.tell(MoldBooted(2, POLICY), 1)
     story.tell(WorkerGone(3, 1), 1)
     assert story.fleet.crashes.retry_at > story.now
     story.tell(Stop(fast=False))
     story.tell(MoldGone(1, 0))
     story.tell(MoldGone(2, 0))
     assert story.fleet.next_deadline() == story.now + 32
-    assert story.tell(Timer(), 32) == [KillWorker(1, "graceful_timeout"), KillWorker(2, "graceful_timeout")]
+    assert story.tell(DeadlineReached(), 32) == [KillWorker(1, "graceful_timeout"), KillWorker(2, "graceful_timeout")]
 
 
 def test_a_mold_that_did_not_boot_in_time_has_failed_before_it_is_dead() -> None:
     story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
-    story.tell(Timer(), 60)
-    story.tell(Timer(), STACKS_GRACE)
+    story.tell(DeadlineReached(), 60)
+    story.tell(DeadlineReached(), STACKS_GRACE)
     assert story.events() == ["reload_started", "reload_failed"]
     story.tell(MoldGone(2, -9), 1)
     assert story.events() == ["reload_started", "reload_failed"]
@@ -302,18 +304,18 @@ def test_a_mold_that_did_not_boot_in_time_has_failed_before_it_is_dead() -> None
 def test_code_that_dies_after_the_rollout_is_rolled_back_too(age: float) -> None:
     story = Story.serving()
     story.tell(Reload())
-    story.tell(MoldReady(2, POLICY), 1)
+    story.tell(MoldBooted(2, POLICY), 1)
     while story.fleet.rollout.begun:
         for starting in story.fleet.roster.starting():
-            story.tell(WorkerReady(starting.worker_id), 0.1)
+            story.tell(WorkerBooted(starting.worker_id), 0.1)
         story.until_due()
     while story.fleet.current == 2:
         for worker in story.fleet.roster.starting():
-            story.tell(WorkerReady(worker.worker_id), 0.1)
+            story.tell(WorkerBooted(worker.worker_id), 0.1)
         for worker in list(story.fleet.roster.ready(2)):
             if story.now - worker.ready_at >= age:
                 story.tell(WorkerGone(worker.worker_id, 1))
-        story.tell(Timer(), 0.5)
+        story.tell(DeadlineReached(), 0.5)
         assert story.now < 200
     assert story.fleet.current == 1
     assert "rollback" in story.events()
@@ -323,9 +325,9 @@ def test_code_that_dies_after_the_rollout_is_rolled_back_too(age: float) -> None
 def test_a_reload_is_not_held_up_by_a_mold_that_is_only_kept() -> None:
     story = Story.serving()
     story.tell(Reload())
-    story.tell(MoldReady(2, POLICY), 1)
+    story.tell(MoldBooted(2, POLICY), 1)
     while story.fleet.rollout.begun:
         for starting in story.fleet.roster.starting():
-            story.tell(WorkerReady(starting.worker_id), 0.1)
+            story.tell(WorkerBooted(starting.worker_id), 0.1)
         story.until_due()
     assert BootMold(3) in story.tell(Reload())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from djworker.arbiter.commands import KillWorker, RetireWorker
 from djworker.arbiter.events import (
+    DeadlineReached,
     Heartbeat,
+    MoldBooted,
     MoldGone,
-    MoldReady,
     Recycle,
     Started,
     Stop,
-    Timer,
+    WorkerBooted,
     WorkerGone,
-    WorkerReady,
 )
 from djworker.arbiter.handles import Policy, WorkerState
 from djworker.arbiter.timing import GRACE_MARGIN, KILL_AGAIN, PROBATION, WATCHDOG_MARGIN
@@ -38,9 +38,9 @@ def beat(story: Story, *workers: int) -> None:
 def test_a_hub_that_stops_while_it_drains_is_found_by_its_beat() -> None:
     story = draining()
     beat(story, 1, 2)
-    assert story.tell(Timer(), 20) == []
+    assert story.tell(DeadlineReached(), 20) == []
     beat(story, 2)
-    assert story.tell(Timer(), 10 + WATCHDOG_MARGIN) == [KillWorker(1, "timeout")]
+    assert story.tell(DeadlineReached(), 10 + WATCHDOG_MARGIN) == [KillWorker(1, "timeout")]
     assert story.tell(WorkerGone(1, -9), 1) == []
 
 
@@ -49,9 +49,9 @@ def test_a_drain_that_turns_has_all_its_grace() -> None:
     end = story.now + HOUR + GRACE_MARGIN
     while story.now + 10 < end:
         beat(story, 1, 2)
-        assert story.tell(Timer(), 10) == []
+        assert story.tell(DeadlineReached(), 10) == []
     beat(story, 1, 2)
-    assert story.tell(Timer(), end - story.now) == [
+    assert story.tell(DeadlineReached(), end - story.now) == [
         KillWorker(1, "graceful_timeout"),
         KillWorker(2, "graceful_timeout"),
     ]
@@ -64,22 +64,25 @@ def test_without_a_timeout_only_the_grace_ends() -> None:
 
 def test_what_was_killed_as_it_drained_is_not_killed_at_every_beat() -> None:
     story = draining()
-    story.tell(Timer(), 31)
+    story.tell(DeadlineReached(), 31)
     beat(story, 1, 2)
     assert story.fleet.next_deadline() == story.now + KILL_AGAIN
-    assert story.tell(Timer(), KILL_AGAIN) == [KillWorker(1, "survived SIGKILL"), KillWorker(2, "survived SIGKILL")]
+    assert story.tell(DeadlineReached(), KILL_AGAIN) == [
+        KillWorker(1, "survived SIGKILL"),
+        KillWorker(2, "survived SIGKILL"),
+    ]
 
 
 def test_who_still_boots_need_not_beat_when_told_to_leave() -> None:
     """A boot of a minute is nothing odd, a hub that stands still for one is."""
     story = Story(PATIENT)
     story.tell(Started())
-    story.tell(MoldReady(1, PATIENT))
+    story.tell(MoldBooted(1, PATIENT))
     assert RetireWorker(1, HOUR, empty_backlog=True) in story.tell(Stop(fast=False), 1)
     story.tell(MoldGone(1, 0))
     beat(story, 1, 2)
     assert story.fleet.next_deadline() == story.now + 59
-    assert story.tell(Timer(), 59) == [KillWorker(1, "boot_timeout"), KillWorker(2, "boot_timeout")]
+    assert story.tell(DeadlineReached(), 59) == [KillWorker(1, "boot_timeout"), KillWorker(2, "boot_timeout")]
 
 
 def test_a_fast_stop_brings_the_end_nearer_and_no_beat_takes_it_back() -> None:
@@ -99,7 +102,7 @@ def test_a_fast_stop_gives_no_time_to_who_has_less() -> None:
 
 def test_a_suspension_is_no_time_of_the_grace() -> None:
     story = draining()
-    assert story.tell(Timer(), 2 * HOUR) == []
+    assert story.tell(DeadlineReached(), 2 * HOUR) == []
     beat(story, 1, 2)
     assert story.fleet.next_deadline() > story.now
 
@@ -107,8 +110,8 @@ def test_a_suspension_is_no_time_of_the_grace() -> None:
 def test_a_blocked_hub_that_was_to_be_recycled_is_no_crash() -> None:
     story = Story.serving(PATIENT)
     story.tell(Recycle(1, "max_requests"))
-    story.tell(WorkerReady(3), 1)
-    assert RetireWorker(1, HOUR, empty_backlog=False) in story.tell(Timer(), PROBATION)
+    story.tell(WorkerBooted(3), 1)
+    assert RetireWorker(1, HOUR, empty_backlog=False) in story.tell(DeadlineReached(), PROBATION)
     while KillWorker(1, "timeout") not in story.until_due():
         assert story.fleet.roster.workers[1].state is WorkerState.DRAINING
     assert story.tell(WorkerGone(1, -9)) == []

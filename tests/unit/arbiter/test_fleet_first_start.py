@@ -8,13 +8,22 @@ from djworker.arbiter.commands import (
     AdoptConfig,
     BootMold,
     Exit,
+    ForkWorker,
     KillMold,
     QuestionMold,
     RetireWorker,
-    SpawnWorker,
     StopMold,
 )
-from djworker.arbiter.events import MoldGone, MoldReady, Reload, Started, Stop, Timer, WorkerGone, WorkerReady
+from djworker.arbiter.events import (
+    DeadlineReached,
+    MoldBooted,
+    MoldGone,
+    Reload,
+    Started,
+    Stop,
+    WorkerBooted,
+    WorkerGone,
+)
 from djworker.arbiter.handles import Policy
 from djworker.arbiter.timing import PATIENCE, STACKS_GRACE
 from tests.unit.arbiter.story import POLICY, Story
@@ -43,23 +52,23 @@ def fail_until_patience_is_over(story: Story) -> list[object]:
 def test_a_reload_waits_for_the_first_worker(moment: str, times: int) -> None:
     story = started()
     if moment == "workers boot":
-        story.tell(MoldReady(1, POLICY), 1)
+        story.tell(MoldBooted(1, POLICY), 1)
     for _ in range(times):
         assert story.tell(Reload(), 0.1) == []
     if moment == "mold boots":
-        assert story.tell(MoldReady(1, POLICY), 1) == [AdoptConfig(1), SpawnWorker(1, 0, 1), SpawnWorker(2, 1, 1)]
-    assert story.tell(WorkerReady(1), 1) == [BootMold(2)]
-    assert story.tell(WorkerReady(2), 1) == [], "however often it was asked for, it comes once"
+        assert story.tell(MoldBooted(1, POLICY), 1) == [AdoptConfig(1), ForkWorker(1, 0, 1), ForkWorker(2, 1, 1)]
+    assert story.tell(WorkerBooted(1), 1) == [BootMold(2)]
+    assert story.tell(WorkerBooted(2), 1) == [], "however often it was asked for, it comes once"
     assert story.events() == ["reload_queued"] * times + ["reload_started"]
 
 
 def test_a_reload_in_the_first_start_that_fails_ends_nothing() -> None:
     story = started()
     story.tell(Reload())
-    story.tell(MoldReady(1, POLICY), 1)
-    story.tell(WorkerReady(1), 1)
+    story.tell(MoldBooted(1, POLICY), 1)
+    story.tell(WorkerBooted(1), 1)
     assert story.tell(MoldGone(2, 3), 0.1) == []
-    story.tell(WorkerReady(2), 1)
+    story.tell(WorkerBooted(2), 1)
     assert story.fleet.ready_count() == 2
     assert story.events() == ["reload_queued", "reload_started", "reload_failed"]
 
@@ -74,25 +83,25 @@ def test_code_that_was_mended_during_the_first_start_is_tried() -> None:
 def test_an_import_that_hangs_in_the_first_start_makes_room_for_mended_code() -> None:
     story = started(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
-    assert story.tell(Timer(), 60) == [QuestionMold(1)]
-    assert story.tell(Timer(), STACKS_GRACE) == [KillMold(1, "boot_timeout"), BootMold(2)]
+    assert story.tell(DeadlineReached(), 60) == [QuestionMold(1)]
+    assert story.tell(DeadlineReached(), STACKS_GRACE) == [KillMold(1, "boot_timeout"), BootMold(2)]
     assert story.tell(MoldGone(1, -9), 1) == []
-    assert story.tell(MoldReady(2, POLICY), 1) == [AdoptConfig(2), SpawnWorker(1, 0, 2), SpawnWorker(2, 1, 2)]
+    assert story.tell(MoldBooted(2, POLICY), 1) == [AdoptConfig(2), ForkWorker(1, 0, 2), ForkWorker(2, 1, 2)]
 
 
 def test_workers_that_do_not_boot_make_room_for_mended_code() -> None:
     story = started(ONE)
-    story.tell(MoldReady(1, ONE), 1)
+    story.tell(MoldBooted(1, ONE), 1)
     story.tell(Reload())
     assert fail_until_patience_is_over(story) == [BootMold(2)]
-    assert story.tell(MoldReady(2, ONE), 0.1) == [AdoptConfig(2), SpawnWorker(PATIENCE + 1, 0, 2)]
-    assert story.tell(WorkerReady(PATIENCE + 1), 1) == []
+    assert story.tell(MoldBooted(2, ONE), 0.1) == [AdoptConfig(2), ForkWorker(PATIENCE + 1, 0, 2)]
+    assert story.tell(WorkerBooted(PATIENCE + 1), 1) == []
     assert not story.fleet.stopping
 
 
 def test_mended_code_that_does_not_boot_either_is_the_end() -> None:
     story = started(ONE)
-    story.tell(MoldReady(1, ONE), 1)
+    story.tell(MoldBooted(1, ONE), 1)
     story.tell(Reload())
     fail_until_patience_is_over(story)
     assert story.tell(MoldGone(2, 3), 0.1) == [StopMold(1)]
@@ -101,10 +110,10 @@ def test_mended_code_that_does_not_boot_either_is_the_end() -> None:
 
 def test_mended_code_whose_workers_do_not_boot_gives_the_first_one_another_chance() -> None:
     story = started(ONE)
-    story.tell(MoldReady(1, ONE), 1)
+    story.tell(MoldBooted(1, ONE), 1)
     story.tell(Reload())
     fail_until_patience_is_over(story)
-    story.tell(MoldReady(2, ONE), 0.1)
+    story.tell(MoldBooted(2, ONE), 0.1)
     assert fail_until_patience_is_over(story)[:2] == [AdoptConfig(1), StopMold(2)]
     assert fail_until_patience_is_over(story) == [StopMold(1)]
     assert story.fleet.stopping
@@ -113,21 +122,21 @@ def test_mended_code_whose_workers_do_not_boot_gives_the_first_one_another_chanc
 def test_a_worker_that_still_boots_is_awaited() -> None:
     """Three have died; the fourth may be the one that serves."""
     story = started(Policy(4, 30, 60, 30))
-    story.tell(MoldReady(1, story.fleet.policy), 1)
+    story.tell(MoldBooted(1, story.fleet.policy), 1)
     for worker_id in (1, 2, 3):
         assert story.tell(WorkerGone(worker_id, 1), 0.1) == []
-    story.tell(WorkerReady(4), 1)
+    story.tell(WorkerBooted(4), 1)
     assert story.fleet.ready_count() == 1
     assert not story.fleet.stopping
 
 
 def test_a_mold_that_is_lost_while_the_first_workers_boot_ends_nothing() -> None:
     story = started()
-    story.tell(MoldReady(1, POLICY), 1)
+    story.tell(MoldBooted(1, POLICY), 1)
     assert story.tell(MoldGone(1, -9), 0.1) == []
     assert BootMold(2) in story.until_due()
     assert story.tell(MoldGone(2, 3), 0.1) == []
-    story.tell(WorkerReady(1), 1)
+    story.tell(WorkerBooted(1), 1)
     assert story.fleet.ready_count() == 1
 
 
@@ -140,7 +149,7 @@ def test_a_queued_reload_does_not_hold_a_stop_up() -> None:
 
 def test_workers_of_replaced_code_that_still_boot_are_not_awaited() -> None:
     story = started()
-    story.tell(MoldReady(1, POLICY), 1)
+    story.tell(MoldBooted(1, POLICY), 1)
     story.tell(Reload())
-    story.tell(WorkerReady(1), 1)
-    assert RetireWorker(2, 0.0, empty_backlog=False) in story.tell(MoldReady(2, POLICY), 1)
+    story.tell(WorkerBooted(1), 1)
+    assert RetireWorker(2, 0.0, empty_backlog=False) in story.tell(MoldBooted(2, POLICY), 1)

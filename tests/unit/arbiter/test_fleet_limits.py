@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from djworker.arbiter.commands import Announce, BootMold, SpawnWorker
-from djworker.arbiter.events import MoldReady, Reload, Scale, Started, Timer, WorkerGone, WorkerReady
+from djworker.arbiter.commands import Announce, BootMold, ForkWorker
+from djworker.arbiter.events import DeadlineReached, MoldBooted, Reload, Scale, Started, WorkerBooted, WorkerGone
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import Policy
 from djworker.arbiter.timing import BACKOFF_MOST, MOST_WORKERS, PROBATION
@@ -16,10 +16,10 @@ POLICY = Policy(workers=1, timeout=30, boot_timeout=60, graceful_timeout=30)
 def serving(policy: Policy = POLICY) -> Fleet:
     fleet = Fleet(policy)
     fleet.handle(Started(), 0.0)
-    fleet.handle(MoldReady(1, policy), 1.0)
+    fleet.handle(MoldBooted(1, policy), 1.0)
     for worker_id in list(fleet.roster.workers):
-        fleet.handle(WorkerReady(worker_id), 2.0)
-    fleet.handle(Timer(), 2.0 + PROBATION)
+        fleet.handle(WorkerBooted(worker_id), 2.0)
+    fleet.handle(DeadlineReached(), 2.0 + PROBATION)
     return fleet
 
 
@@ -28,7 +28,7 @@ def test_a_crash_loop_may_last_for_weeks() -> None:
     fleet.handle(WorkerGone(1, 1), now)
     for _ in range(2000):  # 2 ** 1024 is no float any more
         now = fleet.next_deadline()
-        fleet.handle(Timer(), now)
+        fleet.handle(DeadlineReached(), now)
         (worker,) = fleet.roster.starting()
         fleet.handle(WorkerGone(worker.worker_id, 1), now)
     assert fleet.crashes.retry_at == now + BACKOFF_MOST
@@ -52,10 +52,10 @@ def test_a_full_scoreboard_waits_for_those_who_drain() -> None:
     fleet = serving()
     while fleet.roster.has_slot():
         fleet.roster.new_worker(1, deadline=1e6).drain(1e6)
-    assert not [c for c in fleet.handle(Scale(+1), 5.0) if isinstance(c, SpawnWorker)]
+    assert not [c for c in fleet.handle(Scale(+1), 5.0) if isinstance(c, ForkWorker)]
     last = fleet.roster.last_worker
     slot = fleet.roster.workers[last].slot
-    assert fleet.handle(WorkerGone(last, 0), 6.0) == [SpawnWorker(last + 1, slot, 1)]
+    assert fleet.handle(WorkerGone(last, 0), 6.0) == [ForkWorker(last + 1, slot, 1)]
 
 
 def test_a_reload_is_announced_before_it_may_fail() -> None:

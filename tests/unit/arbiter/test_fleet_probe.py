@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 
 from djworker.arbiter import probing
-from djworker.arbiter.commands import AdoptConfig, BootMold, Exit, KillMold, ProbeMold, SpawnWorker, StopMold
+from djworker.arbiter.commands import AdoptConfig, BootMold, Exit, ForkWorker, KillMold, ProbeMold, StopMold
 from djworker.arbiter.events import (
-    MoldFailed,
+    DeadlineReached,
+    GenerationProbed,
+    MoldBooted,
+    MoldBootFailed,
     MoldGone,
-    MoldReady,
-    Probed,
     Reload,
     Started,
     Stop,
-    Timer,
     WorkerFailed,
     WorkerGone,
 )
@@ -35,20 +35,20 @@ def measured(old: dict[str, Answer]) -> Story:
     """Generation 2 is loaded, and generation 1 has answered."""
     story = Story.serving()
     story.tell(Reload())
-    assert story.tell(MoldReady(2, ASKING), 1) == [ProbeMold(1, about=2)]
-    assert story.tell(Probed(1, 2, old), 1) == [ProbeMold(2, about=2)]
+    assert story.tell(MoldBooted(2, ASKING), 1) == [ProbeMold(1, about=2)]
+    assert story.tell(GenerationProbed(1, 2, old), 1) == [ProbeMold(2, about=2)]
     assert story.fleet.rolling
     return story
 
 
 def test_good_answers_are_trusted() -> None:
     story = measured(FINE)
-    assert story.tell(Probed(2, 2, FINE), 1) == [AdoptConfig(2), SpawnWorker(3, 2, 2)]
+    assert story.tell(GenerationProbed(2, 2, FINE), 1) == [AdoptConfig(2), ForkWorker(3, 2, 2)]
 
 
 def test_a_worse_answer_keeps_the_old_generation() -> None:
     story = measured(FINE)
-    assert story.tell(Probed(2, 2, BROKEN), 1) == [StopMold(2)]
+    assert story.tell(GenerationProbed(2, 2, BROKEN), 1) == [StopMold(2)]
     assert story.fleet.current == 1
     assert story.events() == ["reload_started", "mold_failed", "reload_failed"]
     fields = story.said[-1].fields
@@ -60,72 +60,72 @@ def test_a_worse_answer_keeps_the_old_generation() -> None:
 
 def test_an_answer_that_was_bad_before_is_only_said() -> None:
     story = measured(BROKEN)
-    assert AdoptConfig(2) in story.tell(Probed(2, 2, BROKEN), 1)
+    assert AdoptConfig(2) in story.tell(GenerationProbed(2, 2, BROKEN), 1)
     assert story.events() == ["reload_started", "probe_failed"]
 
 
 def test_a_question_that_the_old_generation_does_not_know_refuses_nobody() -> None:
     story = measured({})
-    assert AdoptConfig(2) in story.tell(Probed(2, 2, {"database 'new'": BAD}), 1)
+    assert AdoptConfig(2) in story.tell(GenerationProbed(2, 2, {"database 'new'": BAD}), 1)
 
 
 def test_a_mold_in_force_that_does_not_answer_is_not_waited_for() -> None:
     """One of an older version does not know the question."""
     story = Story.serving()
     story.tell(Reload())
-    story.tell(MoldReady(2, ASKING), 1)
-    assert ProbeMold(2, about=2) in story.tell(Timer(), PROBE_WAIT)
-    assert AdoptConfig(2) in story.tell(Probed(2, 2, BROKEN), 1)
+    story.tell(MoldBooted(2, ASKING), 1)
+    assert ProbeMold(2, about=2) in story.tell(DeadlineReached(), PROBE_WAIT)
+    assert AdoptConfig(2) in story.tell(GenerationProbed(2, 2, BROKEN), 1)
     assert "probe_failed" in story.events()
 
 
 def test_a_new_mold_that_does_not_answer_is_killed() -> None:
     story = measured(FINE)
-    assert KillMold(2, "probe") in story.tell(Timer(), PROBE_WAIT)
+    assert KillMold(2, "probe") in story.tell(DeadlineReached(), PROBE_WAIT)
     assert story.fleet.current == 1
     assert story.said[-1].event == "reload_failed"
 
 
 def test_a_mold_in_force_that_dies_is_measured_by_what_it_once_answered() -> None:
     story = measured(FINE)
-    story.tell(Probed(2, 2, FINE), 1)
+    story.tell(GenerationProbed(2, 2, FINE), 1)
     story.tell(MoldGone(1, -9))
     story.tell(MoldGone(2, -9))
     booted = [command for command in story.until_due() if isinstance(command, BootMold)]
     generation = (booted or [BootMold(story.fleet.roster.last_generation)])[0].generation
-    assert story.tell(MoldReady(generation, ASKING), 1) == [ProbeMold(generation, about=generation)]
-    assert StopMold(generation) in story.tell(Probed(generation, generation, BROKEN), 1)
+    assert story.tell(MoldBooted(generation, ASKING), 1) == [ProbeMold(generation, about=generation)]
+    assert StopMold(generation) in story.tell(GenerationProbed(generation, generation, BROKEN), 1)
 
 
 def test_the_measure_is_asked_no_more_when_its_mold_dies() -> None:
     story = Story.serving()
     story.tell(Reload())
-    story.tell(MoldReady(2, ASKING), 1)
+    story.tell(MoldBooted(2, ASKING), 1)
     assert ProbeMold(2, about=2) in story.tell(MoldGone(1, -9))
 
 
 def test_a_first_start_does_not_wait_for_its_answers() -> None:
     story = Story(ASKING)
     story.tell(Started())
-    commands = story.tell(MoldReady(1, ASKING), 1)
+    commands = story.tell(MoldBooted(1, ASKING), 1)
     assert ProbeMold(1, about=1) in commands
-    assert SpawnWorker(1, 0, 1) in commands
-    story.tell(Probed(1, 1, BROKEN), 1)
+    assert ForkWorker(1, 0, 1) in commands
+    story.tell(GenerationProbed(1, 1, BROKEN), 1)
     assert story.events() == ["probe_failed"]
 
 
 def test_a_strict_first_start_is_refused_for_bad_answers() -> None:
     story = Story(STRICT)
     story.tell(Started())
-    assert story.tell(MoldReady(1, STRICT), 1) == [ProbeMold(1, about=1)]
-    assert story.tell(Probed(1, 1, BROKEN), 1) == [StopMold(1)]
+    assert story.tell(MoldBooted(1, STRICT), 1) == [ProbeMold(1, about=1)]
+    assert story.tell(GenerationProbed(1, 1, BROKEN), 1) == [StopMold(1)]
     assert story.tell(MoldGone(1, 0), 1) == [Exit(3)]
 
 
 def test_a_stop_ends_a_mold_that_is_asked() -> None:
     story = measured(FINE)
     assert KillMold(2, "stopping") in story.tell(Stop(fast=False))
-    assert story.tell(Probed(2, 2, FINE), 1) == []
+    assert story.tell(GenerationProbed(2, 2, FINE), 1) == []
 
 
 @pytest.mark.parametrize("said_first", [False, True])
@@ -133,7 +133,7 @@ def test_a_failed_boot_says_its_reason(said_first: bool) -> None:  # noqa: FBT00
     story = Story.serving()
     story.tell(Reload())
     if said_first:
-        story.tell(MoldFailed(2, Failure("checks", "shop.models", "E001", "Traceback")))
+        story.tell(MoldBootFailed(2, Failure("checks", "shop.models", "E001", "Traceback")))
     story.tell(MoldGone(2, 3), 1)
     fields = story.said[-1].fields
     wanted = ("checks", "shop.models", "Traceback") if said_first else ("boot", "", "")
@@ -143,7 +143,7 @@ def test_a_failed_boot_says_its_reason(said_first: bool) -> None:  # noqa: FBT00
 def test_workers_that_die_leave_their_last_words() -> None:
     story = Story.serving(Policy(1, 30, 60, 30))
     story.tell(Reload())
-    story.tell(MoldReady(2, story.fleet.policy), 1)
+    story.tell(MoldBooted(2, story.fleet.policy), 1)
     for _ in range(PATIENCE):
         while not story.fleet.roster.starting():
             story.until_due()

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from djworker.arbiter.events import (
+    DeadlineReached,
     Event,
+    MoldBooted,
     MoldGone,
-    MoldReady,
     Recycle,
     Reload,
     Scale,
     Started,
-    Timer,
+    WorkerBooted,
     WorkerGone,
-    WorkerReady,
 )
 from tests.unit.arbiter.world import World, is_expected, settled
 
@@ -67,8 +67,8 @@ def test_good_code_always_gets_there(steps: list[tuple[int, float]]) -> None:
 def live_well(world: World) -> None:
     """Every process does from now on what it is to do, until nothing more is to be done."""
     for _ in range(2000):
-        good = [e for e in world.possible() if not isinstance(e, (Reload, Recycle, Timer))]
-        good = [e for e in good if isinstance(e, (MoldReady, WorkerReady)) or is_expected(world, e)]
+        good = [e for e in world.possible() if not isinstance(e, (Reload, Recycle, DeadlineReached))]
+        good = [e for e in good if isinstance(e, (MoldBooted, WorkerBooted)) or is_expected(world, e)]
         if good:
             world.apply(good[0])
         elif world.fleet.next_deadline() < inf and not settled(world):
@@ -109,7 +109,7 @@ def test_a_first_start_that_never_succeeds_ends(steps: list[tuple[int, float]]) 
     world = World()
     world.happen(Started())
     for choice, seconds in steps:
-        events = [event for event in world.possible() if not isinstance(event, WorkerReady)]
+        events = [event for event in world.possible() if not isinstance(event, WorkerBooted)]
         if world.exit_code is None:
             world.apply(events[choice % len(events)])
             world.pass_time(seconds)

@@ -152,7 +152,7 @@ class World(Arbiter):
         self.hear(liar, [tongue.packet() for _ in range(luck.randrange(1, 5))])
         for worker in (1, 2):
             self.loop.happen(events.Heartbeat(worker, self.children.beat_of(worker)))
-        self.loop.happen(events.Timer())
+        self.loop.happen(events.DeadlineReached())
 
     def check(self) -> None:
         assert self.loop.exit_code is None

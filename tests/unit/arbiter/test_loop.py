@@ -14,8 +14,8 @@ import pytest
 from djworker import log
 from djworker.arbiter import snapshot
 from djworker.arbiter.children import Child, Children
-from djworker.arbiter.commands import SpawnWorker
-from djworker.arbiter.events import MoldReady, Reload, Started
+from djworker.arbiter.commands import ForkWorker
+from djworker.arbiter.events import MoldBooted, Reload, Started
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import MoldState
 from djworker.arbiter.loop import Loop, policy_of
@@ -48,8 +48,8 @@ class Edge:
 
     def worker(self) -> Child:
         """The fleet's one worker, asked for and not yet forked."""
-        self.fleet.handle(MoldReady(1, self.fleet.policy), time.monotonic())
-        return self.children.spawn_worker(SpawnWorker(1, 0, 1))
+        self.fleet.handle(MoldBooted(1, self.fleet.policy), time.monotonic())
+        return self.children.spawn_worker(ForkWorker(1, 0, 1))
 
     def close(self) -> None:
         self.mold.close()

@@ -46,8 +46,8 @@ def loop() -> Iterator[Loop]:
     children.unclaimed[103] = -9
     fleet = Fleet(policy_of(CONFIG))
     fleet.handle(events.Started(), 10.0)
-    fleet.handle(events.MoldReady(1, fleet.policy), 11.0)
-    fleet.handle(events.WorkerReady(1), 12.0)
+    fleet.handle(events.MoldBooted(1, fleet.policy), 11.0)
+    fleet.handle(events.WorkerBooted(1), 12.0)
     signals = Signals()
     made = Loop(fleet, children, CONFIG, Systemd({}, os.getpid()), signals)
     made.offered[1] = CONFIG
@@ -157,14 +157,14 @@ def test_a_fleet_in_any_state_decides_the_same_afterwards(steps: list[str]) -> N
 
 def tell(fleet: Fleet, step: str, now: float) -> object:
     roster = fleet.roster
-    event: events.Event = events.Timer()
+    event: events.Event = events.DeadlineReached()
     with suppress(StopIteration):
         if step == "ready":
-            event = events.WorkerReady(next(worker.worker_id for worker in roster.starting()))
+            event = events.WorkerBooted(next(worker.worker_id for worker in roster.starting()))
         elif step == "gone":
             event = events.WorkerGone(next(iter(roster.workers)), 1)
         elif step == "mold":
-            event = events.MoldReady(next(mold.generation for mold in roster.booting_molds()), fleet.policy)
+            event = events.MoldBooted(next(mold.generation for mold in roster.booting_molds()), fleet.policy)
         elif step == "lost":
             event = events.MoldGone(next(iter(roster.molds)), 1)
         elif step in ("reload", "scale", "stop"):

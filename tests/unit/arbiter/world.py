@@ -10,26 +10,26 @@ from djworker.arbiter.commands import (
     BootMold,
     Command,
     Exit,
+    ForkWorker,
     KillMold,
     KillWorker,
     ProbeMold,
     QuestionMold,
     RetireWorker,
-    SpawnWorker,
     StopMold,
 )
 from djworker.arbiter.events import (
+    DeadlineReached,
     Event,
+    GenerationProbed,
     Heartbeat,
+    MoldBooted,
     MoldGone,
-    MoldReady,
-    Probed,
     Recycle,
     Reload,
     Started,
-    Timer,
+    WorkerBooted,
     WorkerGone,
-    WorkerReady,
 )
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import Policy, WorkerState
@@ -69,7 +69,7 @@ class World:
                 self.asked.add((generation, about))
             case StopMold(generation) | KillMold(generation, _):
                 self.molds[generation] = "dying"
-            case SpawnWorker(worker_id, _, generation):
+            case ForkWorker(worker_id, _, generation):
                 assert self.molds[generation] == "ready", "only a warm mold can fork"
                 self.workers[worker_id] = "booting"
             case RetireWorker(worker_id) | KillWorker(worker_id):
@@ -83,19 +83,19 @@ class World:
 
     def possible(self) -> list[Event]:
         """All that can happen next. New code is as bad as can be, up to the end of each worker's probation."""
-        events: list[Event] = [Reload(), Timer()]
+        events: list[Event] = [Reload(), DeadlineReached()]
         for generation, state in self.molds.items():
             if state == "booting":
-                events += [MoldReady(generation, POLICY), MoldGone(generation, 3)]
+                events += [MoldBooted(generation, POLICY), MoldGone(generation, 3)]
             if state == "dying":
                 events.append(MoldGone(generation, 0))
         for generation, about in sorted(self.asked):
             if self.molds.get(generation) == "ready":
-                events += [Probed(generation, about, FINE), Probed(generation, about, BROKEN)]
+                events += [GenerationProbed(generation, about, FINE), GenerationProbed(generation, about, BROKEN)]
         for worker_id, state in self.workers.items():
             handle = self.fleet.roster.workers[worker_id]
             if state == "booting":
-                events += [WorkerReady(worker_id), WorkerGone(worker_id, 1)]
+                events += [WorkerBooted(worker_id), WorkerGone(worker_id, 1)]
             elif state == "dying" or (not handle.proven and self.now < handle.ready_at + PROBATION):
                 events.append(WorkerGone(worker_id, 0))
             elif handle.proven:
@@ -104,13 +104,13 @@ class World:
 
     def apply(self, event: Event) -> None:
         match event:
-            case MoldReady(generation):
+            case MoldBooted(generation):
                 self.molds[generation] = "ready"
             case MoldGone(generation):
                 del self.molds[generation]
-            case Probed(generation, about):
+            case GenerationProbed(generation, about):
                 self.asked.discard((generation, about))
-            case WorkerReady(worker_id):
+            case WorkerBooted(worker_id):
                 self.workers[worker_id] = "ready"
                 self.generations_served.add(self.fleet.roster.workers[worker_id].generation)
             case WorkerGone(worker_id):
@@ -123,13 +123,13 @@ class World:
             if state == "ready":
                 self.happen(Heartbeat(worker_id, self.now))
         if self.fleet.next_deadline() <= self.now:
-            self.happen(Timer())
+            self.happen(DeadlineReached())
 
     def serve(self) -> None:
         self.happen(Started())
-        self.apply(MoldReady(1, POLICY))
+        self.apply(MoldBooted(1, POLICY))
         for worker_id in list(self.workers):
-            self.apply(WorkerReady(worker_id))
+            self.apply(WorkerBooted(worker_id))
         self.pass_time(PROBATION)
 
     def proven(self) -> int:
@@ -155,7 +155,7 @@ def is_expected(world: World, event: Event) -> bool:
             return world.molds[generation] == "dying"
         case WorkerGone(worker_id):
             return world.workers[worker_id] == "dying"
-        case Probed(_, _, answers):
+        case GenerationProbed(_, _, answers):
             return answers is FINE
     return False
 

@@ -89,7 +89,7 @@ def test_a_waiter_that_gives_up_leaves_the_others_their_idle_connections() -> No
     run(some)
     one.clock.now += 6
     run(some)
-    assert isinstance(guest.error, errors.PoolTimeout)
+    assert isinstance(guest.error, errors.AcquireTimeout)
     assert "shared with 1 other pools" in str(guest.error)
     holder.let_go()
     run(some)

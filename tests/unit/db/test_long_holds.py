@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.db.observe.long_holds import Finding, Held, Sightings
+from djworker.db.observe.long_holds import Held, LongHold, Sightings
 
 
 def held(statements: int = 1, *, ticket: int = 1, busy: bool = False, in_transaction: bool = True) -> Held:
@@ -16,7 +16,7 @@ def held(statements: int = 1, *, ticket: int = 1, busy: bool = False, in_transac
 def test_a_long_hold_is_found_once() -> None:
     sightings = Sightings(60.0, 0)
     assert sightings.look(159.0, [held()]) == []
-    assert sightings.look(160.0, [held()]) == [Finding("long_hold", 1, 60.0, 0.0)]
+    assert sightings.look(160.0, [held()]) == [LongHold("long_hold", 1, 60.0, 0.0)]
     assert sightings.look(500.0, [held()]) == []
 
 
@@ -31,7 +31,7 @@ def test_idle_in_a_transaction_counts_from_the_first_look_without_a_statement() 
     assert sightings.look(105.0, [held(1)]) == []
     assert sightings.look(114.0, [held(2)]) == []  # one ran in between, however short
     assert sightings.look(123.0, [held(2)]) == []
-    assert sightings.look(124.5, [held(2)]) == [Finding("idle_in_transaction", 1, 24.5, 10.5)]
+    assert sightings.look(124.5, [held(2)]) == [LongHold("idle_in_transaction", 1, 24.5, 10.5)]
     assert sightings.look(200.0, [held(3)]) == []
     assert sightings.look(300.0, [held(3)]) == []  # at most once per lease
 
@@ -41,7 +41,7 @@ def test_a_running_statement_is_not_idle() -> None:
     for now in (100.0, 150.0, 200.0):
         assert sightings.look(now, [held(1, busy=True)]) == []
     assert sightings.look(209.0, [held(1)]) == []
-    assert sightings.look(210.0, [held(1)]) == [Finding("idle_in_transaction", 1, 110.0, 10.0)]
+    assert sightings.look(210.0, [held(1)]) == [LongHold("idle_in_transaction", 1, 110.0, 10.0)]
 
 
 def test_outside_a_transaction_nobody_is_idle() -> None:

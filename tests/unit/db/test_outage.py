@@ -19,7 +19,7 @@ def outage(**options: object) -> World:
     world.run()
     for _ in range(4):
         world.pass_time(0.2)
-    assert isinstance(user.error, errors.ServerUnavailable)
+    assert isinstance(user.error, errors.Unavailable)
     return world
 
 
@@ -42,7 +42,7 @@ def test_in_an_outage_all_who_wait_are_told_at_once_with_the_cause() -> None:
     world.run()
     for _ in range(4):
         world.pass_time(0.2)
-    assert {type(user.error) for user in users} == {errors.ServerUnavailable}
+    assert {type(user.error) for user in users} == {errors.Unavailable}
     assert isinstance(users[0].error.__cause__, DriverError)  # type: ignore[union-attr]
     assert "cannot connect: connection refused (3 failures in a row" in str(users[0].error)
     assert world.server.calls["connect"] <= 4
@@ -54,7 +54,7 @@ def test_during_an_outage_whoever_comes_is_told_at_once_and_the_server_is_not_st
     attempts = world.server.calls["connect"]
     users = [world.user() for _ in range(100)]
     world.run()
-    assert all(isinstance(user.error, errors.ServerUnavailable) for user in users)
+    assert all(isinstance(user.error, errors.Unavailable) for user in users)
     assert world.server.calls["connect"] - attempts <= 1
 
 
@@ -142,7 +142,7 @@ def test_connections_that_hang_do_not_count_as_hope() -> None:
     world.run()
     for _ in range(30):
         world.pass_time(0.1)
-    assert {type(user.error) for user in waiters} == {errors.ServerUnavailable}
+    assert {type(user.error) for user in waiters} == {errors.Unavailable}
 
 
 def test_after_a_crash_the_idle_connections_are_asked_before_they_are_lent() -> None:
@@ -172,7 +172,7 @@ def test_a_last_hope_that_turns_out_to_be_dead_is_answered_at_once() -> None:
     world.run()
     for _ in range(12):
         world.pass_time(0.2)
-    assert isinstance(lost.error, errors.ServerUnavailable)
+    assert isinstance(lost.error, errors.Unavailable)
     aware.let_go()
     unaware.let_go()
     world.run()
@@ -180,7 +180,7 @@ def test_a_last_hope_that_turns_out_to_be_dead_is_answered_at_once() -> None:
     user = world.user()
     world.run()
     assert world.server.calls["check"] == 1
-    assert isinstance(user.error, errors.ServerUnavailable)
+    assert isinstance(user.error, errors.Unavailable)
 
 
 def test_a_time_out_during_trouble_names_the_trouble() -> None:
@@ -189,7 +189,7 @@ def test_a_time_out_during_trouble_names_the_trouble() -> None:
     user = world.user()
     world.run()
     world.pass_time(0.02)
-    assert isinstance(user.error, errors.PoolTimeout)
+    assert isinstance(user.error, errors.AcquireTimeout)
     assert isinstance(user.error.__cause__, DriverError)
 
 
@@ -257,7 +257,7 @@ def test_logins_that_are_ended_for_ever_become_an_outage_in_the_end() -> None:
     world.run(turns=20 * MOST_ENDED)
     for _ in range(4):
         world.pass_time(0.2)
-    assert isinstance(user.error, errors.ServerUnavailable)
+    assert isinstance(user.error, errors.Unavailable)
     assert world.server.calls["connect"] <= MOST_ENDED + 10
     assert world.events == ["pool_outage"]
 

@@ -132,7 +132,7 @@ def test_the_time_out_names_the_numbers_and_the_holders() -> None:
     world.pass_time(2.9)
     assert waiter.asking
     world.pass_time(0.1)
-    assert isinstance(waiter.error, pool_errors.PoolTimeout)
+    assert isinstance(waiter.error, pool_errors.AcquireTimeout)
     text = str(waiter.error)
     assert "within 3 s" in text
     assert "pool 'default': size=2 max=2 leased=2 available=0" in text
@@ -145,7 +145,7 @@ def test_a_label_that_fails_spoils_nothing() -> None:
     """It is called for a message, when there is trouble already."""
     world = World(max_size=1)
     world.user_with_conn(label=lambda: 1 / 0)
-    with pytest.raises(pool_errors.PoolTimeout, match="division by zero"):
+    with pytest.raises(pool_errors.AcquireTimeout, match="division by zero"):
         world.pool.acquire(timeout=0)
 
 
@@ -155,7 +155,7 @@ def test_timeout_zero_does_not_wait() -> None:
     holder = world.user_with_conn()
     turns: list[int] = []
     gevent.spawn(turns.append, 1)
-    with pytest.raises(pool_errors.PoolTimeout):
+    with pytest.raises(pool_errors.AcquireTimeout):
         world.pool.acquire(timeout=0)
     assert not turns, "it let others run"
     holder.let_go()
@@ -170,7 +170,7 @@ def test_max_waiting_refuses_at_once_but_not_while_the_pool_can_still_grow() -> 
     world.run()
     assert [user.conn is not None for user in users] == [True] * 3 + [False] * 3
     assert [user.asking for user in users[3:]] == [True, True, False]
-    assert isinstance(users[5].error, pool_errors.TooManyWaiting)
+    assert isinstance(users[5].error, pool_errors.QueueFull)
     assert "2 are waiting already; pool" in str(users[5].error)
 
 
@@ -496,7 +496,7 @@ def test_the_refusals_are_operational_errors_for_django() -> None:
     world.user_with_conn()
     with pytest.raises(OperationalError, match="no connection within 0 s") as caught:
         world.pool.acquire(timeout=0)
-    assert isinstance(caught.value, pool_errors.PoolTimeout)
+    assert isinstance(caught.value, pool_errors.AcquireTimeout)
     assert caught.type is errors.PoolTimeout
 
 
@@ -525,7 +525,7 @@ def test_another_thread_is_turned_away() -> None:
     def intrude() -> None:
         try:
             world.pool.acquire()
-        except pool_errors.WrongThread as error:
+        except pool_errors.ForeignThread as error:
             caught.append(error)
 
     thread = threading.Thread(target=intrude)
@@ -605,12 +605,12 @@ def test_close() -> None:
     world.run()
     world.pool.close(timeout=5)
     world.run()
-    assert isinstance(late.error, pool_errors.PoolClosed)
+    assert isinstance(late.error, pool_errors.Closed)
     held.let_go()
     waiter.let_go()
     world.run()
     assert not world.server.sessions
-    with pytest.raises(pool_errors.PoolClosed):
+    with pytest.raises(pool_errors.Closed):
         world.pool.acquire()
 
 

@@ -78,7 +78,7 @@ def test_a_forked_child_forgets_everything_and_the_parent_nothing() -> None:
         assert child == {
             "size": 0,
             "forgotten": 2,
-            "late": "PoolClosed",
+            "late": "Closed",
             "new": True,
             "idle": 1,
             "connecting": [0, True],

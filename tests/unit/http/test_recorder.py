@@ -10,7 +10,7 @@ import pytest
 from djworker.http import recorder
 from djworker.http.recorder import MOST_URLS, OTHER, UNMATCHED, URL_NAME, Recorder
 from djworker.ipc import metrics
-from djworker.ipc.regions import Reader, Region, Writer
+from djworker.ipc.regions import Region, RegionReader, Writer
 
 
 class Ended:
@@ -42,7 +42,7 @@ class Counts:
 
     def of(self, metric: metrics.Metric) -> dict[tuple[str, ...], list[int]]:
         """The values of all series of a metric."""
-        reader = Reader(self.region)
+        reader = RegionReader(self.region)
         index, values = reader.index(), reader.values()
         return {item.labels: values[item.first : item.first + item.size] for item in index if item.metric is metric}
 

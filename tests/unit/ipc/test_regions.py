@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from djworker.ipc import metrics, regions
-from djworker.ipc.board import Board, SlotState, SlotView, Word
+from djworker.ipc.board import Board, SlotView, Word, WorkerSlotState
 from djworker.ipc.metrics import METRICS, Type
-from djworker.ipc.regions import LABEL, SIZE, Reader, Region, Writer
+from djworker.ipc.regions import LABEL, SIZE, Region, RegionReader, Writer
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def region() -> Iterator[Region]:
 
 def told(region: Region) -> dict[tuple[str, tuple[str, ...]], list[int]]:
     """All series, as a reader sees them."""
-    reader = Reader(region)
+    reader = RegionReader(region)
     values = (reader.index(), reader.values())
     found = {(item.metric.name, item.labels): values[1][item.first : item.first + item.size] for item in values[0]}
     reader.close()
@@ -90,7 +90,7 @@ def test_a_region_that_is_full_goes_on(region: Region) -> None:
 
 
 def test_a_reader_sees_what_comes_later(region: Region) -> None:
-    writer, reader = Writer(region), Reader(region)
+    writer, reader = Writer(region), RegionReader(region)
     assert reader.index() == []
     writer.add(metrics.SWALLOWED)
     assert [item.metric for item in reader.index()] == [metrics.SWALLOWED]
@@ -144,11 +144,11 @@ def test_its_reader_cannot_write_and_its_size_cannot_change(region: Region) -> N
 def test_the_board_tells_of_slots_and_forgets_them() -> None:
     region = Region.create("board")
     board, seen = Board(region, writable=True), Board(region, writable=False)
-    board.tell({0: SlotView(SlotState.READY, 10, 1), 2: SlotView(SlotState.DRAINING, 11, 1)})
+    board.tell({0: SlotView(WorkerSlotState.READY, 10, 1), 2: SlotView(WorkerSlotState.DRAINING, 11, 1)})
     board[Word.STOPPING] = True
-    assert seen.slots() == {0: SlotView(SlotState.READY, 10, 1), 2: SlotView(SlotState.DRAINING, 11, 1)}
-    board.tell({1: SlotView(SlotState.STARTING, 12, 2)})
-    assert seen.slots() == {1: SlotView(SlotState.STARTING, 12, 2)}
+    assert seen.slots() == {0: SlotView(WorkerSlotState.READY, 10, 1), 2: SlotView(WorkerSlotState.DRAINING, 11, 1)}
+    board.tell({1: SlotView(WorkerSlotState.STARTING, 12, 2)})
+    assert seen.slots() == {1: SlotView(WorkerSlotState.STARTING, 12, 2)}
     assert "STOPPING" in repr(seen)
     board.close()
     seen.close()

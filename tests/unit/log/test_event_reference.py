@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-TELLERS = {"event", "tell", "_tell", "say", "_say", "_announce", "mold", "worker", "Finding"}
+TELLERS = {"event", "tell", "_tell", "say", "_say", "_announce", "mold", "worker", "LongHold"}
 NAME = re.compile(r"[a-z]+(?:_[a-z]+)*")
 
 

@@ -17,11 +17,11 @@ from gevent import monkey
 monkey.patch_all()
 import sys
 from djworker.mold import cleanup
-from djworker.mold.leftovers import Watch, peers
+from djworker.mold.leftovers import LeftoversWatch, peers
 from django.conf import settings
 settings.configure(DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(folder / "db")!r}}}}})
 import django
-watch = Watch()
+watch = LeftoversWatch()
 django.setup()
 def project():
     pass

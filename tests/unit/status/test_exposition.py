@@ -11,11 +11,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from djworker.ipc import metrics
-from djworker.ipc.board import Board, SlotState, SlotView, Word
+from djworker.ipc.board import Board, SlotView, Word, WorkerSlotState
 from djworker.ipc.metrics import NANOSECONDS
 from djworker.ipc.regions import Region, Writer
 from djworker.status.exposition import render
-from djworker.status.memory import Memory
+from djworker.status.memory import MetricsMemory
 from djworker.status.pages import Pages
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -29,15 +29,15 @@ class Service:
         self.board = Board(self.regions[0], writable=True)
         self.arbiter = Writer(self.regions[1])
         self.workers = [Writer(region) for region in self.regions[2:]]
-        self.memory = Memory(self.regions[0], self.regions[1])
+        self.memory = MetricsMemory(self.regions[0], self.regions[1])
         for slot, region in enumerate(self.regions[2:]):
             self.memory.add(slot, region)
-        self.states(SlotState.READY, SlotState.READY)
+        self.states(WorkerSlotState.READY, WorkerSlotState.READY)
         self.board[Word.BEAT] = time.monotonic_ns()
         for worker in self.workers:
             worker.set(metrics.BEAT, time.monotonic_ns())
 
-    def states(self, *states: SlotState) -> None:
+    def states(self, *states: WorkerSlotState) -> None:
         """Say what the arbiter knows of the workers."""
         self.board.tell({slot: SlotView(state, 1, 1) for slot, state in enumerate(states)})
 
@@ -92,7 +92,7 @@ def test_of_a_worker_that_is_gone_the_counters_stay_and_the_gauges_do_not(servic
         worker.add(metrics.SWALLOWED)
         worker.set(metrics.RUNNING, 3)
         worker.set(metrics.POOL_SIZE, 4, ("default",))
-    service.states(SlotState.DRAINING, SlotState.EMPTY)
+    service.states(WorkerSlotState.DRAINING, WorkerSlotState.EMPTY)
     told = service.told()
     assert told["djworker_metrics_swallowed_total", ()] == 2
     assert told["djworker_requests_running", (("slot", "0"),)] == 3
@@ -128,7 +128,7 @@ def test_health_is_answered_with_a_reason(service: Service) -> None:
 
 def test_an_outage_of_a_worker_that_is_gone_is_none(service: Service) -> None:
     service.workers[1].set(metrics.POOL_OUTAGE, 1, ("reports",))
-    service.states(SlotState.READY, SlotState.STARTING)
+    service.states(WorkerSlotState.READY, WorkerSlotState.STARTING)
     assert ask(service, "/readyz") == (200, "ok\n")
 
 
