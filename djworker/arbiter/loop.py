@@ -100,7 +100,7 @@ class Loop:
             self._serve_signals()
             self._serve_deadlines()
             self.deaths.tell(self.children, self.fleet.current)
-            self.herald.report()
+            self.herald.report(self.children.beat_of)
             self._serve_status()
         return self.exit_code
 

@@ -99,12 +99,17 @@ class Herald:
 
     # -- the state of the service -------------------------------------------------------------------------------------
 
-    def report(self) -> None:
-        """Tell systemd how things are, where it does not know yet."""
+    def report(self, beat_of: Callable[[int], float]) -> None:
+        """Tell systemd how things are, where it does not know yet.
+
+        Args:
+            beat_of: when the hub of the worker with this id last turned, in seconds of the monotonic clock.
+        """
         if self._vouches():
             if not self._systemd.ready:
                 self._systemd.tell_ready()
-            self._systemd.keep_alive(time.monotonic())
+            latest = max(beat_of(worker.worker_id) for worker in self._fleet.roster.ready())
+            self._systemd.keep_alive(time.monotonic(), latest)
         self.report_status()
 
     def report_status(self) -> None:

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 #: Ping twice as often as systemd asks, as sd_watchdog_enabled(3) advises.
 _SHARE = 0.5
+#: Seconds within which a hub that turns has beaten in any case: four of its beats.
+_BEATS = 2.0
+#: Seconds that the arbiter waits, once, for a supervisor whose socket is full. The kernel keeps 10 words, on many systems 512.
+_FULL = 0.5
+#: Seconds until the hubs are looked at again, where none has beaten.
+_LOOK_AGAIN = 0.5
 _MICROSECOND = 1e-6
 
 
@@ -23,6 +29,8 @@ class Systemd:
         self._interval = _watchdog_interval(environ, pid)
         self._next_ping = -inf
         self._status = ""
+        #: Its socket was full the last time, for as long as we wait.
+        self._reads_nothing = False
         self.ready = False
 
     def tell_ready(self) -> None:
@@ -47,11 +55,22 @@ class Systemd:
             self._status = text
             self._send(f"STATUS={text}")
 
-    def keep_alive(self, now: float) -> None:
-        """Pet the watchdog, when it is time; the caller vouches that the service works."""
-        if now >= self._next_ping and self._interval < inf:
-            self._next_ping = now + self._interval
-            self._send("WATCHDOG=1")
+    def keep_alive(self, now: float, beat: float) -> None:
+        """Pet the watchdog, when it is time and a hub has turned since the last time.
+
+        An arbiter that is well vouches for nothing: where the hubs of all workers are blocked, nobody is answered.
+
+        Args:
+            now: seconds of the monotonic clock.
+            beat: when the hub of a worker that accepts last turned, on the same clock.
+        """
+        if now < self._next_ping or self._interval == inf:
+            return
+        if now - beat > max(self._interval, _BEATS):
+            self._next_ping = now + min(self._interval, _LOOK_AGAIN)
+            return
+        self._next_ping = now + self._interval
+        self._send("WATCHDOG=1")
 
     def next_ping(self) -> float:
         """When ``keep_alive`` is due."""
@@ -63,9 +82,12 @@ class Systemd:
         address = "\0" + self._path[1:] if self._path.startswith("@") else self._path
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0)) as sock:
+                sock.settimeout(0 if self._reads_nothing else _FULL)
                 sock.sendto(state.encode(), address)
-        except OSError:
-            return  # a supervisor that does not listen is not our service's failure
+        except OSError as error:  # a supervisor that does not listen is not our service's failure
+            self._reads_nothing = isinstance(error, TimeoutError | BlockingIOError)
+        else:
+            self._reads_nothing = False
 
 
 def _watchdog_interval(environ: Mapping[str, str], pid: int) -> float:

@@ -31,6 +31,11 @@ def block_in_c(_request):
     return HttpResponse()
 
 
+def gate(request):
+    """Block the hub until somebody writes to a pipe."""
+    return HttpResponse(Path(request.GET["path"]).read_text())
+
+
 def crash_in_c(_request):
     """Segmentation fault."""
     ctypes.string_at(0)
@@ -174,6 +179,7 @@ def note(get_response):
 
 urlpatterns = [
     path("block", block_in_c),
+    path("gate", gate),
     path("crash", crash_in_c),
     path("orphan", orphan),
     path("big", big),

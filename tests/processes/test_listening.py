@@ -85,6 +85,18 @@ class Systemd:
             if self.said[-1].startswith(word):
                 return self.said[-1]
 
+    def is_silent_for(self, seconds: float, at_most: int = 40) -> bool:
+        """Whether nothing is said for so long before *at_most* more words are said."""
+        self._sock.settimeout(seconds)
+        try:
+            for _ in range(at_most):
+                self.said.append(self._sock.recv(4096).decode())
+        except TimeoutError:
+            return True
+        finally:
+            self._sock.settimeout(30)
+        return False
+
     def rest(self) -> list[str]:
         """What else there is."""
         self._sock.settimeout(0)
@@ -137,6 +149,20 @@ def test_systemd_is_told_nothing_that_is_not_true(server: Server, systemd: Syste
     server.launch(environ={"NOTIFY_SOCKET": str(scratch / "notify"), "WATCHDOG_USEC": "400000"})
     assert server.wait() == 3
     assert without_status(systemd.rest()) == []
+
+
+def test_the_watchdog_is_not_petted_while_the_only_hub_is_blocked(
+    server: Server, systemd: Systemd, scratch: Path
+) -> None:
+    server.launch(environ={"NOTIFY_SOCKET": str(scratch / "notify"), "WATCHDOG_USEC": "400000"}, workers=1, timeout=0)
+    systemd.wait_for("WATCHDOG=1")
+    gate = scratch / "gate"
+    os.mkfifo(gate)
+    blocked = server.in_background(f"/drill/gate?path={gate}")
+    assert systemd.is_silent_for(1.5), "the arbiter pets it five times a second while a hub turns"
+    gate.write_text("go on")
+    systemd.wait_for("WATCHDOG=1")
+    assert blocked.answer().status == 200
 
 
 def closed_to_others(path: Path) -> Path | None:

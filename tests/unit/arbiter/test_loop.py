@@ -159,11 +159,11 @@ def test_a_configuration_goes_with_its_mold(edge: Edge) -> None:
 def test_no_ping_is_due_while_there_is_nothing_to_vouch_for() -> None:
     """A ping that is due and is not sent would keep the loop from sleeping: through the boot, through the drain."""
     edge = Edge({"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "2000000"})
-    edge.loop.herald.report()
+    edge.loop.herald.report(edge.loop.children.beat_of)
     assert (edge.loop._time_left() or 0) > 1
     edge.loop._on_worker_ready(edge.worker())
     assert edge.loop._time_left() == 0, "the first is due at once"
-    edge.loop.herald.report()
+    edge.loop.herald.report(edge.loop.children.beat_of)
     assert 0 < (edge.loop._time_left() or 0) <= 1
     edge.close()
 

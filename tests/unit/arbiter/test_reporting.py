@@ -51,7 +51,7 @@ def test_the_status_says_what_became_of_the_last_reload(listener: socket.socket)
     )
     assert "\n" not in status, "what the project says is no word to systemd"
     assert ready == "READY=1"
-    herald.report()
+    herald.report(lambda _worker: 0.0)
     assert heard(listener) == [], "it stays until a reload makes it good"
     herald.announce(rollout.begin(3))
     herald.announce(rollout.finish(3))

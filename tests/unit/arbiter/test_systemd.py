@@ -59,9 +59,20 @@ def test_status_is_told_when_it_changes(supervisor: socket.socket) -> None:
 def test_watchdog_at_half_its_time(supervisor: socket.socket) -> None:
     systemd = Systemd({"NOTIFY_SOCKET": supervisor.getsockname(), "WATCHDOG_USEC": "10000000"}, PID)
     for now in (100.0, 101.0, 104.9, 105.0, 106.0):
-        systemd.keep_alive(now)
+        systemd.keep_alive(now, now)
     assert heard(supervisor) == ["WATCHDOG=1", "WATCHDOG=1"]
     assert systemd.next_ping() == 110.0
+
+
+def test_the_watchdog_is_not_petted_while_no_hub_turns(supervisor: socket.socket) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": supervisor.getsockname(), "WATCHDOG_USEC": "10000000"}, PID)
+    systemd.keep_alive(100.0, beat=99.9)
+    for now in (105.0, 105.5, 110.0):
+        systemd.keep_alive(now, beat=99.9)
+    assert heard(supervisor) == ["WATCHDOG=1"], "only at 100 the beat is young enough"
+    assert 110.0 < systemd.next_ping() < 115.0, "it looks again before the next ping would be due"
+    systemd.keep_alive(systemd.next_ping(), beat=110.4)
+    assert heard(supervisor) == ["WATCHDOG=1"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +80,7 @@ def test_watchdog_at_half_its_time(supervisor: socket.socket) -> None:
 )
 def test_no_watchdog(environ: dict[str, str]) -> None:
     systemd = Systemd(environ, PID)
-    systemd.keep_alive(1.0)
+    systemd.keep_alive(1.0, 1.0)
     assert systemd.next_ping() == inf
 
 
@@ -83,6 +94,15 @@ def test_nobody_listens(path: str) -> None:
     systemd.tell_ready()
     systemd.tell_status("fine")
     assert systemd.ready
+
+
+def test_a_supervisor_that_reads_nothing_does_not_hold_up_the_arbiter(supervisor: socket.socket) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": supervisor.getsockname()}, PID)
+    for number in range(2000):
+        systemd.tell_status(f"{number} of 2000")
+    assert 0 < len(heard(supervisor)) < 2000, "more than the kernel keeps"
+    systemd.tell_ready()
+    assert heard(supervisor) == ["READY=1"]
 
 
 def test_abstract_socket() -> None:
