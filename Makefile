@@ -61,7 +61,7 @@ tox: packages $(VENV)/.stamp-dev ## Run the tests on each Python and Django that
 	@# pyenv's Pythons are no commands until somebody chooses them.
 	PATH="$$PATH:$$(printf '%s:' $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.1[1-9]*/bin)" $(BIN)/tox run $(ARGS)
 
-docs: $(VENV)/.stamp-dev ## Build the documentation into docs/_build/html.
+docs: $(VENV)/.stamp-docs ## Build the documentation into docs/_build/html.
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning docs docs/_build/html
 
 packages:
@@ -83,6 +83,12 @@ $(BIN)/python:
 $(VENV)/.stamp-run: $(REQUIREMENTS) | $(BIN)/python
 	@test -f $(VENV)/.stamp-dev || { echo "Installing djworker and the shop's requirements"; set -e; \
 		$(PIP) install --editable '.[reload]' --requirement testproject/requirements.txt; }
+	@touch $@
+
+# Of the documentation: no database, no client library of one that has to be compiled.
+$(VENV)/.stamp-docs: $(REQUIREMENTS) | $(BIN)/python
+	@test -f $(VENV)/.stamp-dev || { echo "Installing what the documentation is built with"; \
+		$(PIP) install --editable '.[docs]' --requirement testproject/requirements.txt; }
 	@touch $@
 
 $(VENV)/.stamp-dev: $(REQUIREMENTS) | $(BIN)/python packages

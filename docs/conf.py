@@ -29,6 +29,7 @@ extensions = [
     "djworker_django_tests",
     "djworker_packages",
     "djworker_metrics",
+    "djworker_modules",
 ]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

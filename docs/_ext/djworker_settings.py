@@ -1,15 +1,16 @@
 # ruff: noqa: INP001 - Sphinx finds extensions by folder
 """Sphinx directives that write the reference from the tables in the code, so that it cannot be out of date.
 
-``djworker-settings`` lists every option by group, ``djworker-pool-options`` the options of database pools,
-``djworker-problems`` every problem id (with letters, such as ``E0``, those that begin so), ``djworker-atoms`` the atoms of
-the access log, ``djworker-gunicorn`` what becomes of gunicorn's options.
+``djworker-settings`` lists every option by group, ``djworker-pool-options`` the options of database pools, and
+``djworker-overview`` is a table of either. ``djworker-problems`` lists every problem id (with letters, such as ``E0``, those that
+begin so), ``djworker-atoms`` the atoms of the access log, ``djworker-gunicorn`` what becomes of gunicorn's options.
 
 Options can be referred to as ``:confval:`WORKERS``` and ``:confval:`POOL.max_size```.
 """
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,13 @@ class Settings(_Generated):
                 yield from _option(option)
 
 
+def _name(option: Option) -> str:
+    """What the documentation refers to it by."""
+    return option.title if option.section else option.key
+
+
 def _option(option: Option) -> Iterator[str]:
-    yield f".. confval:: {option.title if option.section else option.key}"
+    yield f".. confval:: {_name(option)}"
     yield f"   :type: {option.spec.kind.name}"
     yield f"   :default: {option.spec.default_note or _literal(cli.default_text(option))}"
     yield from ("", f"   {_escape(option.spec.help)}", "")
@@ -74,6 +80,27 @@ class PoolOptions(_Generated):
         """Return them in the order in which they are declared."""
         for option in pool_table.POOL_OPTIONS.values():
             yield from _option(option)
+
+
+class Overview(_Generated):
+    """One table of all options, those of pools with the argument ``pool``: the name, the default, and what it is in short."""
+
+    optional_arguments = 1
+
+    def lines(self) -> Iterator[str]:
+        """Return a table."""
+        options = pool_table.POOL_OPTIONS if self.arguments else table.OPTIONS
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 26 18 56", "")
+        yield from ("   * - option", "     - default", "     - in short")
+        for option in options.values():
+            yield f"   * - :confval:`{option.key} <{_name(option)}>`"
+            yield f"     - {option.spec.default_note or _literal(cli.default_text(option))}"
+            yield f"     - {_escape(_first_sentence(option.spec.help))}"
+        yield ""
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.;])\s", " ".join(text.split()), maxsplit=1)[0].rstrip(";.") + "."
 
 
 class Problems(_Generated):
@@ -131,6 +158,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("djworker-settings", Settings)
     app.add_directive("djworker-pool-options", PoolOptions)
+    app.add_directive("djworker-overview", Overview)
     app.add_directive("djworker-problems", Problems)
     app.add_directive("djworker-atoms", Atoms)
     app.add_directive("djworker-gunicorn", Gunicorn)

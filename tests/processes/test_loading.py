@@ -18,9 +18,10 @@ from uuid import uuid4
 import grpc
 import pytest
 
+from tests.docs.blocks import Block, runs
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
-from tests.processes.project import ROOT, SETTINGS, URLS, Project
+from tests.processes.project import SETTINGS, URLS, Project
 from tests.processes.server import MANAGE, MODULE, Server, command, environment
 from tests.processes.test_listening import open_to_everybody
 
@@ -405,15 +406,9 @@ urlpatterns += [path("measured", measured)]
 """
 
 
-def recipe(mark: str) -> str:
-    """The block of Python on the page about loading that has this."""
-    blocks = (ROOT / "docs/explanation/loading.md").read_text().split("```python\n")[1:]
-    (found,) = (block.partition("```")[0] for block in blocks if mark in block)
-    return found.replace('"shop"', '"testproject.shop"')
-
-
+@runs("explanation/loading.md", "mark_process_dead")
 def test_the_metrics_of_dead_processes_are_taken_out_by_the_recipe(
-    server: Server, project: Project, scratch: Path
+    server: Server, project: Project, scratch: Path, blocks: tuple[Block]
 ) -> None:
     metrics = scratch / "metrics"
     metrics.mkdir()
@@ -421,7 +416,7 @@ def test_the_metrics_of_dead_processes_are_taken_out_by_the_recipe(
     def gauges() -> set[int]:
         return {int(path.stem.rpartition("_")[2]) for path in metrics.glob("gauge_livesum_*.db")}
 
-    project.write("testproject/shop/apps.py", recipe("mark_process_dead"))
+    project.write("testproject/shop/apps.py", blocks[0].text.replace('"shop"', '"testproject.shop"'))
     project.append(URLS, MEASURED)
     server.start(environ={"PROMETHEUS_MULTIPROC_DIR": str(metrics)})
     first, second = server.worker(0), server.worker(1)

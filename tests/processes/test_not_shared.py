@@ -7,8 +7,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.docs.blocks import Block, runs
 from tests.processes.events import eventually
-from tests.processes.project import ROOT, URLS, Project
+from tests.processes.project import URLS, Project
 from tests.processes.server import Server, command, environment
 
 APPS = "testproject/shop/apps.py"
@@ -155,12 +156,13 @@ def test_spare_workers_outlive_a_new_arbiter_and_are_replaced_themselves(server:
     assert server.get("/hello").status == 200
 
 
-def test_the_recipe_for_a_scheduler_shares_again(server: Server, project: Project) -> None:
-    text = (ROOT / "docs/explanation/loading.md").read_text()
-    recipe = text.partition("```python\n")[2].partition("```")[0]
+@runs("explanation/loading.md", "BackgroundScheduler")
+def test_the_recipe_for_a_scheduler_shares_again(server: Server, project: Project, blocks: tuple[Block]) -> None:
     job = "\n\ndef clean_up():\n    import os\n    from django.conf import settings\n"
     job += "    (settings.BASE_DIR / f'job.{os.getpid()}').touch()\n"
-    project.write(APPS, recipe.replace('"shop"', '"testproject.shop"').replace("minutes=5", "seconds=0.1") + job)
+    project.write(
+        APPS, blocks[0].text.replace('"shop"', '"testproject.shop"').replace("minutes=5", "seconds=0.1") + job
+    )
     server.start()
     eventually(project.path(f"job.{server.worker(0)}").exists, "the job runs in the first worker")
     assert not server.events("not_shared")

@@ -1,0 +1,1 @@
+"""The documents' code blocks, run as they stand there."""

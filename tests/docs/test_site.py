@@ -1,0 +1,110 @@
+"""What a site does around the server: static files, logs, deploys. One project, served as the page on systemd has it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.docs import shop
+from tests.docs.blocks import Block, find, runs
+from tests.docs.machine import Machine, Process
+from tests.docs.service import Service, Unit
+from tests.docs.test_commands import ENVIRON, commands
+from tests.docs.test_proxies import nginx
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a machine of its own")
+
+SOCKET = "unix:/run/shop/shop.sock"
+CSS = re.compile(r'"paths": .*?"admin/css/base.css": "(admin/css/base\.\w+\.css)"', re.DOTALL)
+#: What the two commands of systemd's that the pages name do with the service of this test.
+SYSTEMCTL = """#!/bin/sh
+case "$1" in
+    reload) kill -HUP {pid} ;;
+    show) echo {pid} ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+@contextmanager
+def served(machine: Machine) -> Iterator[tuple[Service, Process]]:
+    """The documented unit, and a ``systemctl`` that knows it."""
+    service = Service(machine, Unit(find("howto/deploy.md", "Description=The shop").text))
+    with service.running() as process:
+        service.systemd.wait_for("READY=1")
+        machine.write("/run/bin/systemctl", SYSTEMCTL.format(pid=process.pid)).chmod(0o755)
+        yield service, process
+
+
+def typed(machine: Machine, lines: list[str]) -> None:
+    """Type these commands in the project's folder, as root."""
+    environ = {**ENVIRON, "PATH": f"/run/bin:{ENVIRON['PATH']}", "HOME": "/run"}
+    machine.run("sh", "-ec", "\n".join(lines), cwd="/srv/shop", environ=environ)
+
+
+@runs("howto/static-files.md", "pip install", "STORAGES = {", "collectstatic", "alias /srv")
+def test_static_files_are_served_by_the_application_and_by_nginx(
+    machine: Machine, project: Path, blocks: tuple[Block, ...]
+) -> None:
+    install, settings, collect, proxy = blocks
+    shop.append(project / "settings.py", settings.text)
+    typed(machine, [*commands(install), *commands(collect)])
+    machine.run("chmod", "-R", "a+rX", "/srv/shop/staticfiles")
+    manifest = machine.path("/srv/shop/staticfiles/staticfiles.json").read_text()
+    found = CSS.search(manifest)
+    assert found is not None
+    with served(machine):
+        answer = machine.request(SOCKET, f"/static/{found[1]}")
+        assert answer.status == 200
+        assert "immutable" in answer.headers["Cache-Control"]
+        with nginx(machine, proxy.text):
+            machine.until_answered("127.0.0.1:80")
+            answer = machine.request("127.0.0.1:80", f"/static/{found[1]}")
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "text/css")
+            assert "djworker" not in answer.headers["Server"]
+    machine.run("rm", "-r", "/srv/shop/staticfiles")
+
+
+@runs("howto/deploy-safely.md", "git -C", "--check --strict")
+def test_a_deploy_line_by_line_brings_the_new_release(
+    machine: Machine, project: Path, blocks: tuple[Block, ...]
+) -> None:
+    deploy, check = blocks
+    machine.write("/srv/shop/requirements.txt", "djworker\n")
+    machine.write("/srv/shop/.gitignore", "venv/\ndata/\nstaticfiles/\n__pycache__/\n")
+    who = "-c user.name=a -c user.email=a@shop.example"
+    typed(machine, ["git init -qb main", "git add -A", f"git {who} commit -qm one"])
+    typed(machine, ["git clone -q --bare . /srv/origin", "git clone -q /srv/origin /srv/work"])
+    typed(machine, ["git remote add origin /srv/origin", "git fetch -q", "git branch -qu origin/main"])
+    shop.append(machine.path("/srv/work/shop/settings.py"), 'RELEASE = "from git"')
+    typed(machine, ["cd /srv/work", f"git {who} commit -qam two", "git push -q"])
+    with served(machine) as (service, _process):
+        typed(machine, commands(check))
+        typed(machine, commands(deploy))
+        service.systemd.wait_for("RELOADING=1")
+        service.systemd.wait_for("READY=1")
+        assert machine.request(SOCKET).json()["release"] == "from git"
+
+
+@runs("howto/logging.md", "--log-format json", "postrotate", "LOGGING = {")
+def test_logs_are_json_and_are_opened_anew(machine: Machine, project: Path, blocks: tuple[Block, ...]) -> None:
+    (line,) = commands(blocks[0])
+    words = line.removeprefix("djworker ")
+    shop.append(project / "settings.py", blocks[2].text)
+    (reopen,) = re.findall(r"postrotate\n(.*?)\n *endscript", blocks[1].text, re.DOTALL)
+    unit = find("howto/deploy.md", "Description=The shop").text
+    service = Service(machine, Unit(unit.replace("shop.wsgi", words)))
+    with service.running() as process:
+        service.systemd.wait_for("READY=1")
+        machine.write("/run/bin/systemctl", SYSTEMCTL.format(pid=process.pid)).chmod(0o755)
+        machine.request(SOCKET, "/healthz")
+        process.until_said('"/healthz"')
+        typed(machine, [reopen])
+        process.until_said('"event": "logs_reopened"')
+        lines = process.output().splitlines()
+        assert all(line.startswith("{") for line in lines), lines
