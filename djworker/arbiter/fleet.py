@@ -63,6 +63,8 @@ class Fleet:
     current: int = 0
     ever_ready: bool = False
     stopping: bool = False
+    #: When the stop begins that was asked for and is put off; infinity without one.
+    stop_at: float = inf
     scaled: int | None = None
     rollout: Rollout = field(default_factory=Rollout)
     crashes: CrashLoop = field(default_factory=CrashLoop)
@@ -94,6 +96,7 @@ class Fleet:
             deadlines.append(replacement.stable_at(self.roster, self.current))
         if self.crashes.retry_at > -inf:
             deadlines.append(self.crashes.retry_at)
+        deadlines.append(self.stop_at)
         return min(deadlines, default=inf)
 
     def expect(self, when: float) -> None:
@@ -112,6 +115,11 @@ class Fleet:
         """Whether a new generation is being brought in, which may still end in a rollback by itself."""
         warm = self.roster.older_mold(self.current) is not None
         return bool(self.roster.booting_molds()) or (self.rollout.begun and warm)
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was told to stop, be that now or a little later: nothing new is begun any more."""
+        return self.stopping or self.stop_at < inf
 
     def ready_count(self) -> int:
         """Workers that accept."""
@@ -163,7 +171,7 @@ class Fleet:
                 self._on_worker_gone(worker_id, now)
 
     def _on_reload(self, now: float) -> None:
-        if self.stopping:
+        if self.ending:
             return
         if self.rolling or not self.ever_ready:  # what is being started may be good, what is on disk by now may not be
             self._orders.tell(self.rollout.queue(first_start=not self.ever_ready))
@@ -171,6 +179,15 @@ class Fleet:
             self._boot_mold(now)
 
     def _on_stop(self, now: float, *, fast: bool) -> None:
+        delay = self.policy.shutdown_delay
+        if delay and not fast and not self.ending and self.ready_count():
+            self.stop_at = now + delay
+            self._announce("stop_delayed", f"stopping in {delay:g} s; until then requests are served", seconds=delay)
+        else:
+            self._stop(now, fast=fast)
+
+    def _stop(self, now: float, *, fast: bool) -> None:
+        self.stop_at = inf
         fast = fast or self.stopping  # asked twice: whoever asks means it
         if not self.stopping or fast:
             self._announce("stopping", "stopping at once" if fast else "stopping", fast=fast)
@@ -182,6 +199,8 @@ class Fleet:
             self._retire(worker, now, grace=0.0 if fast else self.policy.graceful_timeout)
 
     def _on_timer(self, now: float) -> None:
+        if now >= self.stop_at:
+            self._stop(now, fast=False)
         for mold in list(self.roster.molds.values()):
             if now >= mold.deadline:
                 self._on_overdue_mold(mold, now)
@@ -286,7 +305,7 @@ class Fleet:
 
     def _on_recycle(self, worker_id: int) -> None:
         worker = self.roster.workers.get(worker_id)
-        if worker is not None:
+        if worker is not None and not self.ending:  # a TERM of the whole process group has reached the workers too
             worker.recycle = True
 
     def _on_worker_gone(self, worker_id: int, now: float) -> None:

@@ -27,6 +27,8 @@ class Policy:
     #: Whether a generation is asked for answers before it is trusted, and whether bad ones keep the first one out, too.
     probe: bool = False
     strict: bool = False
+    #: Between the word to stop and the stop; requests are served meanwhile.
+    shutdown_delay: float = 0.0
 
     def patience(self, margin: float) -> float:
         """How long a silent worker is left alone; 0 in the settings means for ever."""

@@ -56,8 +56,15 @@ _PACKETS_PER_TURN = 16
 
 def policy_of(config: Config) -> Policy:
     """What a configuration asks of the fleet."""
-    asks, strict = bool(config.probe), config.strict
-    return Policy(config.workers, config.timeout, config.boot_timeout, config.graceful_timeout, asks, strict)
+    return Policy(
+        config.workers,
+        config.timeout,
+        config.boot_timeout,
+        config.graceful_timeout,
+        probe=bool(config.probe),
+        strict=config.strict,
+        shutdown_delay=config.shutdown_delay,
+    )
 
 
 class Loop:
@@ -318,6 +325,7 @@ class Loop:
     def recycle(self, worker: WorkerHandle, reason: str) -> None:
         """Have a worker replaced, as if it had asked for that itself."""
         child = self.children.by_key["worker", worker.worker_id]
+        child.cause = "asked"
         self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
         self.happen(events.Recycle(worker.worker_id, reason))
 

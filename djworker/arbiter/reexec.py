@@ -31,7 +31,7 @@ def reexec(loop: Loop) -> None:
     A worker between fork and the mold's word about its pid is known by its channel alone; that is kept too, so a roll-out
     may be at any point.
     """
-    if loop.fleet.stopping:
+    if loop.fleet.ending:
         return
     try:
         _rehearse(loop)

@@ -39,7 +39,7 @@ def status(loop: Loop) -> dict[str, Any]:
         "server": {
             **identity(loop),
             "addresses": [str(listener) for listener in loop.children.listeners],
-            "stopping": fleet.stopping,
+            "stopping": fleet.ending,
         },
         "generation": fleet.current,
         "workers_wanted": fleet.target,

@@ -54,7 +54,7 @@ class Herald:
             self._trouble = f"reload failed: {said.fields['reason']}" if said.event == "reload_failed" else ""
             self.report_status()
             self._systemd.tell_ready()
-        elif said.event == "stopping":
+        elif said.event in ("stopping", "stop_delayed"):
             self._systemd.tell_stopping()
 
     def message_refused(self, child: Child, reason: str, message: messages.Message | None, **fields: object) -> None:

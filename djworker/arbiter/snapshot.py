@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 VARIABLE = "DJWORKER_ADOPT"
 #: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.
 VERSION = 4
-_PLAIN = ("current", "ever_ready", "stopping", "scaled")
+_PLAIN = ("current", "ever_ready", "stopping", "stop_at", "scaled")
 
 
 class SnapshotError(Exception):
@@ -201,7 +201,7 @@ def _fleet_from_json(data: dict[str, Any]) -> Fleet:
     fleet = Fleet(
         Policy(**data["policy"]), roster, rollout=Rollout(**data["rollout"]), crashes=CrashLoop(**data["crashes"])
     )
-    for name in _PLAIN:
+    for name in set(_PLAIN) & set(data["plain"]):  # an older program has not all of them
         setattr(fleet, name, data["plain"][name])
     fleet.expect(inf)
     return fleet

@@ -78,6 +78,7 @@ class StatusService:
         self._own = Writer(self.own_region)
         for cause in (
             *CAUSES,
+            "asked",
             "timeout",
             "boot_timeout",
             "crash",
@@ -189,7 +190,7 @@ class StatusService:
 
     def tell(self, fleet: Fleet, children: Children) -> None:
         """How the service is."""
-        self._board[Word.STOPPING] = fleet.stopping
+        self._board[Word.STOPPING] = fleet.ending
         workers = fleet.roster.workers.values()
         self._board.tell(
             {

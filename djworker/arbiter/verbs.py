@@ -96,7 +96,7 @@ class Verbs:
         grace = self._loop.fleet.policy.graceful_timeout
         running = sum(child.reads(Gauge.RUNNING) for child in self._loop.children.workers())
         client.say("result", message=f"the server stops; {running} running requests have {grace:g} s", running=running)
-        if not self._loop.fleet.stopping:  # asked twice by signals, it would be a fast one
+        if not self._loop.fleet.ending:  # asked twice by signals, it would be a fast one
             self._loop.happen(events.Stop(fast=False))
 
     def _recycle(self, client: Client, arguments: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class Verbs:
     # -- parts of verbs -----------------------------------------------------------------------------------------------
 
     def _refuses_stopping(self, client: Client) -> bool:
-        if self._loop.fleet.stopping:
+        if self._loop.fleet.ending:
             client.refuse("the server is stopping")
             return True
         return False

@@ -81,7 +81,7 @@ class Verdicts:
                 )
         if event in ("reload_done", "reload_failed"):
             self._judge(event == "reload_done", message, fields)
-        elif event == "stopping":
+        elif event in ("stopping", "stop_delayed"):
             for wait in list(self._waits):
                 self._end(wait, "the server stops")
 

@@ -220,6 +220,15 @@ class Config:
         minimum=0,
         maximum=DAY,
     )
+    shutdown_delay: float = option(
+        0.0,
+        SECONDS,
+        "Deadlines",
+        """Time between TERM and the stop, in which requests are served as before while `/readyz` of `status_bind` says 503:
+        balancers and Kubernetes learn of the end before it comes. A second TERM ends it.""",
+        minimum=0,
+        maximum=DAY,
+    )
     keep_alive: float = option(
         75.0,
         SECONDS,

@@ -12,7 +12,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from djworker.db.lease.registry import homes, lookouts
-from djworker.db.observe.pool_watch import Waits
 from djworker.ipc import metrics
 from djworker.ipc.metrics import NANOSECONDS, WAIT_BOUNDS, Metric
 
@@ -90,14 +89,14 @@ class PoolMetrics:
         for reason, count in pins.items():
             if new := _new(seen, reason, count):
                 writer.add(metrics.POOL_PINS, new, (alias, self._reason(writer, alias, reason)))
-        waits, lookout.waits = lookout.waits or Waits(), Waits()
+        buckets, seconds = lookout.waits.buckets, lookout.waits.seconds
         place = writer.word(metrics.POOL_WAIT, (alias,))
-        for bucket, count in enumerate(waits.buckets):
-            writer.words[place + bucket] += count
-        writer.words[place + _SUM] += int(waits.seconds * NANOSECONDS)
+        for bucket, count in enumerate(buckets):
+            writer.words[place + bucket] += _new(seen, bucket, count)
+        writer.words[place + _SUM] += _new(seen, "seconds", int(seconds * NANOSECONDS))
         # Those that had not to wait at all.
-        at_once = int(numbers["requests_num"] - numbers["requests_queued"] - numbers["requests_waiting"])
-        writer.words[place] += max(0, _new(seen, "at once", at_once))
+        at_once = int(numbers["requests_num"] - numbers["requests_waiting"]) - sum(buckets)
+        writer.words[place] += _new(seen, "at once", at_once)
 
     @staticmethod
     def _label(writer: Writer, metric: Metric, name: str) -> str:

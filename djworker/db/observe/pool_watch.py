@@ -28,7 +28,7 @@ _NUMBERS = ("pool_size", "pool_max", "pool_leased", "pool_available", "requests_
 
 
 class Waits:
-    """[worker] How long was waited, in buckets of ``WAIT_BOUNDS``, since the last look."""
+    """[worker] How long was waited, in buckets of ``WAIT_BOUNDS``, and in all."""
 
     __slots__ = ("buckets", "seconds")
 
@@ -53,14 +53,12 @@ class Lookout:
         self._slow = SlowAcquires(options.slow_acquire)
         self._sightings = Sightings(options.long_hold, options.idle_in_transaction)
         self._throttle = Throttle()
-        #: Where metrics are wanted: see ``djworker.db.lease.metrics``.
-        self.waits: Waits | None = None
+        self.waits = Waits()
         self._unsaid = 0
 
     def waited(self, seconds: float, label: Label) -> None:
         """For the pool's `on_wait`."""
-        if self.waits is not None:
-            self.waits.note(seconds)
+        self.waits.note(seconds)
         self._slow.note(seconds, label, self.pool.stats)
 
     def look(self, now: float) -> None:

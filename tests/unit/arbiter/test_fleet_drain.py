@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from djworker.arbiter.commands import KillWorker, RetireWorker
+from dataclasses import replace
+
+import pytest
+
+from djworker.arbiter.commands import ForkWorker, KillWorker, RetireWorker
 from djworker.arbiter.events import (
     DeadlineReached,
     Heartbeat,
     MoldBooted,
     MoldGone,
     Recycle,
+    Reload,
     Started,
     Stop,
     WorkerBooted,
@@ -16,7 +21,7 @@ from djworker.arbiter.events import (
 )
 from djworker.arbiter.handles import Policy, WorkerState
 from djworker.arbiter.timing import GRACE_MARGIN, KILL_AGAIN, PROBATION, WATCHDOG_MARGIN
-from tests.unit.arbiter.story import Story
+from tests.unit.arbiter.story import POLICY, Story
 
 HOUR = 3600.0
 PATIENT = Policy(2, timeout=30, boot_timeout=60, graceful_timeout=HOUR)
@@ -117,3 +122,48 @@ def test_a_blocked_hub_that_was_to_be_recycled_is_no_crash() -> None:
     assert story.tell(WorkerGone(1, -9)) == []
     assert story.fleet.crashes.failures == 0
     assert "backoff" not in story.events()
+
+
+DELAYED = replace(POLICY, shutdown_delay=3.0)
+
+
+def test_a_stop_that_is_put_off_comes_after_its_delay() -> None:
+    story = Story.serving(DELAYED)
+    assert story.tell(Stop(fast=False)) == []
+    assert story.fleet.ending
+    assert not story.fleet.stopping
+    assert story.tell(DeadlineReached(), 2.9) == []
+    assert story.fleet.next_deadline() == pytest.approx(story.now + 0.1)
+    assert RetireWorker(1, 30, empty_backlog=True) in story.tell(DeadlineReached(), 0.2)
+    assert story.events() == ["stop_delayed", "stopping"]
+    assert not story.said[-1].fields["fast"]
+
+
+def test_a_second_word_ends_the_delay_and_a_third_the_grace() -> None:
+    story = Story.serving(DELAYED)
+    story.tell(Stop(fast=False))
+    assert RetireWorker(1, 30, empty_backlog=True) in story.tell(Stop(fast=False), 1)
+    assert RetireWorker(1, 0.0, empty_backlog=True) in story.tell(Stop(fast=False), 1)
+
+
+def test_a_fast_stop_is_not_put_off() -> None:
+    story = Story.serving(DELAYED)
+    assert RetireWorker(1, 0.0, empty_backlog=True) in story.tell(Stop(fast=True))
+    story = Story.serving(DELAYED)
+    story.tell(Stop(fast=False))
+    assert RetireWorker(1, 0.0, empty_backlog=True) in story.tell(Stop(fast=True), 1)
+
+
+def test_during_the_delay_the_dead_are_replaced_and_nothing_else_is_begun() -> None:
+    story = Story.serving(DELAYED)
+    story.tell(Stop(fast=False))
+    assert story.tell(Reload()) == []
+    assert story.tell(Recycle(1, "SIGTERM")) == []
+    assert ForkWorker(3, 0, 1) in story.tell(WorkerGone(1, -9))
+
+
+def test_a_server_that_serves_nobody_stops_at_once() -> None:
+    story = Story(DELAYED)
+    story.tell(Started())
+    story.tell(Stop(fast=False))
+    assert story.fleet.stopping

@@ -1,0 +1,99 @@
+"""What `/metrics` tells of the pools, by alias, and what `/readyz` makes of an outage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.db.proxy import TCPProxy
+from tests.db.servers import DatabaseServer, PostgresServer
+from tests.processes.events import eventually
+from tests.processes.http import request
+from tests.processes.project import URLS, Project
+from tests.processes.server import Server
+from tests.processes.test_metrics import samples, status_address, total
+
+VIEWS = """
+from django.db import connection, transaction
+from django.http import JsonResponse
+
+def pinned(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION statement_timeout = '30s'")
+        cursor.execute("LISTEN news")
+        cursor.execute("SELECT pg_sleep(%s)", [float(request.GET.get("s", 0))])
+    return JsonResponse({})
+
+urlpatterns += [path("pinned", pinned)]
+"""
+
+
+def test_pools_are_told_by_alias_over_the_life_of_their_workers(
+    server: Server, project: Project, postgres: PostgresServer, postgres_db: str
+) -> None:
+    project.append(URLS, VIEWS)
+    project.settings(POOL={"max_size": 2})
+    server.start(workers=1, status_bind="127.0.0.1:0", environ={"DATABASE_URL": postgres.url(postgres_db)})
+    waiting = [server.in_background("/pinned?s=1") for _ in range(3)]
+    eventually(lambda: total(samples(server), "djworker_pool_waiting", alias="default") == 1, "one waits")
+    told = samples(server)
+    assert total(told, "djworker_pool_leased", alias="default") == 2
+    assert total(told, "djworker_pool_max", alias="default") == total(told, "djworker_pool_size", alias="default") == 2
+    for item in waiting:
+        assert item.answer().status == 200
+
+    def settled() -> bool:
+        return total(samples(server), "djworker_pool_pins_total", alias="default") >= 3
+
+    eventually(settled, "pins are counted")
+    before = samples(server)
+    assert total(before, "djworker_pool_acquires_total", alias="default") >= 3
+    wait, pins = "djworker_pool_wait_seconds", "djworker_pool_pins_total"
+
+    def all_waits_are_told() -> bool:
+        now = samples(server)
+        return total(now, f"{wait}_count") == total(now, "djworker_pool_acquires_total")
+
+    eventually(all_waits_are_told, "all waits")
+    assert total(samples(server), f"{wait}_bucket", alias="default", le="0.5") < total(samples(server), f"{wait}_count")
+    assert total(before, "djworker_pool_connects_total", alias="default") >= 2
+    killed = server.kill(server.worker())
+    server.wait_for("worker_ready", since=killed)
+    server.get("/pinned")
+    eventually(lambda: total(samples(server), pins) > total(before, pins), "it goes on")
+    after = samples(server)
+    for (name, labels), value in before.items():
+        if name.startswith("djworker_pool_") and name.endswith(("_total", "_bucket", "_sum", "_count")):
+            assert after[name, labels] >= value
+
+
+def test_an_outage_takes_readiness_away_and_its_end_gives_it_back_without_a_request(
+    server: Server,
+    project: Project,
+    postgres: PostgresServer,
+    postgres_db: str,
+    proxy: Callable[[DatabaseServer], TCPProxy],
+) -> None:
+    """A balancer sends nothing while the answer is 503, so nobody but the worker itself would find the server again."""
+    server.tracebacks_expected = True
+    project.append(URLS, VIEWS)
+    door = proxy(postgres)
+    url = postgres.url(postgres_db, host=door.host, port=door.port)
+    server.start(workers=1, status_bind="127.0.0.1:0", environ={"DATABASE_URL": url})
+    status = status_address(server)
+    assert server.get("/pinned").status == 200
+    assert request(status, "/readyz").status == 200
+    door.stop()
+
+    def is_out() -> bool:
+        server.get("/pinned")
+        return request(status, "/readyz").status == 503
+
+    eventually(is_out, "it is not ready")
+    answer = request(status, "/readyz")
+    assert (answer.status, answer.body) == (503, b"no connection to default\n")
+    assert request(status, "/readyz?db=0").status == request(status, "/livez").status == 200
+    assert total(samples(server), "djworker_pool_outages_total", alias="default") == 1
+    assert total(samples(server), "djworker_pool_outage", alias="default") == 1
+    door.start()
+    server.wait_for("pool_recovered")
+    eventually(lambda: request(status, "/readyz").status == 200, "it is ready again")
