@@ -193,7 +193,7 @@ class LeasedCursor:
 
     def nextset(self) -> Any:
         """The next result, if there is one; the connection goes back after the last."""
-        raw = self._need()
+        raw = self._need_held()
         try:
             found = self._lease.home.dialect.next_result(raw)
         except BaseException:
@@ -220,6 +220,13 @@ class LeasedCursor:
             raise CursorClosed("nothing was executed on this cursor")
         return self._raw
 
+    def _need_held(self) -> Any:
+        """Likewise. A cursor whose rows are in the server is of no use without its connection, which is another lease's now."""
+        raw = self._need()
+        if self._holding and self._lease.held() is None:
+            raise CursorClosed(self._lease.lost or "the connection of the cursor is closed")
+        return raw
+
     def fetchone(self) -> Any:
         """As the driver's."""
         raw = self._raw
@@ -243,7 +250,7 @@ class LeasedCursor:
 
     def _fetch(self, method: str, *args: Any, **more: Any) -> Any:
         """Rows that come from the server: a greenlet that is killed here leaves the connection unusable."""
-        raw = self._need()
+        raw = self._need_held()
         if self._lease.conn is not None:
             self._lease.conn.lease_statements += 1  # a FETCH is one
         try:
@@ -258,20 +265,22 @@ class LeasedCursor:
 
     def fetchall_unbuffered(self) -> Iterator[Any]:
         """As PyMySQL's, of an SSCursor."""
-        return self._guarded_rows(self._need().fetchall_unbuffered())
+        return self._guarded_rows(self._need_held().fetchall_unbuffered())
 
     def read_next(self) -> Any:
         """As PyMySQL's, of an SSCursor."""
         return self._fetch("read_next")
 
     def __iter__(self) -> Iterator[Any]:
-        rows = iter(self._need())
+        rows = iter(self._need_held())
         return self._guarded_rows(rows) if self._holding else rows
 
     def _guarded_rows(self, rows: Iterator[Any]) -> Iterator[Any]:
         """Rows that come from the server while they are read; see `_fetch`."""
         try:
-            yield from rows
+            for row in rows:
+                yield row
+                self._need_held()
         except GeneratorExit:
             raise
         except BaseException:

@@ -42,6 +42,7 @@ class Lease:
     conn: Any = None  # the physical connection, while we hold one
     closed = False
     is_opened = False  # whether its connection was looked behind
+    is_cleared = False  # whether nothing of others was left in it then
     lost = ""
     made = 0  # the last number that a statement of ours has made; UNTOLD if the library does not tell it
 
@@ -172,6 +173,7 @@ class Lease:
         self.dirty = self.dirty or suspect
         if verdict.writes:
             self._number_taken(conn)
+            self.made = UNTOLD  # of rows that are no more the server may tell, or not
         if left := self.home.contract.left_by_failed(verdict):
             self.pin(left)
         self.settle()
@@ -357,7 +359,7 @@ class Lease:
 
     def _forget_numbers(self, conn: Any) -> None:
         """Before a statement that may take a number of a sequence, or may not: what is there then is ours."""
-        if self._is_first(conn) or self.home.dialect.forget_numbers is None:
+        if self._is_first(conn) or self.home.dialect.forget_numbers is None or self.driver.in_failed_transaction(conn):
             return
         self._guarded(self.home.dialect.forget_numbers, conn)
         conn.lease_numbers = self._last_turn
@@ -599,8 +601,11 @@ class Lease:
             self._statements_before = (
                 conn.lease_statements
             )  # to take it was no statement that a read-back could be about
-        if self._is_first(conn) or self.turn.locked() or self.driver.in_failed_transaction(conn) or self._by_hand:
-            return  # nothing is there, or nothing can be sent now: SET TRANSACTION must come before any other statement
+        if self.turn.locked() or self.driver.in_failed_transaction(conn) or self._by_hand:
+            return  # nothing can be sent now: SET TRANSACTION must come before any other statement
+        self.is_cleared = True
+        if self._is_first(conn) and (self.made <= 0 or self._wrote_in(conn)):
+            return  # nothing of others is there, and nothing of ours elsewhere
         with self.statement(verdict):
             try:
                 self._guarded(self._forget, conn, turn)
@@ -644,7 +649,7 @@ class OpenedLease(Lease):
 
     def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
         """Of others nothing is left. What the library does not tell could not be put there."""
-        if not verdict.of_write or verdict.of_sequence or self.made == UNTOLD:
+        if not (self.is_cleared and verdict.of_write) or verdict.of_sequence or self.made == UNTOLD:
             super()._check_left_by_us(conn, verdict)
 
     def mode(self) -> bool:

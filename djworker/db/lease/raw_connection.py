@@ -171,7 +171,7 @@ def _exchange(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
 def _last_result(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
     # mysqlclient's number stays over statements that make none: it may be a stranger's, like LAST_INSERT_ID().
     of_write = name == "insert_id" and lease.driver.name == "mysqlclient"
-    if lease.is_opened:
+    if lease.is_opened and lease.is_cleared:
         return partial(_call, lease, name, Verdict())
     return partial(_call, lease, name, Verdict(reads=f"connection.connection.{name}", of_write=of_write))
 

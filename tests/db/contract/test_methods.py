@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from inspect import isroutine
 from typing import Any
 
@@ -181,3 +182,36 @@ def test_rows_of_a_server_side_cursor_that_are_killed_lose_the_connection(postgr
     eventually(at_rest, "all is back")
     assert view(query, "SELECT 1") == (1,)
     assert pool().stats()["connections_cancelled"] + pool().stats()["returns_bad"] >= 1
+
+
+def test_rows_in_the_server_end_with_their_connection(postgres_site: Site) -> None:
+    """A generator that is kept beyond `connection.close()`, or the request, reads from nobody else's connection."""
+    item = postgres_site.start(max_size=1)
+    fill(item, 5)
+    kept: list[Any] = []
+
+    def reads_later(*, closes: bool) -> None:
+        from django.db import connection
+
+        rows = item.objects.order_by("pk").iterator(chunk_size=1)
+        assert next(rows)
+        kept.append(rows)
+        if closes:
+            connection.close()
+
+    def another() -> int:
+        from django.db import InterfaceError, transaction
+
+        with transaction.atomic():
+            item.objects.create(name="never")
+            with pytest.raises(InterfaceError, match="closed"):
+                next(kept.pop())
+            transaction.set_rollback(False)  # Django marked the block that it found
+            number = item.objects.count()
+            transaction.set_rollback(True)
+            return int(number)
+
+    for closes in (True, False):
+        view(partial(reads_later, closes=closes))
+        assert view(another) == 6
+    eventually(at_rest, "all is back")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, fill, query, view
+from tests.db.lease.site import Site, at_rest, eventually, fill, pool, query, view
 
 #: A text in it comes back with the warnings.
 SECRET = "SELECT CAST('a secret' AS SIGNED)"
@@ -201,6 +201,22 @@ def test_code_behind_the_connection_finds_nothing_of_others(site: Site) -> None:
     view(query, "INSERT INTO lease_item (name) VALUES ('a stranger''s')")
     view(behind, asked)
     view(behind, ours)
+
+
+def test_our_own_number_goes_with_us_to_a_session_that_is_looked_behind(mysql_site: Site) -> None:
+    item = mysql_site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import connection
+
+        query("INSERT INTO lease_item (name) VALUES ('ours')")
+        made = item.objects.get(name="ours").pk
+        pool().drain(2.0)  # as when it has grown too old
+        cursor = connection.connection.cursor()  # type: ignore[attr-defined]
+        assert tuple(rows(cursor, "SELECT LAST_INSERT_ID()")) == ((made,),)
+        assert query("SELECT @@identity") == (made,)
+
+    view(work)
 
 
 def test_a_cursor_made_from_the_librarys_class_works(mysql_site: Site) -> None:

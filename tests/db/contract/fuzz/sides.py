@@ -60,7 +60,8 @@ class Outcome:
     """What a step came to.
 
     classes: of its exception, with all bases; empty if there was none. marked: Django will roll the block back. gone: Django
-    has no connection afterwards.
+    has given up its connection, because a rollback has failed. inside: Django believes itself in a block, also where the
+    savepoint at its beginning failed.
     """
 
     text: str
@@ -68,6 +69,7 @@ class Outcome:
     refused: bool = False
     marked: bool = False
     gone: bool = False
+    inside: bool = False
 
     def same(self, stock: Outcome) -> bool:
         """Whether this, of ours, is as good as that of Django's engine."""
@@ -95,6 +97,7 @@ class Session:
         self.memory: dict[Any, Any] = {}
         self.log: list[Any] = []
         self.by_hand = False
+        self.running = ""
         self.hooks: dict[int, bool] = {}  # of hooks that have run, in their order: whether it was refused
         self.trace: dict[Path, Outcome] = {}
         self._path: Path = ()
@@ -179,26 +182,29 @@ class Session:
     def step(self, path: Path, step: Step) -> None:
         """Run one, and note what it came to."""
         self._path, self._body = path, step.body
+        before = self.connection.connection
+        self.running = f"step {path} {step.kind}{step.args}"
         try:
             outcome = Outcome(self.plain(self.run(path, step)))
         except (Exception, gevent.GreenletExit, gevent.Timeout) as error:
             outcome = self.judged(error)
-            self.note(path, step, outcome)
+            self.note(path, step, outcome, before)
             if not step.swallow or isinstance(error, gevent.GreenletExit):
                 raise
         else:
-            self.note(path, step, outcome)
+            self.note(path, step, outcome, before)
 
     def run(self, path: Path, step: Step) -> Any:
         """The step itself."""
         return KINDS[step.kind].run(self, *step.args)
 
-    def note(self, path: Path, step: Step, outcome: Outcome) -> None:
-        """Keep it, and what Django thinks of the connection."""
+    def note(self, path: Path, step: Step, outcome: Outcome, before: Any) -> None:
+        """Keep it, and what Django thinks of the connection. before: what it had in `connection.connection`."""
         c = self.connection
-        self.trace[path] = replace(outcome, marked=c.needs_rollback, gone=c.connection is None)
-        if c.connection is None:
-            self.forget()  # Django has closed it: a rollback has failed
+        gone = before is not None and c.connection is not before
+        self.trace[path] = replace(outcome, marked=c.needs_rollback, gone=gone, inside=c.in_atomic_block)
+        if gone:
+            self.forget()
 
     def plain(self, value: Any) -> str:
         """A value as text that does not depend on the side."""
@@ -263,7 +269,7 @@ class Ours(Session):
 
     def usable(self, value: bool) -> bool:  # noqa: FBT001
         """It raises nothing: a refusal is False."""
-        if not value and (self.stage.sessions_ended or self.stage.starving or self.connection.lease.lost):
+        if not value and (self.stage.sessions_ended or self.stage.starved or self.connection.lease.lost):
             raise Refused("is_usable() is False")
         return value
 
@@ -347,9 +353,9 @@ class Stock(Session):
         elif step.kind == "autocommit_on" and not self.connection.in_atomic_block:
             self.connection.rollback()
 
-    def note(self, path: Path, step: Step, outcome: Outcome) -> None:
+    def note(self, path: Path, step: Step, outcome: Outcome, before: Any) -> None:
         """Compare, and see whether a doom is over."""
-        super().note(path, step, outcome)
+        super().note(path, step, outcome, before)
         ours = self.ours.get(path)
         if ours is None or not (
             (outcome.refused and ours.refused) or ours.same(outcome) or self._only_closes(step, outcome)
@@ -358,7 +364,9 @@ class Stock(Session):
         if ours is not None and ours.marked and self.hurt:
             # It was refused a savepoint's end, or a step that Django marks a block for.
             self.connection.needs_rollback = True
-        if ours is not None and ours.gone and self.hurt and self.connection.connection is not None:
+        if ours is not None and ours.refused and ours.inside and not self.connection.in_atomic_block:
+            self.connection.in_atomic_block, self.connection.commit_on_exit = True, False
+        if ours is not None and ours.gone and self.hurt and self.connection.connection is before is not None:
             self.connection.close()  # a rollback has failed with ours
             self.forget()
         if step.kind in ("closed", "next_request") or (is_rollback(step) and not outcome.classes):
@@ -409,7 +417,8 @@ class Round:
         hanging = [greenlet for greenlet in running if not greenlet.dead]
         if hanging:
             frames = "".join(traceback.format_stack(hanging[0].gr_frame, limit=8))
-            self.differences.append(f"{len(hanging)} of {len(running)} programs hang, one here:\n{frames}")
+            steps = ", ".join(f"neighbour {one.number}, {one.running}" for one in ours)
+            self.differences.append(f"{len(hanging)} of {len(running)} programs hang ({steps}), one here:\n{frames}")
             gevent.killall(hanging)
             return self.differences
         # Named locks and a time-out's abandoned query are the server's, in both databases.

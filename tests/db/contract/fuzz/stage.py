@@ -60,7 +60,7 @@ class Stage:
     def __init__(self, site: Site, twin: str, unseen: frozenset[str] = frozenset()) -> None:
         self.site, self.twin, self.unseen = site, twin, unseen
         self.postgres = site.dialect == "postgres"
-        self.sessions_ended = self.starving = False
+        self.sessions_ended = self.starved = False
         self.models: list[Any] = []
         self._clean: tuple[Any, ...] | None = None
         self._library: dict[str, Any] = {}
@@ -133,7 +133,7 @@ class Stage:
         """The same rows in both, and numbers that begin at one again."""
         from django.db import connections
 
-        self.sessions_ended = False
+        self.sessions_ended = self.starved = False
         for alias in ("looker", "stock"):
             connection = connections[alias]
             with connection.cursor() as cursor:
@@ -263,12 +263,11 @@ class Stage:
         """Whoever has to wait for a connection now is refused."""
         state = self.pool._state
         state.limits = replace(state.limits, timeout=SHORT)
-        self.starving = True
+        self.starved = True  # to the end of the round: others may wait still
         try:
             yield
         finally:
             state.limits = replace(state.limits, timeout=PATIENCE)
-            self.starving = False
 
     def end_sessions(self, conns: list[Any]) -> None:
         """Have the server end them, and wait until it has."""
