@@ -24,6 +24,9 @@ RATE: Final = 64.0
 #: Bytes that cost as much as a packet.
 BYTES_PER_PACKET: Final = 1024
 
+#: What the answer to one question may cost beside that: as much text as ``questions.MOST_TEXT``, in small parts.
+GRANT: Final = 2048.0
+
 _ONCE: Final = True
 _OFTEN: Final = False
 #: Who may say what, and whether more than once. What is not known at all is another version's, and is let pass.
@@ -41,6 +44,7 @@ MAY_SAY: Final[Mapping[Kind, Mapping[type, bool]]] = {
         messages.WorkerReady: _ONCE,
         messages.WorkerBootFailed: _ONCE,
         messages.RecycleWanted: _ONCE,
+        messages.WorkerAnswered: _OFTEN,  # in parts, to what it was asked; what it was not asked is let pass
     },
     "helper": {messages.FilesChanged: _OFTEN},
 }
@@ -58,16 +62,24 @@ class Intake:
     said: set[type] = field(default_factory=set)
     purse: float = BURST
     filled_at: float = 0.0
+    granted: float = 0.0
+
+    def grant(self) -> None:
+        """It has been asked: its answer costs it nothing. What is left of an earlier grant is not added."""
+        self.granted = GRANT
 
     def pay(self, size: int, now: float) -> None:
-        """Take the price of a packet of *size* bytes.
+        """Take the price of a packet of *size* bytes, from what was granted first.
 
         Raises:
             MessageRefusedError: the child speaks faster than it may.
         """
         self.purse = min(BURST, self.purse + RATE * (now - self.filled_at))
         self.filled_at = now
-        self.purse -= 1 + size // BYTES_PER_PACKET
+        price = 1 + size // BYTES_PER_PACKET
+        from_grant = min(price, self.granted)
+        self.granted -= from_grant
+        self.purse -= price - from_grant
         if self.purse < 0:
             raise MessageRefusedError(f"a flood: more than {BURST:.0f} packets, and more than {RATE:.0f} in a second")
 

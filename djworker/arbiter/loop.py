@@ -204,6 +204,7 @@ class Loop:
         elif kind == "worker":
             self.herald.worker_gone(child, status)
             self._count_restart(child)
+            self.verbs.questions.worker_gone(number)
             self.happen(events.WorkerGone(number, status))
         elif child.key == STATUS_KEY:
             self._status_gone(status)
@@ -417,6 +418,8 @@ class Loop:
                     "worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback
                 )
                 self.happen(events.WorkerFailed(number, Failure("workers", "", error, traceback)))
+            case messages.WorkerAnswered():
+                self.verbs.questions.hear(number, message)
             case messages.RecycleWanted(reason):
                 child.cause = reason if reason in CAUSES else "other"
                 self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)

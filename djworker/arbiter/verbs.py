@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from djworker.arbiter import events, report
 from djworker.arbiter.handles import WorkerState
+from djworker.arbiter.questions import Questions
 from djworker.arbiter.verdicts import Verdicts
 from djworker.control.verbs import VERBS, BadRequestError, read_arguments
 from djworker.ipc.scoreboard import Gauge
@@ -30,6 +31,7 @@ class Verbs:
         """tell: says a line to a client, see ``Control.tell``."""
         self._loop = loop
         self._verdicts = Verdicts(tell)
+        self.questions = Questions(loop, tell)
         loop.herald.listeners.append(self._verdicts.hear)
         self._answers: Mapping[str, Callable[[Client, dict[str, Any]], None]] = {
             "hello": lambda client, _: client.say("result", **report.identity(loop)),
@@ -39,6 +41,10 @@ class Verbs:
             "stop": self._stop,
             "recycle": self._recycle,
             "log-level": self._log_level,
+            "requests": self._asking("requests"),
+            "trace": self._asking("trace"),
+            "pool": self._asking("pool"),
+            "kill": self._asking("kill"),
         }
 
     def ask(self, client: Client, request: Request) -> None:
@@ -58,14 +64,16 @@ class Verbs:
     def forget(self, client: Client) -> None:
         """The client is gone; what it asked for goes on."""
         self._verdicts.forget(client)
+        self.questions.forget(client)
 
     def next_deadline(self) -> float:
         """When ``serve_deadlines`` is due."""
-        return self._verdicts.next_deadline()
+        return min(self._verdicts.next_deadline(), self.questions.next_deadline())
 
     def serve_deadlines(self, now: float) -> None:
         """Answer with what is known by now."""
         self._verdicts.serve_deadlines(now)
+        self.questions.serve_deadlines(now)
 
     # -- verbs --------------------------------------------------------------------------------------------------------
 
@@ -115,6 +123,16 @@ class Verbs:
         self._loop.set_log_level(level)
         client.say("result", level=level, message=f"logged from {level} on, until the next reload")
 
+    def _asking(self, about: str) -> Callable[[Client, dict[str, Any]], None]:
+        """A verb whose answer only the workers know."""
+
+        def ask(client: Client, arguments: dict[str, Any]) -> None:
+            chosen = self.chosen(client, arguments.pop("slot", None), alive=False)
+            if chosen:
+                self.questions.ask(client, chosen, about, arguments)
+
+        return ask
+
     # -- parts of verbs -----------------------------------------------------------------------------------------------
 
     def _refuses_stopping(self, client: Client) -> bool:
@@ -130,7 +148,6 @@ class Verbs:
         chosen = [worker for worker in found if slot in (None, worker.slot)]
         if not chosen:
             slots = ", ".join(str(number) for number in sorted({worker.slot for worker in found})) or "none"
-            client.refuse(
-                "no worker is ready" if slot is None else f"no worker is ready in slot {slot}; there are: {slots}"
-            )
+            what = "no worker is ready" if alive else "there is no worker"
+            client.refuse(what if slot is None else f"{what} in slot {slot}; there are: {slots}")
         return chosen

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import djworker
-from djworker.control import text
+from djworker.control import gathering, text
 from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.finding import Instance, NoServerError, SeveralServersError, find
 from djworker.control.places import here
@@ -132,7 +132,9 @@ def _run(options: dict[str, Any], program: str) -> int:
 def _ask(server: Instance, verb: Verb, arguments: Mapping[str, Any], *, as_json: bool) -> int:
     patience = float(arguments.get("timeout") or _default_timeout(verb)) + MARGIN
     with ControlConnection(server.address, patience) as connection:
-        answer = _collect(connection.ask(verb.name, arguments))
+        answer = gathering.gather(verb.name, *_collect(connection.ask(verb.name, arguments)))
+    if answer.get("refused"):
+        return _fail(text.printable(str(answer["refused"])))
     if as_json:
         print(json.dumps({"version": VERSION, "verb": verb.name, **answer}, indent=2))  # noqa: T201 - a command prints
     else:
@@ -144,13 +146,17 @@ def _default_timeout(verb: Verb) -> float:
     return next((float(one.default) for one in verb.arguments if one.name == "timeout"), 0.0)
 
 
-def _collect(replies: Iterator[Reply]) -> dict[str, Any]:
-    """Show the progress, and return the result."""
+def _collect(replies: Iterator[Reply]) -> tuple[dict[str, Any], dict[int, str]]:
+    """Show the progress; return the result, and what each worker has said."""
+    said: dict[int, str] = {}
     for reply in replies:
         if reply.kind == "progress":
             print(text.progress(reply.fields), flush=True)  # noqa: T201
         elif reply.kind == "result":
-            return dict(reply.fields)
+            return dict(reply.fields), said
+        elif reply.kind == "piece":
+            worker = reply.fields.get("worker", 0)
+            said[worker] = said.get(worker, "") + str(reply.fields.get("text", ""))
     raise AssertionError("bug: an answer ended without a result")
 
 

@@ -109,4 +109,71 @@ def _worker(worker: Mapping[str, Any]) -> list[object]:
     ]
 
 
-_RENDERERS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {"status": _status}
+def _silent(workers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is to be known of workers beside their answers: who is silent, and whose hub is blocked."""
+    lines = []
+    for worker in workers:
+        who = f"worker {worker['slot']} of generation {worker['generation']}, pid {worker['pid']}"
+        if not worker["answered"]:
+            lines.append(printable(f"{who}: {worker['note']}"))
+        elif worker["by"] == "thread":
+            lines.append(f"{who}: its hub is blocked for {worker['blocked']:.1f} s")
+    return lines
+
+
+def _requests(answer: Mapping[str, Any]) -> str:
+    rows = [_request(request) for request in answer["requests"]]
+    lines = (
+        [table(("id", "slot", "age", "phase", "request", "view", "client"), rows)] if rows else ["no request in flight"]
+    )
+    statements = [
+        printable(f"{request['id']}  {request['alias']}: {request['sql']}")
+        for request in answer["requests"]
+        if request["sql"]
+    ]
+    return "\n".join([*lines, *statements, *_silent(answer["workers"])])
+
+
+def _request(request: Mapping[str, Any]) -> list[object]:
+    phase = f"{request['phase']}, blocks the hub" if request.get("blocks_hub") else request["phase"]
+    what = f"{request['method']} {request['path']}".strip() or "(not read yet)"
+    return [request["id"], request["slot"], f"{request['age']:.1f} s", phase, what, request["view"], request["client"]]
+
+
+def _trace(answer: Mapping[str, Any]) -> str:
+    lines = _silent(answer["workers"])
+    for worker in answer["workers"]:
+        lines += ["", f"== worker {worker['slot']} of generation {worker['generation']}, pid {worker['pid']}"]
+        if worker["main"]:
+            lines += ["-- the main thread, which blocks the hub", block(worker["main"])]
+        for group in worker["groups"]:
+            one = group["request"]
+            title = (
+                f"-- {one['method']} {one['path']} ({one['view'] or 'no view yet'}), {one['age']:.1f} s, {one['phase']}"
+            )
+            lines += [printable(title), *(block(stack) for stack in group["stacks"])]
+        for other in worker["others"]:
+            lines += [f"-- no request, {other['count']} alike", block(other["stack"])]
+        if worker["left_out"]:
+            lines.append(f"-- {worker['left_out']} more were left out")
+    return "\n".join(lines).lstrip("\n")
+
+
+def _pool(answer: Mapping[str, Any]) -> str:
+    lines = []
+    for pool in answer["pools"]:
+        name = f"{pool['alias']} ({pool['database']})" if pool["database"] else pool["alias"]
+        numbers = ", ".join(f"{title} {pool[title]}" for title in ("size", "idle", "leased", "waiting", "bound"))
+        state = ", outage" if pool["outage"] else ""
+        lines.append(printable(f"{name}, slot {pool['slot']}: {numbers}{state}"))
+        lines += [printable(f"    held for {one['age']:.1f} s by {one['who']}") for one in pool["holders"]]
+        lines += [printable(f"    pinned {count} times: {reason}") for reason, count in pool["pins"].items()]
+    return "\n".join([*(lines or ["no pools: none was used yet"]), *_silent(answer["workers"])])
+
+
+_RENDERERS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "status": _status,
+    "requests": _requests,
+    "trace": _trace,
+    "pool": _pool,
+}

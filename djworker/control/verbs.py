@@ -123,10 +123,20 @@ _ALL: Final = (
     ),
     Verb("stop", "Stop the server: running requests are finished first."),
     Verb("recycle", "Replace workers, one by one, replacement first.", (_SLOT,)),
-    Verb("log-level", "Change the least important level that is logged, until the next reload.", (
-        Argument("level", str, "the level", choices=LEVELS, metavar="LEVEL"),
-    )),
-)  # fmt: skip
+    Verb("requests", "Show the requests in flight: what each does, and for how long.", reads=True),
+    Verb("trace", "Show the stacks of all greenlets, by request.", (_SLOT,), reads=True),
+    Verb("pool", "Show the database pools: their sizes, who holds a connection, why sessions are pinned.", reads=True),
+    Verb(
+        "kill",
+        "End a request: its statement is cancelled, its transaction rolled back, its client gets 503.",
+        (Argument("request", str, "the id that `requests` shows, or the X-Request-ID", metavar="REQUEST_ID"),),
+    ),
+    Verb(
+        "log-level",
+        "Change the least important level that is logged, until the next reload.",
+        (Argument("level", str, "the level", choices=LEVELS, metavar="LEVEL"),),
+    ),
+)
 
 #: By name.
 VERBS: Final[Mapping[str, Verb]] = {verb.name: verb for verb in _ALL}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from djworker.http.forwarded import Standing
     from djworker.http.server import Site
 
-__all__ = ["Connection", "InFlight"]
+__all__ = ["Connection", "InFlight", "RequestKilled"]
 
 # Looking a member up in its class costs as much as a call.
 FRESH, IDLE, RUNNING = ConnectionPhase.FRESH, ConnectionPhase.IDLE, ConnectionPhase.RUNNING
@@ -51,6 +51,10 @@ LINGER_PAUSE: Final = 0.01
 REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) (HTTP/[0-9.]+)")
 
 
+class RequestKilled(GreenletExit):
+    """An operator has ended the request. No Exception, so that applications do not take it for an error of theirs."""
+
+
 class InFlight(NamedTuple):
     """A request that is being served, or a connection on which one has begun."""
 
@@ -61,6 +65,12 @@ class InFlight(NamedTuple):
     age: float
     greenlet: Any
     phase: str
+    # The address that the application is told; that of a proxy's client.
+    client: str
+    # X-Request-ID, if it has one.
+    request_id: str
+    # One that no other request of this machine has: its descriptor and its beginning.
+    number: str
 
 
 class Connection(Kept):
@@ -297,6 +307,10 @@ class Connection(Kept):
         """Answer in the application's place, or cut the answer that it began."""
         upload = self._upload
         exchange.persists = exchange.persists and exchange.complete
+        if isinstance(error, RequestKilled) and not exchange.head_sent and self.phase is RUNNING:
+            exchange.reason = str(error)
+            self._answer(exchange, 503)
+            return
         if isinstance(error, (GreenletExit, ClientGone)) or self.cut_for == WRITE_TIMEOUT:
             # Nobody to answer, and not the application's fault.
             exchange.persists = False
@@ -434,11 +448,31 @@ class Connection(Kept):
     def in_flight(self, at: float) -> InFlight:
         """Describe what is being served; method and url are empty while there is no complete head."""
         exchange = self.exchange
-        method, url = (exchange.method, exchange.target) if exchange is not None else ("", "")
+        environ: dict[str, Any] = exchange.environ if exchange is not None else {}
+        method, url = (exchange.method, exchange.target) if exchange is not None else self._queued_line()
         peer = f"{self._peer}:{self._port}" if self._port else "unix"
-        return InFlight(method, url, peer, at - self.began, self._greenlet, self.phase.value)
+        return InFlight(
+            method,
+            url,
+            peer,
+            at - self.began,
+            self._greenlet,
+            self.phase.value,
+            environ.get("REMOTE_ADDR", self._peer),
+            environ.get("HTTP_X_REQUEST_ID", ""),
+            f"{self._sock.fileno()}-{int(self.began * 1e6):x}",
+        )
+
+    def _queued_line(self) -> tuple[str, str]:
+        """Method and URL of a request that waits to begin: nothing has it yet but the frame of its greenlet."""
+        frame = self._greenlet.gr_frame if self.phase is ConnectionPhase.QUEUED and self._greenlet is not None else None
+        while frame is not None and frame.f_code is not _ACQUIRE:
+            frame = frame.f_back
+        match = REQUEST_LINE.match(frame.f_locals["head"]) if frame is not None else None
+        return (match[1].decode("latin-1"), match[2].decode("latin-1")) if match else ("", "")
 
 
+_ACQUIRE: Final = Connection._acquire.__code__  # noqa: SLF001 - of this class
 WRITE_TIMEOUT: Final = "the peer did not take the answer in time"
 
 

@@ -113,6 +113,15 @@ class Channel:
             return Received([], [], eof=True)
         return Received(self._decode(data, flags), _descriptors(ancillary), False, sender, len(data))
 
+    def peek(self) -> bytes | None:
+        """The next packet, which stays unread; nothing at the end, None while there is none. Not for blocking channels."""
+        try:
+            return self._sock.recv(_PACKET, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError:  # closed here, or reset by a peer that died
+            return b""
+
     def _room(self) -> int:
         """For what comes beside the bytes: the sender, which only the kernel writes, or descriptors."""
         if self._guarded:

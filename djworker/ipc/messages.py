@@ -163,6 +163,24 @@ class SetLogLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerAsked:
+    """arbiter → worker: what a control client asks. ``about``: requests, trace, pool, kill, pause, resume."""
+
+    number: int
+    about: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAnswered:
+    """worker → arbiter: a part of what it says to a question; all parts together are JSON, which the client reads."""
+
+    number: int
+    last: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class FilesChanged:
     """reloader → arbiter: files of the project changed on disk."""
 
@@ -202,6 +220,8 @@ Message = (
     | Retire
     | ReopenLogs
     | SetLogLevel
+    | WorkerAsked
+    | WorkerAnswered
     | FilesChanged
     | Unknown
     | Garbled
@@ -226,6 +246,8 @@ _KNOWN: dict[str, type[Any]] = {
         Retire,
         ReopenLogs,
         SetLogLevel,
+        WorkerAsked,
+        WorkerAnswered,
         FilesChanged,
     )
 }

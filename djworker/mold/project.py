@@ -85,6 +85,8 @@ class Project:
     is_whole: bool = True
     #: What the settings say of proxies.
     declared: Declared = NOTHING_DECLARED
+    #: ``djworker.db.insight``; None without Django.
+    insight: Any = None
 
 
 class _Progress:
@@ -154,7 +156,13 @@ def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> P
     with _stage("warm_up"):
         _warm_up(app, config.warm_up)
     project = Project(
-        config, config.proc_name or launch.proc_name, app, _notifier(), *_pools(), declared=_declared(resolved)
+        config,
+        config.proc_name or launch.proc_name,
+        app,
+        _notifier(),
+        *_pools(),
+        declared=_declared(resolved),
+        insight=_insight(),
     )
     if config.status_bind:
         from djworker.mold.patches import url_names  # noqa: PLC0415 - only where it is wanted
@@ -334,6 +342,12 @@ def _pools() -> tuple[
     from djworker.db.lease.metrics import PoolMetrics  # noqa: PLC0415
 
     return beat, registry.warm, registry.retire, PoolMetrics(), registry.leave
+
+
+def _insight() -> Any:  # noqa: ANN401 - a module
+    from djworker.db import insight  # noqa: PLC0415
+
+    return insight
 
 
 def _wsgi_application() -> Callable[..., Any]:

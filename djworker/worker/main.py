@@ -72,6 +72,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
             project.retire_pools,
             project.balance.share(slot, project.config.workers),
             project.declared,
+            project.insight,
         )
         if region is not None:
             worker.measure(WorkerMetrics(region, worker.site, project.count_pools))

@@ -19,14 +19,19 @@ def all_stacks() -> str:
     ``gevent.util.format_run_info`` walks down from the hub, which the mold has frozen out of the collector's sight: it would
     find nothing below.
     """
-    return "\n".join((*_greenlets(), *_threads()))
+    return "\n".join((*map(_described, greenlets()), *_threads()))
 
 
-def _greenlets() -> Iterator[str]:
+def greenlets() -> Iterator[greenlet]:
+    """Every greenlet that waits."""
     for thing in gc.get_objects():
         # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
         if issubclass(type(thing), greenlet) and thing.gr_frame is not None:
-            yield f"{thing!r}\n{''.join(traceback.format_stack(thing.gr_frame))}"
+            yield thing
+
+
+def _described(waiting: greenlet) -> str:
+    return f"{waiting!r}\n{''.join(traceback.format_stack(waiting.gr_frame))}"
 
 
 def _threads() -> Iterator[str]:

@@ -21,6 +21,7 @@ from djworker.ipc import messages
 from djworker.ipc.scoreboard import Gauge, Phase
 from djworker.log.access import access_logger
 from djworker.worker.acceptor import Acceptor
+from djworker.worker.answers import Answers, Nothing
 from djworker.worker.recycling import Recycling, resident_memory
 from djworker.worker.stacks import all_stacks
 
@@ -63,12 +64,14 @@ class Worker:
         retire_pools: Callable[[], object] = dict,
         share: Share | None = None,
         declared: Declared = NOTHING_DECLARED,
+        insight: Any = None,  # noqa: ANN401 - a module
     ) -> None:
         """pools: called at each beat; looks after the database pools, and returns their gauges.
 
         retire_pools: called when the worker begins to drain; gives back connections that its last requests do not need.
         share: what this worker and the others know of each other, for new connections.
         declared: what the project's settings say of proxies.
+        insight: ``djworker.db.insight``: what requests do with the database, for an operator who asks.
         """
         self.config = config
         self._channel = channel
@@ -81,6 +84,7 @@ class Worker:
         address = sockets[0].getsockname() if sockets else ("127.0.0.1", 0)
         self.site = Site(app, config, server_address=address, access=_access(config), declared=declared)
         self._acceptor = Acceptor(self.site, sockets, share=share if config.workers > 1 else None)
+        self._answers = Answers(channel, row, self.site, slot, insight or Nothing(), self._obey)
         self._done = Event()
         self._retiring = False
         self._recycle_asked = False
@@ -105,6 +109,7 @@ class Worker:
         hub = gevent.get_hub()
         self._line = hub.loop.io(self._channel.fileno(), 1)
         self._line.start(self._read_channel)
+        self._answers.start()
         self._signals = self._install_signals()
         self._acceptor.start()
         self._row[Gauge.PHASE] = Phase.READY
@@ -199,16 +204,22 @@ class Worker:
         """[hub] Must not wait."""
         received = self._channel.receive()
         for message in received.messages:
-            match message:
-                case messages.Retire(grace, empty_backlog):
-                    self._retire(grace, empty_backlog)
-                case messages.ReopenLogs():
-                    log.reopen()
-                case messages.SetLogLevel(level):
-                    log.configure(level, self.config.log_format, "worker")
+            self._obey(message)
         if received.eof:
             self._line.stop()  # EOF would be readable for ever
             self._retire(ORPHAN_GRACE, False)
+
+    def _obey(self, message: messages.Message) -> None:
+        """[hub] Must not wait."""
+        match message:
+            case messages.Retire(grace, empty_backlog):
+                self._retire(grace, empty_backlog)
+            case messages.ReopenLogs():
+                log.reopen()
+            case messages.SetLogLevel(level):
+                log.configure(level, self.config.log_format, "worker")
+            case messages.WorkerAsked():
+                self._answers.answer(message)
 
     def _retire(self, grace: float, empty_backlog: bool) -> None:  # noqa: FBT001
         gevent.spawn(self._drain, grace, empty_backlog)

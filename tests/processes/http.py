@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse
@@ -84,12 +84,18 @@ def read_answer(response: HTTPResponse) -> Answer:
 
 
 def request(
-    address: Address, path: str, *, method: str = "GET", body: bytes | None = None, timeout: float = LOST_AFTER
+    address: Address,
+    path: str,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = LOST_AFTER,
 ) -> Answer:
     """One request on one connection."""
     client = Client(address, timeout)
     try:
-        client.request(method, path, body, {"Connection": "close"})
+        client.request(method, path, body, {"Connection": "close", **(headers or {})})
         return read_answer(client.getresponse())
     finally:
         client.close()

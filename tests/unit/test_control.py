@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from djworker.control import places, text
 from djworker.control.commands import build_parser
+from djworker.control.gathering import gather
 from djworker.control.protocol import VERSION, Reply, Request, UnreadableLineError
 from djworker.control.verbs import VERBS, BadRequestError, read_arguments
 
@@ -122,3 +123,32 @@ def test_numbers_stand_right_in_a_table() -> None:
     assert text.table(["n", "name"], [[1, "a"], [20, "bb"]]) == " n  name\n 1  a\n20  bb"
     assert text.table(["n"], []) == "n"
     assert json.dumps(text.progress({"message": "a\x1b[2J"})) == '"a\\\\x1b[2J"'
+
+
+def test_what_a_worker_says_wrongly_is_its_own_note() -> None:
+    """The others' answers are shown all the same."""
+    workers = [{"worker": number, "slot": number, "generation": 1, "pid": 100 + number} for number in range(4)]
+    result = {
+        "workers": [
+            workers[0] | {"answered": True, "note": ""},
+            workers[1] | {"answered": True, "note": ""},
+            workers[2] | {"answered": False, "note": "it does not answer"},
+            workers[3] | {"answered": True, "note": ""},
+        ]
+    }
+    said = {0: '{"requests": [{"age": 1.0}], "by": "hub"}', 1: '{"requests": [', 3: '{"error": "KeyError: 1"}'}
+    answer = gather("requests", result, said)
+    assert [request["slot"] for request in answer["requests"]] == [0]
+    assert [worker["note"] for worker in answer["workers"]] == [
+        "",
+        "its answer cannot be read",
+        "it does not answer",
+        "it failed to answer: KeyError: 1",
+    ]
+    assert not any("worker" in worker for worker in answer["workers"]), "the arbiter's own numbers are not shown"
+
+
+def test_a_request_that_no_worker_knows_is_not_ended() -> None:
+    silent = {"worker": 1, "slot": 1, "generation": 1, "pid": 7, "answered": False, "note": "it starts"}
+    answer = gather("kill", {"workers": [silent]}, {})
+    assert answer["refused"] == "no request in flight has this id; not known: slot 1: it starts"

@@ -28,6 +28,8 @@ KNOWN = st.one_of(
     st.builds(messages.Retire, st.floats(0, 1e6), st.booleans()),
     st.just(messages.ReopenLogs()),
     st.builds(messages.SetLogLevel, TEXT),
+    st.builds(messages.WorkerAsked, IDS, TEXT, st.dictionaries(TEXT, st.one_of(st.none(), st.integers(), TEXT))),
+    st.builds(messages.WorkerAnswered, IDS, st.booleans(), TEXT),
     st.builds(messages.FilesChanged, st.lists(TEXT)),
 )
 

@@ -326,7 +326,7 @@ def test_long_messages_cost_more_than_short_ones() -> None:
 
 def test_every_message_to_the_arbiter_has_who_may_say_it() -> None:
     to_us = {"MoldReady", "MoldFailed", "WorkerForked", "ForkFailed", "WorkerReady", "WorkerBootFailed"}
-    to_us |= {"RecycleWanted", "FilesChanged", "Probed", "LoadsAlone"}
+    to_us |= {"RecycleWanted", "FilesChanged", "Probed", "LoadsAlone", "WorkerAnswered"}
     assert {cls.__name__ for may in MAY_SAY.values() for cls in may} == to_us
 
 
@@ -352,3 +352,22 @@ def test_the_sender_is_who_the_kernel_says() -> None:
     assert theirs.receive().sender is None, "what the arbiter says is believed"
     ours.close()
     theirs.close()
+
+
+def test_an_answer_that_was_asked_for_costs_the_worker_nothing() -> None:
+    """An operator who asks again and again must not have a worker ended for a flood."""
+    intake = Intake("worker")
+    for second in range(100):
+        intake.grant()
+        for _ in range(200):
+            intake.pay(4096, float(second))
+    assert intake.purse == BURST
+
+
+def test_a_flood_of_answers_that_were_not_asked_for_is_one() -> None:
+    intake = Intake("worker")
+    intake.grant()
+    while intake.purse > 10:
+        intake.pay(4096, 0.0)
+    with pytest.raises(MessageRefusedError, match="a flood"):
+        intake.pay(16 * 1024, 0.0)

@@ -1,0 +1,94 @@
+"""What several workers have said, put together into one answer. What one of them says wrongly is its own note."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["gather"]
+
+#: A worker and what it has said.
+Said = tuple[dict[str, Any], dict[str, Any]]
+
+
+def gather(verb: str, result: Mapping[str, Any], said: Mapping[int, str]) -> dict[str, Any]:
+    """Return the answer to a verb.
+
+    Args:
+        verb: its name.
+        result: what the arbiter says at the end; for verbs that workers answer, which of them did.
+        said: by the arbiter's number of a worker, the text that it has said.
+    """
+    if verb not in _GATHERERS:
+        return dict(result)
+    read = [_read(worker, said.get(worker.get("worker", 0), "")) for worker in result.get("workers", ())]
+    return _GATHERERS[verb](read)
+
+
+def _read(worker: Mapping[str, Any], text: str) -> Said:
+    """Return a worker, with a note where nothing can be known of it, and what it has said."""
+    told = {"by": "", "blocked": 0.0, **{name: value for name, value in worker.items() if name != "worker"}}
+    if not told.get("answered"):
+        return told, {}
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        return told | {"answered": False, "note": "its answer cannot be read"}, {}
+    told |= {name: answer.pop(name) for name in ("by", "blocked") if name in answer}
+    if "error" in answer:
+        return told | {"answered": False, "note": f"it failed to answer: {answer['error']}"}, {}
+    return told, answer
+
+
+def _named(worker: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: worker.get(name) for name in ("slot", "generation", "pid")}
+
+
+def _requests(read: list[Said]) -> dict[str, Any]:
+    found = [_named(worker) | request for worker, answer in read for request in answer.get("requests", ())]
+    for worker, answer in read:
+        worker["left_out"] = answer.get("left_out", 0)
+        worker["arriving"] = answer.get("arriving", 0)
+    return {
+        "requests": sorted(found, key=lambda request: -request.get("age", 0.0)),
+        "workers": [worker for worker, _ in read],
+    }
+
+
+def _trace(read: list[Said]) -> dict[str, Any]:
+    return {
+        "workers": [
+            {"main": "", "groups": [], "others": [], "left_out": 0} | answer | worker for worker, answer in read
+        ]
+    }
+
+
+def _pool(read: list[Said]) -> dict[str, Any]:
+    pools = [_named(worker) | pool for worker, answer in read for pool in answer.get("pools", ())]
+    return {
+        "pools": sorted(pools, key=lambda pool: (pool["alias"], pool["slot"], pool["pid"])),
+        "workers": [worker for worker, _ in read],
+    }
+
+
+def _kill(read: list[Said]) -> dict[str, Any]:
+    killed = [_named(worker) | request for worker, answer in read for request in answer.get("killed", ())]
+    if killed:
+        one = killed[0]
+        message = f"ended {one['method']} {one['path']} in slot {one['slot']} after {one['age']:.1f} s ({one['phase']})"
+        return {"killed": killed, "message": message}
+    refused = next((answer["refused"] for _, answer in read if "refused" in answer), "")
+    silent = [f"slot {worker['slot']}: {worker['note']}" for worker, _ in read if not worker["answered"]]
+    unknown = f"; not known: {', '.join(silent)}" if silent else ""
+    return {"refused": refused or f"no request in flight has this id{unknown}"}
+
+
+_GATHERERS: Final[Mapping[str, Callable[[list[Said]], dict[str, Any]]]] = {
+    "requests": _requests,
+    "trace": _trace,
+    "pool": _pool,
+    "kill": _kill,
+}

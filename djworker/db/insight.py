@@ -1,0 +1,129 @@
+"""What requests do with the database at this moment, and what the pools hold: read from live objects when an operator asks.
+
+Nothing is noted for it while requests run. Greenlets that wait show where in their frames; so it can also be read by a native
+thread while the hub is blocked.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from django.core.handlers.base import BaseHandler
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from djworker.db.lease.cursor import LeasedCursor
+from djworker.db.lease.registry import homes, lookouts
+from djworker.db.observe.labels import view_of
+from djworker.db.pool.scheduler import Scheduler
+from djworker.db.pool.stats import Holder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import CodeType, FrameType
+
+    from djworker.db.lease.registry import Home
+    from djworker.db.pool.pool import Pool
+    from djworker.db.pool.slots import Slot
+
+WAITING: Final = "waiting for a connection"
+IN_SQL: Final = "in SQL"
+#: Characters of a statement.
+SQL_SHOWN: Final = 2000
+#: Holders of one pool.
+HOLDERS_SHOWN: Final = 100
+
+
+def _codes(owner: type, *names: str) -> set[CodeType]:
+    """Of methods of others' classes: one that a version does not have is left out."""
+    return {code for name in names if (code := getattr(getattr(owner, name, None), "__code__", None)) is not None}
+
+
+_WAITS: Final = _codes(Scheduler, "wait")
+#: Django's cursor, and ours below it, which code may use by itself.
+_RUNS: Final = _codes(CursorWrapper, "_execute", "_executemany")
+_RUNS_LEASED: Final = _codes(LeasedCursor, "execute", "_run")
+_ENDS: Final = {
+    code: statement
+    for name, statement in (("_commit", "COMMIT"), ("_rollback", "ROLLBACK"))
+    for code in _codes(BaseDatabaseWrapper, name)
+}
+_RESOLVES: Final = _codes(BaseHandler, "_get_response")
+
+
+class Doing(NamedTuple):
+    """What a greenlet does; ``phase`` is empty where it has nothing to do with a database."""
+
+    phase: str = ""
+    alias: str = ""
+    sql: str = ""
+    #: The name of the URL, or the dotted name of the view; empty before it is known.
+    view: str = ""
+
+
+def doing(frames: Iterable[FrameType]) -> Doing:
+    """Return what a greenlet does. frames: where it is, the innermost first."""
+    found = Doing()
+    for frame in frames:
+        code = frame.f_code
+        if code in _WAITS and not found.phase:
+            found = found._replace(phase=WAITING, alias=str(frame.f_locals["self"].state.name))
+        elif code in _RUNS:
+            found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"].db.alias))
+        elif code in _RUNS_LEASED:  # whose unknown attributes are the library's, and take a connection
+            found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"]._lease.home.alias))  # noqa: SLF001
+        elif code in _ENDS and not found.sql:
+            alias = str(frame.f_locals["self"].alias)
+            found = found._replace(phase=found.phase or IN_SQL, alias=alias, sql=_ENDS[code])
+        elif code in _RESOLVES:
+            return found._replace(view=_view(frame.f_locals.get("request")))
+    return found
+
+
+def _in_sql(found: Doing, names: Any, alias: str) -> Doing:
+    text = names.get("sql")
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    if not isinstance(text, str):  # made of parts, and to put them together may take a connection
+        text = f"({type(text).__name__})"
+    sql = found.sql or " ".join(text[:SQL_SHOWN].split())
+    return found._replace(phase=found.phase or IN_SQL, alias=found.alias or alias, sql=sql)
+
+
+def _view(request: object) -> str:
+    match = getattr(request, "resolver_match", None)
+    return str(match.view_name) if match is not None else ""
+
+
+def pools() -> list[dict[str, Any]]:
+    """Return the pools of this process, with who holds what. Only reads, so it may run in another thread."""
+    now = time.monotonic()
+    ours = [_home(home, now) for home in homes()]
+    own = {id(home.pool) for home in homes()}
+    return ours + [_pool(lookout.pool, now) | {"pins": {}} for lookout in lookouts() if id(lookout.pool) not in own]
+
+
+def _home(home: Home, now: float) -> dict[str, Any]:
+    name = str(home.settings.get("NAME", ""))
+    return _pool(home.pool, now) | {"alias": home.alias, "database": name, "pins": dict(home.tally.pins)}
+
+
+def _pool(pool: Pool[Any], now: float) -> dict[str, Any]:
+    numbers = pool.stats()
+    return {
+        "alias": pool.name,
+        "database": "",
+        "size": int(numbers["pool_size"]),
+        "idle": int(numbers["pool_available"]),
+        "leased": int(numbers["pool_leased"]),
+        "waiting": int(numbers["requests_waiting"]),
+        "bound": int(numbers["pool_max"]),
+        "outage": bool(numbers["circuit_open"]),
+        "holders": [_holder(slot, now) for slot in pool.leased()[:HOLDERS_SHOWN]],
+    }
+
+
+def _holder(slot: Slot[Any], now: float) -> dict[str, Any]:
+    holder = Holder.of(slot, now)
+    return {"view": view_of(slot.label), "who": holder.label, "age": round(holder.age, 3)}

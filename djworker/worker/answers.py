@@ -1,0 +1,322 @@
+"""Answers to what the arbiter asks for an operator: requests in flight, stacks, pools; and a request is ended.
+
+They are read from live objects when the question comes, so that no request pays for them. The hub answers. Where it is blocked, a
+native thread does, which sees that a message lies on the channel and is not fetched. It is made as the watchdog's: nothing it
+calls is patched, takes a lock, or needs the hub.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import traceback
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import gevent
+from gevent import monkey
+
+from djworker import log
+from djworker.http.connection import RequestKilled
+from djworker.ipc import messages
+from djworker.ipc.scoreboard import Gauge
+from djworker.worker.stacks import greenlets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import FrameType
+
+    from djworker.http.connection import InFlight
+    from djworker.http.server import Site
+    from djworker.ipc.channel import Channel
+    from djworker.ipc.messages import Message, WorkerAsked
+    from djworker.ipc.scoreboard import Row
+
+logger = logging.getLogger("djworker.worker")
+
+#: Seconds that the hub has to fetch a message, before the thread takes it for blocked.
+HUB_TIME: Final = 0.25
+#: Characters of an answer; what is above is left out. Characters of one message.
+MOST_TEXT: Final = 512 * 1024
+PIECE: Final = 4096
+#: Frames of a stack, and requests of an answer.
+MOST_FRAMES: Final = 60
+MOST_REQUESTS: Final = 500
+#: Seconds to get an answer into a channel that is full.
+SEND_TIME: Final = 1.0
+#: What operators are told; the others are told as they are.
+_PHASES: Final = {
+    "waiting for its turn": "queued",
+    "reading the body": "reading body",
+    "reading the head": "reading head",
+}
+_READABLE, _WRITABLE = 1, 4  # POLLIN, POLLOUT; gevent takes the names out of the module
+_start_thread = monkey.get_original("_thread", "start_new_thread")
+_ident = monkey.get_original("_thread", "get_ident")
+_sleep = monkey.get_original("time", "sleep")
+_poll = monkey.get_original("select", "poll")
+
+
+class Insight(Protocol):
+    """What is known of the database: ``djworker.db.insight``."""
+
+    def doing(self, frames: Iterable[FrameType], /) -> Any:  # noqa: ANN401 - a tuple with phase, alias, sql and view, or None
+        """Return what a greenlet does, by its frames, the innermost first."""
+
+    def pools(self) -> list[dict[str, Any]]:
+        """Return the pools of this process."""
+
+
+class Nothing:
+    """[worker] A worker without Django: what requests do with a database is not known."""
+
+    def doing(self, _frames: Iterable[FrameType]) -> None:
+        """Return nothing."""
+        return
+
+    def pools(self) -> list[dict[str, Any]]:
+        """Return no pools."""
+        return []
+
+
+class Answers:
+    """[worker] Answers questions, in the hub or beside it."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        row: Row,
+        site: Site,
+        slot: int,
+        insight: Insight,
+        act: Callable[[Message], None],
+    ) -> None:
+        """Make them.
+
+        Args:
+            channel: where questions come from.
+            row: where the hub beats.
+            site: whose requests are in flight.
+            slot: the worker's, for the ids of requests.
+            insight: ``djworker.db.insight``, or ``Nothing``.
+            act: does what another message asks for, in the hub: one that the thread has taken with a question.
+        """
+        self._channel = channel
+        self._row = row
+        self._site = site
+        self._slot = slot
+        self._insight = insight
+        self._act = act
+        self._main = _ident()
+        self._loop = gevent.get_hub().loop
+        self._about: Mapping[str, Callable[[Mapping[str, Any], FrameType | None], dict[str, Any]]] = {
+            "requests": self._requests,
+            "trace": self._trace,
+            "pool": self._pools,
+            "kill": self._kill,
+        }
+
+    def start(self) -> None:
+        """Have a thread answer where the hub is blocked. Without packets (macOS) two readers would tear a message."""
+        if sys.platform == "linux":
+            _start_thread(self._watch, ())
+
+    # -- in the hub ---------------------------------------------------------------------------------------------------
+
+    def answer(self, question: WorkerAsked) -> None:
+        """[hub] Answer in a greenlet; it never raises."""
+        gevent.spawn(self._answer, question, None)
+
+    # -- beside the hub -----------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Take what the hub does not fetch."""
+        while (fd := self._channel.fileno()) >= 0:
+            poll = _poll()
+            poll.register(fd, _READABLE)
+            poll.poll()
+            waiting = self._channel.peek()
+            if waiting == b"":  # the arbiter is gone: the hub sees to that
+                return
+            _sleep(HUB_TIME)
+            if waiting is not None and self._channel.peek() == waiting:
+                self._take()
+
+    def _take(self) -> None:
+        for message in self._channel.receive().messages:
+            if isinstance(message, messages.WorkerAsked):
+                self._answer(message, sys._current_frames().get(self._main))  # noqa: SLF001 - no public way
+            else:
+                self._loop.run_callback_threadsafe(self._act, message)
+
+    # -- the answer ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, question: WorkerAsked, blocked: FrameType | None) -> None:
+        """blocked: where the main thread is, if it is not here."""
+        about = self._about.get(question.about)
+        try:
+            told = about(question.arguments, blocked) if about is not None else {"error": "not known to this worker"}
+        except Exception as error:  # noqa: BLE001 - the operator is told, and the worker goes on
+            told = {"error": f"{type(error).__name__}: {error}"}
+        silent = (time.monotonic_ns() - self._row[Gauge.BEAT]) / 1e9
+        told |= {
+            "by": "hub" if blocked is None else "thread",
+            "blocked": round(silent, 3) if blocked is not None else 0.0,
+        }
+        self._send(question.number, json.dumps(told, default=str), in_hub=blocked is None)
+
+    def _send(self, number: int, text: str, *, in_hub: bool) -> None:
+        pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
+        deadline = time.monotonic() + SEND_TIME
+        for index, piece in enumerate(pieces):
+            answer = messages.WorkerAnswered(number, index == len(pieces) - 1, piece)
+            while not self._channel.send(answer):  # full, or gone
+                if time.monotonic() > deadline:
+                    return
+                self._wait_for_room(in_hub=in_hub)
+
+    def _wait_for_room(self, *, in_hub: bool) -> None:
+        if in_hub:
+            gevent.sleep(0.005)
+            return
+        poll = _poll()
+        poll.register(self._channel.fileno(), _WRITABLE)
+        poll.poll(50)
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def _requests(self, _: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
+        found = self._site.in_flight()
+        told = [self._request(item, blocked) for item in found[:MOST_REQUESTS]]
+        return {"requests": told, "left_out": len(found) - len(told), "arriving": len(self._site.arriving)}
+
+    def _request(self, item: InFlight, blocked: FrameType | None) -> dict[str, Any]:
+        doing = self._insight.doing(_frames(item.greenlet, blocked))
+        phase = _PHASES.get(item.phase, item.phase)
+        if phase == "running" and doing is not None and doing.phase:
+            phase = doing.phase
+        return {
+            "id": f"{self._slot}-{item.number}",
+            "method": item.method,
+            "path": item.url,
+            "view": doing.view if doing is not None else "",
+            "age": round(item.age, 3),
+            "phase": phase,
+            "alias": doing.alias if doing is not None else "",
+            "sql": doing.sql if doing is not None else "",
+            "client": item.client,
+            "peer": item.peer,
+            "request_id": item.request_id,
+            "blocks_hub": blocked is not None and _is_running(item.greenlet),
+        }
+
+    # -- stacks -------------------------------------------------------------------------------------------------------
+
+    def _trace(self, _: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
+        """Stacks by request; those of no request are counted where they are the same, as those of idle connections are."""
+        requests = {
+            id(item.greenlet): (item, [_stack(_frames(item.greenlet, blocked))]) for item in self._site.in_flight()
+        }
+        others: Counter[str] = Counter()
+        if blocked is None:  # to look for all takes long, and what blocks is one of the above, or the main thread's
+            for greenlet in greenlets():
+                if id(greenlet) in requests:
+                    continue
+                owner = _request_of(greenlet, requests)
+                stack = _stack(_frames(greenlet, None))
+                if owner is not None:
+                    requests[owner][1].append(stack)
+                else:
+                    others[stack] += 1
+        groups = [{"request": self._request(item, blocked), "stacks": stacks} for item, stacks in requests.values()]
+        return {
+            "main": _stack(_upwards(blocked)) if blocked is not None else "",
+            **_within_limit(groups, [{"count": count, "stack": stack} for stack, count in others.most_common()]),
+        }
+
+    # -- pools --------------------------------------------------------------------------------------------------------
+
+    def _pools(self, _: Mapping[str, Any], _blocked: FrameType | None) -> dict[str, Any]:
+        for _attempt in range(2):
+            try:
+                return {"pools": self._insight.pools()}
+            except RuntimeError:  # in the thread: a list has changed while it was read
+                continue
+        return {"pools": self._insight.pools()}
+
+    # -- ending a request ---------------------------------------------------------------------------------------------
+
+    def _kill(self, arguments: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
+        wanted = str(arguments.get("request", ""))
+        found = [item for item in self._site.in_flight() if wanted in (f"{self._slot}-{item.number}", item.request_id)]
+        if not found:
+            return {"killed": []}
+        told = [self._request(item, blocked) for item in found]
+        if len(found) > 1:
+            return {"killed": [], "refused": f"{len(found)} requests have the id {wanted}: give ours", "requests": told}
+        if blocked is not None:
+            return {
+                "killed": [],
+                "refused": "the hub of its worker is blocked, so nothing there can be ended",
+                "requests": told,
+            }
+        request = told[0]
+        text = f"{request['method']} {request['path']} is ended after {request['age']:.1f} s, as asked ({request['phase']})"
+        log.event(logger, logging.WARNING, "request_killed", text, **request)
+        found[0].greenlet.kill(RequestKilled("ended by an operator"), block=False)
+        return {"killed": told}
+
+
+def _frames(greenlet: Any, blocked: FrameType | None) -> Iterator[FrameType]:  # noqa: ANN401 - any library's greenlet
+    """Where a greenlet is, the innermost frame first. blocked: the main thread's, which the one that runs has."""
+    if greenlet is None:
+        return iter(())
+    frame = greenlet.gr_frame
+    if frame is None and blocked is not None and _is_running(greenlet):
+        frame = blocked
+    return _upwards(frame)
+
+
+def _is_running(greenlet: Any) -> bool:  # noqa: ANN401
+    """Whether it is the one that the main thread is in: begun, not ended, and not put aside."""
+    return bool(greenlet) and greenlet.gr_frame is None
+
+
+def _upwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _stack(frames: Iterable[FrameType]) -> str:
+    """As a traceback has it, the innermost call last."""
+    found = [frame for frame, _ in zip(frames, range(MOST_FRAMES), strict=False)]
+    return "".join(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in reversed(found)).format())
+
+
+def _request_of(greenlet: Any, requests: Mapping[int, Any]) -> int | None:  # noqa: ANN401
+    """Which of these requests has spawned it, itself or by others."""
+    for _ in range(5):
+        spawning = getattr(greenlet, "spawning_greenlet", None)  # a weak reference, of gevent's
+        greenlet = spawning() if spawning is not None else None
+        if greenlet is None:
+            return None
+        if id(greenlet) in requests:
+            return id(greenlet)
+    return None
+
+
+def _within_limit(groups: list[dict[str, Any]], others: list[dict[str, Any]]) -> dict[str, Any]:
+    """Leave out what would make the answer too long: others first, then the youngest requests."""
+    left = MOST_TEXT
+    shown: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for number, items in enumerate((groups, others)):
+        for item in items:
+            left -= len(json.dumps(item, default=str))
+            if left < 0:
+                break
+            shown[number].append(item)
+    left_out = len(groups) + len(others) - len(shown[0]) - len(shown[1])
+    return {"groups": shown[0], "others": shown[1], "left_out": left_out}
