@@ -15,6 +15,7 @@ from gevent._hub_local import get_hub_if_exists
 from greenlet import GreenletExit
 
 from djworker.db.drivers import turns
+from djworker.mold.patches.later_loop import LaterLoop
 
 #: Seconds that threads get to end. A look-up of a name that nobody answers takes the resolver's own 5 s and more.
 PATIENCE: Final = 0.5
@@ -70,6 +71,7 @@ def destroy_hub() -> None:
         if not hub.dead:
             # It waits for more to do. Locks and events that were waited for once keep to their hub until that is dead.
             hub.throw(GreenletExit)
+        hub.loop = LaterLoop()  # queues keep to it even then
         _await_native_threads()
 
 

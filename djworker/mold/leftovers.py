@@ -126,7 +126,7 @@ def peers() -> list[str]:
     from gevent import socket  # noqa: PLC0415
 
     found: set[str] = set()
-    for thing in _existing(socket.socket):
+    for thing in existing(socket.socket):
         # It listens, is not connected yet, or no longer; or it could not be made: an exception may still lead to it.
         with contextlib.suppress(OSError, AttributeError):
             if thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
@@ -142,7 +142,7 @@ def _address(peer: Any) -> Iterator[str]:  # noqa: ANN401
         yield f"unix:{peer}"
 
 
-def _existing(kind: type) -> Iterator[Any]:
+def existing(kind: type) -> Iterator[Any]:
     """All objects of a class."""
     # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
     return (thing for thing in gc.get_objects() if issubclass(type(thing), kind))
@@ -152,7 +152,7 @@ def greenlets() -> Iterator[Any]:
     """Those that have not ended, threads among them; without gevent's own."""
     from gevent import Greenlet  # noqa: PLC0415
 
-    return (thing for thing in _existing(Greenlet) if not thing.dead and not _is_worker_of_hub(thing))
+    return (thing for thing in existing(Greenlet) if not thing.ready() and not _is_worker_of_hub(thing))
 
 
 def _greenlets(known: Collection[Any]) -> Iterator[str]:

@@ -17,8 +17,13 @@ from djworker.mold import cleanup, leftovers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-#: Root module → how it begins again. Sentry does so at the next event, OpenTelemetry in a hook of ``os.register_at_fork``.
-LIBRARIES: Final = {"sentry_sdk": "Sentry", "opentelemetry": "OpenTelemetry"}
+#: Root module → its name. Sentry and Elastic APM begin again at the next event, the others in hooks of ``os.register_at_fork``.
+LIBRARIES: Final = {
+    "elasticapm": "Elastic APM",
+    "opentelemetry": "OpenTelemetry",
+    "posthog": "PostHog",
+    "sentry_sdk": "Sentry",
+}
 #: Seconds for events that wait to be sent, and for threads to end: Sentry's own exit handler takes as long.
 PATIENCE: Final = 2.0
 
@@ -63,8 +68,12 @@ def _threads() -> Iterator[tuple[Any, str]]:
 
 
 def _send() -> None:
-    """What Sentry has not sent yet would be forked, and each worker would send it, or none."""
-    sentry = sys.modules.get("sentry_sdk")
-    if sentry is not None:
-        with turns.at_most(PATIENCE):
+    """What is not sent yet would be forked, and each worker would send it, or none."""
+    with turns.at_most(PATIENCE):
+        if (sentry := sys.modules.get("sentry_sdk")) is not None:
             sentry.flush(PATIENCE)
+        if (elastic := sys.modules.get("elasticapm")) is not None and (client := elastic.get_client()) is not None:
+            client._transport.flush()  # noqa: SLF001 - it has no public way
+        if (posthog := sys.modules.get("posthog.client")) is not None:
+            for client in leftovers.existing(posthog.Client):
+                client.flush()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -80,10 +81,26 @@ class Collector(ThreadingHTTPServer):
 class _Take(BaseHTTPRequestHandler):
     server: Collector
 
-    def do_POST(self) -> None:
-        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+    def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_POST(self) -> None:
+        body = self._body()
+        packed = self.headers.get("Content-Encoding") in ("gzip", "deflate")
+        self.server.bodies.append(zlib.decompress(body, 32 + zlib.MAX_WBITS) if packed else body)
+        self.do_GET()
+
+    def _body(self) -> bytes:
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def log_message(self, *_args: Any) -> None:
         """Say nothing."""
@@ -134,6 +151,57 @@ def test_sentry_reports_what_loading_logs_once_and_what_requests_log(
     assert not server.events("mold_failed", again)
     assert server.get(f"/reports?text=second{mark}").status == 200
     eventually(lambda: collector.has(f"second{mark}"), "the event of a request to new code arrives")
+
+
+#: Each with the settings that begin its threads, and how a request reports a text.
+REPORTERS = {
+    "Elastic APM": (
+        """
+import elasticapm, os
+if "DJWORKER_LAUNCH" in os.environ:
+    client = elasticapm.Client(service_name="shop", server_url="http://localhost:{port}", cloud_provider="none")
+    report = client.capture_message
+    report("while loading {mark}")
+""",
+        (
+            "from testproject.settings import client; client.begin_transaction('x'); client.capture_message(text);"
+            " client.end_transaction('x')"
+        ),
+    ),
+    "PostHog": (
+        """
+import os, posthog
+if "DJWORKER_LAUNCH" in os.environ:
+    posthog.api_key, posthog.host = "key", "http://localhost:{port}"
+    posthog.capture("while loading {mark}", distinct_id="shop")
+""",
+        "import posthog; posthog.capture(text, distinct_id='shop')",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(REPORTERS))
+def test_threads_that_report_begin_again_in_every_worker(
+    server: Server, project: Project, collector: Collector, name: str
+) -> None:
+    mark = uuid4().hex
+    settings, report = REPORTERS[name]
+    project.append(SETTINGS, settings.format(port=collector.server_port, mark=mark))
+    project.append(
+        URLS,
+        REPORT.replace(
+            'import logging\n    logging.getLogger("shop").error(request.GET["text"])',
+            f'text = request.GET["text"]; {report}',
+        ),
+    )
+    server.start(workers=1)
+    assert server.wait_for("threads_ended")["libraries"] == [name]
+    eventually(lambda: collector.count(f"while loading {mark}") == 1, "what happened while loading is reported once")
+    assert server.get(f"/reports?text=request{mark}").status == 200
+    eventually(lambda: collector.has(f"request{mark}"), "what happens in a request is reported")
+    server.reload()
+    assert server.get(f"/reports?text=again{mark}").status == 200
+    eventually(lambda: collector.has(f"again{mark}"), "new code reports, too")
 
 
 OTEL = """
@@ -429,3 +497,37 @@ def test_the_metrics_of_dead_processes_are_taken_out_by_the_recipe(
     server.wait_for("worker_gone", since=mark, pid=second)
     eventually(lambda: second not in gauges(), "so are those of a generation that has gone")
     assert server.get("/measured").status == 200
+
+
+QUEUES = """
+import queue
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+
+executor = ThreadPoolExecutor(1)
+asked, answered = queue.Queue(), queue.SimpleQueue()
+
+def answer():
+    while True:
+        answered.put(asked.get().upper())
+
+def queues(request):
+    import time
+    from django.http import HttpResponse
+    if not hasattr(answer, "thread"):
+        answer.thread = Thread(target=answer, daemon=True)
+        answer.thread.start()
+    time.sleep(0)  # now it waits, and so does the executor's thread from the second request on
+    asked.put("said ")
+    return HttpResponse(answered.get(timeout=5) + str(executor.submit(len, "four").result(5)))
+
+urlpatterns += [path("queues", queues)]
+"""
+
+
+def test_queues_that_were_made_while_loading_work_in_the_workers(server: Server, project: Project) -> None:
+    project.append(URLS, QUEUES)
+    server.start()
+    for _ in range(6):
+        assert server.get("/queues").body == b"SAID 4"
+    assert not server.events("not_shared")

@@ -38,6 +38,7 @@ from greenlet import getcurrent
 # Its own hook comes before this module's: it says farewell to timers in the copied loop.
 import djworker.db.pool.pool  # noqa: F401
 from djworker import process
+from djworker.mold.patches.later_loop import LaterLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,9 +186,10 @@ def _leave_hubs(copies: set[Hub]) -> None:
         )
         raw._exit(_EX_SOFTWARE)  # noqa: SLF001
     for copy in copies:
-        _copies.append(copy)
+        _copies.extend((copy, copy.loop))
         copy.loop.break_(0)  # libev notes in the loop that it waits, which it does in another thread
         copy.loop.destroy()
+        copy.loop = LaterLoop()  # type: ignore[assignment]
     set_hub(None)  # type: ignore[arg-type]  # as gevent does itself
     set_loop(None)  # type: ignore[arg-type]
     _close_what_waits()
@@ -203,21 +205,11 @@ def _close_what_waits() -> None:
     _closing_fd_to_event.clear()
 
 
-class _Loop:
-    """[a worker's child] The loop of the hub that there may be one day: most children need none."""
-
-    #: By this gevent knows a loop.
-    run = None
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(get_hub().loop, name)
-
-
 class _End(Hub):
     """[a worker's child] What the greenlet that forked returns to in the hub's place. A hub, as gevent wants it of a parent."""
 
     def __init__(self, forker: Any) -> None:  # noqa: ANN401
-        super().__init__(_Loop())  # type: ignore[call-overload]
+        super().__init__(LaterLoop())  # type: ignore[call-overload]
         self._forker = forker
         self.parent = forker.parent
         forker.parent = self
