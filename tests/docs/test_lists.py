@@ -25,6 +25,7 @@ ORDINARY = {
         "scaled",
         "logs_reopened",
         "reexec",
+        "stop_delayed",
     ),
     *("orphan_reaped", "stopping", "stopped", "mold_booting", "mold_ready", "mold_gone", "deployment_checks"),
     *("spare_ready", "threads_ended", "template_skipped", "check_passed", "worker_spawned", "worker_ready"),
