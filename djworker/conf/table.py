@@ -185,6 +185,14 @@ class Config:
         "Workers",
         "Refuse a first start, too, when a path of `probe` answers with an error, or a database cannot be reached.",
     )
+    check_migrations: str = option(
+        "warn",
+        choice("off", "warn", "refuse"),
+        "Workers",
+        """What becomes of a generation whose migrations the default database does not have yet. `warn`: it serves, and the check
+        W204 says which. `refuse`: it does not, and a first start does not either. `off`: the database is not asked. One that
+        does not answer within 10 s is no reason to refuse.""",
+    )
     preload: str = option(
         "auto",
         choice("auto", "on", "off"),

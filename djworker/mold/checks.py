@@ -65,6 +65,12 @@ def ask_for_migrations() -> str:
     return _as_json(preflight.unapplied())
 
 
+def lacking_migrations() -> list[str]:
+    """Return what is said of migrations that the database lacks; nothing where it does not answer."""
+    answer = forked_call.ask(ask_for_migrations, MIGRATIONS_WITHIN)
+    return [line for _number, line in json.loads(answer or "[]")]
+
+
 def take_in(asked: Asked) -> None:
     """Say what a child has answered, if it has."""
     if asked.finish() == 0:

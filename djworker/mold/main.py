@@ -84,7 +84,8 @@ class Mold:
     def serve(self) -> NoReturn:
         """Fork on request, until the channel closes."""
         self.channel.set_blocking(True)
-        self._ask_for_migrations()
+        if self.project.config.check_migrations == "warn":
+            self._ask_for_migrations()
         while True:
             self._hear_answers()
             received = self.channel.receive()
@@ -344,7 +345,8 @@ def _check(launch: Launch) -> int:
     try:
         _become_the_service(launch)
         loaded = _load(launch, 0)
-        checks.tell(forked_call.ask(checks.ask_for_migrations, checks.MIGRATIONS_WITHIN))
+        if loaded.config.check_migrations == "warn":
+            checks.tell(forked_call.ask(checks.ask_for_migrations, checks.MIGRATIONS_WITHIN))
         _probe_at_once(loaded)
     except BootError as error:
         text = f"does not boot ({error.stage}, {error.module}): {error.reason}"

@@ -153,6 +153,9 @@ def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> P
     _clear(watch, config)
     with _stage("checks"):
         checks.ask_servers()
+    if config.check_migrations == "refuse":
+        with _stage("migrations"):
+            _refuse_without_migrations()
     with _stage("warm_up"):
         _warm_up(app, config.warm_up)
     project = Project(
@@ -342,6 +345,12 @@ def _pools() -> tuple[
     from djworker.db.lease.metrics import PoolMetrics  # noqa: PLC0415
 
     return beat, registry.warm, registry.retire, PoolMetrics(), registry.leave
+
+
+def _refuse_without_migrations() -> None:
+    """A page whose tables are not there answers 500, and need not be one of those that are probed."""
+    if lines := checks.lacking_migrations():
+        raise BootError("migrations", "database 'default'", "; ".join(lines))
 
 
 def _insight() -> Any:  # noqa: ANN401 - a module

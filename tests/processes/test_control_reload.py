@@ -128,3 +128,33 @@ def test_a_client_that_is_gone_is_forgotten(server: Server, number: signal.Signa
     eventually(lambda: clients_of(server) == 0, "its connection is gone")
     server.wait_for("reload_done")
     assert not server.events("control_failed")
+
+
+MIGRATION = """
+from django.db import migrations
+
+class Migration(migrations.Migration):
+    dependencies = [("shop", "0001_initial")]
+    operations = []
+"""
+
+
+def test_code_without_its_migrations_is_refused(server: Server) -> None:
+    """Until the database has them; the old code serves on."""
+    server.start(workers=1, check_migrations="refuse")
+    server.project.write("testproject/shop/migrations/9999_late.py", MIGRATION)
+    ended = ctl(server, "reload", "--wait")
+    assert ended.code == 1
+    assert "lacks 1 migration: shop.9999_late" in ended.err
+    assert ended.err.rstrip().endswith("(migrations, database 'default')")
+    assert server.get("/raw").status == 200
+    migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(migrate, cwd=server.project.folder, env=environment({}), check=True)
+    assert ctl(server, "reload", "--wait").code == 0
+
+
+def test_missing_migrations_are_not_asked_for_where_that_is_off(server: Server) -> None:
+    server.project.write("testproject/shop/migrations/9999_late.py", MIGRATION)
+    server.start(workers=1, check_migrations="off")
+    assert ctl(server, "reload", "--wait").code == 0
+    assert not server.events("check", id="djworker.W204")
