@@ -24,11 +24,6 @@ class Permits:
         self.taken = 0
         self.queue: deque[Event] = deque()
 
-    @property
-    def contended(self) -> bool:
-        """Another request waits."""
-        return bool(self.queue)
-
     def acquire(self, timeout: float) -> bool:
         """Take one, waiting for it up to timeout seconds; say whether there was one."""
         turn = Event()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import sys
 import threading
 import traceback
@@ -220,11 +219,3 @@ def _native_ident() -> int:
     monkey = sys.modules["gevent.monkey"]
     ident: int = monkey.get_original("_thread", "get_ident")()
     return ident
-
-
-def native_thread_count() -> int:
-    """Threads of this process, C libraries' included; 1 where the system does not tell."""
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:
-        return 1

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from djworker.conf.table import Config
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Recycling:
@@ -41,14 +37,3 @@ def _with_jitter(config: Config) -> int:
     if not config.max_requests:
         return 0
     return config.max_requests + random.randint(0, config.max_requests_jitter)  # noqa: S311
-
-
-def resident_memory() -> int:
-    """Resident bytes of this process, what it shares with others included; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EMFILE, errno.ENFILE):
-            raise
-        return 0

@@ -13,7 +13,7 @@ import gevent
 from gevent import getcurrent
 from gevent.event import Event
 
-from djworker import log
+from djworker import log, process
 from djworker.http.forked import forsake
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.http.server import Site
@@ -22,7 +22,7 @@ from djworker.ipc.scoreboard import Gauge, Phase
 from djworker.log.access import access_logger
 from djworker.worker.acceptor import Acceptor
 from djworker.worker.answers import Answers, Nothing
-from djworker.worker.recycling import Recycling, resident_memory
+from djworker.worker.recycling import Recycling
 from djworker.worker.stacks import all_stacks
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Worker:
         self._done = Event()
         self._retiring = False
         self._recycle_asked = False
-        self._recycling = Recycling(config, resident_memory())
+        self._recycling = Recycling(config, process.resident_bytes())
         self._memory_due = 0.0
         self._metrics: WorkerMetrics | None = None
         self._line: Any = None
@@ -170,7 +170,7 @@ class Worker:
         row[Gauge.OLDEST] = time.monotonic_ns() - int(oldest[0].age * 1e9) if oldest else 0
         if now >= self._memory_due:
             self._memory_due = now + MEMORY_INTERVAL
-            row[Gauge.RSS] = resident_memory() >> 10
+            row[Gauge.RSS] = process.resident_bytes() >> 10
 
     def _look_after_pools(self) -> None:
         for gauge, value in self._pools().items():

@@ -324,9 +324,3 @@ def _prove(lease: Lease) -> None:
             cause = cause.__cause__  # the library's: whoever called connect() wraps it, or does not
         raise cause from None
     lease.settle()
-
-
-def home_of(alias: str) -> Home | None:
-    """The pool of an alias; None if its engine has none, or nothing is green here."""
-    wrapper: Any = connections[alias]
-    return None if getattr(wrapper, "bare", True) else wrapper.home

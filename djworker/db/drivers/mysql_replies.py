@@ -8,7 +8,7 @@ piece, and a look at its two ends tells. A wrong guess costs a pause, never a wr
 from __future__ import annotations
 
 HEADER = 4  # bytes: length (3), sequence number (1)
-OK, ERROR, EOF, LOCAL_INFILE = 0x00, 0xFF, 0xFE, 0xFB
+OK, ERROR, EOF = 0x00, 0xFF, 0xFE
 MAX_ONE_BYTE = 0xFA  # a length-encoded integer above has more bytes than one
 EOF_PACKET = 9  # bytes with header: EOF, warnings (2), status (2)
 END_PACKET = 11  # bytes with header of the OK packet that ends rows where EOF is deprecated, without session news

@@ -47,7 +47,7 @@ def test_a_wait_has_an_end() -> None:
     permits = Permits(1)
     permits.taken = 1
     assert not permits.acquire(0.001)
-    assert not permits.contended
+    assert not permits.queue
     permits.release()
     assert permits.taken == 0
 
@@ -67,4 +67,4 @@ def test_a_killed_waiter_leaves_no_permit_behind(when: str) -> None:
         permits.release()
     # It may have had its permit before the kill came; then it is its own to give back.
     assert permits.taken == (waiter.value is True)
-    assert not permits.contended
+    assert not permits.queue

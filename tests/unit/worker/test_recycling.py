@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from djworker import process
 from djworker.conf.table import Config
-from djworker.worker.recycling import Recycling, resident_memory
+from djworker.worker.recycling import Recycling
 
 MIB = 1 << 20
 
@@ -47,8 +48,8 @@ def test_a_limit_below_what_a_fresh_worker_has_is_no_limit() -> None:
 
 
 def test_memory_that_is_held_shows() -> None:
-    before = resident_memory()
+    before = process.resident_bytes()
     assert before > MIB
     held = os.urandom(64 * MIB)
-    assert resident_memory() > before + 32 * MIB
+    assert process.resident_bytes() > before + 32 * MIB
     del held
