@@ -28,11 +28,11 @@ import django
 from django.conf import ENVIRONMENT_VARIABLE, settings
 
 from djworker import log, process
-from djworker.arbiter.timing import EXIT_BOOT
 from djworker.conf.problems import ConfigError
 from djworker.conf.resolve import resolve
 from djworker.conf.table import Config
 from djworker.ipc import messages
+from djworker.ipc.contract import EXIT_BOOT, STACKS_WITHIN
 from djworker.ipc.launch import Launch
 from djworker.management.commands.runworkers import Command, StartRequest, become
 from djworker.mold import blame
@@ -43,8 +43,6 @@ logger = logging.getLogger("djworker")
 
 PROGRAM: Final = "djworker"
 IMPORT_GUNICORN: Final = "import-gunicorn"
-#: Seconds for a process to write its stacks, which is done within a signal handler.
-STACKS_WITHIN: Final = 0.5
 
 
 class _Enough(BaseException):

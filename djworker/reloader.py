@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from djworker import accounts, process
 from djworker.ipc import messages
 from djworker.ipc.channel import Channel
+from djworker.ipc.contract import Flag
 from djworker.ipc.launch import Launch
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def _watch(channel: Channel, folders: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m djworker.reloader")
-    parser.add_argument("--arbiter", type=int, required=True)
-    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument(Flag.ARBITER, type=int, required=True)
+    parser.add_argument(Flag.CHANNEL, type=int, required=True)
     return parser
 
 

@@ -20,8 +20,8 @@ from djworker.arbiter.signal_queue import Signals
 from djworker.arbiter.snapshot import VARIABLE, Snapshot, SnapshotError
 from djworker.arbiter.status import StatusService
 from djworker.arbiter.systemd import Systemd
-from djworker.arbiter.timing import EXIT_CONFIG
 from djworker.conf.address import Address
+from djworker.ipc.contract import EXIT_CONFIG
 from djworker.ipc.launch import Launch
 
 logger = logging.getLogger("djworker.arbiter")

@@ -15,6 +15,7 @@ from djworker.arbiter.intake import Intake, MessageRefusedError
 from djworker.arbiter.signal_queue import HANDLED
 from djworker.ipc import messages
 from djworker.ipc.channel import Channel
+from djworker.ipc.contract import MOLD, Flag
 from djworker.ipc.scoreboard import Gauge, Phase, Row
 
 if TYPE_CHECKING:
@@ -114,10 +115,10 @@ class Children:
             OSError: no process, no descriptors, or the interpreter is gone (an environment that is being rebuilt).
         """
         stacks = os.memfd_create("stacks") if hasattr(os, "memfd_create") else -1
-        arguments = ["--generation", str(generation), "--stacks", str(stacks)]
+        arguments = [Flag.GENERATION, str(generation), Flag.STACKS, str(stacks)]
         extra = [stacks] if stacks >= 0 else []
         try:
-            child = self._start(("mold", generation), "djworker.mold.main", arguments, extra)
+            child = self._start(("mold", generation), MOLD, arguments, extra)
         except OSError:
             for fd in extra:
                 os.close(fd)
@@ -137,8 +138,8 @@ class Children:
 
     def start_spare(self, generation: int, deadline: float) -> Child:
         """A process that loads the project, and is a worker when one is wanted. Raises OSError as ``boot_mold`` does."""
-        arguments = ["--generation", str(generation), "--alone"]
-        child = self._start(("mold", generation), "djworker.mold.main", arguments)
+        arguments = [Flag.GENERATION, str(generation), Flag.ALONE]
+        child = self._start(("mold", generation), MOLD, arguments)
         self.loading[generation] = deadline
         return child
 
@@ -191,9 +192,15 @@ class Children:
         return child
 
     def _boot_worker(self, key: Key, command: ForkWorker, shared: Sequence[int]) -> Child:
-        names = zip(("--row", "--region"), map(str, shared), strict=False)
-        arguments = ["--generation", str(command.generation), "--slot", str(command.slot), *chain.from_iterable(names)]
-        return self._start(key, "djworker.mold.main", arguments, shared)
+        names = zip((Flag.ROW, Flag.REGION), map(str, shared), strict=False)
+        arguments = [
+            Flag.GENERATION,
+            str(command.generation),
+            Flag.SLOT,
+            str(command.slot),
+            *chain.from_iterable(names),
+        ]
+        return self._start(key, MOLD, arguments, shared)
 
     def _start(
         self,
@@ -210,9 +217,9 @@ class Children:
         inherited = [theirs.fileno(), *extra, *sockets]
         command = [
             *(sys.executable, *self.launch.python_flags, "-m", module, *arguments),
-            *("--arbiter", str(os.getpid())),
-            *("--channel", str(theirs.fileno())),
-            *("--listeners", ",".join(map(str, sockets))),
+            *(Flag.ARBITER, str(os.getpid())),
+            *(Flag.CHANNEL, str(theirs.fileno())),
+            *(Flag.LISTENERS, ",".join(map(str, sockets))),
         ]
         environ = {**os.environ, **(self.launch.for_mold() if key[0] != "helper" else {})}
         try:

@@ -22,6 +22,7 @@ from djworker.arbiter.listeners import SOCKET_MODE, ListenError, open_listeners
 from djworker.conf.address import Address
 from djworker.control import places
 from djworker.control.protocol import LINE_LIMIT, Reply, Request, UnreadableLineError
+from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -45,7 +46,6 @@ MOST_UNREAD: Final = 8 * 1024 * 1024
 CLIENT_TIME: Final = 10.0
 #: Seconds until connections are taken again, when the descriptors have run out.
 PAUSE: Final = 1.0
-_READ_SIZE: Final = 65_536
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -194,7 +194,7 @@ class Control:
 
     def _receive(self, client: Client) -> None:
         try:
-            data = client.sock.recv(_READ_SIZE)
+            data = client.sock.recv(READ_SIZE)
         except BlockingIOError:
             return
         except OSError:

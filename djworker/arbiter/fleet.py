@@ -41,15 +41,15 @@ from djworker.arbiter.orders import Orders
 from djworker.arbiter.probing import Answers, Failure
 from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.timing import (
-    EXIT_BOOT,
     KEPT_MOLDS,
-    MOST_WORKERS,
     OVERSLEPT,
     PROBATION,
     PROBE_WAIT,
     STABLE,
     WATCHDOG_MARGIN,
 )
+from djworker.conf.table import MOST_WORKERS
+from djworker.ipc.contract import EXIT_BOOT
 from djworker.process import describe
 
 

@@ -26,11 +26,11 @@ from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.probing import Failure
 from djworker.arbiter.reporting import Herald
 from djworker.arbiter.status import CAUSES, STATUS_KEY
-from djworker.arbiter.timing import EXIT_BOOT
 from djworker.arbiter.verbs import Verbs
 from djworker.conf import table
 from djworker.conf.table import Config
 from djworker.ipc import messages
+from djworker.ipc.contract import EXIT_BOOT, STACKS_WITHIN
 from djworker.ipc.scoreboard import Gauge
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from djworker.arbiter.systemd import Systemd
     from djworker.ipc.channel import Received
 
-#: A worker writes its stacks down on SIGQUIT by itself; the arbiter gives it this long before SIGKILL.
-_STACKS_GRACE = 0.5
 #: Reasons to kill a worker that has not moved for too long.
 _HANGS = ("boot_timeout", "timeout", "graceful_timeout")
 #: What one child says is read up to so many packets, then the others are heard, and signals and deadlines served.
@@ -620,7 +618,7 @@ class Loop:
             self._bury(child, status)
         elif reason in _HANGS:  # somebody will ask why
             process.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
-            self._kills.append((time.monotonic() + _STACKS_GRACE, key))
+            self._kills.append((time.monotonic() + STACKS_WITHIN, key))
         else:
             self.children.kill(key)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from djworker.arbiter import commands as do
 from djworker.arbiter.handles import MoldHandle, MoldState, WorkerState
-from djworker.arbiter.timing import GRACE_MARGIN, KILL_AGAIN, MOLD_GRACE, STACKS_GRACE
+from djworker.arbiter.timing import KILL_AGAIN, MOLD_GRACE
+from djworker.ipc.contract import GRACE_MARGIN, STACKS_WITHIN
 
 if TYPE_CHECKING:
     from djworker.arbiter.handles import Roster, WorkerHandle
@@ -36,7 +37,7 @@ class Orders:
 
     def question(self, mold: MoldHandle, now: float) -> None:
         """Where does it hang? It is killed soon, whatever it says."""
-        mold.questioned, mold.deadline = True, now + STACKS_GRACE
+        mold.questioned, mold.deadline = True, now + STACKS_WITHIN
         self.given.append(do.QuestionMold(mold.generation))
 
     def stop_mold(self, mold: MoldHandle, now: float) -> None:

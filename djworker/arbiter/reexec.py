@@ -15,6 +15,7 @@ from djworker.arbiter import snapshot
 from djworker.arbiter.children import spawn
 from djworker.arbiter.signal_queue import HANDLED
 from djworker.ipc import launch as launching
+from djworker.ipc.contract import ARBITER
 
 if TYPE_CHECKING:
     from djworker.arbiter.loop import Loop
@@ -47,7 +48,7 @@ def reexec(loop: Loop) -> None:
 
 def _command(*arguments: str) -> list[str]:
     flags = launching.Launch.from_environ(os.environ).python_flags
-    return [sys.executable, *flags, "-m", "djworker.arbiter", *arguments]
+    return [sys.executable, *flags, "-m", ARBITER, *arguments]
 
 
 def _rehearse(loop: Loop) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djworker.arbiter.handles import WorkerState
-from djworker.arbiter.timing import STABLE, SURGE
+from djworker.arbiter.timing import STABLE
+from djworker.ipc.contract import SURGE
 
 if TYPE_CHECKING:
     from djworker.arbiter.handles import Roster, WorkerHandle

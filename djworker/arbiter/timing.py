@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+from djworker.ipc.contract import PROBE_MARGIN, PROBE_TIMEOUT
+
 #: Seconds that a worker must live after it was ready before an older one is retired for it. Code that dies 0.3 s after it
 #: is ready (a background greenlet that raises) passes every readiness check there is.
 PROBATION = 1.0
 #: A worker that dies younger than this counts as one more failure of a crash loop.
 STABLE = 10.0
-#: Exit codes: settings that are wrong, code that never was able to boot.
-EXIT_CONFIG, EXIT_BOOT = 2, 3
 #: Failures in a row after which an older mold takes over again.
 PATIENCE = 3
 BACKOFF_FIRST = 0.2
 BACKOFF_MOST = 30.0
 #: More than it takes from the first to the most; a crash loop of days must not overflow.
 BACKOFF_DOUBLINGS = 10
-#: However often TTIN comes; the same as the option's maximum.
-MOST_WORKERS = 1024
-#: More workers than wanted while replacing.
-SURGE = 1
 #: A mold that was told to stop has this long; it runs nothing.
 MOLD_GRACE = 5.0
-#: A mold that is asked what it answers, or where it hangs, has this long. The child that answers has 10 s of it itself.
-PROBE_WAIT, STACKS_GRACE = 15.0, 0.5
+#: A mold that is asked what it answers has this long.
+PROBE_WAIT = PROBE_TIMEOUT + PROBE_MARGIN
 #: What the worker's own watchdog needs, after ``timeout``, to write the stack down before it is killed.
 WATCHDOG_MARGIN = 1.0
-#: A worker cuts its last requests itself at the end of its grace; this much later it is killed.
-GRACE_MARGIN = 2.0
 #: A process that does not even die from SIGKILL (disk sleep) is killed again after this time.
 KILL_AGAIN = 5.0
 #: Waking up later than this means that the machine, or we, were suspended.

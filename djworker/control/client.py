@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
 
 from djworker.control.protocol import REPLY_LIMIT, Reply, Request, UnreadableLineError
+from djworker.ipc.contract import READ_SIZE
 
 __all__ = ["ControlConnection", "RefusedError", "UnreachableError"]
 
 #: Seconds for a server to take a connection, and to say the next line of an answer. It answers within 2; a machine may be busy.
 PATIENCE: Final = 10.0
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
-_READ_SIZE: Final = 65_536
 
 
 class UnreachableError(Exception):
@@ -124,7 +124,7 @@ class ControlConnection:
     def _receive(self, left: float) -> bytes:
         self._sock.settimeout(max(left, 0.001))
         try:
-            data = self._sock.recv(_READ_SIZE)
+            data = self._sock.recv(READ_SIZE)
         except TimeoutError:
             raise UnreachableError(f"{self.address}: the server does not answer") from None
         except OSError as error:

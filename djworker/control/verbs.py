@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from djworker.conf.table import MOST_WORKERS
+from djworker.ipc.scoreboard import SLOTS
+
 __all__ = ["LEVELS", "VERBS", "Argument", "BadRequestError", "Verb", "read_arguments"]
 
-#: The most workers that can be asked for, as with the option ``workers``.
-MOST_WORKERS: Final = 1024
 #: Slots of the scoreboard: draining workers have one, too.
-HIGHEST_SLOT: Final = 2047
+HIGHEST_SLOT: Final = SLOTS - 1
 #: Seconds for a reload to be decided where ``--timeout`` says nothing, and at most.
 RELOAD_TIMEOUT: Final = 600.0
 LONGEST_WAIT: Final = 3600.0

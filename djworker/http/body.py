@@ -9,15 +9,14 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from djworker.http.grammar import TOKEN_PATTERN
 from djworker.http.receive_buffer import Inbox
 from djworker.http.request import ProtocolError
+from djworker.ipc.contract import READ_SIZE
 
 __all__ = ["Body", "ChunkedBody", "LengthBody"]
 
-# What one recv may bring: the read-ahead of a chunked body.
-READ_SIZE: Final = 65_536
-
-TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+TOKEN: Final = TOKEN_PATTERN.encode()
 QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 EXTENSION: Final = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb"|" + QUOTED + rb"))?"
 # 2**63 has 16 hexadecimal digits.

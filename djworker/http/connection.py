@@ -18,13 +18,14 @@ from djworker.conf.peers import LOOPBACK, plain
 from djworker.http import proxy_header
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.body_reader import AHEAD, Upload
-from djworker.http.idle import READ_SIZE, Kept
+from djworker.http.idle import Kept
 from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
 from djworker.http.request import FORWARDED, ProtocolError
 from djworker.http.response import error_response
 from djworker.http.transport import NEVER, ConnectionPhase
 from djworker.http.wsgi import ClientGone, Exchange
 from djworker.http.wsgi_input import Input
+from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
     from djworker.http.forwarded import Standing

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from djworker.conf.address import HIGHEST_PORT
 from djworker.conf.peers import CACHED, Peers, shown
 from djworker.http.request import GUNICORNS_SCRIPT_NAME, HOST, ProtocolError, is_of_proxies
 
@@ -40,7 +41,6 @@ SECURE: Final = {
     FORWARDED: frozenset({"https", "wss"}),
 }
 PORTS: Final = {"https": "443", "http": "80"}
-HIGHEST_PORT: Final = 65_535
 PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 #: A path that may stand before any other in a link: absolute, without an empty first segment (//host is another site).
 PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9\-._~!$&'()*+,;=:@%]+)+")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from djworker.http.grammar import CRLF
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COOKIE", "REFERER", "Memory", "without"]
 
-CRLF: Final = b"\r\n"
 # How many are known, and bytes of the longest: at most some 4 MiB a worker with what they mean.
 KNOWN: Final = 256
 LONGEST: Final = 2048

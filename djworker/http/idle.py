@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from djworker.http.request import ProtocolError
 from djworker.http.transport import NEVER, ConnectionPhase, Wire
+from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djworker.http.server import Site
 
-__all__ = ["READ_SIZE", "Kept"]
+__all__ = ["Kept"]
 
 now = time.monotonic
 
-# Bytes for one recv of heads. Pipelined requests beyond it wait in the kernel.
-READ_SIZE: Final = 65_536
 # Looking a member up in its class costs as much as a call.
 CLOSED, FRESH, IDLE = ConnectionPhase.CLOSED, ConnectionPhase.FRESH, ConnectionPhase.IDLE
 QUEUED, RUNNING = ConnectionPhase.QUEUED, ConnectionPhase.RUNNING

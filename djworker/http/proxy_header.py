@@ -11,6 +11,7 @@ import re
 import struct
 from typing import Final, NamedTuple
 
+from djworker.conf.address import HIGHEST_PORT
 from djworker.conf.peers import LOOPBACK, shown
 from djworker.http.request import ProtocolError
 
@@ -36,7 +37,6 @@ PACKED: Final = {
 LINE: Final = re.compile(
     rb"PROXY (?:UNKNOWN(?: [ -~]*)?|(TCP4|TCP6) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4}))\r\n"
 )
-HIGHEST_PORT: Final = 65_535
 
 
 class Announced(NamedTuple):

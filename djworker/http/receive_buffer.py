@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from djworker.http.grammar import TOKEN_BYTES
 from djworker.http.request import ProtocolError
 
 __all__ = ["CR", "END_OF_HEAD", "HeadLimits", "Inbox"]
@@ -12,8 +13,6 @@ __all__ = ["CR", "END_OF_HEAD", "HeadLimits", "Inbox"]
 END_OF_HEAD: Final = b"\r\n\r\n"
 CR: Final = 13
 CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|(?<!\r)\n")
-# RFC 9110 5.6.2. A TLS ClientHello or binary noise on a plain port is refused at its first byte.
-TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
 class HeadLimits:
@@ -94,6 +93,7 @@ class Inbox:
 
     def _check_incomplete(self, limits: HeadLimits) -> None:
         data, start = self.data, self._position
+        # A TLS ClientHello or binary noise on a plain port is refused at its first byte.
         if data[start] not in TOKEN_BYTES:
             raise ProtocolError(400, "not HTTP")
         # Complete heads leave this to llhttp. Incomplete ones might never be complete because of it.

@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 import httptools
 from httptools import HttpRequestParser
 
+from djworker.http.grammar import CRLF, TOKEN
 from djworker.http.head_cache import COOKIE, REFERER, Memory, without
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HeadParser", "ProtocolError", "RequestHead", "is_of_proxies"]
 
-CRLF: Final = b"\r\n"
-TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 3986 uri-host and port, without the empty host that RFC 9110 4.2.1 refuses, and without the comma: two Host fields that
 # a proxy has joined look like that.
 HOST: Final = re.compile(

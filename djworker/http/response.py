@@ -10,6 +10,7 @@ from time import time
 from typing import TYPE_CHECKING, Final
 
 from djworker import log
+from djworker.http.grammar import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,6 @@ logger = logging.getLogger("djworker.http")
 CRLF: Final = "\r\n"
 SERVER: Final = "djworker"
 VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 STATUS: Final = re.compile(r"([2-9][0-9]{2}) [\t \x21-\x7e\x80-\xff]*")
 # An application may invent names and reasons, so the caches have a size.
 CACHED: Final = 512
@@ -140,7 +140,7 @@ def _line(field: tuple[str, str]) -> _Line:
 
 def _meaning(name: str) -> int:
     """Check a field's name, and return what the field means to the server."""
-    if not NAME.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise ResponseError(f"invalid header name {name!r}")
     lower = name.lower()
     meaning = MEANINGS.get(lower, ORDINARY)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 from djworker.conf.table import Config
+from djworker.ipc.contract import SETTINGS_VARIABLE
 
 VARIABLE = "DJWORKER_LAUNCH"
 #: First in the PYTHONPATH of a mold: gevent's patch comes before an agent's ``sitecustomize``.
@@ -51,7 +52,7 @@ class Launch:
         sys.path[:] = self.import_path(sys.path)
         os.environ.update(self.environ)
         if not self.app:  # else its module puts it there
-            os.environ["DJANGO_SETTINGS_MODULE"] = self.settings_module
+            os.environ[SETTINGS_VARIABLE] = self.settings_module
 
     def for_mold(self) -> dict[str, str]:
         """[arbiter] What the environment of an interpreter has, beside the arbiter's own, that is to load the project."""

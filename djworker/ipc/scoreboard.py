@@ -19,8 +19,10 @@ import tempfile
 from enum import IntEnum, auto
 from itertools import count
 
+from djworker.conf.table import MOST_WORKERS
+
 #: Twice the most workers that can be asked for: the others drain.
-SLOTS = 2048
+SLOTS = 2 * MOST_WORKERS
 _WORD = 8  # bytes
 #: What is mapped of a row, and what its file holds: the least that can be shared.
 ROW_SIZE = mmap.PAGESIZE

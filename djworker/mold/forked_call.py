@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from djworker import process
+from djworker.ipc.contract import READ_SIZE
 from djworker.mold.patches import forks
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Asked:
 
     def read(self) -> bool:
         """Wait for more, and take it in; False at the end."""
-        part = raw.read(self.fd, 65536)
+        part = raw.read(self.fd, READ_SIZE)
         self.parts.append(part)
         return bool(part)
 

@@ -74,7 +74,7 @@ class LeftoversWatch:
         from djworker.db.unheld import everywhere  # noqa: PLC0415
 
         for connection in everywhere():
-            place = self._opened.get(connection.alias, "an unknown place")
+            place = self._opened.get(connection.alias, blame.UNKNOWN)
             how = "inside atomic(), which was never left" if connection.in_atomic_block else "which does not close"
             yield f"a connection to database {connection.alias!r}, {how}, opened at {place}"
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 from djworker import accounts, log, process  # noqa: E402
 from djworker.ipc import messages  # noqa: E402
 from djworker.ipc.channel import Channel  # noqa: E402
+from djworker.ipc.contract import EXIT_BOOT, PROBE_TIMEOUT, Flag  # noqa: E402
 from djworker.ipc.launch import Launch  # noqa: E402
 from djworker.ipc.regions import Region  # noqa: E402
 from djworker.ipc.scoreboard import Gauge, Row  # noqa: E402
@@ -46,8 +47,6 @@ logger = logging.getLogger("djworker.mold")
 #: gevent's own would run the hub.
 _poll = monkey.get_original("select", "poll")
 
-#: The same as ``djworker.arbiter.fleet.EXIT_BOOT``; this tree does not import that one.
-EXIT_BOOT = 3
 #: Seconds for all receivers of ``process_gone``; a little more than ``signals.HOOK_TIMEOUT``, which tells of each by its name.
 _HOOK_TIMEOUT = 12.0
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
@@ -108,7 +107,7 @@ class Mold:
             probe.answer(self.project.app, request.paths, request.hosts, write)
 
         try:
-            asked = forked_call.begin(answer, probe.PATIENCE)
+            asked = forked_call.begin(answer, PROBE_TIMEOUT)
         except OSError as error:
             text = f"generation {self.generation} cannot be asked what it answers: {error}"
             log.event(logger, logging.WARNING, "probe_failed", text, generation=self.generation, error=str(error))
@@ -259,7 +258,7 @@ def _transcript(asked: Asked, about: int) -> probe.Transcript:
     code = os.waitstatus_to_exitcode(status)
     late = code in (-signal.SIGALRM, -signal.SIGKILL)
     transcript.close(
-        f"no answer within {probe.PATIENCE:g} s" if late else f"the process ended: {process.describe(code)}"
+        f"no answer within {PROBE_TIMEOUT:g} s" if late else f"the process ended: {process.describe(code)}"
     )
     return transcript
 
@@ -366,7 +365,7 @@ def _probe_at_once(loaded: Project) -> None:
     def answer(write: forked_call.Write) -> None:
         probe.answer(loaded.app, config.probe, (), write)
 
-    asked = forked_call.begin(answer, probe.PATIENCE)
+    asked = forked_call.begin(answer, PROBE_TIMEOUT)
     while asked.read():
         pass
     answers = _transcript(asked, 0).as_message(()).answers
@@ -398,16 +397,16 @@ def _keep_from_others(descriptors: Sequence[int]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m djworker.mold.main")
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--alone", action="store_true")
-    parser.add_argument("--generation", type=int, default=0)
-    parser.add_argument("--slot", type=int)
-    parser.add_argument("--arbiter", type=int, default=0)
-    parser.add_argument("--channel", type=int, default=-1)
-    parser.add_argument("--row", type=int, default=-1)
-    parser.add_argument("--region", type=int, default=-1)
-    parser.add_argument("--stacks", type=int, default=-1)
-    parser.add_argument("--listeners", type=_numbers, default=())
+    parser.add_argument(Flag.CHECK, action="store_true")
+    parser.add_argument(Flag.ALONE, action="store_true")
+    parser.add_argument(Flag.GENERATION, type=int, default=0)
+    parser.add_argument(Flag.SLOT, type=int)
+    parser.add_argument(Flag.ARBITER, type=int, default=0)
+    parser.add_argument(Flag.CHANNEL, type=int, default=-1)
+    parser.add_argument(Flag.ROW, type=int, default=-1)
+    parser.add_argument(Flag.REGION, type=int, default=-1)
+    parser.add_argument(Flag.STACKS, type=int, default=-1)
+    parser.add_argument(Flag.LISTENERS, type=_numbers, default=())
     return parser.parse_args(arguments)
 
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from djworker.ipc import messages
+from djworker.ipc.contract import PROBE_TIMEOUT
 from djworker.mold import asking, blame, named, preflight, request_errors
 
-#: Seconds for all answers of one generation together. A page that takes longer has lost its visitors, too.
-PATIENCE: Final = 10.0
 #: The watcher's thread writes the stack down so many seconds before the kernel ends the child.
 _LAST_WORDS: Final = 0.5
 #: Bytes that all tracebacks of one generation take at most: they travel in one message.
@@ -221,7 +220,7 @@ def _watch(greenlet: Any, write: Write) -> None:  # noqa: ANN401
     main = monkey.get_original("_thread", "get_ident")()
 
     def bark() -> None:
-        sleep(PATIENCE - _LAST_WORDS)
+        sleep(PROBE_TIMEOUT - _LAST_WORDS)
         frame = greenlet.gr_frame or sys._current_frames().get(main)  # noqa: SLF001 - the only way to another thread's
         write(json.dumps({"stack": "".join(traceback.format_stack(frame))}).encode() + b"\n")
 

@@ -21,6 +21,7 @@ from djworker.conf.problems import ConfigError
 from djworker.conf.table import Config
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.ipc import messages
+from djworker.ipc.contract import SETTINGS_VARIABLE
 from djworker.ipc.scoreboard import Gauge
 from djworker.mold import blame, checks, cleanup, leftovers, request_errors, restarting, rights, warmup
 from djworker.mold.patches import async_streams, bodies, native_locks
@@ -289,7 +290,7 @@ def _resolve(launch: Launch) -> Resolved:
             lambda: resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited),
         )
     except ConfigError as error:
-        module = os.environ.get("DJANGO_SETTINGS_MODULE") or launch.settings_module
+        module = os.environ.get(SETTINGS_VARIABLE) or launch.settings_module
         raise BootError("settings", module, str(error)) from error
     for problem in resolved.warnings:
         log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)

@@ -11,11 +11,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from djworker.ipc.contract import SETTINGS_VARIABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 #: Set by every ``manage.py``, or by the command line (``--chdir``), and not meant to change.
-_CHOICES: Final = ("DJANGO_SETTINGS_MODULE", "DJANGO_CONFIGURATION", "PWD")
+_CHOICES: Final = (SETTINGS_VARIABLE, "DJANGO_CONFIGURATION", "PWD")
 #: The interpreter's own path, which tools that start others (``opentelemetry-instrument``) put back themselves.
 _PATH: Final = "PYTHONPATH"
 #: Django sets it anew from the settings.

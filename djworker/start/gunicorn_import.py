@@ -22,13 +22,13 @@ from djworker.conf.kinds import FILE, NAME, UMASK
 from djworker.conf.option import Option
 from djworker.conf.problems import UnreadableError
 from djworker.conf.table import OPTIONS
+from djworker.ipc.contract import EXIT_CONFIG
 from djworker.start.gunicorn import BY_NAME, VERSIONS, Fate, Known
 
 __all__ = ["main"]
 
 VARIABLE: Final = "GUNICORN_CMD_ARGS"
 DEFAULT_FILE: Final = "./gunicorn.conf.py"
-EXIT_USAGE: Final = 2
 #: Names in the file that are options for the command line, and no settings.
 _ON_THE_COMMAND_LINE: Final = {"chdir", "pythonpath", "raw_env"}
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         from_environ = vars(parser.parse_args(shlex.split(environ.get(VARIABLE, ""))))
     except ValueError as error:  # shlex: no closing quotation
         print(f"{VARIABLE}: {error}", file=sys.stderr)  # noqa: T201 - a tool for a terminal
-        return EXIT_USAGE
+        return EXIT_CONFIG
     words = [*given.pop("words"), *from_environ.pop("words")]
     files, apps = _sorted(words)
     name = next(iter(files), None) or given.get("config") or from_environ.get("config")
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except (Exception, SystemExit):  # noqa: BLE001 - the file is a program
         print(f"{name or DEFAULT_FILE} does not load:", file=sys.stderr)  # noqa: T201
         traceback.print_exc()
-        return EXIT_USAGE
+        return EXIT_CONFIG
     values = {key: value for key, value in read.items() if key in BY_NAME}
     for layer in (from_environ, given):
         values |= {key: value for key, value in layer.items() if value is not None and key != "config"}

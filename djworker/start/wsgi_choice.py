@@ -12,9 +12,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from djworker.ipc.contract import SETTINGS_VARIABLE
+
 __all__ = ["choices", "initial_value", "source_of"]
 
-VARIABLE: Final = "DJANGO_SETTINGS_MODULE"
 #: What a process has been started with (proc(5)); ``manage.py`` has changed ``os.environ`` since.
 _INITIAL: Final = "/proc/self/environ"
 
@@ -31,8 +32,8 @@ def initial_value(environ: Mapping[str, str], chosen: str | None) -> str | None:
             pairs = (entry.partition(b"=") for entry in file.read().split(b"\0"))
             found = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
     except OSError:
-        return environ.get(VARIABLE)
-    return found.get(VARIABLE)
+        return environ.get(SETTINGS_VARIABLE)
+    return found.get(SETTINGS_VARIABLE)
 
 
 def source_of(module: str, path: Sequence[str]) -> str | None:
@@ -84,7 +85,7 @@ def _orders(tree: ast.Module) -> Iterator[tuple[bool, bool, str | None]]:
 def _call(call: ast.Call, names: Mapping[str, str], *, always: bool) -> Iterator[tuple[bool, bool, str | None]]:
     if not isinstance(call.func, ast.Attribute) or not _is_environ(call.func.value):
         return
-    if call.func.attr == "setdefault" and len(call.args) > 1 and _text(call.args[0], names) == VARIABLE:
+    if call.func.attr == "setdefault" and len(call.args) > 1 and _text(call.args[0], names) == SETTINGS_VARIABLE:
         yield always, False, _text(call.args[1], names)
     elif call.func.attr == "update":
         pairs: list[tuple[ast.expr, ast.expr]] = [(ast.Constant(word.arg), word.value) for word in call.keywords]
@@ -92,12 +93,12 @@ def _call(call: ast.Call, names: Mapping[str, str], *, always: bool) -> Iterator
             if isinstance(given, ast.Dict):
                 pairs += [(key, value) for key, value in zip(given.keys, given.values, strict=True) if key is not None]
         for key, value in pairs:
-            if _text(key, names) == VARIABLE:
+            if _text(key, names) == SETTINGS_VARIABLE:
                 yield always, True, _text(value, names)
 
 
 def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    yield "ENVIRONMENT_VARIABLE", VARIABLE  # django.conf has it under this name
+    yield "ENVIRONMENT_VARIABLE", SETTINGS_VARIABLE  # django.conf has it under this name
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
             for target in statement.targets:
@@ -106,7 +107,7 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _is_entry(node: ast.expr, names: Mapping[str, str]) -> bool:
-    return isinstance(node, ast.Subscript) and _is_environ(node.value) and _text(node.slice, names) == VARIABLE
+    return isinstance(node, ast.Subscript) and _is_environ(node.value) and _text(node.slice, names) == SETTINGS_VARIABLE
 
 
 def _is_environ(node: ast.expr) -> bool:

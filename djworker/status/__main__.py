@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from djworker import accounts, log, process
 from djworker.ipc import messages
 from djworker.ipc.channel import Channel
+from djworker.ipc.contract import Flag
 from djworker.ipc.launch import Launch
 from djworker.ipc.regions import Region
 from djworker.status.memory import MetricsMemory
@@ -80,9 +81,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m djworker.status")
-    parser.add_argument("--arbiter", type=int, required=True)
-    parser.add_argument("--channel", type=int, required=True)
-    parser.add_argument("--listeners", type=_numbers, default=())
+    parser.add_argument(Flag.ARBITER, type=int, required=True)
+    parser.add_argument(Flag.CHANNEL, type=int, required=True)
+    parser.add_argument(Flag.LISTENERS, type=_numbers, default=())
     parser.add_argument("--board", type=int, required=True)
     parser.add_argument("--own", type=int, required=True)
     parser.add_argument("--regions", type=_pairs, default=())

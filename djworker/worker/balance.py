@@ -11,10 +11,10 @@ import mmap
 import time
 from collections.abc import Callable
 
+from djworker.ipc.scoreboard import SLOTS
+
 __all__ = ["Balance", "Share"]
 
-#: As many as the scoreboard has.
-_SLOTS = 2048
 _WORD = 8
 #: Seconds after which a worker that has not written is taken for blocked or gone; it writes with each beat (0.5 s).
 _FRESH = 1.2
@@ -25,12 +25,12 @@ class Balance:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._words: memoryview[float] = memoryview(mmap.mmap(-1, 2 * _SLOTS * _WORD)).cast("d")
+        self._words: memoryview[float] = memoryview(mmap.mmap(-1, 2 * SLOTS * _WORD)).cast("d")
 
     def share(self, slot: int, workers: int) -> Share:
         """Return the view of the worker in a slot, one of so many."""
         # Those that retire hold slots too.
-        return Share(self._words, slot, min(_SLOTS, max(slot + 1, 2 * workers + 2)), self._clock)
+        return Share(self._words, slot, min(SLOTS, max(slot + 1, 2 * workers + 2)), self._clock)
 
 
 class Share:

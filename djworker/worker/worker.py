@@ -18,6 +18,7 @@ from djworker.http.forked import forsake
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.http.server import Site
 from djworker.ipc import messages
+from djworker.ipc.contract import ORPHAN_GRACE
 from djworker.ipc.scoreboard import Gauge, Phase
 from djworker.log.access import access_logger
 from djworker.worker.acceptor import Acceptor
@@ -39,8 +40,6 @@ logger = logging.getLogger("djworker.worker")
 #: How often the hub shows that it turns, and deadlines of connections are looked at, seconds.
 BEAT_INTERVAL = 0.5
 MEMORY_INTERVAL = 1.0
-#: An arbiter that is gone leaves its workers this long; everything must be gone within 2 s.
-ORPHAN_GRACE = 1.5
 #: A TERM that went to the whole process group (systemd's KillMode=control-group) is a stop: the arbiter's order to retire
 #: comes within this time, and asking for a replacement would have one forked for nothing.
 GROUP_TERM = 0.25

@@ -1,4 +1,4 @@
-"""The package as a whole: no circle of imports, and no name for two classes."""
+"""The package as a whole: no circle of imports, no name for two classes, and one place for what processes agree upon."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+from djworker.ipc import contract
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "djworker"
@@ -86,6 +88,23 @@ def test_a_circle_is_found_wherever_its_import_stands() -> None:
     assert not circle_in(import_graph(parsed))
     parsed["c"] = ast.parse("class C:\n    def later(self):\n        from a import x")
     assert set(circle_in(import_graph(parsed))) == {"a", "b", "c"}
+
+
+def assigned(tree: ast.Module) -> set[str]:
+    """The constants that a module gives a value of its own."""
+    targets = [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+    targets += [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    return {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
+
+
+def test_what_two_processes_agree_upon_stands_in_the_contract_alone() -> None:
+    others = {module: tree for module, tree in modules().items() if module != contract.__name__}
+    agreed = assigned(modules()[contract.__name__])
+    assert not {module: agreed & assigned(tree) for module, tree in others.items() if agreed & assigned(tree)}
+    words = {*contract.Flag, contract.MOLD, contract.SETTINGS_VARIABLE} - {"--check"}  # runworkers has that, too
+    for module, tree in others.items():
+        said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        assert not words & said, module
 
 
 def test_no_class_name_stands_twice_in_the_package() -> None:

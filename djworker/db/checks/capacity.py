@@ -20,6 +20,7 @@ from djworker.conf.problems import ConfigError
 from djworker.db.checks import demand
 from djworker.db.drivers import connect_errors
 from djworker.db.engines import serving
+from djworker.ipc.contract import SURGE
 
 _POSTGRES, _MYSQL = "django.db.backends.postgresql", "django.db.backends.mysql"
 #: Django's engine that asks, for each of ours; PostGIS would need its libraries for it.
@@ -113,7 +114,7 @@ def _limit(pool: Demand) -> int:
 
 def _compare(pools: list[Demand], limit: int) -> Iterator[CheckMessage]:
     each, workers = sum(pool.max_size for pool in pools), demand.workers()
-    wanted = (workers + demand.SURGE) * each
+    wanted = (workers + SURGE) * each
     if wanted > limit:
         names = ", ".join(repr(pool.alias) for pool in pools)
         text = (

@@ -9,9 +9,6 @@ from django.conf import settings
 from djworker.conf.problems import ConfigError
 from djworker.conf.resolve import DEFAULT, resolve
 
-#: Workers of two generations at once: a reload replaces one at a time, so there is never more than one above the number.
-SURGE = 1
-
 
 @dataclass
 class _Told:

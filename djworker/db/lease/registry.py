@@ -28,6 +28,7 @@ from djworker.db.pool.bound import Bound
 from djworker.db.pool.driver import Useless
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.pool import Pool
+from djworker.ipc.contract import SESSIONS_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,8 +44,6 @@ UNUSED: Final = 60.0
 #: Numbers of which several pools with one alias have one.
 _NO_SUMS: Final = frozenset({"pool_min", "pool_max", "circuit_open", "circuit_failures"})
 CLOSING = 2.0  # seconds for connections to be closed, where somebody wants them gone
-# Seconds, at a worker's end. A server that answers needs some milliseconds; the arbiter's GRACE_MARGIN is 2.
-PARTING = 1.5
 _LEVELS = {
     "pool_outage": logging.ERROR,
     "pool_recovered": logging.WARNING,
@@ -327,7 +326,7 @@ def end_all(timeout: float = CLOSING) -> None:
     _homes.clear()
 
 
-def leave(timeout: float = PARTING) -> None:
+def leave(timeout: float = SESSIONS_END) -> None:
     """A worker's end: every session is ended in the server, those of requests that are cut too. No pool lends any more."""
     _for_all(_leave, timeout)
 

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import django
 from django.conf import ENVIRONMENT_VARIABLE, settings
@@ -25,12 +25,11 @@ from djworker.conf.pool_resolve import resolve_pools
 from djworker.conf.problems import ConfigError, Problem
 from djworker.conf.resolve import Resolved, foreign_sockets, resolve, together, unknown_flag
 from djworker.conf.table import OPTIONS
+from djworker.ipc.contract import ARBITER, EXIT_CONFIG, MOLD, Flag
 from djworker.ipc.launch import Launch
 from djworker.start import cli, environment, interpreter, words, wsgi_choice
 from djworker.start.gunicorn import without_versions
 from djworker.start.interpreter import Surroundings
-
-EXIT_CONFIGURATION: Final = 2
 
 
 @dataclass(slots=True)
@@ -158,7 +157,7 @@ class Command(BaseCommand):
             resolved,
             [*resolved.warnings, *_choices(request), *_unread(request), *foreign_sockets(os.environ, os.getpid())],
         )
-        module = ["djworker.mold.main", "--check"] if options["check"] else ["djworker.arbiter"]
+        module = [MOLD, Flag.CHECK] if options["check"] else [ARBITER]
         self.become(module, _launch(request, resolved))
 
     def _resolve(self, request: StartRequest) -> Resolved:
@@ -194,7 +193,7 @@ class Command(BaseCommand):
                 log.event(logging.getLogger("djworker"), level, "config_error", str(problem), **fields)
                 continue
             self.stderr.write(str(problem), self.style.WARNING if problem.level == "warning" else None)
-        sys.exit(EXIT_CONFIGURATION)
+        sys.exit(EXIT_CONFIG)
 
 
 def _wants_json(overrides: Mapping[str, Any]) -> bool:
@@ -301,7 +300,7 @@ def _hold_signals() -> None:
 
 def become(module: Sequence[str], launch: Launch) -> NoReturn:
     """Replace this process. What was not written yet would be lost; what is open closes by itself (PEP 446)."""
-    if module == ["djworker.arbiter"]:
+    if module == [ARBITER]:
         _hold_signals()
     environ, kept = environment.for_server(os.environ)
     if kept:
@@ -309,7 +308,7 @@ def become(module: Sequence[str], launch: Launch) -> NoReturn:
         log.event(logging.getLogger("djworker"), logging.INFO, "environment_kept", text, names=kept)
     launch = replace(launch, search_path=interpreter.search_path(os.environ))
     environ.update(launch.for_mold())
-    if module == ["djworker.arbiter"]:
+    if module == [ARBITER]:
         environ["PYTHONPATH"] = interpreter.without_agents(launch.search_path)
     addresses = map(Address.parse, launch.config.bind)
     interpreter.keep_open([address.fd for address in addresses if address.family is Family.FD])

@@ -30,7 +30,8 @@ from djworker.arbiter.events import (
     WorkerGone,
 )
 from djworker.arbiter.handles import Policy, WorkerState
-from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PATIENCE, PROBATION, STABLE, STACKS_GRACE
+from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PATIENCE, PROBATION, STABLE
+from djworker.ipc.contract import STACKS_WITHIN
 from tests.unit.arbiter.story import POLICY, Story
 
 
@@ -77,7 +78,7 @@ def test_an_import_that_hangs_is_killed_at_its_deadline() -> None:
     story.tell(Reload())
     assert story.tell(DeadlineReached(), 59) == []
     assert story.tell(DeadlineReached(), 1) == [QuestionMold(2)], "where does it hang?"
-    assert story.tell(DeadlineReached(), STACKS_GRACE) == [KillMold(2, "boot_timeout")]
+    assert story.tell(DeadlineReached(), STACKS_WITHIN) == [KillMold(2, "boot_timeout")]
     assert story.fleet.next_deadline() == story.now + KILL_AGAIN
     assert story.tell(MoldGone(2, -9)) == []
     assert story.fleet.current == 1
@@ -293,7 +294,7 @@ def test_a_mold_that_did_not_boot_in_time_has_failed_before_it_is_dead() -> None
     story = Story.serving(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
     story.tell(DeadlineReached(), 60)
-    story.tell(DeadlineReached(), STACKS_GRACE)
+    story.tell(DeadlineReached(), STACKS_WITHIN)
     assert story.events() == ["reload_started", "reload_failed"]
     story.tell(MoldGone(2, -9), 1)
     assert story.events() == ["reload_started", "reload_failed"]

@@ -25,7 +25,8 @@ from djworker.arbiter.events import (
     WorkerGone,
 )
 from djworker.arbiter.handles import Policy
-from djworker.arbiter.timing import PATIENCE, STACKS_GRACE
+from djworker.arbiter.timing import PATIENCE
+from djworker.ipc.contract import STACKS_WITHIN
 from tests.unit.arbiter.story import POLICY, Story
 
 ONE = Policy(1, timeout=30, boot_timeout=60, graceful_timeout=30)
@@ -84,7 +85,7 @@ def test_an_import_that_hangs_in_the_first_start_makes_room_for_mended_code() ->
     story = started(Policy(2, timeout=0, boot_timeout=60, graceful_timeout=30))
     story.tell(Reload())
     assert story.tell(DeadlineReached(), 60) == [QuestionMold(1)]
-    assert story.tell(DeadlineReached(), STACKS_GRACE) == [KillMold(1, "boot_timeout"), BootMold(2)]
+    assert story.tell(DeadlineReached(), STACKS_WITHIN) == [KillMold(1, "boot_timeout"), BootMold(2)]
     assert story.tell(MoldGone(1, -9), 1) == []
     assert story.tell(MoldBooted(2, POLICY), 1) == [AdoptConfig(2), ForkWorker(1, 0, 2), ForkWorker(2, 1, 2)]
 

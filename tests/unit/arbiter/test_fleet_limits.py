@@ -6,8 +6,8 @@ from djworker.arbiter.commands import Announce, BootMold, ForkWorker
 from djworker.arbiter.events import DeadlineReached, MoldBooted, Reload, Scale, Started, WorkerBooted, WorkerGone
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import Policy
-from djworker.arbiter.timing import BACKOFF_MOST, MOST_WORKERS, PROBATION
-from djworker.conf.table import OPTIONS
+from djworker.arbiter.timing import BACKOFF_MOST, PROBATION
+from djworker.conf.table import MOST_WORKERS, OPTIONS
 from djworker.ipc.scoreboard import SLOTS
 
 POLICY = Policy(workers=1, timeout=30, boot_timeout=60, graceful_timeout=30)

@@ -34,7 +34,8 @@ from djworker.arbiter.events import (
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import Policy, WorkerState
 from djworker.arbiter.probing import Answer
-from djworker.arbiter.timing import PROBATION, SURGE
+from djworker.arbiter.timing import PROBATION
+from djworker.ipc.contract import SURGE
 
 WORKERS = 3
 POLICY = Policy(WORKERS, timeout=30, boot_timeout=60, graceful_timeout=30, probe=True)
