@@ -20,9 +20,9 @@ from djworker.arbiter.events import (
     WorkerGone,
 )
 from djworker.arbiter.handles import Policy, WorkerState
-from tests.unit.arbiter.story import POLICY, Story
 from djworker.arbiter.timing import KILL_AGAIN, PROBATION, WATCHDOG_MARGIN
 from djworker.ipc.contract import GRACE_MARGIN
+from tests.unit.arbiter.story import POLICY, Story
 
 HOUR = 3600.0
 PATIENT = Policy(2, timeout=30, boot_timeout=60, graceful_timeout=HOUR)

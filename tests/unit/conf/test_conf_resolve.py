@@ -170,6 +170,7 @@ def test_variables_that_others_write_are_not_spoken_of() -> None:
         "DJWORKER_WEB_SERVICE_HOST": "10.0.0.1",
         "DJWORKER_LAUNCH": "{}",
         "DJWORKER_ADOPT": "{}",
+        "DJWORKER_CONTROL": "/run/shop.sock",
         "_DJWORKER_NO_SUBREAPER": "1",
         "WORKERS": "3",
     }
