@@ -601,8 +601,9 @@ class Lease:
             self._statements_before = (
                 conn.lease_statements
             )  # to take it was no statement that a read-back could be about
-        if self.turn.locked() or self.driver.in_failed_transaction(conn) or self._by_hand:
-            return  # nothing can be sent now: SET TRANSACTION must come before any other statement
+        reading = self.turn.locked() or self.holds > self.sticky  # a statement is under way, or has more to come
+        if reading or self._by_hand or self.driver.in_failed_transaction(conn):
+            return  # nothing can be sent: SET TRANSACTION must come before any other statement, for instance
         self.is_cleared = True
         if self._is_first(conn) and (self.made <= 0 or self._wrote_in(conn)):
             return  # nothing of others is there, and nothing of ours elsewhere
@@ -624,14 +625,17 @@ class Lease:
     @contextmanager
     def _outside_a_transaction(self, conn: Any) -> Iterator[None]:
         """Where none is open yet, none is begun: its characteristics can be set before its first statement only."""
-        if self._mode or self.driver.in_transaction(conn):
-            yield
-            return
-        self.driver.set_autocommit(conn, True)
+        changed = not self._mode and not self.driver.in_transaction(conn)
+        if changed:
+            try:
+                self.driver.set_autocommit(conn, True)
+            except self.driver.error:
+                changed = False  # psycopg2 does not know of a ROLLBACK by hand, and so begins nothing
         try:
             yield
         finally:
-            self.driver.set_autocommit(conn, self._mode)
+            if changed:
+                self.driver.set_autocommit(conn, self._mode)
 
     def _wrote_in(self, conn: Any) -> bool:
         """Whether the last number that was made in this session is ours."""

@@ -114,9 +114,9 @@ class Home:
     def _set_up(self, conn: Any) -> None:
         if not self._base_known:
             self.base = self.dialect.base(conn)
-            self.dialect.learn(self.contract, conn)
             self._base_known = True
             self._look_for_pooler(conn)
+        self.dialect.learn(self.contract, conn)  # anew: a migration may have made a trigger
         self.driver.share_plans(conn, self._plans)
         if self.standby.refusing:
             self._tell_writes(refused=self.driver.refuses_writes(conn))

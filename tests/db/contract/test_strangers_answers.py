@@ -203,6 +203,32 @@ def test_code_behind_the_connection_finds_nothing_of_others(site: Site) -> None:
     view(behind, ours)
 
 
+def test_looking_behind_begins_no_transaction(postgres_site: Site) -> None:
+    """Its characteristics can be set before its first statement only; after a ROLLBACK by hand, psycopg2 believes in one."""
+    postgres_site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import connection, transaction
+
+        with transaction.atomic():
+            connection.connection.looked_at = True  # type: ignore[attr-defined]
+            query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+            assert query("SHOW transaction_isolation") == ("serializable",)
+
+    def after_a_rollback() -> None:
+        from django.db import connection, transaction
+
+        with transaction.atomic():
+            query("SELECT 1")
+            query("ROLLBACK")
+            with connection.connection.cursor() as cursor:  # type: ignore[attr-defined]
+                assert list(rows(cursor, "SELECT 7")) == [(7,)]
+
+    for function in (work, after_a_rollback):
+        view(query, "INSERT INTO lease_item (name) VALUES (gen_random_uuid())")
+        view(function)
+
+
 def test_our_own_number_goes_with_us_to_a_session_that_is_looked_behind(mysql_site: Site) -> None:
     item = mysql_site.start(max_size=1)
 
@@ -215,6 +241,23 @@ def test_our_own_number_goes_with_us_to_a_session_that_is_looked_behind(mysql_si
         cursor = connection.connection.cursor()  # type: ignore[attr-defined]
         assert tuple(rows(cursor, "SELECT LAST_INSERT_ID()")) == ((made,),)
         assert query("SELECT @@identity") == (made,)
+
+    view(work)
+
+
+def test_nothing_is_sent_while_there_are_results_to_come(mysql_site: Site) -> None:
+    mysql_site.start(max_size=1)
+    view(query, "CREATE PROCEDURE two() BEGIN SELECT 1; SELECT 2; END")
+
+    def work() -> None:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute("CALL two()")
+            assert cursor.fetchone() == (1,)
+            connection.connection.looked_at = True  # type: ignore[attr-defined]
+            assert cursor.nextset()
+            assert cursor.fetchone() == (2,)
 
     view(work)
 
