@@ -35,6 +35,7 @@ _PSYCOPG_POOL: Final[Mapping[str, str]] = {
     "reconnect_timeout": "single attempts go on until the server is back",
     "reset": "a session on which statements have left something is wiped when it comes back",
 }
+_SIZES: Final = tuple(POOL_OPTIONS[name].title for name in ("min_size", "max_size"))
 #: Django has this alias whatever `DATABASES` says.
 _IMPLIED: Final = ("default",)
 
@@ -84,11 +85,12 @@ def resolve_pool(
     """
     problems: list[Problem] = []
     given: dict[str, Given] = {}
+    values: dict[str, Any] = {}
     for layer in _layers(alias, djworker, pool_option, cli, environ, problems):
         given |= layer
-    values = _read(given, problems)
+        values |= _read(layer, problems)  # a mistake is told of where a later layer hides it, too
     options = PoolOptions(**values)
-    sizes_are_read = {"min_size", "max_size"}.isdisjoint(given.keys() - values.keys())
+    sizes_are_read = not any(problem.setting in _SIZES for problem in problems)
     if sizes_are_read and options.min_size > options.max_size:
         problems.append(_too_many_kept(alias, options, given))
     if problems:

@@ -166,6 +166,13 @@ def test_sizes_that_contradict_each_other_name_both_sources() -> None:
     assert "above max_size=10 (default)" in problem.message
 
 
+def test_a_mistake_that_a_later_layer_hides_is_told_of() -> None:
+    (problem,) = problems({"POOL": {"timeout": "soon"}, "POOLS": {"default": {"timeout": 5}}})
+    assert problem.source == "settings.DJWORKER['POOL']['timeout']"
+    (problem,) = problems({}, {"min_size": 3, "max_size": "x"})
+    assert problem.setting == "POOL.max_size", "nothing is said of sizes that could not be read"
+
+
 def test_everything_wrong_is_told_once_for_all_aliases() -> None:
     settings = {"POOL": {"max_sise": 3, "timeout": "soon"}, "POOLS": {"reprots": {}}}
     databases = {"default": POSTGRES, "reports": POSTGRES}
