@@ -27,7 +27,7 @@ UPLOAD = 20 << 20
 def image(machine: Machine) -> Iterator[Image]:
     """What ``docker build .`` makes of the block."""
     shop.make(machine.path(CONTEXT), 'DATABASES["default"]["NAME"] = "/tmp/db.sqlite3"\n')
-    machine.write(f"{CONTEXT}/requirements.txt", "djworker\n")
+    machine.write(f"{CONTEXT}/requirements.txt", "djworker[metrics]\n")
     made = Image(machine)
     made.build(find(PAGE, "FROM python").text)
     return made
@@ -69,13 +69,13 @@ def test_the_deployment_passes_its_own_probes(machine: Machine, image: Image, bl
     rights = container["securityContext"]
     assert rights["readOnlyRootFilesystem"]
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
-    get, (header,) = container["readinessProbe"]["httpGet"], container["readinessProbe"]["httpGet"]["httpHeaders"]
-    address = f"{ELSEWHERE}:{container['ports'][0]['containerPort']}"
-    assert container["livenessProbe"]["tcpSocket"]["port"] == get["port"] == container["ports"][0]["containerPort"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     with image.running(container["args"], user=str(rights["runAsUser"])):
-        ready = machine.until_answered(address, get["path"], host=header["value"])
-        assert ready.text == "ok"
-        assert machine.request(address, get["path"], host="10.1.2.3:8000").status == 400
+        for probe in ("readinessProbe", "livenessProbe"):
+            get = container[probe]["httpGet"]
+            answer = machine.until_answered(f"{ELSEWHERE}:{ports[get['port']]}", get["path"], host="10.1.2.3:8001")
+            assert answer.text == "ok\n"
+        assert machine.request(f"{ELSEWHERE}:{ports['http']}", "/healthz").text == "ok", "who is ready serves"
     wait, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
     assert wait == "sleep"
     assert pod["terminationGracePeriodSeconds"] > int(seconds) + 30  # the default of graceful_timeout

@@ -191,13 +191,3 @@ def test_links_of_the_front_pages_lead_somewhere(name: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)", path.read_text()) if "://" not in link]
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_every_page_is_in_the_table_of_contents() -> None:
-    contents = text_of("index.md")
-    named = {
-        name.removesuffix(".md") for name in map(name_of, pages()) if not name.startswith(("decisions/0", "index"))
-    }
-    assert [
-        name for name in sorted(named) if name.islower() and not re.search(rf"^{name}$", contents, re.MULTILINE)
-    ] == []
