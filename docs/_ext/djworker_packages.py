@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -26,12 +27,15 @@ class Packages(Generated):
 
     def lines(self) -> Iterator[str]:
         """Return a table."""
+        # `make docs` alone installs no packages to test: then nothing can be said of versions.
+        tested = find_spec("pytest") is not None
+        lacking = "**not run: no release for this Python and this Django**" if tested else "–"
         yield f"With Python {platform.python_version()} and Django {django.get_version()}:"
         yield ""
         yield from (".. list-table::", "   :header-rows: 1", "   :widths: 22 10 18 30 20", "")
         yield from _row("package", "version", "on", "what is run", "what to know")
         for package in packages.PACKAGES:
-            version = package.version or "**not run: no release for this Python and this Django**"
+            version = package.version or lacking
             on = ", ".join(packages.LIBRARIES[driver] for driver in package.drivers)
             yield from _row(package.name, version, on, _code(package.run), _code(package.know))
         yield ""

@@ -55,6 +55,7 @@ class Image:
             self.machine.run("mount", "-o", "remount,bind,ro", IMAGE + name)
         for name in ("tmp", "proc", "dev"):
             (folder / name).mkdir(exist_ok=True)
+        self.environ["WEB_CONCURRENCY"] = "1"  # as in a cgroup with one processor
         self.environ["PATH"] = f"{sys.prefix}/bin:{PATH}"
 
     def _workdir(self, folder: str) -> None:

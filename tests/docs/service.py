@@ -70,7 +70,8 @@ class Service:
             if self.unit.all("WatchdogSec")
             else {}
         )
-        return {"PATH": PATH, "NOTIFY_SOCKET": NOTIFY, **account, **watchdog, **own}
+        # As on a machine with one processor: what is tested does not depend on it, and takes half the time.
+        return {"PATH": PATH, "NOTIFY_SOCKET": NOTIFY, "WEB_CONCURRENCY": "1", **account, **watchdog, **own}
 
     def command(self, line: str) -> list[str]:
         """The words of an Exec line."""

@@ -175,9 +175,23 @@ def test_every_change_in_the_table_is_there_and_has_a_reason_and_a_test() -> Non
         for name in re.findall(r"`(tests/[\w/]+\.py)`", test):
             assert (ROOT / name).exists(), name
         assert "`tests/" in test, what
+    assert all(cells[4] for cells in rows() if len(cells) > 4), "how to do without it"
 
 
-# -- words and links
+# -- words, links and paths
+
+
+def paths_in(text: str) -> set[str]:
+    """What stands as a path of this repository: with a folder, and a file or a folder at its end."""
+    found = re.findall(r"`((?:djworker|tests|docs|conf|db|arbiter|\.ci)/[\w./-]*)`", text)
+    return {path for path in found if "*" not in path}
+
+
+def test_the_paths_that_a_contributor_is_sent_to_are_there() -> None:
+    text = text_of("development.md") + (ROOT / "CONTRIBUTING.md").read_text()
+    named = paths_in(text)
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / path).exists() and not (PACKAGE / path).exists()] == []
 
 
 def test_the_glossary_has_the_words_that_the_log_uses() -> None:
