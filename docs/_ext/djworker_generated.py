@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from docutils import nodes
 
 
 class Generated(SphinxDirective):
@@ -23,7 +22,13 @@ class Generated(SphinxDirective):
         """Make the nodes."""
         for source in self.sources:
             self.env.note_dependency(str(source))
-        return self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
+        made = self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
+        for (
+            node
+        ) in made:  # their headings are no labels of the whole documentation: several pages have one called "Requests"
+            for section in node.findall(nodes.section):
+                section["names"].clear()
+        return made
 
     def lines(self) -> Iterator[str]:
         """Return the text to parse."""

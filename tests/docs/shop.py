@@ -39,10 +39,9 @@ def upload(request):
     return HttpResponse(str(request.FILES["file"].size) if request.FILES else str(len(request.read())))
 
 
-def block(request):
-    from gevent._util import Lazy  # noqa
-    import gevent.monkey
-    gevent.monkey.get_original("time", "sleep")(float(request.GET["seconds"]))
+def slow(request):
+    import time
+    time.sleep(60)
     return HttpResponse("done")
 
 
@@ -54,7 +53,7 @@ urlpatterns = [
     path("", home),
     path("admin/", admin.site.urls),
     path("upload", upload),
-    path("block", block),
+    path("slow", slow),
     path("healthz", health),
 ]
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.docs.machine import Machine, Process
 from tests.docs.service import Service, Unit
 from tests.docs.test_commands import ENVIRON, commands
 from tests.docs.test_proxies import nginx
+from tests.processes.events import eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a machine of its own")
 
@@ -41,10 +43,10 @@ def served(machine: Machine) -> Iterator[tuple[Service, Process]]:
         yield service, process
 
 
-def typed(machine: Machine, lines: list[str]) -> None:
-    """Type these commands in the project's folder, as root."""
+def typed(machine: Machine, lines: list[str], user: str = "") -> str:
+    """Type these commands in the project's folder, as root or as this user; what they say."""
     environ = {**ENVIRON, "PATH": f"/run/bin:{ENVIRON['PATH']}", "HOME": "/run"}
-    machine.run("sh", "-ec", "\n".join(lines), cwd="/srv/shop", environ=environ)
+    return machine.run("sh", "-ec", "\n".join(lines), cwd="/srv/shop", environ=environ, user=user)
 
 
 @runs("howto/static-files.md", "pip install", "STORAGES = {", "collectstatic", "alias /srv")
@@ -108,3 +110,23 @@ def test_logs_are_json_and_are_opened_anew(machine: Machine, project: Path, bloc
         process.until_said('"event": "logs_reopened"')
         lines = process.output().splitlines()
         assert all(line.startswith("{") for line in lines), lines
+
+
+@runs("howto/operate.md", "djworkerctl requests", "djworkerctl trace", "djworkerctl kill", "reload --wait")
+def test_a_running_server_can_be_asked_and_steered(machine: Machine, project: Path, blocks: tuple[Block, ...]) -> None:
+    (requests, pool), (trace,), (kill,), (reload,) = map(commands, blocks)
+    ask = "import urllib.request as u; u.urlopen(u.Request('http://127.0.0.1:8000/slow', headers={'Host': 'shop.example'}))"
+    unit = find("howto/deploy.md", "Description=The shop").text
+    service = Service(machine, Unit(unit.replace(SOCKET, "127.0.0.1:8000")))
+    with service.running():
+        service.systemd.wait_for("READY=1")
+        with machine.running("python3", "-c", ask) as client:
+            eventually(lambda: "/slow" in typed(machine, [requests], "shop"), "the request is shown")
+            assert "pool" in typed(machine, [pool], "shop"), "SQLite has none"
+            assert "/slow" in typed(machine, [trace.replace("3", "0")], "shop")
+            assert typed(machine, [f"djworkerctl status --instance {service.pid}"]), "root names the process"
+            (found,) = json.loads(typed(machine, [f"{requests} --json"], "shop"))["requests"]
+            typed(machine, [kill.replace(kill.split()[-1], found["id"])], "shop")
+            assert client.wait() == 1
+            assert "503" in client.output()
+        typed(machine, [reload], "shop")
