@@ -336,6 +336,12 @@ class Loop:
         for child in self.children.workers():
             self._send_log_level(child)
 
+    def _send_pauses(self, child: Child) -> None:
+        """It waits with the others; what it answers is asked by no client."""
+        for alias, left in self.verbs.pauses(time.monotonic()).items():
+            if child.channel is not None:
+                child.channel.send(messages.WorkerAsked(0, "pause", {"alias": alias, "timeout": left}))
+
     def _send_log_level(self, child: Child) -> None:
         if self.log_level and child.channel is not None:
             child.channel.send(messages.SetLogLevel(self.log_level))
@@ -507,6 +513,7 @@ class Loop:
         status = self.children.learn_pid(child)
         self.herald.worker("worker_ready", child, "ready")
         self._send_log_level(child)
+        self._send_pauses(child)
         self.happen(events.WorkerBooted(child.key[1]))
         if status is not None:
             self._bury(child, status)

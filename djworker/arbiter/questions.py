@@ -36,6 +36,8 @@ class OpenQuestion:
     due: set[int] = field(default_factory=set)
     told: dict[int, dict[str, Any]] = field(default_factory=dict)
     heard: dict[int, int] = field(default_factory=dict)
+    #: Told of the last part of each answer.
+    hears: Callable[[str], None] | None = None
 
 
 class Questions:
@@ -47,9 +49,16 @@ class Questions:
         self._asked: dict[int, OpenQuestion] = {}
         self._numbers = count(1)
 
-    def ask(self, client: Client, workers: Iterable[WorkerHandle], about: str, arguments: Mapping[str, Any]) -> None:
-        """Ask these workers; the client gets what they say as it comes, and who did not answer at the end."""
-        asked = OpenQuestion(client, next(self._numbers) & messages.HIGHEST_ID, time.monotonic() + TIME)
+    def ask(
+        self,
+        client: Client,
+        workers: Iterable[WorkerHandle],
+        about: str,
+        arguments: Mapping[str, Any],
+        hears: Callable[[str], None] | None = None,
+    ) -> None:
+        """Ask these workers; the client gets what they say as it comes, and who did not answer at the end. See OpenQuestion."""
+        asked = OpenQuestion(client, next(self._numbers) & messages.HIGHEST_ID, time.monotonic() + TIME, hears=hears)
         self._asked[asked.number] = asked
         for worker in sorted(workers, key=lambda worker: (worker.slot, worker.worker_id)):
             child = self._loop.children.by_key.get(("worker", worker.worker_id))
@@ -91,6 +100,8 @@ class Questions:
             asked.told[worker_id]["note"] = f"its answer has more than {MOST_TEXT} characters"
         else:
             self._tell(asked.client, "piece", worker=worker_id, text=said.text)
+            if said.last and asked.hears is not None:
+                asked.hears(said.text)
             if said.last:
                 asked.due.discard(worker_id)
                 asked.told[worker_id]["answered"] = True

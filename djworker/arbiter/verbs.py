@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The reason of a recycling, in the log.
 ASKED: Final = "asked for"
+#: Databases that are paused at a time: what a client names is kept for workers to come.
+MOST_PAUSES: Final = 64
 
 
 class Verbs:
@@ -32,6 +34,8 @@ class Verbs:
         self._loop = loop
         self._verdicts = Verdicts(tell)
         self.questions = Questions(loop, tell)
+        #: Until when requests wait for a database, by its alias: for workers that become ready meanwhile.
+        self.paused: dict[str, float] = {}
         loop.herald.listeners.append(self._verdicts.hear)
         self._answers: Mapping[str, Callable[[Client, dict[str, Any]], None]] = {
             "hello": lambda client, _: client.say("result", **report.identity(loop)),
@@ -45,6 +49,8 @@ class Verbs:
             "trace": self._asking("trace"),
             "pool": self._asking("pool"),
             "kill": self._asking("kill"),
+            "pause": self._pause,
+            "resume": self._resume,
         }
 
     def ask(self, client: Client, request: Request) -> None:
@@ -78,7 +84,8 @@ class Verbs:
     # -- verbs --------------------------------------------------------------------------------------------------------
 
     def _status(self, client: Client, _: dict[str, Any]) -> None:
-        client.say("result", **report.status(self._loop), last_reload=self._verdicts.last)
+        paused = [{"alias": alias, "seconds": round(left, 1)} for alias, left in self.pauses(time.monotonic()).items()]
+        client.say("result", **report.status(self._loop), last_reload=self._verdicts.last, paused=paused)
 
     def _reload(self, client: Client, arguments: dict[str, Any]) -> None:
         if self._refuses_stopping(client):
@@ -123,13 +130,37 @@ class Verbs:
         self._loop.set_log_level(level)
         client.say("result", level=level, message=f"logged from {level} on, until the next reload")
 
-    def _asking(self, about: str) -> Callable[[Client, dict[str, Any]], None]:
+    def _pause(self, client: Client, arguments: dict[str, Any]) -> None:
+        now, alias = time.monotonic(), arguments["alias"]
+        if len(self.pauses(now).keys() | {alias}) > MOST_PAUSES:
+            client.refuse(f"{MOST_PAUSES} databases are paused already")
+            return
+
+        def confirm(text: str) -> None:
+            """A worker knows the database, and requests wait for it there."""
+            if '"refused"' not in text and '"error"' not in text:
+                self.paused[alias] = now + arguments["timeout"]
+
+        self._asking("pause", confirm)(client, arguments)
+
+    def _resume(self, client: Client, arguments: dict[str, Any]) -> None:
+        self.paused.pop(arguments["alias"], None)
+        self._asking("resume")(client, arguments)
+
+    def pauses(self, now: float) -> dict[str, float]:
+        """Return for how many seconds yet requests wait for each database that is paused."""
+        self.paused = {alias: until for alias, until in self.paused.items() if until > now}
+        return {alias: until - now for alias, until in self.paused.items()}
+
+    def _asking(
+        self, about: str, hears: Callable[[str], None] | None = None
+    ) -> Callable[[Client, dict[str, Any]], None]:
         """A verb whose answer only the workers know."""
 
         def ask(client: Client, arguments: dict[str, Any]) -> None:
             chosen = self.chosen(client, arguments.pop("slot", None), alive=False)
             if chosen:
-                self.questions.ask(client, chosen, about, arguments)
+                self.questions.ask(client, chosen, about, arguments, hears)
 
         return ask
 

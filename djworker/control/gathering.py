@@ -86,9 +86,24 @@ def _kill(read: list[Said]) -> dict[str, Any]:
     return {"refused": refused or f"no request in flight has this id{unknown}"}
 
 
+def _pausing(read: list[Said]) -> dict[str, Any]:
+    """What all workers did; refused where one of them says why."""
+    if refused := next((answer["refused"] for _, answer in read if "refused" in answer), ""):
+        return {"refused": refused}
+    done = [answer for worker, answer in read if worker["answered"]]
+    leased, waiting = (sum(answer.get(name, 0) for answer in done) for name in ("leased", "waiting"))
+    silent = [f"slot {worker['slot']}: {worker['note']}" for worker, _ in read if not worker["answered"]]
+    text = f"done in {len(done)} of {len(read)} workers; {leased} connections are lent, {waiting} requests wait"
+    if silent:
+        return {"refused": f"{text}; not done: {', '.join(silent)}"}
+    return {"message": text, "leased": leased, "waiting": waiting}
+
+
 _GATHERERS: Final[Mapping[str, Callable[[list[Said]], dict[str, Any]]]] = {
     "requests": _requests,
     "trace": _trace,
     "pool": _pool,
     "kill": _kill,
+    "pause": _pausing,
+    "resume": _pausing,
 }

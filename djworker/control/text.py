@@ -71,6 +71,7 @@ def _status(answer: Mapping[str, Any]) -> str:
         printable(f"listening on {', '.join(server['addresses']) or 'nothing'}"),
         f"generation {answer['generation']}, {answer['workers_ready']} of {answer['workers_wanted']} workers ready",
         *_last_reload(answer.get("last_reload")),
+        *(f"database {one['alias']!r} is paused for {one['seconds']:.0f} s" for one in answer.get("paused", ())),
         "",
         table(_WORKER_TITLES, [_worker(worker) for worker in answer["workers"]]),
     ]
@@ -164,7 +165,7 @@ def _pool(answer: Mapping[str, Any]) -> str:
     for pool in answer["pools"]:
         name = f"{pool['alias']} ({pool['database']})" if pool["database"] else pool["alias"]
         numbers = ", ".join(f"{title} {pool[title]}" for title in ("size", "idle", "leased", "waiting", "bound"))
-        state = ", outage" if pool["outage"] else ""
+        state = f", paused for {pool['paused']:.0f} s" if pool.get("paused") else ", outage" if pool["outage"] else ""
         lines.append(printable(f"{name}, slot {pool['slot']}: {numbers}{state}"))
         lines += [printable(f"    held for {one['age']:.1f} s by {one['who']}") for one in pool["holders"]]
         lines += [printable(f"    pinned {count} times: {reason}") for reason, count in pool["pins"].items()]

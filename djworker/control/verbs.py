@@ -93,10 +93,6 @@ _SLOT: Final = Argument(
 )
 
 
-def _alias(text: str) -> Argument:
-    return Argument("alias", str, text, metavar="ALIAS")
-
-
 _ALL: Final = (
     Verb("hello", "Who answers: the project, its directory, its settings.", reads=True, hidden=True),
     Verb("status", "Show the server, its generations and its workers.", reads=True),
@@ -127,6 +123,28 @@ _ALL: Final = (
     Verb("requests", "Show the requests in flight: what each does, and for how long.", reads=True),
     Verb("trace", "Show the stacks of all greenlets, by request.", (_SLOT,), reads=True),
     Verb("pool", "Show the database pools: their sizes, who holds a connection, why sessions are pinned.", reads=True),
+    Verb(
+        "pause",
+        "Have requests wait that want a connection of a database, and close its connections as they come back.",
+        (
+            Argument("alias", str, "the database's name in DATABASES", metavar="ALIAS"),
+            Argument(
+                "timeout",
+                float,
+                "seconds after which it ends by itself",
+                flag=True,
+                default=PAUSE_TIMEOUT,
+                lowest=0.1,
+                highest=LONGEST_PAUSE,
+                metavar="S",
+            ),
+        ),
+    ),
+    Verb(
+        "resume",
+        "End a pause: requests go on with new connections.",
+        (Argument("alias", str, "the database's name in DATABASES", metavar="ALIAS"),),
+    ),
     Verb(
         "kill",
         "End a request: its statement is cancelled, its transaction rolled back, its client gets 503.",

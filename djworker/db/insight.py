@@ -10,9 +10,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.core.handlers.base import BaseHandler
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from djworker.db.lease import registry
 from djworker.db.lease.cursor import LeasedCursor
 from djworker.db.lease.registry import homes, lookouts
 from djworker.db.observe.labels import view_of
@@ -96,6 +98,33 @@ def _view(request: object) -> str:
     return str(match.view_name) if match is not None else ""
 
 
+def pause(alias: str, seconds: float) -> dict[str, Any]:
+    """Have requests wait that want a connection of *alias*, for so many seconds at most."""
+    return _refusal(alias) or _paused(registry.pause(alias, seconds))
+
+
+def resume(alias: str) -> dict[str, Any]:
+    """End such a pause."""
+    return _refusal(alias) or _paused(registry.resume(alias))
+
+
+def _refusal(alias: str) -> dict[str, Any]:
+    if alias not in connections.settings:
+        return {"refused": f"no database {alias!r}; there are: {', '.join(connections.settings)}"}
+    if connections[alias].vendor == "sqlite":
+        return {"refused": f"database {alias!r} has no pool (SQLite): there is nothing to wait for"}
+    return {}
+
+
+def _paused(pools: list[Pool[Any]]) -> dict[str, Any]:
+    numbers = [pool.stats() for pool in pools]
+    return {
+        "pools": len(pools),
+        "leased": int(sum(one["pool_leased"] for one in numbers)),
+        "waiting": int(sum(one["requests_waiting"] for one in numbers)),
+    }
+
+
 def pools() -> list[dict[str, Any]]:
     """Return the pools of this process, with who holds what. Only reads, so it may run in another thread."""
     now = time.monotonic()
@@ -120,6 +149,7 @@ def _pool(pool: Pool[Any], now: float) -> dict[str, Any]:
         "waiting": int(numbers["requests_waiting"]),
         "bound": int(numbers["pool_max"]),
         "outage": bool(numbers["circuit_open"]),
+        "paused": round(pool.paused, 3),
         "holders": [_holder(slot, now) for slot in pool.leased()[:HOLDERS_SHOWN]],
     }
 

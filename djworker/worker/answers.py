@@ -52,6 +52,7 @@ _PHASES: Final = {
     "reading the body": "reading body",
     "reading the head": "reading head",
 }
+_BLOCKED: Final = {"error": "its hub is blocked, so nothing can be changed there"}
 _READABLE, _WRITABLE = 1, 4  # POLLIN, POLLOUT; gevent takes the names out of the module
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _ident = monkey.get_original("_thread", "get_ident")
@@ -68,6 +69,12 @@ class Insight(Protocol):
     def pools(self) -> list[dict[str, Any]]:
         """Return the pools of this process."""
 
+    def pause(self, alias: str, seconds: float) -> dict[str, Any]:
+        """Have requests wait that want a connection."""
+
+    def resume(self, alias: str) -> dict[str, Any]:
+        """Have them go on."""
+
 
 class Nothing:
     """[worker] A worker without Django: what requests do with a database is not known."""
@@ -79,6 +86,14 @@ class Nothing:
     def pools(self) -> list[dict[str, Any]]:
         """Return no pools."""
         return []
+
+    def pause(self, alias: str, _seconds: float) -> dict[str, Any]:
+        """Refuse."""
+        return {"refused": f"no database {alias!r}"}
+
+    def resume(self, alias: str) -> dict[str, Any]:
+        """Refuse."""
+        return {"refused": f"no database {alias!r}"}
 
 
 class Answers:
@@ -116,6 +131,8 @@ class Answers:
             "trace": self._trace,
             "pool": self._pools,
             "kill": self._kill,
+            "pause": self._pause,
+            "resume": self._resume,
         }
 
     def start(self) -> None:
@@ -267,6 +284,18 @@ class Answers:
         log.event(logger, logging.WARNING, "request_killed", text, **request)
         found[0].greenlet.kill(RequestKilled("ended by an operator"), block=False)
         return {"killed": told}
+
+    # -- databases ----------------------------------------------------------------------------------------------------
+
+    def _pause(self, arguments: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
+        if blocked is not None:
+            return _BLOCKED
+        return self._insight.pause(str(arguments["alias"]), float(arguments["timeout"]))
+
+    def _resume(self, arguments: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
+        if blocked is not None:
+            return _BLOCKED
+        return self._insight.resume(str(arguments["alias"]))
 
 
 def _frames(greenlet: Any, blocked: FrameType | None) -> Iterator[FrameType]:  # noqa: ANN401 - any library's greenlet

@@ -261,3 +261,39 @@ def test_verbs_answer_during_a_rollout(make_server: Callable[[], Server]) -> Non
     while not server.events("reload_done", since=mark):
         for verb in ("requests", "status", "pool"):
             assert ctl(server, verb, "--json").json()["workers"]
+
+
+def test_requests_wait_through_a_pause(shared: Server, postgres: PostgresServer) -> None:
+    """As during a fail-over: the sessions are gone, requests wait, and go on with new ones."""
+    assert shared.get("/short/").status == 200
+    ended = ctl(shared, "pause", "default", "--timeout", "60")
+    assert ended.code == 0, ended
+    assert ended.out.startswith("done in 1 of 1 workers; 0 connections are lent")
+    waiting = [shared.in_background("/short/") for _ in range(3)]
+    one(shared, "/short/", phase="waiting for a connection")
+    [pool] = [pool for pool in ctl(shared, "pool", "--json").json()["pools"] if pool["alias"] == "default"]
+    assert (pool["size"], pool["paused"] > 0) == (0, True)
+    assert ctl(shared, "status", "--json").json()["paused"][0]["alias"] == "default"
+    mark = shared.log.mark()
+    assert ctl(shared, "recycle").code == 0  # a worker that comes meanwhile waits as well
+    shared.wait_for("worker_retired", since=mark)
+    late = shared.in_background("/short/")
+    one(shared, "/short/", phase="waiting for a connection", pid=shared.ready()[-1])
+    resumed = ctl(shared, "resume", "default")
+    assert resumed.code == 0, resumed
+    assert [request.answer().status for request in (*waiting, late)] == [200] * 4
+    assert ctl(shared, "status", "--json").json()["paused"] == []
+
+
+def test_a_pause_that_is_forgotten_ends_by_itself(shared: Server) -> None:
+    assert ctl(shared, "pause", "default", "--timeout", "1").code == 0
+    assert shared.get("/short/").status == 200
+
+
+def test_a_database_that_cannot_be_paused_is_named(shared: Server, make_server: Callable[[], Server]) -> None:
+    ended = ctl(shared, "pause", "other")
+    assert (ended.code, ended.err) == (1, "no database 'other'; there are: default\n")
+    sqlite = make_server().start(workers=1)
+    refused = ctl(sqlite, "pause", "default")
+    assert refused.code == 1
+    assert "has no pool (SQLite)" in refused.err

@@ -245,6 +245,8 @@ def home_for(key: Any, make: Callable[[], Home]) -> Home:
         home.pool.share(home.bound)
         if _retiring:
             home.pool.retire()
+        if (left := _paused.get(home.alias, 0.0) - time.monotonic()) > 0:
+            home.pool.pause(left)
     return home
 
 
@@ -261,6 +263,32 @@ def homes() -> Iterator[Home]:
 def homes_of(database: tuple[Any, ...]) -> Iterator[Home]:
     """All homes with connections to this database, whatever their alias and options: (name, host, port)."""
     return (home for home in homes() if home.database == database)
+
+
+_paused: dict[str, float] = {}  # until when, by alias: for pools that are made meanwhile
+
+
+def pause(alias: str, seconds: float) -> list[Pool[Any]]:
+    """Have requests wait that want a connection of this alias, see `Pool.pause`; returns its pools."""
+    _paused[alias] = time.monotonic() + seconds
+    pools = _pools_of(alias)
+    for pool in pools:
+        pool.pause(seconds)
+    return pools
+
+
+def resume(alias: str) -> list[Pool[Any]]:
+    """End such a pause; returns the pools."""
+    _paused.pop(alias, None)
+    pools = _pools_of(alias)
+    for pool in pools:
+        pool.resume()
+    return pools
+
+
+def _pools_of(alias: str) -> list[Pool[Any]]:
+    ours = [home.pool for home in homes() if home.alias == alias]
+    return ours + [other.pool for other in _others if other.pool.name == alias]
 
 
 _retiring: list[bool] = []  # not empty in a worker that drains

@@ -211,6 +211,25 @@ class Pool(Generic[C]):
         """During an outage, try to connect though nobody waits: a balancer sends no requests as long as there is one."""
         self._scheduler.look_for_server(now)
 
+    def pause(self, seconds: float) -> None:
+        """Have whoever asks wait, for so many seconds at most, and close every connection: at once, or when it comes back.
+
+        What is lent goes on to its end. A wait that ends with the pause lasts as long as it would have without it.
+        """
+        now = self._clock()
+        self._scheduler.pause(now + seconds, now)
+        self.drain()
+
+    def resume(self) -> None:
+        """End the pause, and connect anew: earlier failures say nothing any more."""
+        self._state.circuit.forgive()
+        self._scheduler.end_pause(self._clock())
+
+    @property
+    def paused(self) -> float:
+        """For how many seconds yet nothing is lent; 0 without a pause."""
+        return max(0.0, self._state.paused_until - self._clock())
+
     def retire(self) -> None:
         """Keep nothing that is not needed: for a worker that drains. What its requests need is still lent."""
         self._scheduler.retire(self._clock())

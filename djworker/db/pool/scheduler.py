@@ -89,6 +89,8 @@ class Scheduler(Generic[C]):
             waiter.fail(refusing.timed_out(self.state, waiter))
         elif not waiter.settled:
             self.state.waits.no_later_than(waiter.hub, waiter.deadline)
+            if self.is_paused(now):
+                self.state.waits.no_later_than(waiter.hub, self.state.paused_until)
         waiter.wait()
 
     def _gave_up(self, waiter: Waiter[C]) -> None:
@@ -107,6 +109,28 @@ class Scheduler(Generic[C]):
             raise refusing.unavailable(self.state, now)
         if limits.max_waiting and self._lacking() >= limits.max_waiting:  # a pool that still grows has no backlog
             raise refusing.too_many_waiting(self.state, now)
+
+    # -- a pause ----------------------------------------------------------------------------------------------------------------
+
+    def is_paused(self, now: float) -> bool:
+        """Whether nothing is lent now, and whoever asks waits."""
+        return now < self.state.paused_until
+
+    def pause(self, until: float, now: float) -> None:
+        """Lend nothing until then. A second pause counts from now on; its waiters still wait since the first."""
+        self.state.paused_since = min(self.state.paused_since, now)
+        self.state.paused_until = until
+        self.state.remind(until)
+
+    def end_pause(self, now: float) -> None:
+        """Go on. The pause was not the waiters' doing, so its time does not count against theirs."""
+        since = self.state.paused_since
+        self.state.paused_since, self.state.paused_until = math.inf, -math.inf
+        for waiter in self._queue.waiting:
+            waiter.deadline += max(0.0, now - max(waiter.since, since))
+        if self.state.hub is not None:
+            self.serve(now)
+            self._set_timers()
 
     def _rest(self) -> None:
         if not self._queue.waiting:
@@ -151,7 +175,7 @@ class Scheduler(Generic[C]):
                 self._offer(slot, now)
             else:
                 self.maintenance.check(slot, now)
-        if not self.state.closed:
+        if not (self.state.closed or self.is_paused(now)):
             self._grow(now)
             if self.state.bound is not None and self.lacking > 0 and not self.state.bound.has_room:
                 self.state.bound.make_room(self, now)
@@ -217,6 +241,8 @@ class Scheduler(Generic[C]):
     def look_for_server(self, now: float) -> None:
         """Make the one attempt that waiters would, where there are none."""
         state = self.state
+        if self.is_paused(now):
+            return
         if not state.circuit.is_open or state.hub is None or state.closed or self.retiring or self._queue.waiting:
             return
         due = state.circuit.failed_at + LAST_RETRY
@@ -255,7 +281,7 @@ class Scheduler(Generic[C]):
     def grow_for_waiter(self, now: float) -> bool:
         """Start one connect, for which the bound has room. False if it may not be now."""
         circuit, ledger = self.state.circuit, self._ledger
-        if self.state.closed or circuit.failing or ledger.size >= self.state.limits.max_size:
+        if self.is_paused(now) or self.state.closed or circuit.failing or ledger.size >= self.state.limits.max_size:
             return False
         if ledger.count(SlotState.CONNECTING) >= circuit.window:
             return False
@@ -310,7 +336,7 @@ class Scheduler(Generic[C]):
 
     def _is_out(self, now: float) -> bool:
         """Whether to wait is in vain: no attempt to connect succeeds, and nothing healthy has come back lately either."""
-        if not self.state.circuit.is_open or self.state.circuit.hopes(now):
+        if not self.state.circuit.is_open or self.state.circuit.hopes(now) or self.is_paused(now):
             return False
         return not (self._ledger.count(*_IN_USE) and now - self.state.sign_at < _SIGN_OF_LIFE)
 
@@ -332,10 +358,12 @@ class Scheduler(Generic[C]):
         """Do all that is due, then set the timers for what is next."""
         self.state.waits.cancel()
         self.state.upkeep.cancel()
+        if self.state.paused_until <= now and self.state.paused_since <= now:
+            self.end_pause(now)
         self.maintenance.tasks.kill_overdue(now)
         self._reap(now)
         self.serve(now)
-        for waiter in self._queue.pop_overdue(now):
+        for waiter in [] if self.is_paused(now) else self._queue.pop_overdue(now):
             waiter.fail(refusing.timed_out(self.state, waiter))
         if self.state.bound is not None:
             self.state.bound.review()
@@ -355,6 +383,10 @@ class Scheduler(Generic[C]):
 
     def _set_timers(self) -> None:
         deadline = self._queue.next_deadline()
+        paused_until = self.state.paused_until
+        if paused_until > -math.inf:
+            self.state.remind(paused_until)
+            deadline = paused_until if deadline is not None else None
         if deadline is not None and self.state.hub is not None:
             self.state.waits.no_later_than(self.state.hub, deadline)
         job = self.maintenance.tasks.next_deadline()

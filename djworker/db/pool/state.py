@@ -59,6 +59,9 @@ class State(Generic[C]):
     #: Bound at the first use: a pool may be made long before its loop runs.
     hub: Hub | None = None
     closed: bool = False
+    #: An operator has others wait meanwhile (a fail-over): nothing is connected or lent. From when, and until when.
+    paused_since: float = math.inf
+    paused_until: float = -math.inf
     #: For waiters: it keeps the event loop running.
     waits: Timer = field(init=False)
     #: For all else.
