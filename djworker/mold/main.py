@@ -89,6 +89,7 @@ class Mold:
             self._hear_answers()
             received = self.channel.receive()
             if received.eof:
+                multiprocess.end_children()
                 raw._exit(0)  # noqa: SLF001 - nothing to finish, and no exit handlers of the project's to run
             fds = list(received.fds)
             for message in received.messages:

@@ -32,7 +32,7 @@ def questions() -> Iterator[Question]:
     """What is asked, and how: a question that raises is answered badly. What may wait for the network comes last."""
     from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
 
-    for name in _PATHS:
+    for name in filter(settings.is_overridden, _PATHS):  # Django's own needs applications that may not be installed
         yield f"setting {name}", lambda name=name: _import(_listed(getattr(settings, name, ())))  # type: ignore[misc]
     yield "setting TEMPLATES", lambda: _import(_context_processors(settings))
     for alias in _storages(settings):

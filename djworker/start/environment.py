@@ -80,7 +80,7 @@ def _started(current: Mapping[str, str]) -> dict[str, str]:
 def _sets_nothing_itself() -> bool:
     """Whether the program that runs is known to set nothing for the settings to find."""
     path = getattr(sys.modules["__main__"], "__file__", None) or ""
-    if os.path.dirname(os.path.abspath(path)) == os.path.dirname(os.path.abspath(__file__)):
+    if os.path.dirname(os.path.abspath(path)) == os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
         return True  # ``python -m djworker``
     try:
         with open(path, "rb") as file:

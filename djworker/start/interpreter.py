@@ -10,13 +10,25 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-import djworker
 from djworker.conf.problems import Problem
 from djworker.conf.resolve import passed_sockets
 
 # Names that say nothing about a project: many projects keep their settings in a package called "config".
 VAGUE = frozenset({"conf", "config", "core", "django_project", "project", "settings", "src"})
+
+#: What an arbiter or a mold imports before it has the import path of the project.
+_NEEDED: Final = (
+    "djworker",
+    "gevent",
+    "greenlet",
+    "zope.event",
+    "zope.interface",
+    "httptools",
+    "psycogreen",
+    "setproctitle",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,24 +160,46 @@ def python_flags() -> tuple[str, ...]:
     """Return the interpreter's own options (-X, -W, -O and others), for the next interpreter.
 
     -P is always among them: ``-m`` would look for every module in the working directory first, which may be the service
-    user's, while the arbiter is root, and the mold until it has dropped that.
+    user's, while the arbiter is root, and the mold until it has dropped that. Those that would hide PYTHONPATH are not: it is
+    how the next interpreter finds us. See ``environment_of``.
     """
     # Not public, but what multiprocessing itself starts its interpreters with, since Python 3.2.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
-    return tuple(dict.fromkeys((*flags, "-P")))
+    shown = ({"-I": "-s"}.get(flag, flag) for flag in flags if flag != "-E")
+    return tuple(dict.fromkeys((*shown, "-P")))
+
+
+def environment_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what this interpreter takes from its environment: nothing of Python's own where it was told so (``-E``, ``-I``)."""
+    ignored = sys.flags.ignore_environment
+    return {name: value for name, value in environ.items() if not (ignored and name.startswith("PYTHON"))}
 
 
 def search_path(environ: Mapping[str, str]) -> str:
-    """Return the PYTHONPATH with which ``python -m djworker...`` finds this very package.
+    """Return the PYTHONPATH with which ``python -m djworker...`` finds this very package, and what it is made of.
 
-    ``manage.py`` finds a djworker that is not installed (a checkout beside it) by its own directory, ``-m`` would not.
+    ``manage.py`` finds a djworker that is not installed (a checkout beside it) by its own directory, ``-m`` would not. Launchers
+    (buildout's scripts, PEX, Bazel) have put each package's own folder into ``sys.path``, which no other interpreter has.
     """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(djworker.__file__)))
+    given = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
-    given = environ.get("PYTHONPATH", "")
-    if home in installed or home in given.split(os.pathsep):
-        return given
-    return os.pathsep.join(filter(None, (home, given)))
+    homes = dict.fromkeys(home for home in map(_home_of, _NEEDED) if home)
+    return os.pathsep.join([*(home for home in homes if home not in installed and home not in given), *given])
+
+
+def _home_of(name: str) -> str:
+    """The entry of ``sys.path`` in which a package or a module is."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return ""
+    if spec is None or not spec.origin:
+        return ""
+    depth = name.count(".") + (spec.submodule_search_locations is not None)
+    home = os.path.dirname(os.path.abspath(spec.origin))
+    for _ in range(depth):
+        home = os.path.dirname(home)
+    return home
 
 
 def without_agents(path: str) -> str:

@@ -8,9 +8,19 @@ import sys
 
 def renew() -> None:
     """Give this worker, just forked, what each worker needs for itself. Python does so for ``random`` by itself."""
-    numbers = sys.modules.get("numpy.random")
-    if numbers is not None:
+    if (numbers := sys.modules.get("numpy.random")) is not None:
         numbers.seed()
+    if (fake := sys.modules.get("faker.generator")) is not None:
+        fake.random.seed()
+    _forget_children()
+
+
+def _forget_children() -> None:
+    """What ``multiprocessing`` began while loading is the mold's: as its own children do, neither wait for it nor end it."""
+    if (processes := sys.modules.get("multiprocessing.process")) is not None:
+        processes._children.clear()  # noqa: SLF001
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util._finalizer_registry.clear()  # noqa: SLF001
 
 
 def make_green() -> None:

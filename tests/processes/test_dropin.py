@@ -149,6 +149,7 @@ def test_a_reload_asks_the_module_again(scratch: Path, make_server: Callable[...
     server.wait_for("worker_gone")
     answer = small.answer(server.address)
     assert (answer["settings"], answer["key"]) == ("shop.next", "2")
+    assert not server.events("probe_failed"), "a project without a database, and without users, is fit"
     project.write("shop/wsgi.py", "raise RuntimeError('not today')")
     mark = server.hup()
     server.wait_for("reload_failed", since=mark)

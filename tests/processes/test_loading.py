@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +24,7 @@ import pytest
 from tests.docs.blocks import Block, runs
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
-from tests.processes.project import SETTINGS, URLS, Project
+from tests.processes.project import ROOT, SETTINGS, URLS, Project
 from tests.processes.server import MANAGE, MODULE, Server, command, environment
 from tests.processes.test_listening import open_to_everybody
 
@@ -256,19 +258,22 @@ READERS = """
 import os
 from pathlib import Path
 import environ
+from decouple import Config, RepositoryEnv
 from dotenv import load_dotenv
 
 HERE = Path(__file__).parent
 load_dotenv(HERE / ".env.dotenv")
 environ.Env.read_env(HERE / ".env.environ")
 os.environ.setdefault("BY_SETDEFAULT", (HERE / ".env.plain").read_text())
+BY_DECOUPLE = Config(RepositoryEnv(HERE / ".env.dotenv"))("BY_DOTENV")
 """
 SHOWN = """
 def variables(request):
     import os
     from django.http import JsonResponse
     names = ("BY_DOTENV", "BY_ENVIRON", "BY_SETDEFAULT", "GIVEN", "DJANGO_SETTINGS_MODULE")
-    return JsonResponse({name: os.environ.get(name) for name in names})
+    from django.conf import settings
+    return JsonResponse({"BY_DECOUPLE": settings.BY_DECOUPLE, **{name: os.environ.get(name) for name in names}})
 
 urlpatterns += [path("variables", variables)]
 """
@@ -290,7 +295,7 @@ def test_a_reload_sees_the_changed_file_of_variables(
     project.append(URLS, SHOWN)
     environ = {"GIVEN": "by the operator", "DJANGO_SETTINGS_MODULE": "testproject.settings"}
     server.start(workers=1, program=program, environ=environ)
-    names = ("BY_DOTENV", "BY_ENVIRON", "BY_SETDEFAULT")
+    names = ("BY_DECOUPLE", "BY_DOTENV", "BY_ENVIRON", "BY_SETDEFAULT")
     assert server.get("/variables").json() == {**dict.fromkeys(names, "old"), **environ}
     write_variables(project, "new")
     server.reload()
@@ -361,6 +366,9 @@ SAME = """
 import random
 import grpc
 import numpy
+from faker import Faker
+
+fake = Faker()
 
 def numbers(request):
     import gevent, os
@@ -371,11 +379,12 @@ def numbers(request):
     while not call.ready():
         gevent.sleep(0.01)
         turns += 1
-    made = {"random": random.random(), "numpy": numpy.random.random()}
+    made = {"random": random.random(), "numpy": numpy.random.random(), "faker": fake.pyfloat()}
     return JsonResponse({"pid": os.getpid(), "turns": turns, "said": call.get().decode(), **made})
 
 random.seed(1)
 numpy.random.seed(1)
+Faker.seed(1)
 urlpatterns += [path("numbers", numbers)]
 """
 
@@ -400,6 +409,7 @@ def test_random_numbers_differ_between_workers_and_grpc_waits_in_the_hub(server:
     assert first["turns"] > 5
     assert first["random"] != second["random"]
     assert first["numpy"] != second["numpy"]
+    assert first["faker"] != second["faker"]
 
 
 #: As ``opentelemetry-instrument`` and its like come into a program: Python runs this before everything else.
@@ -531,3 +541,89 @@ def test_queues_that_were_made_while_loading_work_in_the_workers(server: Server,
     for _ in range(6):
         assert server.get("/queues").body == b"SAID 4"
     assert not server.events("not_shared")
+
+
+#: As buildout writes its scripts: with the folder of each package. What follows ``--`` are djworker's own words.
+LAUNCHER = """
+import sys
+sys.path[0:0] = {path!r}
+del sys.argv[1 : sys.argv.index("--") + 1]
+from djworker.__main__ import run
+run()
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("-I",), ("-s", "-E")], ids=["buildout", "isolated", "as PEX"])
+def test_import_paths_of_a_launcher_reach_the_arbiter_and_the_mold(
+    server: Server, project: Project, scratch: Path, flags: Sequence[str]
+) -> None:
+    """In an interpreter that has none of the packages, each of which has a folder of its own."""
+    path = [str(project.folder), *parcels(scratch / "parcels")]
+    (scratch / "djworker-script").write_text(LAUNCHER.format(path=path))
+    environ = {"PYTHONPATH": "/nowhere", "DJANGO_SETTINGS_MODULE": "testproject.settings"}
+    prefix = [sys._base_executable, *flags, str(scratch / "djworker-script")]
+    server.start(prefix=prefix, program=("--",), environ=environ, workers=1)
+    assert server.get("/hello").status == 200
+    assert Path(f"/proc/{server.pid}/cmdline").read_bytes().startswith(b"djworker: arbiter"), "setproctitle is found"
+    server.reload()
+    mark = server.send(signal.SIGUSR2)
+    server.wait_for("arbiter_started", since=mark)
+    server.reload()
+    assert server.get("/hello").status == 200
+
+
+def parcels(folder: Path) -> list[str]:
+    """A folder for each thing that djworker itself needs, and one for everything else that is installed here."""
+    apart = {"djworker", "gevent", "greenlet", "httptools", "psycogreen", "setproctitle", "zope"}
+    things = [ROOT / "djworker", *Path(sysconfig.get_path("purelib")).iterdir()]
+    homes = dict.fromkeys(thing.name if thing.name in apart else "others" for thing in things)
+    for home in homes:
+        (folder / home).mkdir(parents=True)
+    for thing in things:
+        if thing.suffix != ".pth":
+            home = thing.name if thing.name in apart else "others"
+            (folder / home / thing.name).symlink_to(thing)
+    return [str(folder / home) for home in homes]
+
+
+def test_a_server_without_setproctitle_serves(server: Server, scratch: Path) -> None:
+    (scratch / "without").mkdir()
+    (scratch / "without/setproctitle.py").write_text("raise ImportError('not here')")
+    server.start(workers=1, environ={"PYTHONPATH": str(scratch / "without")})
+    assert server.get("/hello").status == 200
+    assert b"djworker.arbiter" in Path(f"/proc/{server.pid}/cmdline").read_bytes(), "its words are what ps shows"
+    mark = server.send(signal.SIGUSR2)
+    server.wait_for("arbiter_started", since=mark)
+    server.reload()
+
+
+MANAGER = """
+import multiprocessing
+import os
+
+if "DJWORKER_LAUNCH" in os.environ:
+    manager = multiprocessing.Manager()
+    visits = manager.list()
+
+def visit(request):
+    from django.http import JsonResponse
+    visits.append(os.getpid())
+    return JsonResponse({"visits": list(visits), "manager": manager._process.pid})
+
+urlpatterns += [path("visit", visit)]
+"""
+
+
+def test_a_manager_of_multiprocessing_is_shared_by_the_workers_and_ends_with_its_generation(
+    server: Server, project: Project
+) -> None:
+    project.append(URLS, MANAGER)
+    server.start()
+    eventually(lambda: len(set(server.get("/visit").json()["visits"])) == 2, "both workers have added to the list")
+    manager = server.get("/visit").json()["manager"]
+    mark = server.kill(server.worker(), signal.SIGTERM)
+    server.wait_for("worker_gone", since=mark)
+    assert server.get("/visit").json()["manager"] == manager
+    assert server.stop() == 0
+    eventually(lambda: not server.tree(), "the manager ends, too")
+    assert "Exception ignored" not in server.transcript.read_text()

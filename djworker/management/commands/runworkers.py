@@ -306,7 +306,8 @@ def become(module: Sequence[str], launch: Launch) -> NoReturn:
     if kept:
         text = f"the program itself sets {', '.join(kept)}: a reload keeps their values, unless the settings set them instead"
         log.event(logging.getLogger("djworker"), logging.INFO, "environment_kept", text, names=kept)
-    launch = replace(launch, search_path=interpreter.search_path(os.environ))
+    environ = interpreter.environment_of(environ)
+    launch = replace(launch, search_path=interpreter.search_path(environ))
     environ.update(launch.for_mold())
     if module == [ARBITER]:
         environ["PYTHONPATH"] = interpreter.without_agents(launch.search_path)

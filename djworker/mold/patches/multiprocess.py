@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+from multiprocessing import process as children
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import SemLock
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gevent import getcurrent, monkey, sleep
 from gevent._hub_local import get_hub_if_exists  # the public one would make a hub in a child that needs none
 from gevent.socket import wait_read, wait_write
+
+from djworker import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +37,13 @@ def install() -> None:
     Connection._send = _send  # type: ignore[attr-defined]  # noqa: SLF001
     SemLock._make_methods = _make_green_methods  # type: ignore[attr-defined]  # noqa: SLF001
     SemLock.__enter__ = lambda lock: lock.acquire()  # type: ignore[method-assign]
+
+
+def end_children() -> None:
+    """[mold] Those that the project began while loading, a ``Manager`` say: Python ends them at its own end, which is cut."""
+    for child in set(children._children):  # type: ignore[attr-defined]  # noqa: SLF001 - the public way waits in the hub
+        if child._popen is not None:  # noqa: SLF001
+            process.kill(child._popen.pid, signal.SIGTERM)  # noqa: SLF001
 
 
 def _can_wait() -> bool:
