@@ -87,7 +87,13 @@ class Image:
 
     @contextmanager
     def running(
-        self, command: Sequence[str] = (), *, tmp: bool = True, user: str = "", environ: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str] = (),
+        *,
+        tmp: bool = True,
+        user: str = "",
+        environ: Mapping[str, str] | None = None,
+        terms: int = 1,
     ) -> Iterator[Process]:
         """``docker run --read-only`` with a network, and as PID 1; ``docker stop`` at the end."""
         steps = [
@@ -103,13 +109,15 @@ class Image:
             try:
                 yield process
             finally:
-                self._stop(process)
+                self._stop(process, terms)
 
     @staticmethod
-    def _stop(process: Process) -> None:
-        """TERM for PID 1, as ``docker stop`` sends it."""
+    def _stop(process: Process, terms: int) -> None:
+        """TERM for PID 1, as ``docker stop`` sends it; the second one ends its delay."""
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         eventually(lambda: process.ended or children.read_text().split(), "the container has a PID 1")
         for pid in [] if process.ended else children.read_text().split():
-            process.send_to(int(pid), signal.SIGTERM)
+            for _ in range(terms):
+                process.send_to(int(pid), signal.SIGTERM)
+                eventually(lambda: process.ended or '"event": "stop' in process.output(), "TERM is taken")
         assert process.wait() == 0, process.output()

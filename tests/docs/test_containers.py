@@ -70,12 +70,11 @@ def test_the_deployment_passes_its_own_probes(machine: Machine, image: Image, bl
     assert rights["readOnlyRootFilesystem"]
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    with image.running(container["args"], user=str(rights["runAsUser"])):
+    with image.running(container["args"], user=str(rights["runAsUser"]), terms=2):
         for probe in ("readinessProbe", "livenessProbe"):
             get = container[probe]["httpGet"]
             answer = machine.until_answered(f"{ELSEWHERE}:{ports[get['port']]}", get["path"], host="10.1.2.3:8001")
             assert answer.text == "ok\n"
         assert machine.request(f"{ELSEWHERE}:{ports['http']}", "/healthz").text == "ok", "who is ready serves"
-    wait, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
-    assert wait == "sleep"
-    assert pod["terminationGracePeriodSeconds"] > int(seconds) + 30  # the default of graceful_timeout
+    (delay,) = (int(word.partition("=")[2]) for word in container["args"] if word.startswith("--shutdown-delay"))
+    assert pod["terminationGracePeriodSeconds"] > delay + 30  # the default of graceful_timeout
