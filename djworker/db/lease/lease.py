@@ -619,7 +619,9 @@ class Lease:
         if dialect.forget_numbers is not None and conn.lease_numbers not in {turn, self._last_turn} - {0}:
             with self._outside_a_transaction(conn):
                 dialect.forget_numbers(conn)
-            conn.lease_numbers = self._last_turn
+            conn.lease_numbers = (
+                0 if self.made else self._last_turn
+            )  # what we asked for would be one of ours that is gone
         dialect.forget(conn, number=None if self._wrote_in(conn) else max(self.made, 0), lists=not turn)
 
     @contextmanager

@@ -345,3 +345,22 @@ def test_what_a_parameter_puts_into_a_statement_is_judged(postgres_site: Site, w
     view(work)
     eventually(at_rest, "wiped")
     assert [view(query, WHERE) for _ in range(3)] == [HERE] * 3
+
+
+def test_what_was_prepared_in_two_phases_outlives_the_request_and_nothing_else(mysql_site: Site) -> None:
+    item = mysql_site.start(max_size=1)
+
+    def work(*last: str) -> None:
+        query("XA START 'two phases'")
+        query("INSERT INTO lease_item (name) VALUES ('prepared')")
+        for statement in last:
+            query(statement)
+
+    view(work)
+    eventually(at_rest, "wiped")
+    assert view(item.objects.count) == 0
+    view(work, "XA END 'two phases'", "XA PREPARE 'two phases'")
+    eventually(at_rest, "wiped, or replaced")
+    assert view(item.objects.count) == 0
+    view(query, "XA COMMIT 'two phases'")
+    assert view(item.objects.count) == 1

@@ -245,6 +245,20 @@ def test_our_own_number_goes_with_us_to_a_session_that_is_looked_behind(mysql_si
     view(work)
 
 
+def test_our_own_number_that_was_taken_away_is_refused(postgres_site: Site) -> None:
+    item = postgres_site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import connection
+
+        item.objects.create(name="ours")
+        connection.connection.looked_at = True  # type: ignore[attr-defined]
+        refused("SELECT lastval()")
+
+    view(query, "INSERT INTO lease_item (name) VALUES ('a stranger''s')")
+    view(work)
+
+
 def test_nothing_is_sent_while_there_are_results_to_come(mysql_site: Site) -> None:
     mysql_site.start(max_size=1)
     view(query, "CREATE PROCEDURE two() BEGIN SELECT 1; SELECT 2; END")
