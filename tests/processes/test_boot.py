@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import procfs
+from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server, command, environment
 
@@ -241,7 +242,8 @@ def test_the_tree(server: Server) -> None:
     """The workers are the arbiter's own children, and share the mold's memory."""
     server.start()
     assert sorted(procfs.children(server.pid)) == sorted([server.mold(), server.worker(0), server.worker(1)])
-    assert set(server.tree()) == {server.pid, server.mold(), server.worker(0), server.worker(1)}
+    those = {server.pid, server.mold(), server.worker(0), server.worker(1)}
+    eventually(lambda: set(server.tree()) == those, "the child that was probed has ended, and there is nobody else")
 
 
 def test_nothing_can_be_imported_before_the_patch(server: Server) -> None:
