@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import Final, NoReturn
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_GET_PDEATHSIG = 2
@@ -18,6 +18,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SS_DISABLE = 2  # sigaltstack(2)
 
 LINUX = sys.platform == "linux"
+
+#: The limit of memory, and what is used of it, by the second version of cgroups and by the first.
+_CGROUPS: Final = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 
 
 def _prctl(option: int, value: int) -> None:
@@ -202,6 +208,28 @@ def pss_bytes(pid: int | str = "self") -> int:
             return next((int(line.split()[1]) << 10 for line in file if line.startswith("Pss:")), 0)
     except OSError:  # another user's, gone, or no /proc
         return 0
+
+
+def free_memory() -> int:
+    """Bytes that more processes could take before something is swapped or ended: the machine's, or what the cgroup leaves."""
+    found = [_available()]
+    for limit, used in _CGROUPS:
+        # Another version of cgroups, no limit ("max"), or not mounted.
+        with (
+            contextlib.suppress(OSError, ValueError),
+            open(limit, encoding="ascii") as file,
+            open(used, encoding="ascii") as other,
+        ):
+            found.append(max(0, int(file.read()) - int(other.read())))
+    return min(found)
+
+
+def _available() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next((int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:")), sys.maxsize)
+    except OSError:
+        return sys.maxsize
 
 
 def set_title(title: str) -> None:

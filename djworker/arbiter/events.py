@@ -35,6 +35,14 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """The load asks for another number of workers."""
+
+    workers: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlineReached:
     """The deadline that ``Fleet.next_deadline`` named has come."""
 
@@ -116,6 +124,7 @@ Event = (
     | Reload
     | Stop
     | Scale
+    | Resize
     | DeadlineReached
     | MoldBooted
     | MoldBootFailed

@@ -29,6 +29,7 @@ from djworker.arbiter.events import (
     MoldGone,
     Recycle,
     Reload,
+    Resize,
     Scale,
     Started,
     Stop,
@@ -66,6 +67,8 @@ class Fleet:
     #: When the stop begins that was asked for and is put off; infinity without one.
     stop_at: float = inf
     scaled: int | None = None
+    #: What the load asks for; 0 where the number does not follow it, or nothing was asked yet.
+    sized: int = 0
     rollout: Rollout = field(default_factory=Rollout)
     crashes: CrashLoop = field(default_factory=CrashLoop)
     _orders: Orders = field(init=False)
@@ -108,7 +111,13 @@ class Fleet:
     @property
     def target(self) -> int:
         """Workers wanted now."""
-        return self.scaled if self.scaled is not None else self.policy.workers
+        return self.scaled if self.scaled is not None else (self.sized or self.policy.workers)
+
+    @property
+    def may_resize(self) -> bool:
+        """Whether the number of workers follows the load now. TTIN, TTOU and ``scale`` end that, until a reload."""
+        steady = self.ever_ready and not (self.ending or self.rolling or self.crashes.failures)
+        return bool(self.policy.most_workers) and self.scaled is None and steady
 
     @property
     def rolling(self) -> bool:
@@ -149,6 +158,8 @@ class Fleet:
             case Scale(delta):
                 self.scaled = min(max(1, self.target + delta), MOST_WORKERS)
                 self._announce("scaled", f"{self.target} workers wanted", workers=self.target)
+            case Resize(workers, reason):
+                self._on_resize(workers, reason)
             case DeadlineReached():
                 self._on_timer(now)
             case MoldBooted(generation, policy):
@@ -169,6 +180,13 @@ class Fleet:
                 self._on_recycle(worker_id)
             case WorkerGone(worker_id, _):
                 self._on_worker_gone(worker_id, now)
+
+    def _on_resize(self, workers: int, reason: str) -> None:
+        if not self.may_resize:
+            return
+        before, self.sized = self.target, workers
+        text = f"{self.target} workers wanted, {before} before: {reason}"
+        self._announce("scaled", text, workers=self.target, before=before, reason=reason)
 
     def _on_reload(self, now: float) -> None:
         if self.ending:
@@ -372,6 +390,7 @@ class Fleet:
         self.current, self.scaled = mold.generation, None
         self.crashes.forget()
         self.policy = mold.policy or self.policy
+        self.sized = min(max(self.sized, self.policy.workers), self.policy.most_workers)
         self._orders.given.append(do.AdoptConfig(mold.generation))
 
     def _roll_back(self, older: MoldHandle, now: float) -> None:

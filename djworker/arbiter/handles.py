@@ -29,6 +29,8 @@ class Policy:
     strict: bool = False
     #: Between the word to stop and the stop; requests are served meanwhile.
     shutdown_delay: float = 0.0
+    #: Where the number of workers follows the load: how many there may be. ``workers`` is the least then.
+    most_workers: int = 0
 
     def patience(self, margin: float) -> float:
         """How long a silent worker is left alone; 0 in the settings means for ever."""

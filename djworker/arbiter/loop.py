@@ -25,9 +25,11 @@ from djworker.arbiter.listeners import let_go
 from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.probing import Failure
 from djworker.arbiter.reporting import Herald
+from djworker.arbiter.scaling import Reading, Scaler
 from djworker.arbiter.status import CAUSES, STATUS_KEY
 from djworker.arbiter.verbs import Verbs
 from djworker.conf import table
+from djworker.conf.span import Span
 from djworker.conf.table import Config
 from djworker.ipc import messages
 from djworker.ipc.contract import EXIT_BOOT, STACKS_WITHIN
@@ -55,14 +57,20 @@ _PACKETS_PER_TURN = 16
 def policy_of(config: Config) -> Policy:
     """What a configuration asks of the fleet."""
     return Policy(
-        config.workers,
+        config.workers.least if isinstance(config.workers, Span) else config.workers,
         config.timeout,
         config.boot_timeout,
         config.graceful_timeout,
         probe=bool(config.probe),
         strict=config.strict,
         shutdown_delay=config.shutdown_delay,
+        most_workers=int(config.workers) if isinstance(config.workers, Span) else 0,
     )
+
+
+def _reading(child: Child) -> Reading:
+    cpu, late = child.reads(Gauge.CPU) / 1e9, child.reads(Gauge.LATE) / 1e9
+    return Reading(cpu, child.reads(Gauge.QUEUED), late, child.reads(Gauge.RSS) << 10)
 
 
 class Loop:
@@ -93,6 +101,7 @@ class Loop:
         for child in children.by_key.values():
             self._watch(child)
         self.status = children.status
+        self.scaler = Scaler(fleet.policy.workers, fleet.policy.most_workers)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -106,6 +115,7 @@ class Loop:
             self._serve_deadlines()
             self.deaths.tell(self.children, self.fleet.current)
             self.herald.report(self.children.beat_of)
+            self._follow_load()
             self._serve_status()
         return self.exit_code
 
@@ -124,7 +134,10 @@ class Loop:
         clients = self.control.next_deadline() if self.control is not None else inf
         told_at = self.status.next_deadline() if self.status is not None else inf
         verbs = self.verbs.next_deadline()
-        deadline = min(self.fleet.next_deadline(), self.herald.next_report(), kill_at, clients, verbs, told_at, *spares)
+        look_at = self.scaler.due() if self.fleet.may_resize else inf
+        deadline = min(
+            self.fleet.next_deadline(), self.herald.next_report(), kill_at, clients, verbs, told_at, look_at, *spares
+        )
         return None if deadline == inf else max(0.0, deadline - time.monotonic())
 
     def happen(self, event: Event) -> None:
@@ -230,6 +243,28 @@ class Loop:
                 self._probe_mold(generation, self._asked[generation])
         except OSError as error:  # the next worker is loaded without
             self.herald.fork_failed(str(error))
+
+    # -- the number of workers ----------------------------------------------------------------------------------------
+
+    def _follow_load(self) -> None:
+        """Where the options leave the number of workers open, have the scoreboard say how many are needed."""
+        now = time.monotonic()
+        if not self.fleet.may_resize or now < self.scaler.due():
+            return
+        policy = self.fleet.policy
+        self.scaler.least, self.scaler.most = policy.workers, policy.most_workers
+        children = {
+            worker.worker_id: self.children.by_key.get(("worker", worker.worker_id))
+            for worker in self.fleet.roster.ready()
+        }
+        readings = {number: _reading(child) for number, child in children.items() if child is not None}
+        verdict = self.scaler.look(readings, self.fleet.target, process.free_memory(), now)
+        if verdict is None:
+            return
+        if verdict.workers == self.fleet.target:
+            self.herald.say("scaling_held", verdict.reason, logging.WARNING, workers=verdict.workers)
+        else:
+            self.happen(events.Resize(verdict.workers, verdict.reason))
 
     # -- the status process ---------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 VARIABLE = "DJWORKER_ADOPT"
 #: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.
 VERSION = 4
-_PLAIN = ("current", "ever_ready", "stopping", "stop_at", "scaled")
+_PLAIN = ("current", "ever_ready", "stopping", "stop_at", "scaled", "sized")
 
 
 class SnapshotError(Exception):

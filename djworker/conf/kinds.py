@@ -17,10 +17,12 @@ from typing import Generic, TypeVar
 from djworker.conf import peers
 from djworker.conf.address import Address
 from djworker.conf.problems import UnreadableError
+from djworker.conf.span import Span
 
 T = TypeVar("T")
 
 _WHOLE = re.compile(r"-?[0-9]{1,15}", re.ASCII)
+_SPAN = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})", re.ASCII)
 _QUANTITY = re.compile(r"(-?[0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([a-z]*)", re.ASCII)
 _OCTAL = re.compile(r"(?:0o)?([0-7]{1,4})", re.ASCII)
 _SECONDS: Mapping[str, float] = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -49,6 +51,19 @@ def _read_whole(raw: object) -> int:
     if isinstance(raw, str) and _WHOLE.fullmatch(raw.strip()):
         return int(raw)
     raise UnreadableError("not a whole number", "give digits only")
+
+
+def _read_workers(raw: object) -> int:
+    """A number, or ``2..8`` for one that follows the load."""
+    if isinstance(raw, Span) or not (isinstance(raw, str) and ".." in raw):
+        return raw if isinstance(raw, Span) else _read_whole(raw)
+    match = _SPAN.fullmatch(raw.strip())
+    if match is None or not 0 < int(match[1]) <= int(match[2]):
+        raise UnreadableError(
+            "not a number, and not the least and the most", "give 4, or 2..8 for what the load asks for"
+        )
+    least, most = int(match[1]), int(match[2])
+    return Span(least, most) if least < most else most
 
 
 def _read_seconds(raw: object) -> float:
@@ -223,6 +238,7 @@ def _show_umask(value: int) -> str:
     return f"0o{value:03o}"
 
 
+WORKERS = Kind("number, or least..most", _read_workers, str, "N")
 WHOLE = Kind("whole number", _read_whole, str, "N")
 SECONDS = Kind("time", _read_seconds, _show_number, "SECONDS", unit="seconds")
 SIZE = Kind("size", _read_size, str, "BYTES", unit="bytes")

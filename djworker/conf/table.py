@@ -29,10 +29,12 @@ from djworker.conf.kinds import (
     TEXT,
     UMASK,
     WHOLE,
+    WORKERS,
     choice,
 )
 from djworker.conf.option import Option, option, table
 from djworker.conf.problems import ConfigError, Problem
+from djworker.conf.span import Span
 
 __all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
 
@@ -57,6 +59,12 @@ def inherited_umask() -> int:
 def usual_workers() -> int:
     """One for each processor that we may use, as far as the option goes."""
     return min(cpu_count(), MOST_WORKERS)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - of any option
+    if isinstance(value, Span):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +134,10 @@ class Config:
     )
     workers: int = option(
         usual_workers,
-        WHOLE,
+        WORKERS,
         "Workers",
-        "Worker processes. A worker is one thread of Python, so one for each processor is right for most sites.",
+        """Worker processes. A worker is one thread of Python, so one for each processor is right for most sites. `2..8` lets the
+        number follow the load: see [](../explanation/scaling.md).""",
         minimum=1,
         maximum=MOST_WORKERS,
         flags=("-w",),
@@ -162,9 +171,18 @@ class Config:
         0,
         SIZE,
         "Workers",
-        """Replace a worker that has more resident memory than this, replacement first; 0 never does. What it shares with
-        the others counts too. Looked at once a second.""",
+        """Replace a worker that has more memory than this, replacement first; 0 never does. A page that several share counts
+        in parts (PSS). Looked at once a second; three times in a row it must be too much.""",
         minimum=0,
+    )
+    max_lifetime: float = option(
+        0.0,
+        SECONDS,
+        "Workers",
+        """Replace a worker at this age, replacement first; 0 never does. Each one ends up to a tenth earlier, at random, so that
+        workers are not replaced all at the same time.""",
+        minimum=0,
+        maximum=365 * DAY,
     )
     warm_up: tuple[str, ...] = option(
         (),
@@ -420,7 +438,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Return a mapping that JSON can carry; ``from_json`` reads it back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -144,6 +144,11 @@ class Site:
         """Requests that run; those that wait for their client, to send or to read, do not."""
         return self.permits.taken
 
+    @property
+    def queued(self) -> int:
+        """Requests that are complete and wait to begin, and new connections that wait for their turn."""
+        return len(self.turnstile.waiting) + len(self.permits.queue)
+
     def in_flight(self) -> list[InFlight]:
         """Return what is being served, oldest first. Safe in other threads: one step copies the set."""
         now = time.monotonic()

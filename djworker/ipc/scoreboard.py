@@ -60,6 +60,12 @@ class Gauge(IntEnum):
     POOL_AVAILABLE = auto()
     POOL_WAITING = auto()
     POOL_MAX = auto()
+    #: Requests that are complete and wait to begin.
+    QUEUED = auto()
+    #: Processor time since the fork, nanoseconds.
+    CPU = auto()
+    #: How late the last beat was, nanoseconds.
+    LATE = auto()
 
 
 class Row:

@@ -90,7 +90,7 @@ class WorkerMetrics:
         """Say how things are now."""
         writer, site = self._writer, self._site
         writer.set(metrics.RUNNING, site.running)
-        writer.set(metrics.QUEUED, len(site.turnstile.waiting) + len(site.permits.queue))
+        writer.set(metrics.QUEUED, site.queued)
         states = Counter(_STATES.get(connection.phase, "closing") for connection in site.busy)
         states["idle"] += len(site.idle_ones)
         states["new"] += len(site.arriving)

@@ -87,8 +87,9 @@ class Worker:
         self._done = Event()
         self._retiring = False
         self._recycle_asked = False
-        self._recycling = Recycling(config, process.resident_bytes())
+        self._recycling = Recycling(config, process.pss_bytes() or process.resident_bytes(), time.monotonic())
         self._memory_due = 0.0
+        self._beat_due = time.monotonic()
         self._metrics: WorkerMetrics | None = None
         self._line: Any = None
         self._signals: list[Any] = []
@@ -159,7 +160,11 @@ class Worker:
     def _beat(self) -> None:
         now = time.monotonic()
         row, site = self._row, self.site
+        row[Gauge.LATE] = max(0, int((now - self._beat_due) * 1e9))
+        self._beat_due = now + BEAT_INTERVAL
         row[Gauge.BEAT] = time.monotonic_ns()
+        row[Gauge.CPU] = time.process_time_ns()
+        row[Gauge.QUEUED] = site.queued
         row[Gauge.RUNNING] = site.running
         self._acceptor.tell()
         row[Gauge.REQUESTS] = site.total
@@ -169,14 +174,16 @@ class Worker:
         row[Gauge.OLDEST] = time.monotonic_ns() - int(oldest[0].age * 1e9) if oldest else 0
         if now >= self._memory_due:
             self._memory_due = now + MEMORY_INTERVAL
-            row[Gauge.RSS] = process.resident_bytes() >> 10
+            resident = process.resident_bytes()
+            row[Gauge.RSS] = resident >> 10
+            self._recycling.weigh(resident)
 
     def _look_after_pools(self) -> None:
         for gauge, value in self._pools().items():
             self._row[gauge] = value
 
     def _ask_for_recycling(self) -> None:
-        reason = self._recycling.reason(self.site.total, self._row[Gauge.RSS] << 10)
+        reason = self._recycling.reason(self.site.total, time.monotonic())
         if reason is not None:
             self._want_replacement(reason)
 

@@ -178,3 +178,15 @@ def test_accepting_waits_where_every_connection_has_a_request(server: Server) ->
     for request in (*requests, *more):
         assert request.answer().body == b"opened"
     assert not server.events("accept_failed")
+
+
+def test_workers_are_replaced_at_their_age_without_a_lost_request(server: Server) -> None:
+    server.start(max_lifetime=3)
+    mark = server.log.mark()
+    with server.load() as load:
+        wanted = server.wait_for("recycle_wanted", count=2, since=mark)
+        assert wanted["reason"] == "max_lifetime"
+        server.wait_for("worker_gone", count=2, since=mark)
+        load.wait_for_answers()
+    load.assert_nothing_lost()
+    assert server.fewest_ready(mark) == 2

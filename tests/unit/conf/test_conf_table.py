@@ -25,9 +25,11 @@ from djworker.conf.kinds import (
     TEXT,
     UMASK,
     WHOLE,
+    WORKERS,
 )
 from djworker.conf.option import Option
 from djworker.conf.peers import canonical
+from djworker.conf.span import Span
 from djworker.conf.table import OPTIONS, Config, adopt, changes
 from djworker.ipc.launch import VARIABLE, Launch
 
@@ -41,6 +43,7 @@ def values_of(option: Option) -> st.SearchStrategy[Any]:
     words = st.text("abcdefgh", min_size=1, max_size=8)
     by_kind: dict[object, st.SearchStrategy[Any]] = {
         WHOLE: st.integers(int(low), int(high)),
+        WORKERS: st.integers(int(low), int(high)) | st.builds(Span, st.integers(1, 8), st.integers(9, 1000)),
         SIZE: st.integers(int(low), int(high)),
         UMASK: st.integers(0, 0o777),
         SECONDS: st.floats(low, high).map(lambda seconds: round(seconds, 6)),
