@@ -24,6 +24,9 @@ class Span(int):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, int) and int(self) == int(other) and self.least == getattr(other, "least", int(other))
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # int has one of its own
+
     def __hash__(self) -> int:
         return hash((self.least, int(self)))
 
