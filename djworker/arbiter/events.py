@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from djworker.arbiter.canary import Sample
     from djworker.arbiter.handles import Policy
     from djworker.arbiter.probing import Answers, Failure
 
@@ -104,6 +107,13 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """What ready workers have counted, by worker: while one is watched beside the others."""
+
+    samples: Mapping[int, Sample]
+
+
+@dataclass(frozen=True, slots=True)
 class Recycle:
     """A worker asks to be replaced."""
 
@@ -133,6 +143,7 @@ Event = (
     | WorkerBooted
     | WorkerFailed
     | Heartbeat
+    | Sampled
     | Recycle
     | WorkerGone
 )

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from djworker.arbiter import commands as do
 from djworker.arbiter import probing, replacement
+from djworker.arbiter.canary import Canary
 from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.events import (
     DeadlineReached,
@@ -30,6 +31,7 @@ from djworker.arbiter.events import (
     Recycle,
     Reload,
     Resize,
+    Sampled,
     Scale,
     Started,
     Stop,
@@ -53,6 +55,11 @@ from djworker.conf.table import MOST_WORKERS
 from djworker.ipc.contract import EXIT_BOOT
 from djworker.process import describe
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from djworker.arbiter.canary import Sample
+
 
 @dataclass(slots=True)
 class Fleet:
@@ -70,6 +77,8 @@ class Fleet:
     #: What the load asks for; 0 where the number does not follow it, or nothing was asked yet.
     sized: int = 0
     rollout: Rollout = field(default_factory=Rollout)
+    #: The first worker of a new generation, while it is watched.
+    canary: Canary | None = None
     crashes: CrashLoop = field(default_factory=CrashLoop)
     _orders: Orders = field(init=False)
     #: What the generation in force answered when it was last asked: a measure where its mold is gone.
@@ -100,6 +109,8 @@ class Fleet:
         if self.crashes.retry_at > -inf:
             deadlines.append(self.crashes.retry_at)
         deadlines.append(self.stop_at)
+        if self.canary is not None:
+            deadlines.append(self.canary.look_at)
         return min(deadlines, default=inf)
 
     def expect(self, when: float) -> None:
@@ -176,6 +187,8 @@ class Fleet:
                 self._on_worker_failed(worker_id, failure)
             case Heartbeat(worker_id, beat):
                 self._on_heartbeat(worker_id, beat)
+            case Sampled(samples):
+                self._on_sampled(samples, now)
             case Recycle(worker_id, _):
                 self._on_recycle(worker_id)
             case WorkerGone(worker_id, _):
@@ -219,6 +232,8 @@ class Fleet:
     def _on_timer(self, now: float) -> None:
         if now >= self.stop_at:
             self._stop(now, fast=False)
+        if self.canary is not None:
+            self.canary.put_off(now)
         for mold in list(self.roster.molds.values()):
             if now >= mold.deadline:
                 self._on_overdue_mold(mold, now)
@@ -310,6 +325,29 @@ class Fleet:
         self.ever_ready = True
         worker.become(WorkerState.READY, now + self.policy.patience(WATCHDOG_MARGIN))
         worker.ready_at, worker.proven_at = now, now + PROBATION
+        if self.policy.canary and self._comes_first(worker):
+            worker.proven_at = now + max(PROBATION, self.policy.canary)
+            self.canary = Canary(worker.worker_id, worker.proven_at, now)
+            text = f"the first worker of generation {worker.generation} is watched for {self.policy.canary:g} s"
+            self._announce("canary_started", text, generation=worker.generation, seconds=self.policy.canary)
+
+    def _comes_first(self, worker: WorkerHandle) -> bool:
+        """Whether it is the first of new code, beside workers of older code that it can be compared with."""
+        others = [other for other in self.roster.ready() if other is not worker]
+        return self.rollout.begun and bool(others) and all(other.generation < worker.generation for other in others)
+
+    def _on_sampled(self, samples: Mapping[int, Sample], now: float) -> None:
+        canary, older = self.canary, self.roster.older_mold(self.current)
+        if canary is None:
+            return
+        worse = canary.look(samples, now)
+        if worse and older is not None:
+            self.rollout.last_words = Failure("canary", "", f"its first worker is worse than the old ones: {worse}")
+            self._roll_back(older, now)
+        elif now >= canary.ends:
+            self.canary = None
+            text = f"the first worker of generation {self.current} is no worse than the old ones: {canary.numbers}"
+            self._announce("canary_passed", text, generation=self.current)
 
     def _on_worker_failed(self, worker_id: int, failure: Failure) -> None:
         worker = self.roster.workers.get(worker_id)
@@ -328,6 +366,8 @@ class Fleet:
 
     def _on_worker_gone(self, worker_id: int, now: float) -> None:
         worker = self.roster.workers.pop(worker_id)
+        if self.canary is not None and self.canary.worker_id == worker_id:
+            self.canary = None
         if self.stopping or worker.leaving or worker.generation != self.current:
             return
         if worker.ready_at == inf or now - worker.ready_at < STABLE:
@@ -387,7 +427,7 @@ class Fleet:
 
     def _switch_to(self, mold: MoldHandle) -> None:
         """New workers come from *mold* from now on."""
-        self.current, self.scaled = mold.generation, None
+        self.current, self.scaled, self.canary = mold.generation, None, None
         self.crashes.forget()
         self.policy = mold.policy or self.policy
         self.sized = min(max(self.sized, self.policy.workers), self.policy.most_workers)
@@ -475,7 +515,14 @@ class Fleet:
     def _may_spawn(self) -> bool:
         if self.crashes.failures and self.roster.starting():  # in a crash loop, one at a time
             return False
+        if self.policy.canary and self.rollout.begun and self.roster.outdated(self.current) and self._has_new():
+            return False  # it is watched by itself, however many are wanted
         return replacement.may_spawn(self.roster, self.current, self.target)
+
+    def _has_new(self) -> bool:
+        """Whether there is new code that has not proved itself yet."""
+        new = [worker for worker in self.roster.alive() if worker.generation == self.current]
+        return bool(new) and not any(worker.proven for worker in new)
 
     def _shrink(self, now: float) -> None:
         for worker in replacement.surplus(self.roster, self.current, self.target):

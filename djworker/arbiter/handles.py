@@ -31,6 +31,8 @@ class Policy:
     shutdown_delay: float = 0.0
     #: Where the number of workers follows the load: how many there may be. ``workers`` is the least then.
     most_workers: int = 0
+    #: For how long the first worker of a new generation is watched before another comes; 0 for not at all.
+    canary: float = 0.0
 
     def patience(self, margin: float) -> float:
         """How long a silent worker is left alone; 0 in the settings means for ever."""

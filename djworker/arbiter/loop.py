@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from djworker import accounts, log, process
 from djworker.arbiter import commands, control, events, probing
+from djworker.arbiter.canary import Sample
 from djworker.arbiter.deaths import Deaths
 from djworker.arbiter.handles import MoldState, Policy
 from djworker.arbiter.intake import MessageRefusedError
@@ -65,6 +66,7 @@ def policy_of(config: Config) -> Policy:
         strict=config.strict,
         shutdown_delay=config.shutdown_delay,
         most_workers=int(config.workers) if isinstance(config.workers, Span) else 0,
+        canary=config.canary,
     )
 
 
@@ -318,6 +320,8 @@ class Loop:
             for worker in self.fleet.roster.beating():
                 self.happen(events.Heartbeat(worker.worker_id, self.children.beat_of(worker.worker_id)))
             self._read_stacks()
+            if self.fleet.canary is not None:
+                self.happen(events.Sampled(self._samples()))
             self.happen(events.DeadlineReached())
         self._serve_clients(now)
         while self._kills and self._kills[0][0] <= now:
@@ -327,6 +331,17 @@ class Loop:
             text = f"killing the spare worker of generation {generation}: boot_timeout"
             self.herald.say("mold_killed", text, logging.ERROR, reason="boot_timeout")
             self.children.kill(("mold", generation))
+
+    def _samples(self) -> dict[int, Sample]:
+        """What ready workers say that they have counted."""
+        counted = (Gauge.REQUESTS, Gauge.ERRORS, Gauge.STALLS)
+        children = self.children.by_key
+        found = {worker.worker_id: children.get(("worker", worker.worker_id)) for worker in self.fleet.roster.ready()}
+        return {
+            number: Sample(*(child.reads(gauge) for gauge in counted))
+            for number, child in found.items()
+            if child is not None
+        }
 
     def _serve_clients(self, now: float) -> None:
         self.verbs.serve_deadlines(now)

@@ -203,6 +203,16 @@ class Config:
         "Workers",
         "Refuse a first start, too, when a path of `probe` answers with an error, or a database cannot be reached.",
     )
+    canary: float = option(
+        0.0,
+        SECONDS,
+        "Workers",
+        """Time for which the first worker of a new generation serves beside the old ones, before another comes. If more of its
+        answers fail (5xx), or its loop stalls more often than theirs, the old code goes on, and the reload has failed. 0: none
+        is watched.""",
+        minimum=0,
+        maximum=3600,
+    )
     check_migrations: str = option(
         "warn",
         choice("off", "warn", "refuse"),

@@ -49,6 +49,8 @@ LINGER_RATE: Final = 64 << 20
 LINGER_PAUSE: Final = 0.01
 
 
+# What the status of an answer that has failed is not less than: one comparison for each request.
+FAILED: Final = "5"
 REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) (HTTP/[0-9.]+)")
 
 
@@ -248,6 +250,8 @@ class Connection(Kept):
         except BaseException as error:  # noqa: BLE001  (whatever the application raises, GreenletExit and Timeout too)
             self._failed(exchange, error)
         self.served = site.total = site.total + 1
+        if exchange.status >= FAILED:
+            site.failed += 1
         if site.recorder is not None:
             site.recorder.request(exchange)
         if site.access is not None or exchange.error:

@@ -91,6 +91,8 @@ class Site:
         self.write_timeout = config.write_timeout
         self.draining = False
         self.total = 0
+        # Of them, those that were answered with 5xx.
+        self.failed = 0
         self.parser = HeadParser(
             max_line=config.limit_request_line,
             max_fields=config.limit_request_fields,

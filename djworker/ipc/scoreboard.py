@@ -66,6 +66,9 @@ class Gauge(IntEnum):
     CPU = auto()
     #: How late the last beat was, nanoseconds.
     LATE = auto()
+    #: Of the requests answered, those with 5xx; and how often the hub did not turn for half a second.
+    ERRORS = auto()
+    STALLS = auto()
 
 
 class Row:

@@ -39,6 +39,8 @@ logger = logging.getLogger("djworker.worker")
 
 #: How often the hub shows that it turns, and deadlines of connections are looked at, seconds.
 BEAT_INTERVAL = 0.5
+#: A hub that is so much late, in seconds, has stalled.
+STALL = 0.5
 MEMORY_INTERVAL = 1.0
 #: A TERM that went to the whole process group (systemd's KillMode=control-group) is a stop: the arbiter's order to retire
 #: comes within this time, and asking for a replacement would have one forked for nothing.
@@ -144,8 +146,10 @@ class Worker:
 
     def _keep_house(self) -> None:
         while True:
+            due = time.monotonic() + BEAT_INTERVAL
             gevent.sleep(BEAT_INTERVAL)
             try:
+                self._row[Gauge.STALLS] += time.monotonic() - due > STALL
                 self._beat()
                 self.site.sweep(time.monotonic())
                 self._ask_for_recycling()
@@ -168,6 +172,7 @@ class Worker:
         row[Gauge.RUNNING] = site.running
         self._acceptor.tell()
         row[Gauge.REQUESTS] = site.total
+        row[Gauge.ERRORS] = site.failed
         row[Gauge.OPEN] = site.open
         row[Gauge.IDLE] = site.idle
         oldest = site.in_flight()[:1] if site.running else []

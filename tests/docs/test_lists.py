@@ -20,6 +20,7 @@ ORDINARY = {
         "listening",
         "status_listening",
         "log_level",
+        *("canary_started", "canary_passed"),
         "environment_kept",
         "config_adopted",
         "scaled",

@@ -158,3 +158,28 @@ def test_missing_migrations_are_not_asked_for_where_that_is_off(server: Server) 
     server.start(workers=1, check_migrations="off")
     assert ctl(server, "reload", "--wait").code == 0
     assert not server.events("check", id="djworker.W204")
+
+
+FAILS = """
+from testproject.shop.views import debug
+urlpatterns.insert(0, path("debug/pid", lambda request: 1 / 0))
+"""
+
+
+def test_a_canary_that_fails_is_taken_back(server: Server) -> None:
+    """The probe asks another page; visitors get the error from one worker of three, for moments."""
+    server.tracebacks_expected = True
+    server.start(workers=2, canary=4)
+    with server.load(clients=4) as load:
+        load.wait_for_answers()
+        server.project.append(URLS, FAILS)
+        ended = ctl(server, "reload", "--wait")
+        assert ended.code == 1, ended
+        assert "its first worker is worse than the old ones: 5xx" in ended.err
+        assert "is watched for 4 s" in ended.out
+        server.project.restore()
+        server.project.set_version(2)
+        ended = ctl(server, "reload", "--wait")
+        assert ended.code == 0, ended
+        assert "is no worse than the old ones" in ended.out
+    assert server.version() == 2
