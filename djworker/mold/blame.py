@@ -34,7 +34,8 @@ def module_of(error: BaseException) -> str:
         return _module_name(own[-1])
     if isinstance(root, ImportError) and root.name:
         return root.name
-    return _module_name(frames[-1]) if frames else type(root).__module__
+    libraries = [filename for filename in frames if _is_library(filename)]
+    return _module_name((libraries or frames)[-1]) if frames else type(root).__module__
 
 
 def sentence(error: BaseException) -> str:

@@ -24,6 +24,8 @@ _started: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
 _pools: list[tuple[Any, str]] = []
 #: Packages whose native threads pause in hooks of ``os.register_at_fork``, and go on in parent and child.
 FORK_AWARE: Final = frozenset({"ddtrace"})
+#: Modules of C libraries and their classes. librdkafka: "not fork-safe", and a producer's events wait for ever.
+CLIENTS: Final = {"confluent_kafka.cimpl": ("Producer", "Consumer", "_AdminClientImpl")}
 
 
 class LeftoversWatch:
@@ -67,7 +69,7 @@ class LeftoversWatch:
 
     def found(self, known: Collection[Any] = ()) -> list[str]:
         """A description of everything that is left now, but these greenlets."""
-        return [*self._open_connections(), *_greenlets(known), *_threads()]
+        return [*self._open_connections(), *_greenlets(known), *_threads(), *_clients()]
 
     def _open_connections(self) -> Iterator[str]:
         """Those that could not be closed."""
@@ -206,6 +208,25 @@ def _threads() -> Iterator[str]:
         if ident not in known and _outermost_module(frame) not in FORK_AWARE:
             place = f"started at {pools[ident]}" if ident in pools else f"now at {blame.frame_place(frame)}"
             yield f"native thread {ident}, {place}"
+
+
+def _clients() -> Iterator[str]:
+    """Objects of C libraries whose own threads no fork copies, and which take work for them without a word."""
+    for name, kinds in CLIENTS.items():
+        module = sys.modules.get(name)
+        for kind in filter(None, (getattr(module, kind, None) for kind in kinds)):
+            for thing in existing(kind):
+                yield f"{kind.__name__} of {name.partition('.')[0]}, {_holder_of(thing)}"
+
+
+def _holder_of(thing: Any) -> str:  # noqa: ANN401
+    """Name the variable of the project that has it: C code keeps no stack."""
+    for module in list(sys.modules.values()):
+        if (file := getattr(module, "__file__", None)) and blame.is_project(file):
+            for name, value in list(vars(module).items()):
+                if value is thing:
+                    return f"which is {name} at {file}"
+    return f"made at {blame.UNKNOWN}"
 
 
 def _outermost_module(frame: FrameType) -> str:

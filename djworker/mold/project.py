@@ -5,6 +5,7 @@ Every step that can fail has a name, and a failure says which step, whose module
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib.util
 import logging
@@ -120,7 +121,18 @@ def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    return "; ".join(filter(None, (blame.sentence(error), rights.complaint(blame.root_of(error)))))
+    root = blame.root_of(error)
+    return "; ".join(filter(None, (blame.sentence(error), rights.complaint(root), _taken(root))))
+
+
+def _taken(error: BaseException) -> str:
+    """The remedy for a port that the project listens on: two generations load side by side, and sometimes each worker does."""
+    if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+        return ""
+    return (
+        "a port can be opened by one process only, and others load the project too: open it in a receiver of"
+        " djworker.signals.worker_ready for slot 0, or let each process choose one (port 0, or a range)"
+    )
 
 
 def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:

@@ -76,6 +76,75 @@ ASSIGNED = small.FILES["shop/wsgi.py"].replace(
     'environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.prod")', 'environ["DJANGO_SETTINGS_MODULE"] = "shop.prod"'
 )
 
+#: What no fork harms: names are looked up, libraries begin again, queues and executors are idle.
+SHARED = """
+import logging.handlers, multiprocessing, queue, signal, socket, sqlite3
+from concurrent.futures import ThreadPoolExecutor
+import elasticapm, grpc, numpy, posthog, redis, requests, sentry_sdk
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+sentry_sdk.init("http://key@localhost:1/1", enable_logs=True, traces_sample_rate=1.0)
+logging.getLogger("shop").error("while loading")
+TracerProvider().add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
+elasticapm.Client(service_name="shop", server_url="http://localhost:1", cloud_provider="none")
+posthog.api_key, posthog.host = "key", "http://localhost:1"
+posthog.capture("loading", distinct_id="shop")
+logging.getLogger("elsewhere").addHandler(logging.handlers.SysLogHandler(("localhost", 9)))
+for ask in (lambda: requests.get("http://localhost:1/"), lambda: redis.Redis("localhost", 1).ping()):
+    try:
+        ask()
+    except (requests.exceptions.ConnectionError, redis.exceptions.ConnectionError):
+        pass
+signal.signal(signal.SIGUSR2, lambda *_: None)
+database = sqlite3.connect(":memory:", check_same_thread=False)
+idle, queued = ThreadPoolExecutor(1), queue.Queue()
+
+def started():
+    queued.put(idle.submit(len, "four").result(5))
+    return [queued.get(timeout=5), database.execute("SELECT 1").fetchone()[0]]
+"""
+#: What each worker begins for itself.
+ALONE = """
+import asyncio, queue, threading
+from concurrent.futures import ThreadPoolExecutor
+from logging.handlers import QueueListener
+import gevent
+from apscheduler.schedulers.background import BackgroundScheduler
+from confluent_kafka import Producer
+from prometheus_client import start_http_server
+
+scheduler = BackgroundScheduler()
+scheduler.start()
+QueueListener(queue.Queue()).start()
+start_http_server(0, "127.0.0.1")
+threading.Timer(3600, print).start()
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+executor = ThreadPoolExecutor(1)
+executor.submit(int).result(5)
+producer = Producer({"bootstrap.servers": "localhost:1", "log_level": 0})
+
+def beat():
+    while True:
+        gevent.sleep(0.1)
+
+gevent.spawn(beat)
+
+async def answer():
+    await asyncio.sleep(0)
+    return "from the loop"
+
+def started():
+    return [asyncio.run_coroutine_threadsafe(answer(), loop).result(5), executor.submit(len, "four").result(5)]
+"""
+ASKED = small.FILES["shop/urls.py"].replace('"cwd":', '"started": __import__("shop.starts").starts.started(), "cwd":')
+
+
+def starts(text: str) -> dict[str, str]:
+    """A project that starts this while it loads, and answers what came of it."""
+    return {"shop/starts.py": text, "shop/urls.py": f"import shop.starts\n{ASKED}"}
+
 
 @dataclass(frozen=True)
 class Input:
@@ -118,6 +187,8 @@ INPUTS = {
         "shop.wsgi -e SITE_KEY=a=b --env DJANGO_SETTINGS_MODULE=shop.dev",
         says={"settings": "shop.dev", "key": "a=b", "site": {"SITE_KEY": "a=b"}},
     ),
+    "what no fork harms": Input(files=starts(SHARED), says={"started": [4, 1]}),
+    "what each worker begins for itself": Input(files=starts(ALONE), says={"started": ["from the loop", 4]}),
     "the short options": Input(
         "-w 1 -t 20 --preload --threads 2 -n shop -R --keep-alive 5 --log-file - shop.wsgi", says={"debug": False}
     ),
@@ -136,6 +207,7 @@ def test_it_answers_as_under_gunicorn(given: Input, scratch: Path, make_server: 
         ours, theirs = small.answer(server.address), small.answer(beside)
     assert ours == theirs, (scratch / "gunicorn.log").read_text()
     assert ours == {**ours, **given.says}
+    assert bool(server.events("not_shared")) == ("shop/starts.py" in given.files and ALONE in given.files.values())
 
 
 def test_a_reload_asks_the_module_again(scratch: Path, make_server: Callable[..., Server]) -> None:

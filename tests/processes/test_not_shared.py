@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -36,6 +37,7 @@ OTHERS = """
 import queue
 from concurrent.futures import ThreadPoolExecutor
 from logging.handlers import QueueListener
+from confluent_kafka import Producer
 from prometheus_client import start_http_server
 
 listener = QueueListener(queue.Queue())
@@ -43,6 +45,7 @@ listener.start()
 executor = ThreadPoolExecutor(1)
 executor.submit(int)
 start_http_server(0, "127.0.0.1")
+producer = Producer({"bootstrap.servers": "localhost:1", "log_level": 0})
 
 def submits(request):
     from django.http import HttpResponse
@@ -60,7 +63,7 @@ def test_what_cannot_be_shared_runs_in_each_worker_and_is_told_of_once(server: S
     (warning,) = server.events("not_shared")
     assert warning["mebibytes"] > 10
     assert "preload = off" in warning["message"]
-    for thread, file in (("APScheduler", APPS), ("ThreadPoolExecutor", URLS), ("Thread-", URLS)):
+    for thread, file in (("APScheduler", APPS), ("ThreadPoolExecutor", URLS), ("Thread-", URLS), ("Producer", URLS)):
         assert any(thread in line and file in line for line in warning["found"]), warning["found"]
     assert not any("gevent/" in line or "/djworker/" in line for line in warning["found"])
     assert server.get("/submits").body == b"4"
@@ -167,3 +170,19 @@ def test_the_recipe_for_a_scheduler_shares_again(server: Server, project: Projec
     eventually(project.path(f"job.{server.worker(0)}").exists, "the job runs in the first worker")
     assert not server.events("not_shared")
     assert not project.path(f"job.{server.worker(1)}").exists()
+
+
+PORT = """
+import os, socket
+if "DJWORKER_LAUNCH" in os.environ:
+    listener = socket.create_server(("127.0.0.1", {port}))
+"""
+
+
+def test_a_port_that_only_one_process_can_open_is_told_of(project: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        project.append(URLS, PORT.format(port=taken.getsockname()[1]))
+        code, said = check(project, "auto")
+    assert code == 3
+    assert (said[-1]["stage"], said[-1]["module"]) == ("urlconf", "testproject.urls")
+    assert "worker_ready for slot 0" in said[-1]["message"]
