@@ -262,11 +262,17 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         return str(self._exchange(super().stat))
 
     def reset_session(self) -> bool:
-        """COM_RESET_CONNECTION; False where the client library or the server has none."""
+        """COM_RESET_CONNECTION; False where the client library or the server has none.
+
+        Raises the library's error in a transaction that is prepared in two phases: of such a session MariaDB lets go only
+        when it ends, and after a reset each statement would fail.
+        """
         # What nobody read. libmariadb reads one answer and takes the next for the reset's, or goes round for ever at an error.
         with suppress(MySQLdb.Error):  # a statement's, which nobody waits for; of a lost connection the reset will tell
             while self.next_result() == 0:
                 self.discard_result()
+        if (self.handle.server_status() or 0) & mysql.IN_TRANSACTION:
+            self.rollback()  # one that is prepared in two phases refuses
         return bool(self._exchange(self._reset))
 
     def _reset(self) -> bool:

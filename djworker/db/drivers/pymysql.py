@@ -161,7 +161,9 @@ class PyMySQLConnection(Connection):
 
     @_answered
     def reset_session(self) -> None:
-        """COM_RESET_CONNECTION: one round trip, no new login."""
+        """COM_RESET_CONNECTION: one round trip, no new login. A transaction that is prepared in two phases refuses it."""
+        if self.server_status & mysql.IN_TRANSACTION:
+            self.rollback()
         self._execute_command(mysql.COM_RESET_CONNECTION, b"")
         self._read_ok_packet()
 

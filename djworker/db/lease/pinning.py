@@ -320,8 +320,6 @@ class MySQLContract(Contract):
     """[worker] See `Contract`. MariaDB and MySQL say of statements without rows whether they changed the session."""
 
     volatile = True
-    # A session that has prepared a transaction is of no use to MariaDB after a reset either: error 1031 for each statement.
-    lasting = frozenset({"XA"})
     #: Whether the database has triggers that may change the session. Nothing tells where a statement has rows, or fails.
     triggers = False
     _bare = staticmethod(sql_text.mysql)

@@ -52,7 +52,7 @@ def test_nor_does_one_after_an_answer_that_ended_early(mysqlclient: Target) -> N
 def test_a_reset_without_the_command_is_a_new_login(mysqlclient: Target) -> None:
     driver, conn = mysqlclient.driver, mysqlclient.connect()
     run(conn, "SET @mine = 1")
-    conn.handle = SimpleNamespace(reset=lambda: False)
+    conn.handle = SimpleNamespace(reset=lambda: False, server_status=lambda: None)
     driver.reset(conn)
     assert run(conn, "SELECT @mine") == [(None,)]
     driver.close(conn)

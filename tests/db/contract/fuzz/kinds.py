@@ -235,7 +235,13 @@ def opened(s: Session, number: int) -> Any:
 def executed_on(s: Session, number: int) -> Any:
     if number not in s.cursors:
         s.cursors[number] = s.connection.cursor()
-    s.cursors[number].execute(f"SELECT name, number FROM {s.table} ORDER BY name")
+    try:
+        s.cursors[number].execute(f"SELECT name, number FROM {s.table} ORDER BY name")
+    except BaseException:
+        s.cursors.pop(
+            number, None
+        )  # its earlier rows are gone, or not: of a refused statement the other side knows nothing
+        raise
 
 
 @kind(some((1, 2, 3), FETCHES), weight=2, idle=True)

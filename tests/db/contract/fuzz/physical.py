@@ -159,17 +159,15 @@ def library_looked_back(s: Session) -> Any:
         return raw(s).insert_id() == cursor.lastrowid
 
 
-def number_of(conn: Any) -> int:
+def number_of(s: Session) -> int:
     """The server's number of the session, as the library knows it."""
-    if hasattr(conn, "thread_id"):
-        return int(conn.thread_id())
-    return int(conn.info.backend_pid)
+    return int(raw(s).thread_id() if s.site.dialect == "mysql" else raw(s).info.backend_pid)
 
 
 @kind(weight=2)
 def same_number(s: Session) -> Any:
     """The library's number of the session is the server's."""
-    number = number_of(raw(s))
+    number = number_of(s)
     with s.connection.cursor() as cursor:
         cursor.execute(s.site.session_sql)
         return cursor.fetchone()[0] == number

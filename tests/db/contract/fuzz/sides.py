@@ -339,6 +339,8 @@ class Stock(Session):
                 self.why = f"{step.kind} ({ours})"
                 leaves = known.leaves and not LEAVES_NOTHING.search(str(step.args))
                 self.doom = self.doom or ("transaction" if self.in_transaction() else "session" if leaves else "")
+            if step.kind == "executed_on":
+                self.cursors.pop(step.args[0], None)
             raise Refused(ours)
         if self.doom and not ours.classes:
             self._doomed(path, step, ours)
