@@ -8,6 +8,7 @@ from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING
 
+from djworker.bug import Bug
 from djworker.ipc.scoreboard import SLOTS, free_slot
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class MoldHandle:
         """Change state; every state has its own deadline."""
         if state not in _MOLD_MOVES[self.state]:
             msg = f"bug: a mold cannot go from {self.state.value} to {state.value}"
-            raise AssertionError(msg)
+            raise Bug(msg)
         self.state, self.deadline = state, deadline
 
     def forgive(self, seconds: float) -> None:
@@ -134,7 +135,7 @@ class WorkerHandle:
         """Change state; every state has its own deadline."""
         if state not in _WORKER_MOVES[self.state]:
             msg = f"bug: a worker cannot go from {self.state.value} to {state.value}"
-            raise AssertionError(msg)
+            raise Bug(msg)
         self.state, self.deadline = state, deadline
 
     def drain(self, until: float) -> None:

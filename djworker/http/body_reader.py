@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from djworker.http.phases import NEVER, ConnectionPhase
 from djworker.http.request import ProtocolError
-from djworker.http.transport import NEVER, ConnectionPhase
 from djworker.http.wsgi import BodyError
 
 if TYPE_CHECKING:
@@ -103,10 +103,11 @@ class Upload:
             wire.send(CONTINUE)
         began = now()
         allowed = self._timeout + (self._received + len(self._inbox)) / MINIMUM_RATE - self._waited
-        phase, wire.phase = wire.phase, ConnectionPhase.BODY
-        wire.deadline = wire.patience(min(self._timeout, allowed, self._total - self._waited))
-        data = wire.recv(size)
-        wire.phase, wire.deadline = phase, NEVER
+        before = wire.enter(ConnectionPhase.BODY, min(self._timeout, allowed, self._total - self._waited))
+        try:
+            data = wire.recv(size)
+        finally:
+            wire.enter(before)
         self._waited += now() - began
         if data:
             self._inbox.feed(data)

@@ -19,10 +19,10 @@ from djworker.http import proxy_header
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.body_reader import AHEAD, Upload
 from djworker.http.idle import Kept
+from djworker.http.phases import ConnectionPhase
 from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
 from djworker.http.request import FORWARDED, ProtocolError
 from djworker.http.response import error_response
-from djworker.http.transport import NEVER, ConnectionPhase
 from djworker.http.wsgi import ClientGone, Exchange
 from djworker.http.wsgi_input import Input
 from djworker.ipc.contract import READ_SIZE
@@ -134,8 +134,7 @@ class Connection(Kept):
         if announcers is not None and not announcers.have(self._peer, unix=not self._port):
             raise ProtocolError(403, f"proxy_allow_from does not name {self._peer if self._port else 'unix'}")
         data = self._fresh_bytes()
-        self.phase = ConnectionPhase.HEAD
-        self.deadline = self.patience(self._site.header_timeout)
+        self.enter(ConnectionPhase.HEAD, self._site.header_timeout)
         while data:
             announced = proxy_header.read(data)
             if announced is not None:
@@ -151,8 +150,7 @@ class Connection(Kept):
     def _begin_anew(self, data: bytes) -> None:
         """Be a connection that has just come, with what it has brought."""
         self.began = now()
-        self.deadline = NEVER
-        self.phase = RUNNING if data else FRESH
+        self.enter(RUNNING if data else FRESH)
         if data:
             self._inbox.feed(data)
 
@@ -194,8 +192,7 @@ class Connection(Kept):
     def _rest_of_head(self) -> bytes | None:
         """Receive until the head is complete."""
         inbox, limits = self._inbox, self._site.head_limits
-        self.phase = ConnectionPhase.HEAD
-        self.deadline = self.patience(self._site.header_timeout)
+        self.enter(ConnectionPhase.HEAD, self._site.header_timeout)
         while True:
             data = self.recv(READ_SIZE)
             if not data:
@@ -206,8 +203,7 @@ class Connection(Kept):
             inbox.feed(data)
             head = inbox.take_head(limits)
             if head is not None:
-                self.phase = RUNNING
-                self.deadline = NEVER
+                self.enter(RUNNING)
                 return head
 
     def _note_departure(self) -> None:
@@ -291,7 +287,7 @@ class Connection(Kept):
 
     def _receive_first(self, upload: Upload, head: bytes) -> None:
         """Receive a short body before the application begins, without a permit. Raises BodyError, ProtocolError."""
-        self._give_back()
+        self.give_back()
         upload.receive_all()
         self._permitted(head, now())
 
@@ -410,20 +406,19 @@ class Connection(Kept):
         unread = self._upload is not None and not self._upload.done
         if not (hears_more or unread or self._inbox.data) or not self.end_writing():
             return
-        self._give_back()
-        self.phase = ConnectionPhase.LINGERING
+        self.give_back()
+        self.enter(ConnectionPhase.LINGERING, LINGER_TIMEOUT)
         self._listen_on()
 
     def _listen_on(self) -> None:
         began = now()
-        self.deadline = self.patience(LINGER_TIMEOUT)
         heard = 0
         while data := self.recv(READ_SIZE):
             heard += len(data)
             lasted = now() - began
             if lasted > (LINGER_TIMEOUT if self._site.draining else LINGER_TIME):
                 return
-            self.deadline = self.patience(min(LINGER_TIMEOUT, LINGER_TIME - lasted))
+            self.enter(ConnectionPhase.LINGERING, min(LINGER_TIMEOUT, LINGER_TIME - lasted))
             if heard > LINGER_RATE * (lasted + LINGER_PAUSE):
                 sleep(LINGER_PAUSE)
             self.share()

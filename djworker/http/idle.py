@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from djworker.http.phases import TO, ConnectionPhase
 from djworker.http.request import ProtocolError
-from djworker.http.transport import NEVER, ConnectionPhase, Wire
+from djworker.http.transport import Wire
 from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ now = time.monotonic
 # Looking a member up in its class costs as much as a call.
 CLOSED, FRESH, IDLE = ConnectionPhase.CLOSED, ConnectionPhase.FRESH, ConnectionPhase.IDLE
 QUEUED, RUNNING = ConnectionPhase.QUEUED, ConnectionPhase.RUNNING
+TO_IDLE, TO_RUNNING = TO[IDLE], TO[RUNNING]
 
 
 class Kept(Wire):
@@ -67,18 +69,17 @@ class Kept(Wire):
             return self._first_bytes()
         except OSError:
             return b""
-        self.phase = RUNNING
+        self.phase = TO_RUNNING[self.phase]
         return data
 
     def _first_bytes(self) -> bytes:
         """Receive what comes after the connection's turn: it has arrived now."""
         self._late = False
-        self.deadline = self.patience(self._site.header_timeout)
+        self.enter(FRESH, self._site.header_timeout)
         self._wait(self._reader)
         data = self.recv(READ_SIZE)
         self.began = now()
-        self.deadline = NEVER
-        self.phase = RUNNING
+        self.enter(RUNNING)
         if data and not self._site.turnstile.is_free():
             self._wait_turn()
         return data
@@ -89,7 +90,7 @@ class Kept(Wire):
         if self.phase is not IDLE:
             if site.draining or not site.keep_alive:
                 return b""
-            self.phase = IDLE
+            self.phase = TO_IDLE[self.phase]
             permits = site.permits
             self.has_permit = False
             permits.taken -= 1
@@ -103,7 +104,7 @@ class Kept(Wire):
         data = self._received()
         if self.phase is IDLE:
             self.began = now()
-        self.phase = RUNNING
+        self.phase = TO_RUNNING[self.phase]
         if self.resting:
             site.rejoin(self)
         return data
@@ -139,14 +140,14 @@ class Kept(Wire):
             self._hub.switch()
         finally:
             self._queued = False
-        self.phase = RUNNING
+        self.enter(RUNNING)
 
     def queue(self) -> None:
         """Have the turnstile let it begin."""
         if self.resting:
             self._site.rejoin(self)
         self._queued = True
-        self.phase = QUEUED
+        self.enter(QUEUED)
         self.began = now()
         self._site.turnstile.queue(self.begin_in_turn)
 
@@ -221,7 +222,7 @@ class Kept(Wire):
 
     def _turn_pipelined(self) -> None:
         """Let others run before the next request that is already here."""
-        self._give_back()
+        self.give_back()
         if self._site.turnstile.is_free():
             self.share()
             self.began = now()
@@ -240,19 +241,19 @@ class Kept(Wire):
         if self._is_health_check(head):
             permits.resume()
         else:
-            self.phase = ConnectionPhase.QUEUED
-            self.deadline = NEVER
+            self.enter(QUEUED)
             left = since + self._site.queue_timeout - now()
             if late or left <= 0 or not permits.acquire(left):
                 raise ProtocolError(503, "the request waited for too long to begin")
         self.has_permit = True
-        self.phase = RUNNING
+        self.enter(RUNNING)
 
     def _is_health_check(self, head: bytes) -> bool:
         paths = self._site.health_paths
         return bool(paths) and head.split(b" ", 2)[1].partition(b"?")[0] in paths
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Give the permit back, if there is one."""
         if self.has_permit:
             self.has_permit = False
             self._site.permits.release()
@@ -274,7 +275,7 @@ class Kept(Wire):
             self.bulk.pause()
 
     def _without_permit(self, wait: Callable[..., object], *arguments: object) -> None:
-        self._give_back()
+        self.give_back()
         try:
             wait(*arguments)
         finally:

@@ -18,9 +18,9 @@ from djworker.http.connection import Connection, InFlight
 from djworker.http.filewrapper import FileWrapper
 from djworker.http.forwarded import NOTHING_DECLARED, Declared, Forwarding
 from djworker.http.permits import Permits
+from djworker.http.phases import NEVER, ConnectionPhase
 from djworker.http.receive_buffer import HeadLimits
 from djworker.http.request import HeadParser
-from djworker.http.transport import NEVER, ConnectionPhase
 from djworker.http.turnstile import Turnstile
 from djworker.http.wsgi_input import Input
 from djworker.log import event
@@ -203,9 +203,7 @@ class Site:
     def _end(self, connection: Connection) -> None:
         self.busy.pop(connection, None)
         self.idle_ones.pop(connection, None)
-        if connection.has_permit:
-            connection.has_permit = False
-            self.permits.release()
+        connection.give_back()
         connection.close()
         if self.on_room is not None and self.has_room():
             room, self.on_room = self.on_room, None
@@ -244,14 +242,14 @@ class Site:
             self.idle_ones[connection] = None
             connection.resting = True
             connection.began = now
-            connection.deadline = now + self.keep_alive
+            connection.rest_until(now + self.keep_alive)
 
     def rejoin(self, connection: Kept) -> None:
         """Move a connection back that has been idle: there is a request, or the end."""
         self.idle_ones.pop(connection, None)
         self.busy[connection] = None
         connection.resting = False
-        connection.deadline = NEVER
+        connection.rest_until(NEVER)
 
     def tell_of_removed(self, variables: Iterable[str], peer: str) -> None:
         """Warn, once: a proxy that was forgotten in the options, or a client that pretends to be one."""
@@ -290,12 +288,10 @@ class Site:
         now = time.monotonic()
         self._settle(now)
         for connection in self.idle_ones:
-            connection.deadline = min(connection.deadline, now + LINGER)
+            connection.hurry(now + LINGER)
         for connection in self.busy:
-            if connection.deadline != NEVER:
-                waits_for_head = connection.phase in (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
-                patience = LINGER if waits_for_head else DRAINING_PATIENCE
-                connection.deadline = min(connection.deadline, now + patience)
+            waits_for_head = connection.phase in (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
+            connection.hurry(now + (LINGER if waits_for_head else DRAINING_PATIENCE))
 
 
 def _without_request(connections: list[Any]) -> list[Any]:

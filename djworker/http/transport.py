@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import socket
 import struct
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
 
+from djworker.http.phases import NEVER, ConnectionPhase, Phased
 from djworker.http.wsgi import ClientGone
 
 if TYPE_CHECKING:
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from djworker.http.bulk import BulkWork
 
-__all__ = ["NEVER", "ConnectionPhase", "Wire"]
+__all__ = ["Wire"]
 
-NEVER: Final = float("inf")
 READ, WRITE = 1, 2
 # Bytes for one sendfile: what the page cache can give without holding the hub for long.
 SENDFILE_SIZE: Final = 1 << 18
@@ -27,21 +26,7 @@ LINGER_OFF: Final = struct.pack("ii", 1, 0)
 MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 
-class ConnectionPhase(enum.Enum):
-    """What a connection is doing; each waiting phase has a deadline."""
-
-    FRESH = "accepted"
-    IDLE = "idle"
-    HEAD = "reading the head"
-    QUEUED = "waiting for its turn"
-    BODY = "reading the body"
-    RUNNING = "running"
-    WRITING = "writing"
-    LINGERING = "closing"
-    CLOSED = "closed"
-
-
-class Wire:
+class Wire(Phased):
     """[worker] One accepted socket, with watchers that live as long as it does.
 
     gevent's own socket wrapper starts and stops a watcher around every call that would block, and tries first; here the
@@ -58,9 +43,6 @@ class Wire:
         "_writer",
         "bulk",
         "cut_for",
-        "deadline",
-        "patience",
-        "phase",
         "unsent",
         "write_timeout",
     )
@@ -72,6 +54,7 @@ class Wire:
         write_timeout: float,
         bulk: BulkWork,
     ) -> None:
+        super().__init__(patience)
         hub = self._hub = get_hub()
         # A socket of gevent's has the plain one in it.
         self._accepted = sock
@@ -80,13 +63,9 @@ class Wire:
         self._wait = hub.wait
         self._reader = hub.loop.io(sock.fileno(), READ)
         self._writer: Any = None
-        # Turns a time that the peer may take into a deadline.
-        self.patience = patience
         # Seconds for the peer to take the next piece.
         self.write_timeout = write_timeout
         self.bulk = bulk
-        self.phase = ConnectionPhase.FRESH
-        self.deadline = NEVER
         # Why the connection was ended from outside, empty while it was not.
         self.cut_for = ""
         # Bytes of what was to be sent last that have not gone out: of an answer's end, whatever it is.
@@ -151,12 +130,11 @@ class Wire:
         """Wait until the peer has taken enough for more to be sent."""
         if self._writer is None:
             self._writer = self._io(self._sock.fileno(), WRITE)
-        phase, self.phase = self.phase, ConnectionPhase.WRITING
-        self.deadline = self.patience(self.write_timeout)
+        before = self.enter(ConnectionPhase.WRITING, self.write_timeout)
         try:
             self._wait_for_peer(self._writer)
         finally:
-            self.phase, self.deadline = phase, NEVER
+            self.enter(before)
         if self.cut_for:
             raise ClientGone(self.cut_for)
 
@@ -224,7 +202,7 @@ class Wire:
     def wake(self, reason: str, how: int = socket.SHUT_RDWR) -> None:
         """End what the connection is waiting for, from outside: its own greenlet then sees why and closes."""
         self.cut_for = reason
-        self.deadline = NEVER
+        self.rest_until(NEVER)
         try:
             self._sock.shutdown(how)
         except OSError:
@@ -252,7 +230,7 @@ class Wire:
 
     def close(self) -> None:
         """Close watchers and socket; everything waiting is over."""
-        self.phase = ConnectionPhase.CLOSED
+        self.enter(ConnectionPhase.CLOSED)
         for watcher in (self._reader, self._writer):
             if watcher is not None:
                 watcher.stop()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from djworker import log, process
+from djworker.bug import Bug
 from djworker.conf import proxies
 from djworker.conf.problems import ConfigError
 from djworker.conf.table import Config
@@ -58,7 +59,7 @@ class BootError(Exception):
 
 def _not_loaded(_environ: Any, _start_response: Any) -> Any:  # noqa: ANN401
     message = "bug: a worker without an application"
-    raise AssertionError(message)
+    raise Bug(message)
 
 
 @dataclass(frozen=True, slots=True)

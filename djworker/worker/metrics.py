@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 
 from djworker import process
+from djworker.http.phases import ConnectionPhase
 from djworker.http.recorder import Recorder
-from djworker.http.transport import ConnectionPhase
 from djworker.ipc import metrics
 from djworker.ipc.metrics import LAG_BOUNDS, NANOSECONDS
 from djworker.ipc.regions import Writer

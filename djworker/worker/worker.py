@@ -256,7 +256,7 @@ class Worker:
     def _log_what_is_cut(self) -> None:
         self.site.report_lost("cut at the end of the worker's grace")
         for item in self.site.in_flight():
-            if item.url != "-":
+            if item.url:
                 text = f"cut {item.method} {item.url} after {item.age:.1f} s"
                 fields = {"method": item.method, "url": item.url, "age": round(item.age, 3), "peer": item.peer}
                 log.event(logger, logging.WARNING, "request_cut", text, **fields)

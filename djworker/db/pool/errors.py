@@ -29,10 +29,6 @@ class ForeignThread(PoolError):
     """A pool is asked in a native thread. Its greenlets live in the main thread, and cannot be woken from elsewhere."""
 
 
-class PoolBug(RuntimeError):
-    """The pool, or whoever uses it, broke a rule that never gives way. Not an answer to load or faults."""
-
-
 @dataclass(frozen=True, slots=True)
 class Refusals:
     """The classes a pool raises; `djworker.db.errors.DJANGO` makes them `django.db.OperationalError`."""

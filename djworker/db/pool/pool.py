@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from gevent import Greenlet, getcurrent
 
+from djworker.bug import Bug
 from djworker.db.pool import refusing
 from djworker.db.pool.driver import C, PoolDriver
-from djworker.db.pool.errors import PLAIN, PoolBug, Refusals
+from djworker.db.pool.errors import PLAIN, Refusals
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.scheduler import Scheduler
 from djworker.db.pool.slots import Slot, SlotState
@@ -334,7 +335,7 @@ class Pool(Generic[C]):
         elif conn in self._inherited:
             return None
         msg = f"bug: {conn!r} is not lent to this greenlet by pool {self.name!r}"
-        raise PoolBug(msg)
+        raise Bug(msg)
 
     def _take_back(self, slot: Slot[C], now: float, *, reset: bool) -> None:
         """The one way out of LEASED. What state the connection is in decides where to."""

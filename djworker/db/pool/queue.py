@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Generic
 
 from gevent.hub import Waiter as HubWaiter
 
+from djworker.bug import Bug
 from djworker.db.pool.driver import C
-from djworker.db.pool.errors import PoolBug
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,12 +61,12 @@ class Waiter(Generic[C]):
             self._wake.get()
         if not self.settled:
             msg = "bug: a waiter was woken up with nothing"
-            raise PoolBug(msg)
+            raise Bug(msg)
 
     def _settle(self) -> None:
         if self.settled:
             msg = "bug: a waiter was settled twice"
-            raise PoolBug(msg)
+            raise Bug(msg)
         self.hub.loop.run_callback(self._wake.switch, None)
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from gevent import get_hub
 
+from djworker.bug import Bug
 from djworker.db.pool import refusing
 from djworker.db.pool.circuit import HOPE, LAST_RETRY
 from djworker.db.pool.driver import C
-from djworker.db.pool.errors import PoolBug
 from djworker.db.pool.maintenance import Maintenance
 from djworker.db.pool.queue import Waiter
 from djworker.db.pool.slots import Slot, SlotState
@@ -67,7 +67,7 @@ class Scheduler(Generic[C]):
         self._admit(now)
         if self.state.hub is None:
             msg = "bug: the pool is not bound to an event loop"
-            raise PoolBug(msg)
+            raise Bug(msg)
         waiter = Waiter(self.state.hub, now, self.state.limits.timeout if timeout is None else timeout, connect)
         self._queue.add(waiter)
         try:
@@ -79,7 +79,7 @@ class Scheduler(Generic[C]):
             self.state.counters.requests_queued += 1
             self.state.counters.requests_wait_ms += (self._clock() - now) * 1000
         if waiter.slot is None:
-            raise waiter.error or PoolBug("bug: a waiter was woken up with nothing")
+            raise waiter.error or Bug("bug: a waiter was woken up with nothing")
         return waiter.slot
 
     def _wait(self, waiter: Waiter[C], now: float) -> None:

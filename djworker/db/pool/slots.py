@@ -6,8 +6,8 @@ import enum
 import math
 from typing import TYPE_CHECKING, Any, Generic
 
+from djworker.bug import Bug
 from djworker.db.pool.driver import C
-from djworker.db.pool.errors import PoolBug
 
 if TYPE_CHECKING:
     import weakref
@@ -147,7 +147,7 @@ class Ledger(Generic[C]):
         """The slot's connect succeeded."""
         if conn in self.by_conn:
             msg = f"bug: the driver connected {conn!r} twice"
-            raise PoolBug(msg)
+            raise Bug(msg)
         slot.conn = conn
         self.by_conn[conn] = slot
 
@@ -155,7 +155,7 @@ class Ledger(Generic[C]):
         """The only door between states."""
         if state not in slot.next:
             msg = f"bug: a slot cannot go from {slot.state.name} to {state.name}"
-            raise PoolBug(msg)
+            raise Bug(msg)
         del slot.shelf[slot]
         slot.state = state
         slot.next = _NEXT[state]

@@ -10,6 +10,7 @@ import greenlet
 import pytest
 from django.db import OperationalError
 
+from djworker.bug import Bug
 from djworker.db import errors
 from djworker.db.pool import errors as pool_errors
 from djworker.db.pool.slots import SlotState
@@ -505,14 +506,14 @@ def test_misuse_is_called_a_bug() -> None:
     world = World()
     user = world.user_with_conn()
     assert user.conn is not None
-    with pytest.raises(pool_errors.PoolBug, match="bug: <conn 0> is not lent to this greenlet"):
+    with pytest.raises(Bug, match="bug: <conn 0> is not lent to this greenlet"):
         world.pool.release(user.conn)
     conn = world.pool.acquire()
     world.pool.release(conn)
-    with pytest.raises(pool_errors.PoolBug, match="bug: "):
+    with pytest.raises(Bug, match="bug: "):
         world.pool.release(conn)
     slot = world.pool._ledger.by_conn[conn]
-    with pytest.raises(pool_errors.PoolBug, match="bug: a slot cannot go from IDLE to RESETTING"):
+    with pytest.raises(Bug, match="bug: a slot cannot go from IDLE to RESETTING"):
         world.pool._ledger.move(slot, SlotState.RESETTING)
 
 

@@ -1,0 +1,111 @@
+"""What a connection is doing, and until when: the one door through which both change.
+
+A connection is FRESH until its first bytes come. A request moves it to RUNNING, and its answer to IDLE, where it waits for
+the next one. On the way it may be in HEAD (the head comes in pieces), QUEUED (other requests are before it), BODY and
+WRITING (the application waits for the client, and goes on where it was), and LINGERING (the answer was the last one, and
+the client still sends). CLOSED is the end.
+
+Invariants:
+
+* A phase in which the client may keep us waiting has a deadline: FRESH after its turn, HEAD, BODY, WRITING and LINGERING.
+  IDLE gets one when a sweep finds it. The others have none: RUNNING is the application's time, QUEUED ends by itself.
+* Only the connection's own greenlet changes its phase, except FRESH and IDLE, which the hub changes to QUEUED.
+* `MOVES` has every change there is. Another one is a bug, and raises.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+from djworker.bug import Bug
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["NEVER", "TO", "ConnectionPhase", "Phased"]
+
+#: Seconds. A deadline that does not come.
+NEVER: Final = float("inf")
+
+
+class ConnectionPhase(enum.Enum):
+    """What a connection is doing. The values are words for the log."""
+
+    FRESH = "accepted"
+    IDLE = "idle"
+    HEAD = "reading the head"
+    QUEUED = "waiting for its turn"
+    BODY = "reading the body"
+    RUNNING = "running"
+    WRITING = "writing"
+    LINGERING = "closing"
+    CLOSED = "closed"
+
+    # There is one of each. Enum's own hash is a call in Python, and each request looks moves up.
+    __hash__ = object.__hash__
+
+
+_P = ConnectionPhase
+#: From each phase, where it may go.
+MOVES: Final = {
+    _P.FRESH: {_P.FRESH, _P.HEAD, _P.QUEUED, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
+    _P.IDLE: {_P.QUEUED, _P.RUNNING, _P.CLOSED},
+    _P.HEAD: {_P.FRESH, _P.QUEUED, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
+    _P.QUEUED: {_P.QUEUED, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
+    _P.BODY: {_P.RUNNING, _P.CLOSED},
+    _P.RUNNING: set(_P),
+    _P.WRITING: {_P.FRESH, _P.HEAD, _P.QUEUED, _P.RUNNING, _P.CLOSED},
+    _P.LINGERING: {_P.LINGERING, _P.CLOSED},
+    _P.CLOSED: {_P.CLOSED},
+}
+
+
+class _Into(dict[ConnectionPhase, ConnectionPhase]):
+    """From which phases one can be reached; what is not in it raises."""
+
+    def __init__(self, phase: ConnectionPhase) -> None:
+        super().__init__({before: phase for before, after in MOVES.items() if phase in after})
+        self._phase = phase
+
+    def __missing__(self, before: ConnectionPhase) -> ConnectionPhase:
+        msg = f"bug: a connection cannot go from {before.name} to {self._phase.name}"
+        raise Bug(msg)
+
+
+#: `TO[phase][before]` is the phase, where that move is allowed.
+TO: Final = {phase: _Into(phase) for phase in ConnectionPhase}
+
+
+class Phased:
+    """[worker] Something with a phase and a deadline. A phase is set by `enter`, or by `TO`, for the speed of kept requests."""
+
+    __slots__ = ("deadline", "patience", "phase")
+
+    def __init__(self, patience: Callable[[float], float]) -> None:
+        """patience: turns a time (seconds) that the peer may take into a deadline."""
+        self.patience = patience
+        self.phase = ConnectionPhase.FRESH
+        self.deadline = NEVER
+
+    def enter(self, phase: ConnectionPhase, timeout: float | None = None) -> ConnectionPhase:
+        """Begin a phase; return the one before.
+
+        timeout: seconds that the peer may take; None where it is not the peer that is waited for.
+
+        Raises:
+            Bug: there is no such move.
+        """
+        before = self.phase
+        self.phase = TO[phase][before]
+        self.deadline = NEVER if timeout is None else self.patience(timeout)
+        return before
+
+    def rest_until(self, deadline: float) -> None:
+        """Have another deadline in the same phase."""
+        self.deadline = deadline
+
+    def hurry(self, deadline: float) -> None:
+        """Have no later deadline than this, where there is one."""
+        if self.deadline != NEVER:
+            self.deadline = min(self.deadline, deadline)

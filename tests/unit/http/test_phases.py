@@ -1,0 +1,52 @@
+"""The table of a connection's phases."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from djworker.bug import Bug
+from djworker.http.phases import MOVES, NEVER, TO, ConnectionPhase, Phased
+
+
+def in_phase(phase: ConnectionPhase) -> Phased:
+    one = Phased(lambda timeout: 100 + timeout)
+    one.phase = phase
+    return one
+
+
+@pytest.mark.parametrize("before, after", [*product(ConnectionPhase, ConnectionPhase)])
+def test_what_is_not_in_the_table_raises(before: ConnectionPhase, after: ConnectionPhase) -> None:
+    one = in_phase(before)
+    if after in MOVES[before]:
+        assert one.enter(after) is before
+        assert one.phase is after
+        assert TO[after][before] is after
+        return
+    with pytest.raises(Bug, match=f"bug: a connection cannot go from {before.name} to {after.name}"):
+        one.enter(after)
+    assert one.phase is before
+
+
+def test_a_phase_has_the_deadline_that_it_is_given_or_none() -> None:
+    one = in_phase(ConnectionPhase.RUNNING)
+    one.enter(ConnectionPhase.BODY, 5)
+    assert one.deadline == 105
+    one.enter(ConnectionPhase.RUNNING)
+    assert one.deadline == NEVER
+
+
+def test_to_hurry_brings_a_deadline_nearer_and_makes_none() -> None:
+    one = in_phase(ConnectionPhase.RUNNING)
+    one.hurry(1)
+    assert one.deadline == NEVER
+    one.enter(ConnectionPhase.HEAD, 5)
+    one.hurry(103)
+    one.hurry(104)
+    assert one.deadline == 103
+
+
+def test_each_phase_can_end_and_is_reached() -> None:
+    assert all(ConnectionPhase.CLOSED in after for after in MOVES.values())
+    assert set().union(*MOVES.values()) == set(ConnectionPhase)
