@@ -15,7 +15,7 @@ import pytest
 from tests.docs import shop
 from tests.docs.blocks import ROOT, Block, runs
 from tests.docs.machine import PATH, Machine, Process
-from tests.processes import procfs
+from tests.processes import procfs, server
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a machine of its own")
 HERE = "/srv/fresh"
@@ -210,3 +210,26 @@ def check_extra(line: str) -> None:
     done = subprocess.run([*pip, *words, "--no-index", "--dry-run"], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "does not provide the extra" not in done.stdout + done.stderr
+
+
+def test_exit_codes_are_those_of_the_page(tmp_path: Path) -> None:
+    shop.start_project(tmp_path)
+    shop.append(tmp_path / "shop" / "settings.py", 'INSTALLED_APPS += ["djworker"]')
+    page = (ROOT / "docs" / "reference" / "signals.md").read_text()
+    listed = re.findall(r"^\| (\d) \| (.*) \|$", page, re.MULTILINE)
+    assert [code for code, _ in listed] == ["0", "1", "2", "3"]
+    wrong = {
+        1: "manage.py runworkers --settings shop.nothing",
+        2: "-m djworker shop.wsgi -w many",
+        3: "-m djworker shop.nothing",
+    }
+    for code, words in wrong.items():
+        done = subprocess.run(
+            [sys.executable, *words.split()],
+            cwd=tmp_path,
+            env=server.environment({}),
+            check=False,
+            capture_output=True,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr.decode()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import shop
-from tests.docs.blocks import Block, all_blocks
+from tests.docs.blocks import Block, all_blocks, claims, find
 from tests.processes.server import environment
 
 #: What the log says of a database at boot.
@@ -62,10 +62,12 @@ def is_settings(block: Block) -> bool:
 
 
 def pages() -> dict[str, list[Block]]:
-    """The blocks of settings of each page, in their order."""
+    """The blocks of settings of each page, in their order; without those that another test serves a site with."""
     found: dict[str, list[Block]] = {}
+    elsewhere = {find(page, text) for page, text, _ in claims()}
     for block in filter(is_settings, all_blocks()):
-        found.setdefault(block.page, []).append(block)
+        if block not in elsewhere:
+            found.setdefault(block.page, []).append(block)
     return found
 
 

@@ -82,8 +82,8 @@ def test_a_link_to_another_release_is_entered_by_a_reload(machine: Machine, bloc
 @runs(PAGE, "Description=The shop", "[Socket]")
 def test_the_socket_of_systemd_is_served(machine: Machine, blocks: tuple[Block, Block]) -> None:
     text = blocks[0].text.replace(" --bind unix:/run/shop/shop.sock", "")
-    assert verify(machine, blocks[1].text, "shop.socket") == ""
     assert verify(machine, text) == ""
+    assert verify(machine, blocks[1].text, "shop.socket") == "", "the service of this name lies beside it"
     path = Unit(blocks[1].text).one("ListenStream")
     service = Service(machine, Unit(text))
     names = [word for name in service.environ() for word in ("-E", name)]
