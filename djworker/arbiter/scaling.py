@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
 
-__all__ = ["Reading", "Scaler", "Verdict"]
+__all__ = ["Reading", "Scaler", "SizeVerdict"]
 
 #: Part of a processor's time, on average of all workers, above which more are wanted; queues grow steeply from there.
 BUSY: Final = 0.7
@@ -47,7 +47,7 @@ class Reading(NamedTuple):
     resident: int
 
 
-class Verdict(NamedTuple):
+class SizeVerdict(NamedTuple):
     """A number of workers, and why. ``workers`` is what there is where memory is short."""
 
     workers: int
@@ -72,7 +72,7 @@ class Scaler:
         """When to look next."""
         return self._looked_at + LOOK
 
-    def look(self, readings: Mapping[int, Reading], workers: int, free: int, now: float) -> Verdict | None:
+    def look(self, readings: Mapping[int, Reading], workers: int, free: int, now: float) -> SizeVerdict | None:
         """Judge.
 
         Args:
@@ -109,7 +109,7 @@ class Scaler:
 
     def _grow(
         self, readings: Mapping[int, Reading], workers: int, free: int, now: float, reason: str
-    ) -> Verdict | None:
+    ) -> SizeVerdict | None:
         if workers >= self.most or now - max(self._few_since, self._changed_at) < GROW_AFTER:
             return None
         wanted = ROOM * max(reading.resident for reading in readings.values())
@@ -118,10 +118,10 @@ class Scaler:
                 return None
             self._complained_at = now
             text = f"{reason}, but memory is short: {free >> 20} MiB free, {int(wanted) >> 20} wanted for one more"
-            return Verdict(workers, text)
+            return SizeVerdict(workers, text)
         return self._change(workers + 1, reason, now)
 
-    def _shrink(self, workers: int, busy: float, now: float) -> Verdict | None:
+    def _shrink(self, workers: int, busy: float, now: float) -> SizeVerdict | None:
         lasted = now - max(self._many_since, self._changed_at)
         shrinking = self._many_since < self._changed_at  # the step before was one down
         if lasted < (NEXT_SHRINK if shrinking else SHRINK_AFTER):
@@ -131,7 +131,7 @@ class Scaler:
         self._many_since = since
         return verdict
 
-    def _change(self, workers: int, reason: str, now: float) -> Verdict:
+    def _change(self, workers: int, reason: str, now: float) -> SizeVerdict:
         self._changed_at = now
         self._few_since = self._many_since = inf
-        return Verdict(workers, reason)
+        return SizeVerdict(workers, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from djworker.arbiter.scaling import COMPLAINT, GROW_AFTER, LOOK, SHRINK_AFTER, Reading, Scaler, Verdict
+from djworker.arbiter.scaling import COMPLAINT, GROW_AFTER, LOOK, SHRINK_AFTER, Reading, Scaler, SizeVerdict
 
 MIB = 1 << 20
 PLENTY = 1 << 40
@@ -18,7 +18,7 @@ class Site:
         self.workers = workers or least
         self.now = 1000.0
         self.cpu: dict[int, float] = {}
-        self.said: list[tuple[float, Verdict]] = []
+        self.said: list[tuple[float, SizeVerdict]] = []
         self.free = PLENTY
 
     def run(self, seconds: float, load: float, *, queued: int = 0, late: float = 0.0, ready: int | None = None) -> None:
@@ -62,10 +62,10 @@ def test_a_peak_of_a_second_changes_nothing() -> None:
 def test_a_queue_or_a_late_hub_is_a_reason_too() -> None:
     site = Site()
     site.run(6, load=0.3, queued=5)
-    assert site.said[0][1] == Verdict(2, "5.0 requests for each worker wait to begin")
+    assert site.said[0][1] == SizeVerdict(2, "5.0 requests for each worker wait to begin")
     site = Site()
     site.run(6, load=0.3, late=0.25)
-    assert site.said[0][1] == Verdict(2, "hubs are 250 ms late")
+    assert site.said[0][1] == SizeVerdict(2, "hubs are 250 ms late")
 
 
 def test_a_late_hub_without_work_is_the_machines_affair() -> None:
