@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -16,6 +17,7 @@ from tests.processes import procfs
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
 from tests.processes.server import Server
+from tests.processes.test_listening import open_to_everybody
 
 #: A name, and labels in the order of their names.
 Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -136,6 +138,7 @@ def test_gauges_tell_what_goes_on(server: Server) -> None:
     assert total(told, "djworker_workers", state="ready") == total(told, "djworker_workers_wanted") == 1
     for metric in ("worker_pss_bytes", "worker_rss_bytes"):
         assert total(told, f"djworker_{metric}", slot="0") > 10 << 20
+    assert 0 < total(told, "djworker_process_pss_bytes", process="status") <= 25 << 20
     assert {"arbiter", "mold", "status"} == {
         dict(labels)["process"] for name, labels in told if name == "djworker_process_pss_bytes"
     }
@@ -237,11 +240,6 @@ def test_a_worker_has_its_own_region_only_and_the_status_process_writes_none(ser
     assert not [name for name in mold if "djworker-slot" in name or "djworker-board" in name]
 
 
-def test_the_status_process_is_small(server: Server) -> None:
-    server.start(workers=1, **ON)
-    assert 0 < total(samples(server), "djworker_process_pss_bytes", process="status") <= 25 << 20
-
-
 def test_without_status_bind_there_is_nothing_of_it(server: Server) -> None:
     server.start(workers=1)
     server.get("/debug/pid")
@@ -273,3 +271,28 @@ def test_a_child_of_a_request_counts_nothing(server: Server) -> None:
     assert server.get("/drill/orphan").status == 200
     told = eventually(lambda: total(now := samples(server), "djworker_requests_total") and now, "counted")
     assert total(told, "djworker_requests_total") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"preload_mode": "off"}, id="alone"),
+        pytest.param(
+            {"user": "nobody"},
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else"),
+            id="user",
+        ),
+    ],
+)
+def test_every_kind_of_worker_counts(server: Server, scratch: Path, options: dict[str, str]) -> None:
+    """A worker that loads the project by itself gets its region otherwise; one of another user cannot open anything."""
+    prefix = open_to_everybody(scratch) if "user" in options else ()
+    server.start(workers=1, prefix=prefix, **ON, **options)
+    for _ in range(3):
+        assert server.get("/raw").status == 200
+    killed = server.kill(server.worker())
+    server.wait_for("worker_ready", since=killed)
+    assert server.get("/raw").status == 200
+    assert total(samples(server), "djworker_requests_total", status="2xx") >= 4
+    status = eventually(lambda: status_pid(server), "it runs")
+    assert procfs.status(status)["Uid"] == procfs.status(server.worker())["Uid"]
