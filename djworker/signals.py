@@ -37,11 +37,11 @@ from typing import TYPE_CHECKING, Any
 from django.dispatch import Signal
 
 from djworker import log
+from djworker.ipc.contract import HOOK_TIMEOUT
 
 if TYPE_CHECKING:
     from gevent import Greenlet
 
-HOOK_TIMEOUT = 10.0  # seconds
 
 mold_ready = Signal()
 worker_started = Signal()

@@ -15,6 +15,7 @@ from djworker.arbiter.listeners import Listener, close_all, open_listeners
 from djworker.conf.address import Address
 from djworker.ipc import messages
 from djworker.ipc.board import Board, SlotView, Word, WorkerSlotState
+from djworker.ipc.contract import Flag
 from djworker.ipc.metrics import (
     ARBITER_CPU,
     GENERATION,
@@ -152,7 +153,7 @@ class StatusService:
         try:
             board, own = self._opened(self.board_region, opened), self._opened(self.own_region, opened)
             pairs = [f"{slot}:{self._opened(region, opened)}" for slot, region in self.regions.items()]
-            arguments = ["--board", str(board), "--own", str(own), "--regions", ",".join(pairs)]
+            arguments = [Flag.BOARD, str(board), Flag.OWN, str(own), Flag.REGIONS, ",".join(pairs)]
             return children.start_status(STATUS_KEY, arguments, opened, self.listeners)
         except OSError:
             self.ended(now)

@@ -38,6 +38,10 @@ class Flag(StrEnum):
     REGION = "--region"
     #: Where a mold that hangs writes its stacks.
     STACKS = "--stacks"
+    #: The status process's memory: what the arbiter tells it, its own, and that of each slot.
+    BOARD = "--board"
+    OWN = "--own"
+    REGIONS = "--regions"
     #: Load the project, say what is wrong with it, and end.
     CHECK = "--check"
 
@@ -59,6 +63,10 @@ ORPHAN_GRACE: Final = 1.5
 PROBE_TIMEOUT: Final = 10.0
 #: The mold that has them asked gets so much longer, for the fork and its own words.
 PROBE_MARGIN: Final = 5.0
+#: Each receiver of a life-cycle signal of ours.
+HOOK_TIMEOUT: Final = 10.0
+#: All receivers of ``process_gone`` get so much longer, so that a single one that hangs is told of by its name.
+HOOK_MARGIN: Final = 2.0
 #: A process writes its stacks down, which is done within a signal handler.
 STACKS_WITHIN: Final = 0.5
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 from djworker import accounts, log, process  # noqa: E402
 from djworker.ipc import messages  # noqa: E402
 from djworker.ipc.channel import Channel  # noqa: E402
-from djworker.ipc.contract import EXIT_BOOT, PROBE_TIMEOUT, Flag  # noqa: E402
+from djworker.ipc.contract import EXIT_BOOT, HOOK_MARGIN, HOOK_TIMEOUT, PROBE_TIMEOUT, Flag  # noqa: E402
 from djworker.ipc.launch import Launch  # noqa: E402
 from djworker.ipc.regions import Region  # noqa: E402
 from djworker.ipc.scoreboard import Gauge, Row  # noqa: E402
@@ -47,8 +47,8 @@ logger = logging.getLogger("djworker.mold")
 #: gevent's own would run the hub.
 _poll = monkey.get_original("select", "poll")
 
-#: Seconds for all receivers of ``process_gone``; a little more than ``signals.HOOK_TIMEOUT``, which tells of each by its name.
-_HOOK_TIMEOUT = 12.0
+#: Seconds for all receivers of ``process_gone``.
+_GONE_TIMEOUT = HOOK_TIMEOUT + HOOK_MARGIN
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
 _READABLE = 1  # POLLIN; gevent has taken its name out of the module
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -132,7 +132,7 @@ class Mold:
             write(probe.END)
 
         try:
-            asked = forked_call.begin(tell, _HOOK_TIMEOUT)
+            asked = forked_call.begin(tell, _GONE_TIMEOUT)
             self.questions.append(Question(asked, lambda asked: _end_hook(asked, death), lasting=True))
         except OSError as error:
             _say_not_told(death, str(error))
@@ -244,7 +244,10 @@ def _end_hook(asked: Asked, death: messages.ProcessGone) -> None:
     """Receivers that raise have been told of by then."""
     if code := os.waitstatus_to_exitcode(asked.finish()):
         late = code in (-signal.SIGALRM, -signal.SIGKILL)
-        _say_not_told(death, f"still run after {_HOOK_TIMEOUT:g} s" if late else f"ended with {process.describe(code)}")
+        _say_not_told(
+            death,
+            f"still run after {_GONE_TIMEOUT:g} s" if late else f"ended with {process.describe(code)}",
+        )
 
 
 def _say_not_told(death: messages.ProcessGone, why: str) -> None:

@@ -84,9 +84,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(Flag.ARBITER, type=int, required=True)
     parser.add_argument(Flag.CHANNEL, type=int, required=True)
     parser.add_argument(Flag.LISTENERS, type=_numbers, default=())
-    parser.add_argument("--board", type=int, required=True)
-    parser.add_argument("--own", type=int, required=True)
-    parser.add_argument("--regions", type=_pairs, default=())
+    parser.add_argument(Flag.BOARD, type=int, required=True)
+    parser.add_argument(Flag.OWN, type=int, required=True)
+    parser.add_argument(Flag.REGIONS, type=_pairs, default=())
     return parser.parse_args(arguments)
 
 
