@@ -53,13 +53,17 @@ def name_of(path: Path) -> str:
 
 def blocks_in(path: Path) -> Iterator[Block]:
     """The blocks of one page."""
-    text = path.read_text()
+    return blocks_of(name_of(path), path.read_text())
+
+
+def blocks_of(page: str, text: str) -> Iterator[Block]:
+    """The blocks of a page's text."""
     for found in FENCE.finditer(text):
         indent, language = found["indent"], found["language"].strip()
         if language.startswith("{"):
             continue
         inside = "".join(line.removeprefix(indent) for line in found["text"].splitlines(keepends=True))
-        yield Block(name_of(path), text.count("\n", 0, found.start()) + 1, language, inside)
+        yield Block(page, text.count("\n", 0, found.start()) + 1, language, inside)
 
 
 def all_blocks() -> list[Block]:
