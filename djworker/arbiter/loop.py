@@ -206,6 +206,7 @@ class Loop:
         if child.pid:
             self._listen(child)  # its last words came before its death
         self._unwatch(child)
+        running = child.reads(Gauge.RUNNING)
         self.children.forget(child.key)
         kind, number = child.key
         if kind != "helper":
@@ -215,7 +216,7 @@ class Loop:
             self.herald.say("mold_gone", text, logging.DEBUG, generation=number, status=status)
             self._mold_gone(number, status)
         elif kind == "worker":
-            self.herald.worker_gone(child, status)
+            self.herald.worker_gone(child, status, running)
             self._count_restart(child)
             self.verbs.questions.worker_gone(number)
             self.happen(events.WorkerGone(number, status))

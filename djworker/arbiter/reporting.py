@@ -88,10 +88,18 @@ class Herald:
         text = f"worker {handle.slot} of generation {handle.generation} {verb}"
         self.say(event, text, level, slot=handle.slot, generation=handle.generation, pid=child.pid, **fields)
 
-    def worker_gone(self, child: Child, status: int) -> None:
-        """It is dead, as it was to be or not."""
-        level = logging.INFO if status == 0 else logging.ERROR
-        self.worker("worker_gone", child, f"ended: {process.describe(status)}", level, status=status)
+    def worker_gone(self, child: Child, status: int, running: int) -> None:
+        """It is dead, as it was to be or not.
+
+        Args:
+            child: the worker.
+            status: as in ``process.describe``.
+            running: requests at its last beat. One that was killed cannot write their lines into the access log any more.
+        """
+        text, level = f"ended: {process.describe(status)}", logging.INFO
+        if status:
+            text, level = f"{text}; requests at its last beat: {running}", logging.ERROR
+        self.worker("worker_gone", child, text, level, status=status, running=running if status else 0)
 
     def fork_failed(self, error: str) -> None:
         """The machine has no process, or no descriptor, for one more."""

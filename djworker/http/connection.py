@@ -12,6 +12,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gevent import GreenletExit, sleep
+from gevent.monkey import get_original
 
 from djworker import log
 from djworker.conf.peers import LOOPBACK, plain
@@ -38,6 +39,7 @@ FRESH, IDLE, RUNNING = ConnectionPhase.FRESH, ConnectionPhase.IDLE, ConnectionPh
 
 logger = logging.getLogger("djworker.http")
 now = time.monotonic
+get_ident = get_original("_thread", "get_ident")
 
 # A closing connection reads on so that a peer, still sending, finds the answer and not a reset (RFC 9112 9.6).
 # Seconds in all, seconds for each piece (nginx's lingering_time and lingering_timeout), and bytes a second, so that an upload
@@ -279,11 +281,16 @@ class Connection(Kept):
             first = upload.look_ahead()
         elif exchange.length <= AHEAD and len(self._inbox) < exchange.length and not exchange.expects:
             self._receive_first(upload, head)
-        stream = exchange.environ["wsgi.input"] = Input(upload.pull, first)
+        stream = exchange.environ["wsgi.input"] = Input(upload.pull, first, self._share_reading)
         try:
             Context().run(exchange.run, site.app)
         finally:
             stream.end()
+
+    def _share_reading(self) -> None:
+        """Let others have their turn, unless a native thread reads, which takes none from them."""
+        if get_ident() == self._hub.thread_ident:
+            self.share()
 
     def _receive_first(self, upload: Upload, head: bytes) -> None:
         """Receive a short body before the application begins, without a permit. Raises BodyError, ProtocolError."""

@@ -15,9 +15,11 @@ POST = b"POST %b HTTP/1.1\r\n" + HOST
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def connect(port: int, receive_buffer: int = 0) -> socket.socket:
+def connect(port: int, receive_buffer: int = 0, send_buffer: int = 0) -> socket.socket:
     """Open a connection."""
     sock = socket.socket()
+    if send_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(20)
@@ -25,10 +27,10 @@ def connect(port: int, receive_buffer: int = 0) -> socket.socket:
     return sock
 
 
-def flood(port: int, head: bytes, block: bytes) -> None:
+def flood(port: int, head: bytes, block: bytes, send_buffer: int = 0) -> None:
     """Send a block again and again on one connection, as fast as it is taken; read what comes; begin anew at the end."""
     while True:
-        with contextlib.suppress(OSError), connect(port) as sock:
+        with contextlib.suppress(OSError), connect(port, send_buffer=send_buffer) as sock:
             sock.sendall(head)
             sock.setblocking(False)
             _exchange(sock, block)

@@ -19,6 +19,7 @@ ATTACKS: dict[str, tuple[int, ...]] = {
     "tiny_chunks": (),
     "huge_upload": (),
     "unread_upload": (),
+    "single_bytes": (),
     "pipelining": (),
     "endless_stream": (),
     "big_file": (),

@@ -77,6 +77,20 @@ def digest(environ: Environ, start_response: Any) -> list[bytes]:
     return [f"{size} {sha.hexdigest()} {environ.get('CONTENT_LENGTH', '-')}".encode()]
 
 
+def single(environ: Environ, start_response: Any) -> list[bytes]:
+    """Read byte by byte, if asked so in a native thread."""
+
+    def read() -> int:
+        size = 0
+        while environ["wsgi.input"].read(1):
+            size += 1
+        return size
+
+    size = gevent.get_hub().threadpool.apply(read) if parameter(environ, "thread") else read()
+    start_response("200 OK", TEXT)
+    return [b"%d" % size]
+
+
 def reads(environ: Environ, start_response: Any) -> list[bytes]:
     """Read in every way there is."""
     stream = environ["wsgi.input"]
@@ -392,7 +406,7 @@ APPS = {
     for app in (
         hello, environ, echo, digest, reads, read_later, tolerate, ignore, stream, lazy, nothing, several, write, big,
         file, hole, fail, replaced, broken, length, status, own_fields, context, wait, ask, work, stall, keep_input,
-        whole, numbered,
+        whole, numbered, single,
     )
 }  # fmt: skip
 APPS["valid"] = valid

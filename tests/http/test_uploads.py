@@ -181,3 +181,9 @@ def test_a_large_chunked_body_does_not_stay_in_memory(serve: Start) -> None:
         client.send(POST % b"/digest" + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body, 1 << 16))
         assert client.answer().body.startswith(b"%d " % len(body))
         assert server.gauges()["rss"] - before < 8192
+
+
+@pytest.mark.parametrize("path", ["/single", "/single?thread=1"])
+def test_a_body_can_be_read_byte_by_byte(shared: Served, path: str) -> None:
+    with shared.connect() as client:
+        assert client.post(path, b"x" * 20_000).body == b"20000"

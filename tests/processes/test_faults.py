@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import procfs
+from tests.processes.control import ctl
 from tests.processes.events import eventually
 from tests.processes.http import Answer
 from tests.processes.project import URLS
@@ -34,6 +35,16 @@ def test_a_killed_worker_comes_back_with_the_old_code_while_the_files_are_broken
         server.wait_for("worker_ready", since=mark, timeout=5)
         assert not server.events("mold_booting", since=mark)
     assert {server.version() for _ in range(10)} == {1}
+
+
+def test_a_killed_worker_leaves_the_number_of_its_requests(server: Server) -> None:
+    """It cannot write their lines into the access log any more."""
+    server.start(workers=1)
+    server.running("/drill/wait?s=20", 3)
+    eventually(lambda: ctl(server, "status", "--json").json()["workers"][0]["running"] == 3, "a beat shows them")
+    mark = server.kill(server.worker())
+    gone = server.wait_for("worker_gone", since=mark)
+    assert (gone["status"], gone["running"]) == (-signal.SIGKILL, 3)
 
 
 def test_workers_are_killed_one_after_the_other_under_load(server: Server) -> None:
