@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["ENGINES", "GEVENTPOOL", "MAX_CONNS", "POOLED", "SQLITE", "is_pooled", "may_be_pooled"]
+__all__ = ["ENGINES", "GEVENTPOOL", "MAX_CONNS", "NO_DATABASE", "POOLED", "SQLITE", "is_pooled", "may_be_pooled"]
 
 #: Our engine for each of Django's.
 ENGINES: Final[Mapping[str, str]] = {
@@ -14,6 +14,8 @@ ENGINES: Final[Mapping[str, str]] = {
     "django.db.backends.mysql": "djworker.db.backends.mysql",
     "django.db.backends.sqlite3": "djworker.db.backends.sqlite3",
 }
+#: What Django puts where ``DATABASES`` names none.
+NO_DATABASE: Final = "django.db.backends.dummy"
 SQLITE: Final = "djworker.db.backends.sqlite3"
 #: Ours that have a pool.
 POOLED: Final = frozenset(ENGINES.values()) - {SQLITE}

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from djworker import log
-from djworker.conf.engine_names import ENGINES, GEVENTPOOL, MAX_CONNS, POOLED, SQLITE
+from djworker.conf.engine_names import ENGINES, GEVENTPOOL, MAX_CONNS, NO_DATABASE, POOLED, SQLITE
 from djworker.db.backends import wrapping
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def install(settings: Any) -> list[EngineChoice]:
         name = database.get("ENGINE", "")
         if not name or name in ENGINES or name in ENGINES.values() or name.startswith(GEVENTPOOL):
             rows.append(_row(alias, name, ENGINES.get(name, name), database, given))
-        else:
+        elif name != NO_DATABASE:
             loader.waiting.setdefault(name, []).append((alias, database, given))
     utils.load_backend = loader
     _begin_anew()

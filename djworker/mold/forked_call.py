@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from djworker import process
 from djworker.ipc.contract import READ_SIZE
 from djworker.mold.patches import forks
+from djworker.worker import renewal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +108,7 @@ def _answer(question: Callable[[Write], object], patience: float, mold: int, wri
         signal.setitimer(signal.ITIMER_REAL, patience)
         process.die_with(mold)
         forks.leave_hub()  # threads that the project has begun wait in it, and would go on here too
+        renewal.adopt_thread_pools()
         question(say)
         status = 0
     except BaseException:  # noqa: BLE001 - shown, and the end

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from djworker.mold import blame, cleanup
+from djworker.worker import renewal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -113,6 +114,7 @@ def _noting_pools() -> Iterator[None]:
     def noting(pool: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         make(pool, *args, **kwargs)
         _pools.append((pool, blame.project_place(traceback.extract_stack())))
+        renewal.thread_pools.append(pool)
 
     ThreadPool.__init__ = noting  # type: ignore[assignment, method-assign]
     try:

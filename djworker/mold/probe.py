@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from djworker.conf.engine_names import NO_DATABASE
 from djworker.ipc import messages
 from djworker.ipc.contract import PROBE_TIMEOUT
 from djworker.mold import asking, blame, named, preflight, request_errors
@@ -26,8 +27,6 @@ _TRACEBACKS: Final = 24 * 1024
 #: Hosts that say nothing about where a site is visited.
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver", "0.0.0.0"})  # noqa: S104 - nobody listens
 _BAD_REQUEST: Final = 400
-#: What Django puts where ``DATABASES`` names none.
-_NO_DATABASE: Final = "django.db.backends.dummy"
 _SERVER_ERROR: Final = 500
 
 END: Final = b"[]\n"
@@ -121,7 +120,7 @@ def _questions(
     for question, (number, check) in preflight.SETTINGS.items():
         yield question, _guarded(_settled, number, check)
     for alias in connections:
-        if connections.settings[alias]["ENGINE"] != _NO_DATABASE:
+        if connections.settings[alias]["ENGINE"] != NO_DATABASE:
             yield f"database {alias!r}", _guarded(_reach, alias)
     host = host_for(allowed_hosts(), hosts)
     for path in paths:

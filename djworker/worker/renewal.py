@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any, Final
+
+from gevent import get_hub
+
+#: Pools of native threads that were made while loading. Each refuses every hub but its own, and that has ended.
+thread_pools: Final[list[Any]] = []
+
+
+def adopt_thread_pools() -> None:
+    """Have those pools begin their threads for this process's hub."""
+    for pool in thread_pools:
+        pool.hub = get_hub()
+        pool.fork_watcher = pool.hub.loop.fork(ref=False)
 
 
 def renew() -> None:
@@ -12,6 +25,7 @@ def renew() -> None:
         numbers.seed()
     if (fake := sys.modules.get("faker.generator")) is not None:
         fake.random.seed()
+    adopt_thread_pools()
     _forget_children()
 
 

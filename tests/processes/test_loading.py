@@ -518,9 +518,11 @@ def test_the_metrics_of_dead_processes_are_taken_out_by_the_recipe(
 QUEUES = """
 import queue
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
+from threading import Condition, Thread
+import gevent.pool, gevent.threadpool
 
 executor = ThreadPoolExecutor(1)
+native, greenlets, lock = gevent.threadpool.ThreadPool(1), gevent.pool.Pool(2), Condition()
 asked, answered = queue.Queue(), queue.SimpleQueue()
 
 def answer():
@@ -535,7 +537,10 @@ def queues(request):
         answer.thread.start()
     time.sleep(0)  # now it waits, and so does the executor's thread from the second request on
     asked.put("said ")
-    return HttpResponse(answered.get(timeout=5) + str(executor.submit(len, "four").result(5)))
+    with lock:
+        lock.notify()
+    counted = native.spawn(len, "four").get(timeout=5), *greenlets.imap(len, ["a", "bc"])
+    return HttpResponse(f'{answered.get(timeout=5)}{executor.submit(len, "four").result(5)} {counted}')
 
 urlpatterns += [path("queues", queues)]
 """
@@ -545,7 +550,7 @@ def test_queues_that_were_made_while_loading_work_in_the_workers(server: Server,
     project.append(URLS, QUEUES)
     server.start()
     for _ in range(6):
-        assert server.get("/queues").body == b"SAID 4"
+        assert server.get("/queues").body == b"SAID 4 (4, 1, 2)"
     assert not server.events("not_shared")
 
 
