@@ -99,7 +99,7 @@ def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:
     loop = Loop(snapshot.fleet, children, snapshot.config, systemd, signals)
     loop.offered = snapshot.offered
     loop.deaths.waiting.extend(snapshot.deaths)
-    loop.log_level = snapshot.log_level
+    snapshot.tell(loop)
     control.open_on(loop, snapshot.control(launch))
     log.event(logger, logging.INFO, "arbiter_started", "the new program has taken over", pid=os.getpid())
     return _run(loop, signals, _pidfile(launch), None)

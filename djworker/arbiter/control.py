@@ -116,6 +116,12 @@ class Control:
             self._selector.unregister(self.listener.sock)
         self.listener.close()
 
+    def excuse(self, reason: str) -> None:
+        """Tell those who wait for an answer that it does not come."""
+        for client in [client for client in self._clients if client.asking]:
+            client.refuse(reason)
+            self._send(client)
+
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:

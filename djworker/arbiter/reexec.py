@@ -82,6 +82,10 @@ def _become(loop: Loop) -> None:
     environ = {**os.environ, snapshot.VARIABLE: snapshot.take(loop)}
     for fd in snapshot.descriptors(loop):
         os.set_inheritable(fd, True)
+    if loop.control is not None:
+        loop.control.excuse(
+            "the arbiter replaces its own program (USR2); a reload goes on, and status tells how it ends"
+        )
     sys.stderr.flush()
     os.execve(sys.executable, _command(), environ)  # noqa: S606
 

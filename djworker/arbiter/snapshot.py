@@ -60,6 +60,8 @@ def take(loop: Loop) -> str:
         "deaths": [asdict(death) for death in loop.deaths.waiting],
         "control": _listener_to_json(loop.control.listener) if loop.control is not None else None,
         "log_level": loop.log_level,
+        "last_reload": loop.verbs.verdicts.last,
+        "paused": loop.verbs.paused,
     }
     return json.dumps(state)
 
@@ -120,10 +122,11 @@ class Snapshot:
         found = self._state.get("control")
         return _listener_from_json(found, launch) if found else None
 
-    @property
-    def log_level(self) -> str:
-        """What a client had asked to be logged from on, or nothing."""
-        return str(self._state.get("log_level", ""))
+    def tell(self, loop: Loop) -> None:
+        """Have *loop* know what control clients had asked of the earlier program, where that had any."""
+        loop.log_level = str(self._state.get("log_level", ""))
+        loop.verbs.verdicts.last = self._state.get("last_reload")
+        loop.verbs.paused.update(self._state.get("paused", {}))
 
 
 def _listener_to_json(listener: Listener) -> tuple[int, str, tuple[str, int] | None]:

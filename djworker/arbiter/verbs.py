@@ -32,11 +32,11 @@ class Verbs:
     def __init__(self, loop: Loop, tell: Callable[..., None]) -> None:
         """tell: says a line to a client, see ``Control.tell``."""
         self._loop = loop
-        self._verdicts = Verdicts(tell)
+        self.verdicts = Verdicts(tell)
         self.questions = Questions(loop, tell)
         #: Until when requests wait for a database, by its alias: for workers that become ready meanwhile.
         self.paused: dict[str, float] = {}
-        loop.herald.listeners.append(self._verdicts.hear)
+        loop.herald.listeners.append(self.verdicts.hear)
         self._answers: Mapping[str, Callable[[Client, dict[str, Any]], None]] = {
             "hello": lambda client, _: client.say("result", **report.identity(loop)),
             "status": self._status,
@@ -69,31 +69,31 @@ class Verbs:
 
     def forget(self, client: Client) -> None:
         """The client is gone; what it asked for goes on."""
-        self._verdicts.forget(client)
+        self.verdicts.forget(client)
         self.questions.forget(client)
 
     def next_deadline(self) -> float:
         """When ``serve_deadlines`` is due."""
-        return min(self._verdicts.next_deadline(), self.questions.next_deadline())
+        return min(self.verdicts.next_deadline(), self.questions.next_deadline())
 
     def serve_deadlines(self, now: float) -> None:
         """Answer with what is known by now."""
-        self._verdicts.serve_deadlines(now)
+        self.verdicts.serve_deadlines(now)
         self.questions.serve_deadlines(now)
 
     # -- verbs --------------------------------------------------------------------------------------------------------
 
     def _status(self, client: Client, _: dict[str, Any]) -> None:
         paused = [{"alias": alias, "seconds": round(left, 1)} for alias, left in self.pauses(time.monotonic()).items()]
-        client.say("result", **report.status(self._loop), last_reload=self._verdicts.last, paused=paused)
+        client.say("result", **report.status(self._loop), last_reload=self.verdicts.last, paused=paused)
 
     def _reload(self, client: Client, arguments: dict[str, Any]) -> None:
         if self._refuses_stopping(client):
             return
-        wait = self._verdicts.wait(client, time.monotonic(), arguments["timeout"], quiet=not arguments["wait"])
+        wait = self.verdicts.wait(client, time.monotonic(), arguments["timeout"], quiet=not arguments["wait"])
         self._loop.happen(events.Reload())
         if not arguments["wait"]:
-            self._verdicts.forget(client)
+            self.verdicts.forget(client)
             if client.asking:
                 text = "a reload is under way; one more follows" if wait.queued else "the reload has begun"
                 client.say("result", generation=wait.generation, queued=wait.queued, message=text)

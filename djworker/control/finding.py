@@ -14,7 +14,7 @@ from djworker.control.places import Place, directories, fingerprint, places
 __all__ = ["Instance", "NoServerError", "SeveralServersError", "find"]
 
 #: Seconds for all servers together to say who they are.
-PATIENCE: Final = 1.0
+PATIENCE: Final = 2.0
 ROOT: Final = 0
 
 

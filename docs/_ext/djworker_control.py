@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from djworker_generated import Generated
 
-from djworker.control import commands, verbs
+from djworker.control import commands, schemas, verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,51 @@ def _arguments(verb: verbs.Verb) -> Iterator[str]:
         yield from (f"   {argument.help}{takes}{default}", "")
 
 
+class Schemas(Generated):
+    """The schema of each verb's answer: every field, where it stands, its type, what it is."""
+
+    sources = (schemas.__file__,)
+
+    def lines(self) -> Iterator[str]:
+        """Return a section for each verb."""
+        for verb, schema in schemas.SCHEMAS.items():
+            yield from (f"Answer of {verb}", "-" * len(f"Answer of {verb}"), "")
+            yield from (".. list-table::", "   :header-rows: 1", "   :widths: 40 15 45", "")
+            yield from _row("field", "type", "")
+            yield from _fields(schema, "")
+            yield ""
+
+
+def _fields(schema: dict[str, Any], path: str) -> Iterator[str]:
+    for name, field in schema.get("properties", {}).items():
+        where = f"{path}.{name}" if path else name
+        inner = field.get("items", field)
+        mark = "[]" if "items" in field else ""
+        yield from _row(f"``{where}{mark}``", _type(field), _meaning(field))
+        yield from _fields(inner, f"{where}{mark}")
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "const" in field:
+        return f"``{field['const']}``"
+    if "items" in field:
+        return f"list of {field['items'].get('type', 'object')}"
+    kind = field.get("type", "string")
+    return " or ".join(kind) if isinstance(kind, list) else str(kind)
+
+
+def _meaning(field: dict[str, Any]) -> str:
+    words = ", ".join(f"``{word}``" if word else "empty" for word in field.get("enum", ()))
+    return ": ".join(filter(None, (field.get("description", ""), words))) or "\\ "
+
+
+def _row(*cells: str) -> Iterator[str]:
+    for number, cell in enumerate(cells):
+        yield f"   {'* -' if number == 0 else '  -'} {cell}"
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directive."""
     app.add_directive("djworker-commands", Commands)
+    app.add_directive("djworker-schemas", Schemas)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from djworker.control.client import ControlConnection
+from djworker.control.gathering import gather
 from djworker.control.places import Place, places
+from djworker.control.schemas import SCHEMAS
 from tests.processes.server import Server, environment
+from tests.schema import complaints
 
 
 def run(folder: Path, *words: str, manage: bool = False, environ: Mapping[str, str] | None = None) -> Ended:
@@ -39,9 +43,11 @@ class Ended:
         return f"exit {self.code}\n--- out\n{self.out}\n--- err\n{self.err}"
 
     def json(self) -> dict[str, Any]:
-        """What it printed with ``--json``."""
+        """What it printed with ``--json``, which is as its schema says."""
         assert self.code == 0, self
         found: dict[str, Any] = json.loads(self.out)
+        wrong = list(complaints(SCHEMAS[found["verb"]], found))
+        assert not wrong, wrong
         return found
 
 
@@ -61,3 +67,18 @@ def place_of(server: Server) -> Place:
     """Where its control socket is."""
     [found] = [place for place in places() if place.pid == server.pid and place.uid == os.geteuid()]
     return found
+
+
+def ask(server: Server, verb: str, **arguments: Any) -> dict[str, Any]:
+    """What ``--json`` would print, without a program for it: a tenth of the time. It is as its schema says, where it has one."""
+    said: dict[int, str] = {}
+    result: dict[str, Any] = {}
+    with ControlConnection(place_of(server).address) as connection:
+        for reply in connection.ask(verb, arguments):
+            if reply.kind == "piece":
+                said[reply.fields["worker"]] = said.get(reply.fields["worker"], "") + reply.fields["text"]
+            result = dict(reply.fields)
+    answer = {"version": 1, "verb": verb, **gather(verb, result, said)}
+    wrong = list(complaints(SCHEMAS[verb], answer)) if verb in SCHEMAS else []
+    assert not wrong, wrong
+    return answer

@@ -183,7 +183,7 @@ def test_a_new_program_keeps_the_socket(make_server: Callable[[], Server]) -> No
     address = place_of(server).address
     assert ctl(server, "log-level", "warning").code == 0
     mark = server.send(signal.SIGUSR2)
-    eventually(lambda: ctl(server, "status", "--json").code == 0, "an answer")
+    server.wait_for("arbiter_started", since=mark)
     assert place_of(server).address == address
     assert ctl(server, "status", "--json").json()["log_level"] == "warning"
     assert ctl(server, "log-level", "info").code == 0

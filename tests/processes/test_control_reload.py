@@ -113,6 +113,31 @@ def test_a_server_that_stops_gives_no_verdict(server: Server) -> None:
     assert (waiting.returncode, err) == (1, "the server stops\n")
 
 
+def test_a_new_program_of_the_arbiter_knows_how_the_last_reload_ended(server: Server) -> None:
+    """Who waits meanwhile is told why no verdict comes."""
+    server.start(workers=1)
+    server.project.break_syntax()
+    assert ctl(server, "reload", "--wait").code == 1
+    server.project.restore()
+    server.project.append(VIEWS, HANG)
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "djworker.control", "reload", "--wait"],
+        cwd=server.project.folder,
+        env=environment({}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server.wait_for("reload_started", count=2)
+    mark = server.send(signal.SIGUSR2)
+    _out, err = waiting.communicate(timeout=30)
+    assert waiting.returncode == 1
+    assert err.startswith("the arbiter replaces its own program (USR2)")
+    server.wait_for("arbiter_started", since=mark)
+    told = ctl(server, "status", "--json").json()
+    assert told["last_reload"]["ok"] is False
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_client_that_is_gone_is_forgotten(server: Server, number: signal.Signals) -> None:
     server.start(workers=1)

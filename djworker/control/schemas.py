@@ -1,0 +1,189 @@
+"""What ``--json`` prints, as JSON Schema: for the reference page, and for the tests, which hold every answer against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from djworker.control.protocol import VERSION
+
+__all__ = ["SCHEMAS"]
+
+Schema = dict[str, Any]
+
+
+def _a(kind: str, text: str) -> Schema:
+    return {"type": kind, "description": text}
+
+
+def _object(**fields: Schema) -> Schema:
+    return {"type": "object", "properties": fields, "required": sorted(fields)}
+
+
+def _list(items: Schema, text: str = "") -> Schema:
+    return {"type": "array", "items": items, **({"description": text} if text else {})}
+
+
+def _answer(verb: str, **fields: Schema) -> Schema:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": verb,
+        **_object(version={"const": VERSION}, verb={"const": verb}, **fields),
+    }
+
+
+_WORKER: Final = {
+    "slot": _a("integer", "number of the worker, from 0"),
+    "generation": _a("integer", "generation of its code"),
+    "pid": _a("integer", "process id; 0 before it is forked"),
+}
+_STATE: Final = {
+    "state": {"enum": ["starting", "ready", "draining", "killed"]},
+    "replaced": _a("boolean", "it is to be replaced"),
+}
+_ASKED: Final = {
+    **_WORKER,
+    **_STATE,
+    "answered": _a("boolean", "whether it has answered within a second"),
+    "note": _a("string", "why it has not"),
+    "by": {
+        "enum": ["hub", "thread", ""],
+        "description": "who has answered: its loop, or a thread where that is blocked",
+    },
+    "blocked": _a("number", "seconds for which its loop is blocked; 0 where it is not"),
+}
+_REQUEST: Final = {
+    "id": _a("string", "for kill"),
+    "method": _a("string", "empty while the head is not read"),
+    "path": _a("string", "path and query"),
+    "view": _a("string", "name of the URL, or dotted name of the view; empty before it is known"),
+    "age": _a("number", "seconds since its first byte"),
+    "phase": {
+        "enum": [
+            "reading head",
+            "reading body",
+            "queued",
+            "running",
+            "waiting for a connection",
+            "in SQL",
+            "writing",
+        ]
+    },
+    "alias": _a("string", "the database that it asks, or waits for"),
+    "sql": _a("string", "the statement that runs, or waits for a connection; without its parameters"),
+    "client": _a("string", "address of the client, as the application is told"),
+    "peer": _a("string", "address and port of the other end: a proxy's, where there is one"),
+    "request_id": _a("string", "X-Request-ID"),
+    "blocks_hub": _a("boolean", "it is what blocks the loop of its worker"),
+}
+_GAUGES: Final = {
+    "hub_silent": _a("number", "seconds since its loop turned: half a second at most where all is well"),
+    "running": _a("integer", "requests that run"),
+    "requests": _a("integer", "requests answered since the fork"),
+    "oldest": _a("number", "age of the oldest request, seconds"),
+    "connections": _a("integer", "of clients"),
+    "idle_connections": _a("integer", "of these, without a request"),
+    "rss": _a("integer", "resident memory, bytes"),
+    "pool": _object(
+        size=_a("integer", "database connections, all aliases together"),
+        idle=_a("integer", "of these, lent to nobody"),
+        waiting=_a("integer", "requests that wait for one"),
+        max=_a("integer", "the bound"),
+    ),
+}
+_SERVER: Final = _object(
+    pid=_a("integer", "the arbiter's process id"),
+    name=_a("string", "of the project"),
+    directory=_a("string", "working directory"),
+    path=_a("string", "first import path"),
+    settings=_a("string", "settings module, or the module of the command line"),
+    djworker=_a("string", "version"),
+    addresses=_list({"type": "string"}, "where it listens"),
+    stopping=_a("boolean", ""),
+)
+_GENERATION: Final = _object(
+    generation=_a("integer", ""),
+    state={"enum": ["booting", "measuring", "probing", "ready", "retiring", "killed"]},
+    pid=_a("integer", "of its mold; 0 where it has none now"),
+)
+_LAST_RELOAD: Final = {
+    "type": ["object", "null"],
+    "description": "null before the first",
+    "properties": {
+        "generation": _a("integer", ""),
+        "ok": _a("boolean", ""),
+        "reason": _a("string", "why it has failed"),
+    },
+}
+
+#: By verb.
+SCHEMAS: Final[Mapping[str, Schema]] = {
+    "status": _answer(
+        "status",
+        server=_SERVER,
+        generation=_a("integer", "the one in force; 0 before the first"),
+        workers_wanted=_a("integer", ""),
+        workers_ready=_a("integer", ""),
+        rolling=_a("boolean", "a new generation is being brought in"),
+        log_level=_a("string", ""),
+        last_reload=_LAST_RELOAD,
+        paused=_list(_object(alias=_a("string", ""), seconds=_a("number", "yet, at most"))),
+        generations=_list(_GENERATION),
+        workers=_list(_object(**_WORKER, **_STATE, **_GAUGES)),
+    ),
+    "requests": _answer(
+        "requests",
+        requests=_list(_object(**_WORKER, **_REQUEST), "the oldest first"),
+        workers=_list(
+            _object(
+                **_ASKED,
+                left_out=_a("integer", "requests beyond the first 500"),
+                arriving=_a("integer", "connections that wait for their turn"),
+            )
+        ),
+    ),
+    "trace": _answer(
+        "trace",
+        workers=_list(
+            _object(
+                **_ASKED,
+                main=_a("string", "where its loop is blocked: the stack of its main thread"),
+                groups=_list(
+                    _object(
+                        request=_object(**_REQUEST),
+                        stacks=_list({"type": "string"}, "its own, then those of greenlets that it has spawned"),
+                    )
+                ),
+                others=_list(_object(count=_a("integer", ""), stack=_a("string", "")), "of no request"),
+                left_out=_a("integer", "groups and stacks that did not find room"),
+            )
+        ),
+    ),
+    "pool": _answer(
+        "pool",
+        pools=_list(
+            _object(
+                **_WORKER,
+                alias=_a("string", "in DATABASES"),
+                database=_a("string", "name of the database"),
+                size=_a("integer", "connections"),
+                idle=_a("integer", "lent to nobody"),
+                leased=_a("integer", "lent"),
+                waiting=_a("integer", "requests that wait for one"),
+                bound=_a("integer", "connections at most"),
+                outage=_a("boolean", "no attempt to connect succeeds"),
+                paused=_a("number", "for how many seconds yet requests wait, at most"),
+                holders=_list(
+                    _object(view=_a("string", ""), who=_a("string", "request and view"), age=_a("number", "seconds")),
+                    "the longest first",
+                ),
+                pins={
+                    "type": "object",
+                    "additionalProperties": {"type": "integer"},
+                    "description": "why sessions were kept to the end of a request, how often since the worker began",
+                },
+            )
+        ),
+        workers=_list(_object(**_ASKED)),
+    ),
+}
