@@ -360,6 +360,25 @@ def outlive():
     time.sleep(30)
 
 
+def leave_daemon(request):
+    """What a program does to become a daemon (daemon(3)), in a view: its parent is gone, it has a session of its own."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.write(write, str(os.getpid()).encode())
+        os.close(write)
+        outlive()
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    pid = os.read(read, 100)
+    os.close(read)
+    return HttpResponse(pid)
+
+
 def session(connection=connection):
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()" if connection.vendor == "postgresql" else "SELECT CONNECTION_ID()")
@@ -414,6 +433,7 @@ urlpatterns = [
     path("look", look),
     path("execute", execute),
     path("orphan", leave_orphan),
+    path("daemon", leave_daemon),
     path("transaction", fork_in_transaction),
     path("leave-transaction", fork_and_leave_transaction),
 ]

@@ -180,6 +180,24 @@ def test_a_child_that_outlives_the_server_holds_nothing_of_it(server: Server) ->
         os.kill(orphan, signal.SIGKILL)
 
 
+def test_a_daemon_that_a_view_leaves_outlives_a_reload_and_the_server(server: Server) -> None:
+    """It comes to the arbiter, which reaps orphans, and holds nothing back: neither the old worker nor the port."""
+    server.start(workers=1)
+    old = server.worker()
+    daemon = int(server.get("/fork/daemon").body)
+    try:
+        server.reload()
+        server.wait_for("worker_gone", pid=old, status=0)
+        assert server.get("/raw").status == 200
+        assert procfs.alive(daemon)
+        server.term()
+        assert server.wait() == 0
+        assert procfs.alive(daemon)
+        assert procfs.port_is_free(server.address.host, server.address.port)
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+
+
 def test_a_mold_that_forks_while_it_loads_is_one_mold(project: Project, server: Server) -> None:
     """Also where the child comes back from the project's modules: it ends, and boots nothing."""
     project.append(
