@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -17,6 +18,8 @@ CLIENTS = 80
 ROUNDS = 6
 #: The first rounds bring the clients into the order that the others have to keep.
 SETTLING = 2
+#: Clients that one after them may overtake; where a batch is served the wrong way round it is 63.
+OUT_OF_PLACE = 2
 
 
 def request(path: str) -> bytes:
@@ -36,15 +39,21 @@ def test_those_that_asked_while_the_server_was_busy_are_served_in_their_order(
     clients: tuple[Served, list[Client]],
 ) -> None:
     server, asking = clients
+    for client in asking:  # from now on they are kept connections, last served in this order
+        client.send(request("/numbered"))
+        client.answer()
     for _ in range(ROUNDS):
         os.kill(server.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)
         try:
             for client in asking:
                 client.send(request("/numbered"))
         finally:
             os.kill(server.process.pid, signal.SIGCONT)
         numbers = [int(client.answer().body) for client in asking]
-        assert numbers == sorted(numbers)
+        # The kernel tells of 64 at a time, and the last that it told of before stands in the first batch of the next.
+        overtaken = sum(later < earlier for earlier, later in pairwise(numbers))
+        assert overtaken <= OUT_OF_PLACE, numbers
 
 
 @pytest.mark.parametrize("path", ["/numbered", "/numbered?work=1"], ids=["quick", "longer than a turn"])
