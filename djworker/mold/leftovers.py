@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from functools import wraps
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -16,7 +17,6 @@ from djworker.worker import renewal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from types import FrameType
 
 
 #: Where each thread was begun.
@@ -27,6 +27,10 @@ _pools: list[tuple[Any, str]] = []
 FORK_AWARE: Final = frozenset({"ddtrace"})
 #: Modules of C libraries and their classes. librdkafka: "not fork-safe", and a producer's events wait for ever.
 CLIENTS: Final = {"confluent_kafka.cimpl": ("Producer", "Consumer", "_AdminClientImpl")}
+#: Packages that open another connection where the one they kept has ended, without an error for who asks. Each was seen to.
+RECONNECTING: Final = frozenset({"redis", "urllib3"})
+#: References from a socket to an object of its library: the object's dictionary may be between them.
+_MOST_OWNERS: Final = 2
 
 
 class LeftoversWatch:
@@ -124,17 +128,41 @@ def _noting_pools() -> Iterator[None]:
         _pools.clear()
 
 
-def peers() -> list[str]:
-    """Whom a connection that is open leads to: a kept one of an HTTP client, say, which no worker can use or share."""
+def hang_up() -> list[tuple[str, str]]:
+    """End the connections that are open: a kept one of an HTTP client, say, which no worker can use, and all would share.
+
+    Each worker finds them ended by the other side, as any connection that was idle for too long, and most libraries then open
+    another. Without that, an operation on them fails for want of the hub of this process.
+
+    Returns:
+        Whom each led to, and the library that opens another by itself, empty where none is known to.
+    """
     from gevent import socket  # noqa: PLC0415
 
-    found: set[str] = set()
-    for thing in existing(socket.socket):
+    found: dict[tuple[str, str], None] = {}
+    for thing in list(existing(socket.socket)):
         # It listens, is not connected yet, or no longer; or it could not be made: an exception may still lead to it.
         with contextlib.suppress(OSError, AttributeError):
             if thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
-                found.update(_address(thing.getpeername()))
+                for peer in _address(thing.getpeername()):
+                    found[peer, _library_of(thing)] = None
+                    thing._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - gevent's own would ask for a hub
+                    renewal.keep(thing)
     return sorted(found)
+
+
+def _library_of(thing: Any) -> str:  # noqa: ANN401
+    """The library among those that are known to open another whose object has it."""
+    layer: list[Any] = [thing]
+    seen = {id(layer)}
+    for _distance in range(_MOST_OWNERS):
+        seen |= {id(item) for item in layer}
+        layer = [item for item in gc.get_referrers(*layer) if id(item) not in seen and not isinstance(item, FrameType)]
+        for owner in layer:
+            roots = [cls.__module__.partition(".")[0] for cls in type(owner).__mro__]
+            if known := next((root for root in roots if root in RECONNECTING), ""):
+                return known
+    return ""
 
 
 def _address(peer: Any) -> Iterator[str]:  # noqa: ANN401

@@ -10,6 +10,10 @@ from gevent import get_hub
 
 #: Pools of native threads that were made while loading. Each refuses every hub but its own, and that has ended.
 thread_pools: Final[list[Any]] = []
+#: Sockets of connections that were open in the mold, and have been ended there.
+_sockets: Final[list[Any]] = []
+#: Their watchers belong to a loop that is gone, and are never freed: that would be an operation on it.
+_watchers: Final[list[Any]] = []
 
 
 def adopt_thread_pools() -> None:
@@ -19,8 +23,14 @@ def adopt_thread_pools() -> None:
         pool.fork_watcher = pool.hub.loop.fork(ref=False)
 
 
+def keep(socket: Any) -> None:  # noqa: ANN401 - gevent's, or an SSL one
+    """[mold] Note a socket that workers are to find ended."""
+    _sockets.append(socket)
+
+
 def renew() -> None:
     """Give this worker, just forked, what each worker needs for itself. Python does so for ``random`` by itself."""
+    take_over_sockets()
     if (numbers := sys.modules.get("numpy.random")) is not None:
         numbers.seed()
     if (fake := sys.modules.get("faker.generator")) is not None:
@@ -41,3 +51,15 @@ def make_green() -> None:
     """Have gRPC's calls wait in the hub. Before the fork it would begin threads; without it a call stops the worker."""
     if "grpc" in sys.modules:
         importlib.import_module("grpc.experimental.gevent").init_gevent()
+
+
+def take_over_sockets() -> None:
+    """Have the sockets of the mold wait in this process's hub, where they find the end of their connection."""
+    hub = get_hub() if _sockets else None
+    while hub is not None and _sockets:
+        socket = _sockets.pop()
+        number = socket.fileno()
+        if number >= 0:
+            _watchers.append((socket._read_event, socket._write_event))  # noqa: SLF001 - gevent has no public way
+            socket.hub = hub
+            socket._read_event, socket._write_event = hub.loop.io(number, 1), hub.loop.io(number, 2)  # noqa: SLF001

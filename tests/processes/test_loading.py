@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from typing import Any
 from uuid import uuid4
@@ -115,6 +116,69 @@ def collector() -> Iterator[Collector]:
         Thread(target=made.serve_forever, daemon=True).start()
         yield made
         made.shutdown()
+
+
+class Keeper(ThreadingTCPServer):
+    """Stands in for a Redis and for a service that keeps connections open, by the first byte that it is sent."""
+
+    daemon_threads = allow_reuse_address = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Keep)
+
+
+class _Keep(StreamRequestHandler):
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            if line.startswith(b"*"):
+                words = [self._word() for _ in range(int(line[1:]))]
+                self.wfile.write(b"+PONG\r\n" if words[0].upper() == b"PING" else b"+OK\r\n")
+            elif line == b"\r\n":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def _word(self) -> bytes:
+        size = int(self.rfile.readline()[1:])
+        return self.rfile.read(size + 2)[:-2]
+
+
+@pytest.fixture
+def keeper() -> Iterator[Keeper]:
+    """It listens."""
+    with Keeper() as made:
+        Thread(target=made.serve_forever, daemon=True).start()
+        yield made
+        made.shutdown()
+
+
+KEPT = """
+import redis, requests, urllib3
+from django.http import HttpResponse
+_cache = redis.Redis("127.0.0.1", {port}, protocol=2)
+_session = requests.Session()
+_pool = urllib3.PoolManager()
+
+def kept(request=None):
+    page = "http://127.0.0.1:{port}/"
+    said = [_cache.ping(), _session.get(page).text, _pool.request("GET", page).data.decode()]
+    return HttpResponse(str(said))
+
+kept()
+urlpatterns += [path("kept", kept)]
+"""
+
+
+def test_connections_that_a_library_opens_anew_are_no_matter(server: Server, project: Project, keeper: Keeper) -> None:
+    """The first request of each worker has its answer, and the log is silent."""
+    project.append(URLS, KEPT.format(port=keeper.server_address[1]))
+    server.start(workers=2, probe="/kept")
+    for _ in range(2):
+        pids = set()
+        while len(pids) < 2:
+            assert server.get("/kept").body == b"[True, 'ok', 'ok']"
+            pids.add(server.get("/debug/pid").json()["pid"])
+        server.reload()
+    assert not server.events("connection_left_open")
+    assert not server.events("probe_failed")
 
 
 SENTRY = """

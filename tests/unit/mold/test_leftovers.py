@@ -17,7 +17,7 @@ from gevent import monkey
 monkey.patch_all()
 import sys
 from djworker.mold import cleanup
-from djworker.mold.leftovers import LeftoversWatch, peers
+from djworker.mold.leftovers import LeftoversWatch, hang_up
 from django.conf import settings
 settings.configure(DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(folder / "db")!r}}}}})
 import django
@@ -111,8 +111,8 @@ server = socket.create_server(("127.0.0.1", 0))
         ("log = socket.socket(type=socket.SOCK_DGRAM); log.connect(('127.0.0.1', 514)); return log", ""),
     ],
 )
-def test_connections_to_others_are_told_of(tmp_path: Path, code: str, says: str) -> None:
-    (peer,) = found_in_a_mold(LISTENS + code, tmp_path, "peers()") or [""]
+def test_connections_to_others_are_ended_and_told_of(tmp_path: Path, code: str, says: str) -> None:
+    (peer,) = found_in_a_mold(LISTENS + code, tmp_path, "(peer for peer, _library in hang_up())") or [""]
     assert peer.startswith(says)
     assert bool(peer) == bool(says)
 
