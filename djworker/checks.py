@@ -22,6 +22,8 @@ TAG = "djworker"
 @register(TAG)
 def check_options(app_configs: object = None, **_kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401, ARG001
     """Find every problem of ``settings.DJWORKER``."""
+    if proxies.served() is not None:  # in a mold, which has told of those of all sources
+        return []
     try:
         problems = resolve({}, {}, getattr(settings, "DJWORKER", {}), "project").warnings
     except ConfigError as error:
@@ -36,7 +38,8 @@ def check_proxies(app_configs: object = None, **_kwargs: Any) -> list[CheckMessa
         resolved = proxies.served() or resolve({}, {}, getattr(settings, "DJWORKER", {}), "project")
     except ConfigError:
         return []
-    return [_message(problem) for problem in proxies.problems(resolved, proxies.trusted(settings))]
+    found = proxies.problems(resolved, proxies.trusted(settings), redirects=bool(settings.SECURE_SSL_REDIRECT))
+    return [_message(problem) for problem in found]
 
 
 def _message(problem: Problem) -> CheckMessage:

@@ -7,7 +7,7 @@ import os
 import sys
 
 from djworker import accounts, log, process
-from djworker.arbiter import control
+from djworker.arbiter import control, summary
 from djworker.arbiter.children import Children
 from djworker.arbiter.events import Event, Started
 from djworker.arbiter.fleet import Fleet
@@ -73,7 +73,8 @@ def _start(launch: Launch, signals: Signals) -> int:
             log.event(logger, logging.CRITICAL, "not_started", line)
         return EXIT_CONFIG
     process.raise_descriptor_limit()  # three for each worker; the molds know what it was
-    log.event(logger, logging.INFO, "arbiter_started", "arbiter started", pid=os.getpid(), workers=config.workers)
+    about = summary.of_start(launch)
+    log.event(logger, logging.INFO, "arbiter_started", summary.sentence(about), pid=os.getpid(), **about)
     for listener in listeners:
         log.event(logger, logging.INFO, "listening", f"listening on {listener}", address=str(listener))
     for listener in status.listeners if status is not None else ():
@@ -113,6 +114,7 @@ def _run(loop: Loop, signals: Signals, pidfile: Pidfile | None, first: Event | N
         code = loop.run(first)
     finally:
         signals.block()
+        signals.close()
         loop.close_control()
         loop.end_status()
         close_all(loop.children.listeners)

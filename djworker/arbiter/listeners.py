@@ -288,10 +288,10 @@ def adopt(fd: int) -> socket.socket:
 _REMEDIES = {
     errno.EADDRINUSE: "another process listens there; stop it or choose another address",
     errno.EACCES: "not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE",
-    errno.EADDRNOTAVAIL: "this machine has no such address",
-    errno.EBADF: "no such descriptor is open",
-    errno.ENOTSOCK: "the descriptor is not a socket",
-    errno.ENOENT: "the directory does not exist",
+    errno.EADDRNOTAVAIL: "this machine has no such address; 0.0.0.0:PORT stands for all that it has",
+    errno.EBADF: "no such descriptor is open; leave it out, or pass it",
+    errno.ENOTSOCK: "the descriptor is not a socket; pass one that listens",
+    errno.ENOENT: "the directory does not exist; create it, or have the unit do so (RuntimeDirectory=)",
 }
 
 

@@ -53,6 +53,12 @@ class Signals:
         """Take no more: an interpreter that ends gives signals their default meaning back, and most of these would kill it."""
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
+    def close(self) -> None:
+        """Let go of the descriptors, when no handler of ours can run any more."""
+        signal.set_wakeup_fd(-1)
+        for end in (self._wake, self._wakeup):
+            end.close()
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._came.append(number)
 

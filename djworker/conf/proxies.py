@@ -43,16 +43,29 @@ def unsaid(resolved: Resolved) -> bool:
     return resolved.sources[_OPTION] == DEFAULT
 
 
-def problems(resolved: Resolved, names: tuple[str, ...]) -> Iterator[Problem]:
-    """Find what lets a client pretend to be a proxy. names: settings that take a proxy's word."""
+def problems(resolved: Resolved, names: tuple[str, ...], *, redirects: bool = False) -> Iterator[Problem]:
+    """Find where Django and the server differ about proxies.
+
+    Args:
+        resolved: the configuration, and whether somebody has named the proxies.
+        names: settings that take a proxy's word: a client may pretend to be one.
+        redirects: SECURE_SSL_REDIRECT: a proxy of whom nothing is believed gets the same redirect for ever.
+    """
     wide = [text for text in resolved.config.bind if _is_wide(Address.parse(text))]
     if names and wide and unsaid(resolved):
+        believes = "makes" if len(names) == 1 else "make"
         message = (
-            f"{', '.join(names)}: Django believes what proxies say, whoever reaches {', '.join(wide)} can say it, and"
-            f" {_OPTION} names no proxy beyond this machine; their fields reach Django as they came"
+            f"{' and '.join(names)} {believes} Django believe header fields of proxies, and every client that reaches"
+            f" {', '.join(wide)} can send these: {_OPTION} does not say which machines are proxies"
         )
-        hint = f"set {_OPTION} to the proxies' addresses or networks: then all others' fields are removed"
+        hint = f"set {_OPTION} to the proxies' addresses or networks; such fields of all others are then removed"
         yield Problem("W009", message, hint, level="warning")
+    elif redirects and not names and wide and unsaid(resolved):
+        message = (
+            "SECURE_SSL_REDIRECT redirects every request that arrives without TLS, and X-Forwarded-Proto of a proxy on another"
+            f" machine, which may reach {', '.join(wide)}, is not believed: its requests are redirected for ever"
+        )
+        yield Problem("W011", message, f"set {_OPTION} to the proxies' addresses or networks", level="warning")
 
 
 def _is_wide(address: Address) -> bool:

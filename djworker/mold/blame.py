@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}", "<frozen")
+#: The module ``os`` as tracebacks name it.
+_OS: Final = (os.__file__, "<frozen os>")
 UNKNOWN: Final = "an unknown place"
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STANDARD = os.path.dirname(os.path.abspath(os.__file__))
@@ -49,9 +51,17 @@ def sentence(error: BaseException) -> str:
 
 def _line(error: BaseException) -> str:
     lines = traceback.format_exception_only(error)
+    if isinstance(error, KeyError) and _is_of_the_environment(error):
+        return f"{lines[0].strip()}, which the environment does not have"
     if isinstance(error, SyntaxError):
         return lines[-1].strip()
     return " ".join(lines[0].split())  # a database driver's has several lines, the first of which says what failed
+
+
+def _is_of_the_environment(error: KeyError) -> bool:
+    """Whether it is ``os.environ`` that lacks something."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename in _OS and frames[-1].name == "__getitem__"
 
 
 def project_place(stack: Sequence[traceback.FrameSummary] | None) -> str:

@@ -8,6 +8,7 @@ Nothing is written.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -33,7 +34,8 @@ def questions() -> Iterator[Question]:
     from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
 
     for name in filter(settings.is_overridden, _PATHS):  # Django's own needs applications that may not be installed
-        yield f"setting {name}", lambda name=name: _import(_listed(getattr(settings, name, ())))  # type: ignore[misc]
+        yield f"setting {name}", lambda name=name: _import(_listed(_read(name)))  # type: ignore[misc]
+    yield "setting MAILERS", lambda: _import(_mailers(settings))
     yield "setting TEMPLATES", lambda: _import(_context_processors(settings))
     for alias in _storages(settings):
         yield f"storage {alias!r}", lambda alias=alias: _make_storage(alias)  # type: ignore[misc]
@@ -41,6 +43,21 @@ def questions() -> Iterator[Question]:
         yield "sessions", lambda: _ask_sessions(settings)
     for alias in settings.CACHES:
         yield f"cache {alias!r}", lambda alias=alias: _ask_cache(alias)  # type: ignore[misc]
+
+
+def _read(name: str) -> Any:  # noqa: ANN401
+    """Django warns whoever reads a setting that will go, and the project may have made that an error."""
+    from django.conf import settings  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return getattr(settings, name)
+
+
+def _mailers(settings: Any) -> list[str]:  # noqa: ANN401
+    """Django 6.1 has several, each with its class."""
+    mailers = settings.MAILERS if settings.is_overridden("MAILERS") else {}
+    return [mailer["BACKEND"] for mailer in mailers.values() if "BACKEND" in mailer]
 
 
 def _listed(value: Any) -> list[str]:  # noqa: ANN401

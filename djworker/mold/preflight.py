@@ -102,7 +102,7 @@ def secret_key() -> Said:
     except ImproperlyConfigured:
         key = ""
     if not key:
-        return "SECRET_KEY is empty: sessions, messages and forms raise. The SECRET_KEY setting must not be empty", hint
+        return "SECRET_KEY is empty: pages with sessions, messages or forms are answered with 500", hint
     if str(key).startswith(_INSECURE):
         return f"SECRET_KEY begins with {_INSECURE}: it was made for development, and may be in the repository", hint
     return NOTHING
@@ -172,7 +172,9 @@ def _no_databases() -> Said:
     models = [model._meta.label for model in apps.get_models()]  # noqa: SLF001 - Django's own way to the name
     if connections["default"].vendor != "unknown" or not models:
         return NOTHING
-    text = f"DATABASES has no engine for 'default', and {models[0]} and {len(models) - 1} other models want one"
+    others = len(models) - 1
+    who = f"{models[0]} and {others} other model{'s' * (others > 1)} want" if others else f"{models[0]} wants"
+    text = f"DATABASES has no engine for 'default', and {who} one"
     return text, "name ENGINE and NAME; dj_database_url.config() gives {} where DATABASE_URL is not set"
 
 

@@ -19,6 +19,7 @@ from djworker.conf.engine_names import NO_DATABASE
 from djworker.ipc import messages
 from djworker.ipc.contract import PROBE_TIMEOUT
 from djworker.mold import asking, blame, named, preflight, request_errors
+from djworker.worker import renewal
 
 #: The watcher's thread writes the stack down so many seconds before the kernel ends the child.
 _LAST_WORDS: Final = 0.5
@@ -90,6 +91,7 @@ def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], 
     """[the child] Ask everything. hosts: what the generation in force allows, where it was asked before this one."""
     import gevent  # noqa: PLC0415 - only its child may have a hub
 
+    renewal.take_over_sockets()
     greenlet = gevent.spawn(_ask_all, app, paths, hosts, write)
     _watch(greenlet, write)
     greenlet.get()

@@ -10,11 +10,12 @@ import gc
 import importlib.util
 import logging
 import os
+import platform
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from djworker import log, process
 from djworker.bug import Bug
@@ -55,6 +56,10 @@ class BootError(Exception):
     def as_message(self) -> messages.MoldFailed:
         """For the arbiter."""
         return messages.MoldFailed(self.stage, self.module, self.reason, messages.tail(self.traceback))
+
+
+#: Generations whose options the command line has looked at a moment ago: that of a check, and the first.
+_TOLD: Final = (0, 1)
 
 
 def _not_loaded(_environ: Any, _start_response: Any) -> Any:  # noqa: ANN401
@@ -158,7 +163,7 @@ def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
 def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> Project:
     import django  # noqa: PLC0415 - Django comes after the import path
 
-    setup = Setup(launch, django.setup)
+    setup = Setup(launch, django.setup, warns=generation not in _TOLD)
     named = _named_application(launch, setup) if launch.app else None
     resolved = setup()
     config = resolved.config
@@ -187,12 +192,34 @@ def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> P
         url_names.install()
     request_errors.install()
     log.reassert()  # what the project has loaded since may have configured logging once more
+    _tell_what_is_loaded(generation)
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     _clear(watch, config)
     if watch.alone:
         return replace(project, is_shared=False, is_whole=not watch.ended)
-    _warn_of(leftovers.peers())
+    _tell_of(leftovers.hang_up())
     return project
+
+
+def _tell_what_is_loaded(generation: int) -> None:
+    """Settings and code may be others with each generation, and so may Django be."""
+    import django  # noqa: PLC0415 - as above
+    from django.conf import settings  # noqa: PLC0415
+
+    module = str(getattr(settings, "SETTINGS_MODULE", "") or os.environ.get(SETTINGS_VARIABLE, ""))
+    fields = {"settings": module, "debug": settings.DEBUG, "django": django.get_version()}
+    mebibytes = process.resident_bytes() >> 20
+    text = f"generation {generation} has loaded {module or 'settings'}, with DEBUG {'on' if settings.DEBUG else 'off'}"
+    log.event(
+        logger,
+        logging.INFO,
+        "project_loaded",
+        text,
+        generation=generation,
+        **fields,
+        python=platform.python_version(),
+        mebibytes=mebibytes,
+    )
 
 
 @dataclass(slots=True)
@@ -203,6 +230,8 @@ class Setup:
     #: Django's own.
     django_setup: Callable[..., None]
     resolved: Resolved | None = None
+    #: Whether nobody has told yet what is odd in the options: the command line does so before it starts a server, or a check.
+    warns: bool = True
     #: A project may have caught it; it is fatal all the same.
     failure: BootError | None = None
 
@@ -221,7 +250,7 @@ class Setup:
 
     def _run(self, set_prefix: bool) -> None:  # noqa: FBT001
         with _stage("settings"):
-            self.resolved = _resolve(self.launch)
+            self.resolved = _resolve(self.launch, warns=self.warns)
         config = self.resolved.config
         log.configure(config.log_level, config.log_format, "mold")
         with _stage("databases"):
@@ -288,10 +317,10 @@ def _warn_of_two_places(launch: Launch) -> None:
         log.event(logger, logging.WARNING, "working_directory", text, cwd=launch.cwd, link=named, target=target)
 
 
-def _resolve(launch: Launch) -> Resolved:
+def _resolve(launch: Launch, *, warns: bool) -> Resolved:
     from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
 
-    from djworker.conf import pool_resolve  # noqa: PLC0415
+    from djworker.conf import client_libraries, pool_resolve  # noqa: PLC0415
     from djworker.conf.resolve import resolve, together  # noqa: PLC0415
 
     given = getattr(settings, "DJWORKER", {})
@@ -299,14 +328,15 @@ def _resolve(launch: Launch) -> Resolved:
     _pools, problems = pool_resolve.resolve_pools(given, settings.DATABASES, launch.cli, os.environ)
     try:
         resolved = together(
-            problems,
+            [*problems, *client_libraries.missing(settings.DATABASES)],
             lambda: resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited),
         )
     except ConfigError as error:
         module = os.environ.get(SETTINGS_VARIABLE) or launch.settings_module
         raise BootError("settings", module, str(error)) from error
     for problem in resolved.warnings:
-        log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
+        if warns and f"djworker.{problem.id}" not in settings.SILENCED_SYSTEM_CHECKS:
+            log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
     proxies.expect(resolved)
     return resolved
 
@@ -425,14 +455,15 @@ def _refuse(found: Sequence[str]) -> None:
         raise BootError("leftovers", blame.first_module(found), reason)
 
 
-def _warn_of(peers: Sequence[str]) -> None:
-    """No reason to refuse: a client library opens another when the one it kept fails."""
-    for peer in peers:
+def _tell_of(closed: Sequence[tuple[str, str]]) -> None:
+    """No reason to refuse; and where the library opens another by itself, no reason to warn."""
+    for peer, library in closed:
         text = (
-            f"a connection to {peer} was left open while loading: no worker can use it, so the first question over it fails in"
-            " each; close it, or open it in a receiver of djworker.signals.worker_ready"
+            f"a connection to {peer} was left open while loading; it is closed, since workers cannot share it. Open it in a"
+            " receiver of djworker.signals.worker_ready, unless its library opens another by itself"
         )
-        log.event(logger, logging.WARNING, "connection_left_open", text, peer=peer)
+        level = logging.DEBUG if library else logging.WARNING
+        log.event(logger, level, "connection_left_open", text, peer=peer, library=library)
 
 
 def _notifier() -> Notify:

@@ -54,7 +54,7 @@ REDIS = "django.core.cache.backends.redis.RedisCache"
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 #: What is deployed, the stage and the module or question of the refusal, and a word of the reason or its traceback.
 DEPLOYS: dict[str, tuple[Spoil, str, str, str]] = {
-    "no secret key": (setting('SECRET_KEY = ""'), "probe", "SECRET_KEY", "SECRET_KEY setting must not be empty"),
+    "no secret key": (setting('SECRET_KEY = ""'), "probe", "SECRET_KEY", "SECRET_KEY is empty"),
     "no hosts": (setting("ALLOWED_HOSTS = []"), "probe", "ALLOWED_HOSTS", "400"),
     "other hosts": (setting('ALLOWED_HOSTS = ["shop.exmaple"]'), "probe", "GET /", "Invalid HTTP_HOST header"),
     "debug": (setting("DEBUG = True"), "probe", "DEBUG", "DEBUG is True"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 
+import django
 import pytest
 
+import djworker
 from tests.processes.project import SETTINGS, URLS, VIEWS
 from tests.processes.server import Server
 
@@ -59,3 +62,34 @@ def test_an_async_view_that_raises_leaves_a_trace(server: Server) -> None:
     server.start(workers=1)
     assert server.get("/raw").status == 500
     assert "KeyError: 'colour'" in server.wait_for("request_error", view="raw")["traceback"]
+
+
+C_THREAD = """
+import ctypes
+_libc, _thread = ctypes.CDLL(None), ctypes.c_ulong()
+_libc.pthread_create(ctypes.byref(_thread), None, _libc.pause, None)
+"""
+
+
+def test_no_warning_of_python_is_of_our_making(server: Server) -> None:
+    """With all of them shown: from Python 3.12 on, a fork beside a thread of C code (numpy's) would be one."""
+    server.project.append(URLS, C_THREAD)
+    server.start(workers=1, environ={"PYTHONWARNINGS": "default"})
+    server.reload()
+    assert server.stop() == 0
+    said = [str(event) for event in (*server.events("python_warning"), *server.events("raw"))]
+    assert not [text for text in said if "djworker" in text or "fork()" in text or "unclosed" in text]
+
+
+def test_the_first_lines_say_what_is_served_and_with_what(server: Server) -> None:
+    server.start(workers=1)
+    started, loaded = server.wait_for("arbiter_started"), server.wait_for("project_loaded")
+    assert started["settings"] == loaded["settings"] == "testproject.settings"
+    assert (started["djworker"], started["django"]) == (djworker.__version__, django.get_version())
+    assert started["python"] == loaded["python"] == platform.python_version()
+    assert (started["pid"], started["workers"], started["preload"]) == (server.pid, 1, "auto")
+    assert loaded["debug"] is False
+    assert server.events("engine", alias="default")
+    server.project.append(SETTINGS, "DEBUG = True\nSILENCED_SYSTEM_CHECKS = ['djworker.W201']")
+    mark = server.reload()
+    assert server.wait_for("project_loaded", since=mark)["debug"] is True

@@ -50,7 +50,8 @@ class Pool(Generic[C]):
 
     `rotate` lends the least recently used connection and ignores `prefer`, to bring hidden dependence on a session to light.
     `refusals` are the classes that it raises. `notify(event, message, **fields)` is told of outages and reclaims.
-    `on_wait(seconds, label)` is told how long an acquire was queued, however it ended; it must not switch, nor raise.
+    `on_wait(seconds, label=…)` is told how long it took until an acquire was offered a connection, or gave up; it must not
+    switch, nor raise.
     """
 
     def __init__(  # noqa: PLR0913 -- keywords, and each is a collaborator of its own
@@ -62,7 +63,7 @@ class Pool(Generic[C]):
         name: str = "default",
         refusals: Refusals = PLAIN,
         notify: Callable[..., None] | None = None,
-        on_wait: Callable[[float, Label], None] | None = None,
+        on_wait: Callable[..., None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -307,11 +308,8 @@ class Pool(Generic[C]):
     def _queue_up(self, timeout: float | None, connect: Callable[[], C] | None, label: Label, now: float) -> Slot[C]:
         self._bind()
         self._reclaim_dead()
-        try:
-            return self._scheduler.wait(timeout, connect, now)
-        finally:
-            if self._on_wait is not None:
-                self._on_wait(self._clock() - now, label)
+        on_wait = partial(self._on_wait, label=label) if self._on_wait is not None else None
+        return self._scheduler.wait(timeout, connect, now, on_wait)
 
     def _bind(self) -> None:
         thread = _thread_id()

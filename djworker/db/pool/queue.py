@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic
 
@@ -25,7 +26,7 @@ class Waiter(Generic[C]):
     waking the slot is OFFERED, not LEASED: a waiter that is killed in between finds it in `slot` and passes it on.
     """
 
-    __slots__ = ("_wake", "connect", "deadline", "error", "hub", "since", "slot", "timeout")
+    __slots__ = ("_wake", "connect", "deadline", "error", "hub", "offered_at", "since", "slot", "timeout")
 
     def __init__(self, hub: Hub, since: float, timeout: float, connect: Callable[[], C] | None) -> None:
         self.hub = hub
@@ -35,6 +36,7 @@ class Waiter(Generic[C]):
         self.deadline = since + timeout
         self.connect = connect
         self.slot: Slot[C] | None = None
+        self.offered_at = math.inf
         self.error: Exception | None = None
 
     def __repr__(self) -> str:

@@ -62,8 +62,17 @@ class Scheduler(Generic[C]):
                 timer.cancel()
             self.state.hub = hub
 
-    def wait(self, timeout: float | None, connect: Callable[[], C] | None, now: float) -> Slot[C]:
-        """Queue up, and sleep until served. The slot is OFFERED: the caller takes it without switching."""
+    def wait(
+        self,
+        timeout: float | None,
+        connect: Callable[[], C] | None,
+        now: float,
+        on_wait: Callable[[float], None] | None = None,
+    ) -> Slot[C]:
+        """Queue up, and sleep until served. The slot is OFFERED: the caller takes it without switching.
+
+        on_wait: told of the seconds that the pool took. What came after its offer is the wait for a turn of the CPU.
+        """
         self._admit(now)
         if self.state.hub is None:
             msg = "bug: the pool is not bound to an event loop"
@@ -76,8 +85,11 @@ class Scheduler(Generic[C]):
             self._gave_up(waiter)
             raise
         finally:
+            ended = self._clock()
             self.state.counters.requests_queued += 1
-            self.state.counters.requests_wait_ms += (self._clock() - now) * 1000
+            self.state.counters.requests_wait_ms += (ended - now) * 1000
+            if on_wait is not None:
+                on_wait(min(ended, waiter.offered_at) - now)
         if waiter.slot is None:
             raise waiter.error or Bug("bug: a waiter was woken up with nothing")
         return waiter.slot
@@ -189,6 +201,7 @@ class Scheduler(Generic[C]):
         waiter = self._queue.pop()
         self._ledger.move(slot, SlotState.OFFERED)
         waiter.offer(slot)
+        waiter.offered_at = now
         self._rest()
 
     def _lacking(self) -> int:

@@ -20,6 +20,7 @@ from django.core.management.base import BaseCommand, CommandParser
 import djworker
 from djworker import log
 from djworker.accounts import Account
+from djworker.conf import client_libraries
 from djworker.conf.address import Address, Family
 from djworker.conf.pool_resolve import resolve_pools
 from djworker.conf.problems import ConfigError, Problem
@@ -170,7 +171,11 @@ class Command(BaseCommand):
         overrides = cli.overrides(request.options)
         pools, found = resolve_pools(given, settings.DATABASES, overrides, os.environ)
         resolved = together(
-            [*problems, *found],
+            [
+                *problems,
+                *found,
+                *([] if request.options["print_config"] else client_libraries.missing(settings.DATABASES)),
+            ],
             lambda: resolve(
                 overrides,
                 os.environ,
@@ -270,6 +275,8 @@ def _warn(resolved: Resolved, problems: Sequence[Problem]) -> None:
     config = resolved.config
     log.configure(config.log_level, "json" if config.log_format == "json" else "text", "command")
     for problem in problems:
+        if f"djworker.{problem.id}" in settings.SILENCED_SYSTEM_CHECKS:
+            continue
         logger = logging.getLogger("djworker")
         log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
 

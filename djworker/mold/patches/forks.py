@@ -25,6 +25,7 @@ import resource
 import signal
 import sys
 import traceback
+import warnings
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,7 +42,7 @@ from djworker import process
 from djworker.mold.patches.later_loop import LaterLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Guard", "fork"]
 
@@ -68,9 +69,21 @@ def fork() -> int:
     global _is_ours  # noqa: PLW0603 - what a hook of os.register_at_fork can see
     _is_ours = True
     try:
-        return raw.fork()
+        with _without_warning():
+            return raw.fork()
     finally:
         _is_ours = False
+
+
+@contextlib.contextmanager
+def _without_warning() -> Iterator[None]:
+    """Python 3.12 and later warn of a fork beside other threads. Here they are a library's in C, which guards itself.
+
+    gevent does the same for forks of the project's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def leave_hub() -> None:

@@ -154,6 +154,28 @@ def test_a_slow_acquire_is_told_with_the_numbers(seen: Seen) -> None:
     world.check_at_rest()
 
 
+def test_the_pool_is_not_blamed_where_the_cpu_was_late(seen: Seen) -> None:
+    """The connection was offered at once; other work kept the greenlet from its turn."""
+    world = Watched(slow_acquire=1.0)
+    holder = world.user_with_conn()
+    waiter = world.user(label="/late")
+    world.run()
+
+    def release_and_keep_the_cpu(conn: Any) -> None:
+        world.give_back(conn)
+        world.clock.now += 5.0
+
+    holder.let_go(release_and_keep_the_cpu)
+    world.run()
+    assert waiter.conn
+    world.beat(0.1)
+    assert not seen.events
+    assert world.pool.stats()["requests_wait_ms"] >= 5000, "the request has waited all the same"
+    waiter.let_go()
+    world.run()
+    world.check_at_rest()
+
+
 def test_one_that_waits_in_vain_was_slow_too(seen: Seen) -> None:
     world = Watched(slow_acquire=1.0)
     world.user_with_conn()

@@ -1,0 +1,27 @@
+"""What people read when they have made a mistake: ``texts.txt`` has every text, and was read by a person.
+
+After a change of a text, ``python -m tests.unit.mistakes`` writes the file anew; read what it has changed. Each text names the
+setting, the value and the remedy, and there is no traceback where a sentence will do.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.mistakes.cases import CASES
+from tests.unit.mistakes.making import TEXTS, made, told
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    """What is said of each mistake now."""
+    return made(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.words)
+def test_the_text_is_the_one_that_was_read(texts: dict[str, str], case: object) -> None:
+    assert texts[str(case)] == told(TEXTS.read_text())[str(case)]
+
+
+def test_every_text_is_of_a_mistake() -> None:
+    assert list(told(TEXTS.read_text())) == list(map(str, CASES))
