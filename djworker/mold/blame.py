@@ -75,6 +75,15 @@ def project_place(stack: Sequence[traceback.FrameSummary] | None) -> str:
     return f"{frame.filename}:{frame.lineno} in {frame.name}" if frame is not None else UNKNOWN
 
 
+def library_of(stack: Sequence[traceback.FrameSummary] | None) -> str:
+    """The package of the innermost library in a stack that tells a reader something; empty without one."""
+    for item in reversed(stack or ()):
+        if _is_library(item.filename):
+            inside = os.path.abspath(item.filename).rpartition(_LIBRARIES[0])[2].rpartition(_LIBRARIES[1])[2]
+            return inside.partition(os.sep)[0].removesuffix(".py")
+    return ""
+
+
 def _is_library(filename: str) -> bool:
     """Whether it may tell a reader something: a package that is neither Django nor what we are made of."""
     path = os.path.abspath(filename)

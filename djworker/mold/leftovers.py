@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 
-#: Where each thread was begun.
+#: Which library began each thread, and where.
 _started: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
 #: Where each pool of native threads was made.
 _pools: list[tuple[Any, str]] = []
@@ -94,7 +94,9 @@ def _noting_threads() -> Iterator[None]:
     @wraps(start)
     def noting(thread: threading.Thread) -> None:
         if noting.__dict__.get("on"):
-            _started[thread] = blame.project_place(traceback.extract_stack())
+            stack = traceback.extract_stack()
+            library = blame.library_of(stack)
+            _started[thread] = f"{f'by {library} ' if library else ''}at {blame.project_place(stack)}"
         start(thread)
 
     noting.__dict__["on"] = True
@@ -191,8 +193,8 @@ def _greenlets(known: Collection[Any]) -> Iterator[str]:
         if thing in known:
             continue
         thread = thread_of(thing)
-        place = (thread and _started.get(thread)) or blame.project_place(_spawning_stack(thing))
-        yield f"{_name(thing)}, started at {place}"
+        place = (thread and _started.get(thread)) or f"at {blame.project_place(_spawning_stack(thing))}"
+        yield f"{_name(thing)}, started {place}"
 
 
 def _is_worker_of_hub(greenlet: Any) -> bool:  # noqa: ANN401

@@ -65,6 +65,7 @@ def test_what_cannot_be_shared_runs_in_each_worker_and_is_told_of_once(server: S
     assert "preload = off" in warning["message"]
     for thread, file in (("APScheduler", APPS), ("ThreadPoolExecutor", URLS), ("Thread-", URLS), ("Producer", URLS)):
         assert any(thread in line and file in line for line in warning["found"]), warning["found"]
+    assert any("started by apscheduler at" in line for line in warning["found"])
     assert not any("gevent/" in line or "/djworker/" in line for line in warning["found"])
     assert server.get("/submits").body == b"4"
     for slot in (0, 1):
