@@ -125,6 +125,8 @@ def test_a_running_server_can_be_asked_and_steered(machine: Machine, project: Pa
             eventually(lambda: "/slow" in typed(machine, [requests], "shop"), "the request is shown")
             assert "pool" in typed(machine, [pool], "shop"), "SQLite has none"
             assert "/slow" in typed(machine, [trace.replace("3", "0")], "shop")
+            with pytest.raises(AssertionError, match=rf"name it with --instance {service.pid}\b"):
+                typed(machine, ["djworkerctl status"])
             assert typed(machine, [f"djworkerctl status --instance {service.pid}"]), "root names the process"
             (found,) = json.loads(typed(machine, [f"{requests} --json"], "shop"))["requests"]
             typed(machine, [kill.replace(kill.split()[-1], found["id"])], "shop")
