@@ -19,6 +19,7 @@ ORDINARY = {
         "arbiter_started",
         "listening",
         "status_listening",
+        "project_loaded",
         "log_level",
         *("canary_started", "canary_passed"),
         "environment_kept",
