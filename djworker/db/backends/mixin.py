@@ -230,7 +230,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         connection = self.connection
         if type(connection) is LeasedConnection:
             lease = connection.lease
-            if lease.closed and lease.home.dialect.refuses_cursors:
+            if lease.closed and not name and lease.home.dialect.refuses_cursors:
                 raise LeaseClosed("the connection is closed")
             if lease.home.password != self.settings_dict["PASSWORD"]:
                 lease.home.log_in_with(self._pool_settings(), self.settings_dict)

@@ -123,7 +123,7 @@ class Lease:
             elif verdict.reads:
                 self._check_left_by_us(conn, verdict)
             conn.lease_statements += 1  # see `sightings`
-            if verdict.writes and conn.lease_numbers != self._last_turn and self.home.contract.reads_sequences:
+            if verdict.writes and conn.lease_numbers != conn.lease_turn and self.home.contract.reads_sequences:
                 self._forget_numbers(conn)
             if self._mode is not self.autocommit_mode:
                 self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
@@ -255,7 +255,7 @@ class Lease:
                 conn is wanted
                 and conn.lease_turn == turn
                 and not self.driver.is_broken(conn)
-                and self._tells_of_us(conn, verdict, turn)
+                and self._tells_of_us(conn, verdict)
             ):
                 self._took(conn)
                 if conn.lease_profile == self.profile or self._replayed(conn):
@@ -267,13 +267,13 @@ class Lease:
     def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
         """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""
         ours = self._wrote_in(conn) if verdict.of_write else conn.lease_statements > self._statements_before
-        if not ours or not self._tells_of_us(conn, verdict, self._last_turn):
+        if not ours or not self._tells_of_us(conn, verdict):
             raise self._read_back_lost(verdict)
 
-    def _tells_of_us(self, conn: Any, verdict: Verdict, turn: int) -> bool:
+    def _tells_of_us(self, conn: Any, verdict: Verdict) -> bool:
         """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
         if verdict.of_sequence:
-            return bool(conn.lease_numbers == turn)
+            return bool(conn.lease_numbers == conn.lease_turn)
         return verdict.of_write or self.home.contract.tells_of_last(verdict, self.driver, conn)
 
     def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
@@ -348,8 +348,8 @@ class Lease:
 
     def _number_taken(self, conn: Any) -> None:
         """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there."""
-        if conn.lease_numbers != self._last_turn:
-            conn.lease_numbers = self._last_turn if self._is_first(conn) else -1
+        if conn.lease_numbers != conn.lease_turn:
+            conn.lease_numbers = conn.lease_turn if self._is_first(conn) else -1
         if self.home.contract.reads_sequences:
             self.pin("a number of a sequence")
 
@@ -362,7 +362,7 @@ class Lease:
         if self._is_first(conn) or self.home.dialect.forget_numbers is None or self.driver.in_failed_transaction(conn):
             return
         self._guarded(self.home.dialect.forget_numbers, conn)
-        conn.lease_numbers = self._last_turn
+        conn.lease_numbers = conn.lease_turn
 
     def _set(self, settings: Sequence[Setting] | None) -> None:
         if settings is None:
@@ -578,6 +578,11 @@ class Lease:
         """Whether autocommit is on."""
         return self.autocommit_mode
 
+    def mode_was_set(self, value: bool) -> None:  # noqa: FBT001
+        """Code has put the connection that we hold into the mode that we want, but for the first statement."""
+        if not self.is_opened:
+            self._mode = value
+
     def opened(self, what: str) -> Any:
         """The physical connection for code that does with it what it likes: held to the end, and replaced then."""
         verdict = Verdict(pin=f"raw {what}")
@@ -597,15 +602,14 @@ class Lease:
 
         turn: the one in which we have used it, if nothing but us has used it since; else 0.
         """
-        if not turn:
-            self._statements_before = (
-                conn.lease_statements
-            )  # to take it was no statement that a read-back could be about
+        first = self._is_first(conn)
+        if not turn and not first:  # to take it was no statement that a read-back could be about
+            self._statements_before = conn.lease_statements
         reading = self.turn.locked() or self.holds > self.sticky  # a statement is under way, or has more to come
         if reading or self._by_hand or self.driver.in_failed_transaction(conn):
             return  # nothing can be sent: SET TRANSACTION must come before any other statement, for instance
         self.is_cleared = True
-        if self._is_first(conn) and (self.made <= 0 or self._wrote_in(conn)):
+        if first and (self.made <= 0 or self._wrote_in(conn)):
             return  # nothing of others is there, and nothing of ours elsewhere
         with self.statement(verdict):
             try:
@@ -616,12 +620,12 @@ class Lease:
 
     def _forget(self, conn: Any, turn: int) -> None:
         dialect = self.home.dialect
-        if dialect.forget_numbers is not None and conn.lease_numbers not in {turn, self._last_turn} - {0}:
+        ours = conn.lease_numbers > 0 and conn.lease_numbers in (turn, conn.lease_turn)
+        if dialect.forget_numbers is not None and not ours:
             with self._outside_a_transaction(conn):
                 dialect.forget_numbers(conn)
-            conn.lease_numbers = (
-                0 if self.made else self._last_turn
-            )  # what we asked for would be one of ours that is gone
+            # Where we have made one, that is what we would ask for, and it is gone.
+            conn.lease_numbers = 0 if self.made else conn.lease_turn
         dialect.forget(conn, number=None if self._wrote_in(conn) else max(self.made, 0), lists=not turn)
 
     @contextmanager

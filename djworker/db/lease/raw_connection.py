@@ -227,6 +227,7 @@ def _set_mode(lease: Lease, name: str, value: object) -> None:
         getattr(conn, name)(value)
     else:
         setattr(conn, name, value)  # in a transaction refused by the library, even if it is that already
+    lease.mode_was_set(bool(value))
 
 
 def _alive(lease: Lease, name: str, _names: Names, _where: Any) -> Any:

@@ -405,6 +405,27 @@ def test_a_mode_that_is_set_behind_django_is_the_librarys(site: Site, commits: b
 # -- the library's object --------------------------------------------------------------------------------------------
 
 
+def test_a_mode_that_is_set_within_a_block_ends_with_it(site: Site) -> None:
+    """What was set is what Django wants there; what follows the block is committed, as ever."""
+    item = site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import transaction
+
+        session(site)  # so that the connection is held before
+        with contextlib.suppress(ValueError), transaction.atomic():
+            if site.dialect == "postgres":
+                raw().autocommit = False
+            else:
+                raw().autocommit(False)
+            fail()
+        item.objects.create(name="kept")
+
+    view(work)
+    eventually(at_rest, "the connection is back")
+    assert view(item.objects.count) == 1
+
+
 def test_converters_and_loaders_reach_no_other_request(site: Site) -> None:
     site.start(create=False, max_size=1)
 
