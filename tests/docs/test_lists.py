@@ -17,6 +17,7 @@ PACKAGE = ROOT / "djworker"
 ORDINARY = {
     *(
         "arbiter_started",
+        "project_loaded",
         "listening",
         "status_listening",
         "project_loaded",
