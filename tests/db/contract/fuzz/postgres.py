@@ -299,13 +299,16 @@ def streamed(s: Session, wanted: int) -> Any:
             if len(found) == wanted:
                 rows.close()
                 break
+        cursor.execute("SELECT 1")  # psycopg's connection reads row by row until then, in a pipeline too
         return found
 
 
 @kind(weight=0.5, leaves=True, drivers=PSYCOPG3)
 def streamed_set_config(s: Session) -> Any:
     with s.connection.cursor() as cursor:
-        return list(cursor.stream("SELECT set_config('app.tenant', 'streamed', false)"))
+        found = list(cursor.stream("SELECT set_config('app.tenant', 'streamed', false)"))
+        cursor.execute("SELECT 1")
+        return found
 
 
 @kind(weight=0.5, leaves=True, drivers=PSYCOPG3)
