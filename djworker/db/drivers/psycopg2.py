@@ -87,7 +87,7 @@ class Notices(list[str]):
 
     def append(self, notice: str) -> None:
         """Called by psycopg2, which keeps as many."""
-        turn = getattr(self._conn(), "lease_turn", 0)
+        turn = getattr(getattr(self._conn(), "lease_record", None), "turn", 0)
         if turn != self.turn:
             self.clear()
             self.turn = turn

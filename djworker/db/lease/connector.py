@@ -12,7 +12,7 @@ from djworker.db.drivers import connect_errors
 from djworker.db.drivers.news import logged_in, was_logged_in
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.lease.recording import Tape
-from djworker.db.lease.session_settings import EMPTY
+from djworker.db.lease.session_record import SessionRecord
 from djworker.db.pool.driver import Useless
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ class Physical:
                 conn = wrapper.connection
                 _is_green(conn, wrapper)
                 mind_the_peer(conn.watch.fd)
-                conn.lease_turn, conn.lease_at, conn.lease_statements = 0, 0.0, 0
-                conn.lease_profile, conn.lease_spoilt, conn.lease_suspect = EMPTY, "", False
-                conn.lease_numbers, conn.lease_setup, conn.lease_wiped_at = 0, tape, 0
-                conn.lease_answered = ("", -1)
+                conn.lease_record = SessionRecord(tape)
                 with wrapper.wrap_database_errors:
                     self._settle(conn)
             except BaseException as error:
@@ -87,15 +84,14 @@ class Physical:
             OperationalError: for what no reset undoes.
             Useless: for a session that a receiver has set up past Django, so that nothing can set it up again.
         """
-        if conn.lease_spoilt:
-            raise OperationalError(f"a session can only be replaced after {conn.lease_spoilt}")
-        if conn.lease_setup.beyond:
-            raise Useless(conn.lease_setup.beyond)
+        record: SessionRecord = conn.lease_record
+        if record.spoilt:
+            raise OperationalError(f"a session can only be replaced after {record.spoilt}")
+        if record.setup.beyond:
+            raise Useless(record.setup.beyond)
         self.green.reset(conn)
         # Here and not in the lease: the pool also resets what a dead greenlet has left, and no lease knows of that.
-        conn.lease_profile = EMPTY
-        conn.lease_numbers, conn.lease_wiped_at = 0, conn.lease_statements
-        conn.lease_turn += 1
+        record.wiped()
         self._judge(conn)
         wrapper = self._make()
         wrapper.get_connection_params()  # MySQL's notes the isolation level in it
@@ -105,7 +101,7 @@ class Physical:
             with wrapper.wrap_database_errors:
                 wrapper.set_autocommit(True)
                 wrapper.init_connection_state()
-            _repeat(wrapper, conn.lease_setup.statements)
+            _repeat(wrapper, record.setup.statements)
         finally:
             wrapper.connection = None
 

@@ -252,7 +252,7 @@ class LeasedCursor:
         """Rows that come from the server: a greenlet that is killed here leaves the connection unusable."""
         raw = self._need_held()
         if self._lease.conn is not None:
-            self._lease.conn.lease_statements += 1  # a FETCH is one
+            self._lease.conn.lease_record.statements += 1  # a FETCH is one
         try:
             return getattr(raw, method)(*args, **more)
         except BaseException:

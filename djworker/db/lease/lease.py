@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from djworker.db.lease.registry import Home
+    from djworker.db.lease.session_record import SessionRecord
 
 # Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
 JUST_NOW = 0.002
@@ -122,8 +123,9 @@ class Lease:
                 conn = self._acquire(verdict)
             elif verdict.reads:
                 self._check_left_by_us(conn, verdict)
-            conn.lease_statements += 1  # see `sightings`
-            if verdict.writes and conn.lease_numbers != conn.lease_turn and self.home.contract.reads_sequences:
+            record = conn.lease_record
+            record.statements += 1  # see `long_holds`
+            if verdict.writes and record.numbers != record.turn and self.home.contract.reads_sequences:
                 self._forget_numbers(conn)
             if self._mode is not self.autocommit_mode:
                 self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
@@ -199,8 +201,9 @@ class Lease:
         conn, self.conn = self.conn, None
         reset = self.dirty or self._strict
         self.dirty = False
-        conn.lease_at = monotonic()
-        if conn.lease_spoilt:
+        record = conn.lease_record
+        record.used_at = monotonic()
+        if record.spoilt:
             self.pool.discard(conn, ticket=self._ticket)
         else:
             self.pool.release(conn, reset=reset, ticket=self._ticket)
@@ -217,12 +220,13 @@ class Lease:
         pool = self.pool
         while True:
             conn = pool.acquire(prefer=self._last, label=self.label)
-            if monotonic() - conn.lease_at > JUST_NOW and self.driver.is_broken(conn):
+            record = conn.lease_record
+            if monotonic() - record.used_at > JUST_NOW and self.driver.is_broken(conn):
                 pool.discard(conn)  # it died while it was idle; the pool itself looks after a longer quiet time only
                 continue
             self._took(conn)
             profile = self.profile
-            if conn.lease_profile is profile or conn.lease_profile == profile or self._replayed(conn):
+            if record.profile is profile or record.profile == profile or self._replayed(conn):
                 return conn
 
     def _why_refused(self) -> str:
@@ -230,35 +234,36 @@ class Lease:
         return f"{self.lost}; nothing runs {remedy} (roll back, or close)"
 
     def _took(self, conn: Any) -> None:
+        record: SessionRecord = conn.lease_record
         self.conn = conn
         self._ticket = self.pool.ticket(conn)
         self._owner = getcurrent()
         self._mode = True
-        self._statements_before = conn.lease_statements
-        turn = conn.lease_turn
+        self._statements_before = record.statements
+        turn = record.turn
         if conn is self._wrote:
             if turn == self._wrote_turn:
                 self._wrote_turn = turn + 1
-                if conn.lease_numbers == turn:
-                    conn.lease_numbers = turn + 1
+                if record.numbers == turn:
+                    record.numbers = turn + 1
             else:
                 self._wrote = None
-        conn.lease_turn = self._last_turn = turn + 1
+        record.turn = self._last_turn = turn + 1
         self._last = conn
 
     def _acquire_same(self, verdict: Verdict) -> Any:
         """For a read-back: the session that the earlier statement ran in, or nobody's."""
         wanted, turn = (self._wrote, self._wrote_turn) if verdict.of_write else (self._last, self._last_turn)
-        if wanted is not None and wanted.lease_turn == turn and (verdict.of_write or turn != self._probed_turn):
+        if wanted is not None and wanted.lease_record.turn == turn and (verdict.of_write or turn != self._probed_turn):
             conn = self.pool.acquire(prefer=wanted, label=self.label)
             if (
                 conn is wanted
-                and conn.lease_turn == turn
+                and conn.lease_record.turn == turn
                 and not self.driver.is_broken(conn)
                 and self._tells_of_us(conn, verdict)
             ):
                 self._took(conn)
-                if conn.lease_profile == self.profile or self._replayed(conn):
+                if conn.lease_record.profile == self.profile or self._replayed(conn):
                     return conn
             else:
                 self.pool.release(conn)
@@ -266,14 +271,14 @@ class Lease:
 
     def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
         """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""
-        ours = self._wrote_in(conn) if verdict.of_write else conn.lease_statements > self._statements_before
+        ours = self._wrote_in(conn) if verdict.of_write else conn.lease_record.statements > self._statements_before
         if not ours or not self._tells_of_us(conn, verdict):
             raise self._read_back_lost(verdict)
 
     def _tells_of_us(self, conn: Any, verdict: Verdict) -> bool:
         """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
         if verdict.of_sequence:
-            return bool(conn.lease_numbers == conn.lease_turn)
+            return bool(conn.lease_record.numbers == conn.lease_record.turn)
         return verdict.of_write or self.home.contract.tells_of_last(verdict, self.driver, conn)
 
     def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
@@ -290,13 +295,15 @@ class Lease:
         home = self.home
         home.tally.replays += 1
         try:
-            self._guarded(home.dialect.replay, conn, list(self.profile.changes_from(conn.lease_profile, home.base)))
+            self._guarded(
+                home.dialect.replay, conn, list(self.profile.changes_from(conn.lease_record.profile, home.base))
+            )
         except self.driver.error:
             self.lost = ""  # nothing of ours has run yet; where it matters, `missed` says so
-            if not conn.lease_profile.settings:
+            if not conn.lease_record.profile.settings:
                 raise
             return False  # a stranger's may be in the way: it is wiped, and we try another one
-        conn.lease_profile = self.profile
+        conn.lease_record.profile = self.profile
         return True
 
     def _guarded(self, work: Any, *args: Any) -> None:
@@ -348,21 +355,21 @@ class Lease:
 
     def _number_taken(self, conn: Any) -> None:
         """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there."""
-        if conn.lease_numbers != conn.lease_turn:
-            conn.lease_numbers = conn.lease_turn if self._is_first(conn) else -1
+        if conn.lease_record.numbers != conn.lease_record.turn:
+            conn.lease_record.numbers = conn.lease_record.turn if self._is_first(conn) else -1
         if self.home.contract.reads_sequences:
             self.pin("a number of a sequence")
 
     def _is_first(self, conn: Any) -> bool:
         """Whether no other lease has run a statement in this session since it was new, or wiped."""
-        return bool(self._statements_before == conn.lease_wiped_at)
+        return bool(self._statements_before == conn.lease_record.wiped_at)
 
     def _forget_numbers(self, conn: Any) -> None:
         """Before a statement that may take a number of a sequence, or may not: what is there then is ours."""
         if self._is_first(conn) or self.home.dialect.forget_numbers is None or self.driver.in_failed_transaction(conn):
             return
         self._guarded(self.home.dialect.forget_numbers, conn)
-        conn.lease_numbers = conn.lease_turn
+        conn.lease_record.numbers = conn.lease_record.turn
 
     def _set(self, settings: Sequence[Setting] | None) -> None:
         if settings is None:
@@ -376,7 +383,7 @@ class Lease:
 
     def _adopt(self, settings: Sequence[Setting]) -> None:
         self.profile = self.profile.with_settings(settings, self.home.base)
-        self.conn.lease_profile = self.profile
+        self.conn.lease_record.profile = self.profile
 
     def _ended(self, *, committed: bool | None) -> None:
         """A transaction is over: its settings hold, or they are gone; None if we cannot know."""
@@ -393,7 +400,7 @@ class Lease:
             self.pins[reason] = wipe
             self.home.tally.pinned(reason, self.label)
         if self.conn is not None and reason in self.home.contract.lasting:
-            self.conn.lease_spoilt = reason
+            self.conn.lease_record.spoilt = reason
 
     def hold(self) -> None:
         """Keep the connection until `unhold`. It is not reset for this."""
@@ -558,7 +565,7 @@ class Lease:
             self.failed()
             raise
         # Our own question was the last statement: it does not answer for the application's.
-        self._statements_before, self._probed_turn = conn.lease_statements, self._last_turn
+        self._statements_before, self._probed_turn = conn.lease_record.statements, self._last_turn
         self.settle()
         return True
 
@@ -567,7 +574,7 @@ class Lease:
         if self.held() is not None:
             return self.conn
         last = self._last
-        ours = last is not None and last.lease_turn == self._last_turn and not (self.closed or self.lost)
+        ours = last is not None and last.lease_record.turn == self._last_turn and not (self.closed or self.lost)
         if ours and not self.driver.is_broken(last):
             return last
         conn = self.take(PROBE)
@@ -593,7 +600,7 @@ class Lease:
             self._forget_others(conn, verdict, turn if ours else 0)
         self.home.dialect.hand_over(conn, (*ours, self._last_turn))
         self.pin(verdict.pin)
-        conn.lease_spoilt = verdict.pin
+        conn.lease_record.spoilt = verdict.pin
         self.__class__ = OpenedLease
         return conn
 
@@ -604,7 +611,7 @@ class Lease:
         """
         first = self._is_first(conn)
         if not turn and not first:  # to take it was no statement that a read-back could be about
-            self._statements_before = conn.lease_statements
+            self._statements_before = conn.lease_record.statements
         reading = self.turn.locked() or self.holds > self.sticky  # a statement is under way, or has more to come
         if reading or self._by_hand or self.driver.in_failed_transaction(conn):
             return  # nothing can be sent: SET TRANSACTION must come before any other statement, for instance
@@ -620,12 +627,12 @@ class Lease:
 
     def _forget(self, conn: Any, turn: int) -> None:
         dialect = self.home.dialect
-        ours = conn.lease_numbers > 0 and conn.lease_numbers in (turn, conn.lease_turn)
+        ours = conn.lease_record.numbers > 0 and conn.lease_record.numbers in (turn, conn.lease_record.turn)
         if dialect.forget_numbers is not None and not ours:
             with self._outside_a_transaction(conn):
                 dialect.forget_numbers(conn)
             # Where we have made one, that is what we would ask for, and it is gone.
-            conn.lease_numbers = 0 if self.made else conn.lease_turn
+            conn.lease_record.numbers = 0 if self.made else conn.lease_record.turn
         dialect.forget(conn, number=None if self._wrote_in(conn) else max(self.made, 0), lists=not turn)
 
     @contextmanager

@@ -394,19 +394,21 @@ class MySQLContract(Contract):
 
     def tells_of_last(self, verdict: Verdict, driver: Any, conn: Any) -> bool:
         """FOUND_ROWS() and the list of warnings outlive statements that leave them alone."""
-        answered = mysql_lists.AnsweredStatement(*conn.lease_answered)
-        if answered.at != conn.lease_statements:  # the last one has not reached the server, or was our own question
+        answered = mysql_lists.AnsweredStatement(*conn.lease_record.answered)
+        if (
+            answered.at != conn.lease_record.statements
+        ):  # the last one has not reached the server, or was our own question
             return False
         return mysql_lists.tells(verdict.reads, answered, warned=driver.warned(conn))
 
     def failed(self, conn: Any, error: BaseException | None) -> None:
         """The server's errors stand in its list of warnings."""
         if mysql_lists.is_of_server(error):
-            conn.lease_answered = (None, conn.lease_statements)
+            conn.lease_record.answered = (None, conn.lease_record.statements)
 
     def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
         """Look at the session-state flag. Never final: a trigger or a procedure may change the session or not."""
-        conn.lease_answered = (sql if len(sql) <= LONGEST else sql[:_BEGINNING], conn.lease_statements)
+        conn.lease_record.answered = (sql if len(sql) <= LONGEST else sql[:_BEGINNING], conn.lease_record.statements)
         changed = driver.session_state_changed(conn, cursor)
         if changed and not verdict.pin and not self._transactions.match(sql):
             return replace(verdict, pin="session state changed")

@@ -139,8 +139,8 @@ class Home:
 
     def _judge(self, conn: Any) -> None:
         """Raise Useless for a connection on which a write was refused, if it was not the application that wanted that."""
-        if conn.lease_suspect:
-            conn.lease_suspect = False
+        if conn.lease_record.suspect:
+            conn.lease_record.suspect = False
             refused = self.driver.refuses_writes(conn)
             self._tell_writes(refused=refused)
             if refused:
@@ -162,7 +162,7 @@ class Home:
         """A statement raised this on a connection. Whether to wipe it when it goes back. Does not switch."""
         news, now = self.driver.news(error), time.monotonic()
         if news is News.READ_ONLY and self.standby.may_look(now):
-            conn.lease_suspect = True
+            conn.lease_record.suspect = True
             return True
         if news is News.STALE_PLAN:
             self.driver.stale_plan(conn)

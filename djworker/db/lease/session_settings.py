@@ -92,7 +92,7 @@ EMPTY = Profile({})
 
 def resolution(conn: Any) -> tuple[Setting | None, ...]:
     """The settings of a leased connection that say which tables a name means."""
-    settings = conn.lease_profile.settings
+    settings = conn.lease_record.profile.settings
     return tuple(settings.get(name) for name in _RESOLVING) if settings else ()
 
 

@@ -100,7 +100,7 @@ class Lookout:
         conn, green = slot.conn, self._green
         busy = green.busy(conn)
         # Without a count (django-db-geventpool's cursors are not ours) nobody knows what ran between two looks.
-        statements = getattr(conn, "lease_statements", None)
+        statements = getattr(getattr(conn, "lease_record", None), "statements", None)
         # In MySQL a transaction begins with the first table that is read; the connection is held since the mode changed.
         inside = statements is not None and not busy and (green.in_transaction(conn) or not green.autocommit(conn))
         return Held(slot.ticket, slot.leased_at, statements or 0, busy, inside)

@@ -49,7 +49,7 @@ def test_a_method_that_is_not_known_costs_the_connection(site: Site) -> None:
                         value = getattr(leased, name)
                         if own or not isroutine(value) or sends_nothing(name, value):
                             continue
-                        assert connection.lease.conn.lease_spoilt.startswith("raw cursor."), name  # type: ignore[attr-defined]
+                        assert connection.lease.conn.lease_record.spoilt.startswith("raw cursor."), name  # type: ignore[attr-defined]
 
     view(work)
 

@@ -246,9 +246,9 @@ def test_every_other_name_holds_the_connection_and_replaces_it(leasing: Site) ->
             if name.startswith("lease_"):
                 continue
             if connection.lease.conn is not None:
-                connection.lease.conn.lease_spoilt = ""
+                connection.lease.conn.lease_record.spoilt = ""
             getattr(door, name)
-            assert connection.lease.conn.lease_spoilt == f"raw connection.connection.{name}"
+            assert connection.lease.conn.lease_record.spoilt == f"raw connection.connection.{name}"
 
     assert replaced(leasing, work)
 
@@ -294,10 +294,10 @@ def test_every_assignment_is_obeyed_or_refused(leasing: Site) -> None:
             if name.startswith("lease_"):
                 continue
             value = getattr(lease.conn, name)
-            lease.conn.lease_spoilt = ""
+            lease.conn.lease_record.spoilt = ""
             theirs, ours = refusal(lease.conn, name, value), refusal(door, name, value)
             assert theirs is None or ours is not None or name == "autocommit", name
-            assert lease.conn.lease_spoilt or ours or name == "autocommit", name
+            assert lease.conn.lease_record.spoilt or ours or name == "autocommit", name
             assert ours is None or theirs is not None or "belongs to the lease" in str(ours), name
         door.flag_of_a_package = 1
         assert lease.conn.flag_of_a_package == door.flag_of_a_package == 1
@@ -511,13 +511,7 @@ VOLATILE = {
         "_watch",
         "wire",
         "handle",
-        "lease_turn",
-        "lease_at",
-        "lease_answered",
-        "lease_statements",
-        "lease_wiped_at",
-        "lease_profile",
-        "lease_spoilt",
+        "lease_record",
     ),
     *(
         "pgconn",

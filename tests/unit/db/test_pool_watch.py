@@ -10,6 +10,8 @@ import gevent
 import pytest
 
 from djworker.conf.pool_table import PoolOptions
+from djworker.db.lease.recording import Tape
+from djworker.db.lease.session_record import SessionRecord
 from djworker.db.observe.pool_watch import Lookout
 from djworker.db.observe.slow_acquires import KEPT
 from djworker.log.format import EVENT, FIELDS
@@ -97,10 +99,10 @@ def test_a_long_hold_is_told_with_view_and_stack(seen: Seen) -> None:
 def test_an_idle_transaction_is_told_with_its_idle_time(seen: Seen) -> None:
     world = Watched(idle_in_transaction=10.0)
     conn: Any = world.user_with_conn(label=lambda: "/checkout").conn
-    conn.lease_statements = 1
+    conn.lease_record = SessionRecord(Tape(), statements=1)
     world.beat(0.0)
     world.beat(8.0)
-    conn.lease_statements = 2
+    conn.lease_record.statements = 2
     world.beat(1.0)
     world.beat(9.0)
     assert not seen.events
@@ -114,7 +116,7 @@ def test_an_idle_transaction_is_told_with_its_idle_time(seen: Seen) -> None:
 def test_where_the_library_does_not_tell_the_mode_does(seen: Seen, *, answer: bool | None) -> None:
     world = Watched(idle_in_transaction=10.0)
     conn: Any = world.user_with_conn().conn
-    conn.lease_statements = 1
+    conn.lease_record = SessionRecord(Tape(), statements=1)
     world.green.inside, world.green.autocommit_mode = answer, True
     world.beat(0.0)
     world.beat(20.0)
@@ -209,7 +211,7 @@ def test_one_line_per_view_and_minute_and_none_is_lost(seen: Seen) -> None:
 def test_the_events_of_one_view_are_limited_each_for_itself(seen: Seen) -> None:
     world = Watched(long_hold=5.0, idle_in_transaction=5.0)
     conn: Any = world.user_with_conn(label="/both").conn
-    conn.lease_statements = 1
+    conn.lease_record = SessionRecord(Tape(), statements=1)
     world.beat(0.0)
     world.beat(6.0)
     assert sorted(seen.names) == ["idle_in_transaction", "long_hold"]
