@@ -127,6 +127,7 @@ class Session:
     def hook(self) -> None:
         """What runs after a commit. Django swallows its exception where the hook is robust, and a refusal is one."""
         number = len(self.hooks)
+        self.hooks[number] = True
         self.hooks[number] = self.hook_is_refused(number)
         try:
             found = self.rows.count()
