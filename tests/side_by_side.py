@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,19 @@ class SideBySide(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideBySide:
     """In the place of `--dist`."""
     return SideBySide(config, log)
+
+
+def sendable(text: str) -> str:
+    """The text as execnet can send it: half a character in what a test logs or prints is no reason to end all tests."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what was captured sendable."""
+    report = yield
+    report.sections = [(name, sendable(text)) for name, text in report.sections]
+    return report
 
 
 def pytest_xdist_auto_num_workers() -> int:

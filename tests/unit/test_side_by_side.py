@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import next_unit, starts_trees, unit_of
+from tests.side_by_side import next_unit, sendable, starts_trees, unit_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = "tests/processes/test_stop.py::test_idle_connections_do_not_delay_a_reload"
@@ -40,3 +41,10 @@ def test_a_process_takes_its_own_kind_and_helps_when_there_is_none() -> None:
 def test_a_module_with_a_slow_test_is_begun_first() -> None:
     assert next_unit([UNIT, "tests/unit/arbiter/test_loop.py", SLOW], trees=False) == SLOW
     assert next_unit([UNIT, "tests/unit/arbiter/test_loop.py"], trees=False) == UNIT
+
+
+def test_half_a_character_in_a_log_record_ends_no_process(caplog: pytest.LogCaptureFixture) -> None:
+    """Run side by side, this test passes only where its report can be sent."""
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("tests").info("half \ud800 a character")
+    assert sendable("half \ud800") == "half \\ud800"
