@@ -442,7 +442,7 @@ class Config:
         ACCESS_LOG_FORMAT,
         TEXT,
         "Logging",
-        "Form of a line of the access log, made of gunicorn's atoms.",
+        "Form of a line of the access log, made of gunicorn's atoms; or `json`: one JSON object for each request.",
         flags=("--access-logformat",),
     )
 

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from djworker import log
 
+#: The format that is no template: one JSON object for each request.
+JSON: Final = "json"
 ATOM = re.compile(r"%\(([^()]*)\)s")
 ATOMS: Mapping[str, str] = {
     "h": "client's address",
@@ -92,12 +96,20 @@ def compile_format(template: str) -> Callable[[Answered, float], str]:
     return line
 
 
+def json_line(answered: Answered, seconds: float) -> str:
+    """Write one request as a JSON object: `_fields`, and when, how and by which process it was answered."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    protocol = answered.environ.get("SERVER_PROTOCOL", "")
+    return json.dumps({"time": moment, "pid": os.getpid(), "protocol": protocol, **_fields(answered, seconds)})
+
+
 def access_logger(template: str, clock: Callable[[], float] = time.monotonic) -> Callable[[Answered], None]:
     """[worker] Make the function that the server calls after each answer. Never raises.
 
+    template: a format of atoms, or ``json`` for one JSON object a line.
     clock: the one that ``started`` was read from.
     """
-    line = compile_format(template)
+    line = json_line if template == JSON else compile_format(template)
 
     def access(answered: Answered) -> None:
         seconds = max(0.0, clock() - answered.started)

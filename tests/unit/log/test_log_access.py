@@ -134,3 +134,24 @@ def test_a_request_is_one_json_line(loggers: None, tmp_path: Path) -> None:
         3,
         2.5,
     )
+
+
+def test_json_is_one_object_a_line_whatever_the_client_sent() -> None:
+    hostile = Answer(
+        environ={"REQUEST_METHOD": "GET", "PATH_INFO": '/"\n\ud800\x1b', "REMOTE_ADDR": "::1"}, reason="cut"
+    )
+    for answered, status in ((PLAIN, 404), (hostile, 200)):
+        line = access.json_line(answered, 0.0125)
+        assert line.isprintable()
+        found = json.loads(line)
+        assert (found["status"], found["seconds"], found["pid"]) == (status, 0.0125, os.getpid())
+        assert found["path"] == answered.environ["PATH_INFO"]
+        assert found["reason"] == answered.reason
+        assert found["time"].endswith("+00:00")
+
+
+def test_the_format_json_is_known_to_the_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(log, "access_line", lambda line, **_fields: lines.append(line))
+    access_logger("json", clock=lambda: 2.0)(PLAIN)
+    assert json.loads(lines[0])["seconds"] == 2.0
