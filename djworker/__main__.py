@@ -36,6 +36,7 @@ from djworker.ipc.contract import EXIT_BOOT, STACKS_WITHIN
 from djworker.ipc.launch import Launch
 from djworker.management.commands.runworkers import Command, StartRequest, become
 from djworker.mold import blame
+from djworker.smoke import command as smoke
 from djworker.start import cli, gunicorn_import, interpreter
 from djworker.start.application import ApplicationError, Target
 
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str]) -> None:
     """Choose the settings, then do what ``manage.py runworkers`` does."""
     if arguments[:1] == [IMPORT_GUNICORN]:
         sys.exit(gunicorn_import.main(arguments[1:], os.environ))
+    if smoke.asks_for_smoke(arguments):
+        sys.exit(smoke.main(["-P", "-m", PROGRAM], arguments))
     command = ModuleCommand()
     request = command.read([PROGRAM, "", *arguments])
     if request.app and not request.means_otherwise:

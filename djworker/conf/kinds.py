@@ -149,7 +149,9 @@ def _read_addresses(raw: object) -> tuple[str, ...]:
 
 
 def _read_addresses_or_none(raw: object) -> tuple[str, ...]:
-    return _read_addresses(raw) if raw not in (None, "", (), []) else ()
+    return (
+        _read_addresses(raw) if raw not in (None, "", (), [], [""]) else ()
+    )  # [""] is the flag with nothing: --status-bind=
 
 
 def _read_peers(raw: object) -> tuple[str, ...]:

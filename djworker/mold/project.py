@@ -219,6 +219,7 @@ def _tell_what_is_loaded(generation: int) -> None:
         **fields,
         python=platform.python_version(),
         mebibytes=mebibytes,
+        allowed_hosts=[str(host) for host in settings.ALLOWED_HOSTS],
     )
 
 

@@ -28,6 +28,7 @@ from djworker.conf.resolve import Resolved, foreign_sockets, resolve, together, 
 from djworker.conf.table import OPTIONS
 from djworker.ipc.contract import ARBITER, EXIT_CONFIG, MOLD, Flag
 from djworker.ipc.launch import Launch
+from djworker.smoke import command as smoke
 from djworker.start import cli, environment, interpreter, words, wsgi_choice
 from djworker.start.gunicorn import without_versions
 from djworker.start.interpreter import Surroundings
@@ -98,10 +99,13 @@ class Command(BaseCommand):
         )
         instead.add_argument("--print-config", action="store_true", help="Show every option and where it came from.")
         instead.add_argument("--format", choices=("text", "json"), default="text", help="Form of --print-config.")
+        smoke.add_arguments(instead)
         cli.add_arguments(parser)
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Tell of unknown options together with every other problem, not by themselves."""
+        if smoke.asks_for_smoke(argv[2:]):
+            sys.exit(smoke.main([*smoke.program_of(argv[0]), argv[1]], argv[2:]))
         self.run(self.read(argv))
 
     def read(self, argv: Sequence[str]) -> StartRequest:
@@ -109,7 +113,7 @@ class Command(BaseCommand):
         self._called_from_command_line = True  # or argparse's complaints would come as tracebacks
         known, unknown = self.create_parser(argv[0], argv[1]).parse_known_args(without_versions(argv[2:]))
         options = vars(known)
-        problems = cli.answers(options.pop(cli.OTHERS))
+        problems = [*cli.answers(options.pop(cli.OTHERS)), *_without_smoke(options)]
         environ = self._enter(options, problems)
         app = self._read_words(options, unknown, problems)
         return StartRequest(options, app, problems, Surroundings.note(environ))
@@ -199,6 +203,14 @@ class Command(BaseCommand):
                 continue
             self.stderr.write(str(problem), self.style.WARNING if problem.level == "warning" else None)
         sys.exit(EXIT_CONFIG)
+
+
+def _without_smoke(options: dict[str, Any]) -> Iterator[Problem]:
+    """Refuse what only a smoke test has a use for: without one, a server would start that runs for good."""
+    for flag, given in (("--expect", options.pop("expect")), ("--json", options.pop("json"))):
+        if given:
+            yield Problem("E001", f"{flag} belongs to --smoke", "add --smoke, or leave it out")
+    options.pop("smoke")
 
 
 def _wants_json(overrides: Mapping[str, Any]) -> bool:
