@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from djworker import process
-from djworker.control.client import ControlConnection
+from djworker.control.client import ControlConnection, UnreachableError
 from djworker.control.gathering import gather
 from djworker.control.places import places
 from djworker.smoke import kernel
@@ -69,8 +69,15 @@ class TriedServer:
         return int(str(self.first("listening")["address"]).rpartition(":")[2])
 
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - of each argument's kind
-        """Ask its control socket."""
-        [place] = [place for place in places() if place.pid == self.pid]
+        """Ask its control socket.
+
+        Raises:
+            UnreachableError: it has none, or does not answer.
+            RefusedError: it will not.
+        """
+        place = next((place for place in places() if place.pid == self.pid), None)
+        if place is None:
+            raise UnreachableError(f"the server has no control socket; its exit code is {self.code}")
         said: dict[int, str] = {}
         result: dict[str, Any] = {}
         with ControlConnection(place.address) as connection:
