@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from djworker import log
-from djworker.mold import forked_call, preflight
+from djworker.mold import cleanup, forked_call, preflight
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
@@ -62,7 +62,10 @@ def ask_for_migrations() -> str:
     """[a child of the mold] What `tell` is to say of them."""
     os.nice(_NICENESS)
     logging.getLogger("djworker.db").setLevel(logging.CRITICAL + 1)  # an outage is told of by those whom it concerns
-    return _as_json(preflight.unapplied())
+    try:
+        return _as_json(preflight.unapplied())
+    finally:
+        cleanup.hang_up()
 
 
 def lacking_migrations() -> list[str]:

@@ -23,6 +23,16 @@ PATIENCE: Final = 0.5
 PAUSE: Final = 0.001
 
 
+def hang_up() -> None:
+    """[a child of the mold] End its sessions: servers should not see their clients vanish."""
+    from django.db import connections  # noqa: PLC0415
+
+    from djworker.db.lease import registry  # noqa: PLC0415
+
+    connections.close_all()
+    registry.leave()
+
+
 def close_connections() -> None:
     """Close Django's connections that nothing holds, so that the next stage opens its own."""
     from django.conf import settings  # noqa: PLC0415 -- Django comes after the import path

@@ -18,7 +18,7 @@ from typing import Any, Final
 from djworker.conf.engine_names import NO_DATABASE
 from djworker.ipc import messages
 from djworker.ipc.contract import PROBE_TIMEOUT
-from djworker.mold import asking, blame, named, preflight, request_errors
+from djworker.mold import asking, blame, cleanup, named, preflight, request_errors
 from djworker.worker import renewal
 
 #: The watcher's thread writes the stack down so many seconds before the kernel ends the child.
@@ -107,7 +107,7 @@ def _ask_all(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str]
         write(_line([question]))
         verdict = ask()
         write(_line([question, verdict is not None, *(verdict or ("", ""))]))
-    _hang_up()
+    cleanup.hang_up()
 
 
 def _line(value: list[Any]) -> bytes:
@@ -201,16 +201,6 @@ def host_for(own: Sequence[str], measure: Sequence[str]) -> str:
 def _as_host(pattern: str) -> str:
     """A name that the pattern allows."""
     return pattern.removeprefix(".")
-
-
-def _hang_up() -> None:
-    """Servers should not see their clients vanish."""
-    from django.db import connections  # noqa: PLC0415
-
-    from djworker.db.lease import registry  # noqa: PLC0415
-
-    connections.close_all()
-    registry.leave()
 
 
 def _watch(greenlet: Any, write: Write) -> None:  # noqa: ANN401

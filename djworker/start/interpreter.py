@@ -179,11 +179,14 @@ def search_path(environ: Mapping[str, str]) -> str:
     """Return the PYTHONPATH with which ``python -m djworker...`` finds this very package, and what it is made of.
 
     ``manage.py`` finds a djworker that is not installed (a checkout beside it) by its own directory, ``-m`` would not. Launchers
-    (buildout's scripts, PEX, Bazel) have put each package's own folder into ``sys.path``, which no other interpreter has.
+    (buildout's scripts, PEX, Bazel) have put each package's own folder into ``sys.path``, which no other interpreter has. The
+    project's own folder is passed on for djworker's sake alone: it may be the service user's, and the next interpreter is root.
     """
     given = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
-    homes = dict.fromkeys(home for home in map(_home_of, _NEEDED) if home)
+    projects = {os.getcwd(), os.path.abspath(sys.path[0])}
+    found = {name: _home_of(name) for name in _NEEDED}
+    homes = dict.fromkeys(home for name, home in found.items() if home and (name == "djworker" or home not in projects))
     return os.pathsep.join([*(home for home in homes if home not in installed and home not in given), *given])
 
 

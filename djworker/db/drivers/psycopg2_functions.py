@@ -10,6 +10,7 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg2.extras  # noqa: F401 - with all modules that are named below: none is left to be imported by a native thread
 from psycopg2 import extensions, sql
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.db.lease.site import Site, at_rest, eventually, fill, held, held_by_another, pool, query, view
 
+#: CLIENT.MULTI_STATEMENTS of both libraries, which are not to be imported before one is chosen.
+MULTI_STATEMENTS = 1 << 16
 SET = "SET search_path TO information_schema"
 WHERE = "SELECT current_schema()"
 HERE, THERE = ("public",), ("information_schema",)
@@ -264,9 +266,7 @@ def several(what: str) -> None:
     ],
 )
 def test_a_later_statement_of_a_text_pins(mysql_site: Site, what: str) -> None:
-    from MySQLdb.constants import CLIENT
-
-    mysql_site.start(max_size=1, options={"client_flag": CLIENT.MULTI_STATEMENTS})
+    mysql_site.start(max_size=1, options={"client_flag": MULTI_STATEMENTS})
 
     def work() -> None:
         several(what)
