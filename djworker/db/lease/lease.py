@@ -121,8 +121,8 @@ class Lease:
             conn = self.conn
             if conn is None or (self._owner.dead and self.held() is None):
                 conn = self._acquire(verdict)
-            elif verdict.reads:
-                self._check_left_by_us(conn, verdict)
+            elif self._by_hand or verdict.reads:
+                self._check_held(conn, verdict)
             record = conn.lease_record
             record.statements += 1  # see `long_holds`
             if verdict.writes and record.numbers != record.turn and self.home.contract.reads_sequences:
@@ -145,7 +145,7 @@ class Lease:
             return
         if not verdict.reads:
             self._wrote, self._last_turn = None, -1  # no earlier statement answers for it
-        if not self.autocommit_mode:
+        if self._by_hand or not self.autocommit_mode:
             self._refuse_from_now("a statement of this transaction did not run")
         elif verdict.relied_on or self.sticky:
             self._refuse_from_now("a statement that was to leave something in the session did not run")
@@ -268,6 +268,13 @@ class Lease:
             else:
                 self.pool.release(conn)
         raise self._read_back_lost(verdict)
+
+    def _check_held(self, conn: Any, verdict: Verdict) -> None:
+        """Raise in a transaction by hand that has lost a statement: had that failed in the server, it would have ended it."""
+        if self._by_hand and self.lost:
+            raise ConnectionLost(self._why_refused())
+        if verdict.reads:
+            self._check_left_by_us(conn, verdict)
 
     def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
         """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""

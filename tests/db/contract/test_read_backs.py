@@ -157,6 +157,31 @@ def test_a_transaction_by_hand_that_is_lost_is_not_gone_on_with(site: Site) -> N
     assert view(item.objects.count) == 0
 
 
+def test_a_transaction_by_hand_in_which_a_question_was_refused_does_nothing_more(site: Site) -> None:
+    """As in a server that has refused a statement of it: what the caller swallowed must not become half of a transfer."""
+    item = site.start(max_size=1)
+    fill(item, 3)
+
+    def by_hand() -> None:
+        from django.db import connection
+
+        from djworker.db.lease.errors import ConnectionLost, ReadBackLost
+
+        query("BEGIN")
+        with pytest.raises(ReadBackLost):
+            query(asks(site))
+        for statement in ("INSERT INTO lease_item (name) VALUES ('half')", "SELECT 1", "COMMIT"):
+            with pytest.raises(ConnectionLost):
+                query(statement)
+        connection.close()
+        item.objects.create(name="after")
+
+    view(by_hand)
+    eventually(at_rest, "wiped")
+    assert not item.objects.filter(name="half").exists()
+    assert item.objects.filter(name="after").exists()
+
+
 def test_our_own_question_does_not_answer_for_the_statement_before_it(mysql_site: Site) -> None:
     item = mysql_site.start(max_size=1)
     fill(item, 3)
