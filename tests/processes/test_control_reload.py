@@ -142,7 +142,8 @@ def test_a_new_program_of_the_arbiter_knows_how_the_last_reload_ended(server: Se
 def test_a_client_that_is_gone_is_forgotten(server: Server, number: signal.Signals) -> None:
     server.start(workers=1)
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "djworker.control", "reload", "--wait"],
+        # A test run in the background of a shell ignores SIGINT, and so would its children.
+        ["env", "--default-signal=INT", sys.executable, "-m", "djworker.control", "reload", "--wait"],
         cwd=server.project.folder,
         env=environment({}),
         stdout=subprocess.DEVNULL,
