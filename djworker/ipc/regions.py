@@ -12,17 +12,15 @@ killed in the middle leaves nothing half. One store of a word is not torn, and n
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import posix as raw  # in a worker, gevent's os.close would need the hub
 import struct
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from djworker.ipc import shared_memory
 from djworker.ipc.metrics import METRICS, Metric, Type
 
 __all__ = ["Entry", "Region", "RegionReader", "Writer", "entries"]
@@ -61,15 +59,7 @@ class Region:
         Raises:
             OSError: no descriptors.
         """
-        if sys.platform == "linux":
-            fd = os.memfd_create(f"djworker-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        else:
-            fd, path = tempfile.mkstemp(prefix="djworker-")
-            os.unlink(path)
-        os.ftruncate(fd, SIZE)
-        if sys.platform == "linux":
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        return cls(fd)
+        return cls(shared_memory.create(name, SIZE))
 
     def __repr__(self) -> str:
         return f"<Region {'closed' if self._fd < 0 else self._fd}>"
@@ -84,10 +74,7 @@ class Region:
         Raises:
             OSError: no memory, or *writable* and the descriptor is not.
         """
-        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-        if sys.version_info >= (3, 13):
-            return mmap.mmap(self._fd, SIZE, access=access, trackfd=False)
-        return mmap.mmap(self._fd, SIZE, access=access)  # it keeps a copy of the descriptor
+        return shared_memory.mapped(self._fd, SIZE, writable=writable)
 
     def read_only(self) -> int:
         """Another descriptor of the same memory, which nothing can be written through.

@@ -10,16 +10,13 @@ dies with its worker. On Linux the file is sealed: were it made shorter, the arb
 
 from __future__ import annotations
 
-import fcntl
 import mmap
-import os
 import posix as raw  # in a worker, gevent's os.close would need the hub
-import sys
-import tempfile
 from enum import IntEnum, auto
 from itertools import count
 
 from djworker.conf.table import MOST_WORKERS
+from djworker.ipc import shared_memory
 
 #: Twice the most workers that can be asked for: the others drain.
 SLOTS = 2 * MOST_WORKERS
@@ -79,10 +76,7 @@ class Row:
     def __init__(self, fd: int) -> None:
         """Map the row behind descriptor *fd*, which this object owns from now on."""
         self._fd = fd
-        if sys.version_info >= (3, 13):
-            self._map = mmap.mmap(fd, ROW_SIZE, trackfd=False)
-        else:  # it keeps a copy of the descriptor
-            self._map = mmap.mmap(fd, ROW_SIZE)
+        self._map = shared_memory.mapped(fd, ROW_SIZE)
         self._words: memoryview[int] = memoryview(self._map).cast("q")
 
     @classmethod
@@ -92,15 +86,7 @@ class Row:
         Raises:
             OSError: no descriptors.
         """
-        if sys.platform == "linux":
-            fd = os.memfd_create("djworker-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        else:
-            fd, path = tempfile.mkstemp(prefix="djworker-")
-            os.unlink(path)
-        os.ftruncate(fd, ROW_SIZE)
-        if sys.platform == "linux":
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        return cls(fd)
+        return cls(shared_memory.create("scoreboard", ROW_SIZE))
 
     def __repr__(self) -> str:
         words = "closed" if self._fd < 0 else ", ".join(f"{gauge.name}={self[gauge]}" for gauge in Gauge if self[gauge])

@@ -17,17 +17,6 @@ from typing import Any, Literal
 from djworker.log.format import EVENT, FIELDS, JSONFormatter, TextFormatter, escape
 from djworker.log.sink import FileSink, Sink
 
-__all__ = [
-    "access_line",
-    "capture_warnings",
-    "configure",
-    "configure_access",
-    "event",
-    "reassert",
-    "reopen",
-    "wants_fields",
-]
-
 NAMES = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold", "worker", "http", "access", "db")))
 _LOGGER = logging.getLogger("djworker")
 _ACCESS = logging.getLogger("djworker.access")

@@ -27,6 +27,18 @@ VERDICTS: list[tuple[Callable[[Project], None], str]] = [
 ]
 
 
+def waiting_client(server: Server) -> subprocess.Popen[str]:
+    """`reload --wait`, begun. SIGINT has its default: a test run in the background of a shell ignores it."""
+    return subprocess.Popen(
+        ["env", "--default-signal=INT", sys.executable, "-m", "djworker.control", "reload", "--wait"],
+        cwd=server.project.folder,
+        env=environment({}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_every_disaster_has_its_verdict(server: Server) -> None:
     """Exit code 1, and the reason on standard error; the old code serves on, and good code has exit code 0."""
     server.start(workers=1)
@@ -99,14 +111,7 @@ def test_a_reload_that_has_to_wait_gets_its_own_verdict(server: Server) -> None:
 def test_a_server_that_stops_gives_no_verdict(server: Server) -> None:
     server.start(workers=1)
     server.project.append(VIEWS, HANG)
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "djworker.control", "reload", "--wait"],
-        cwd=server.project.folder,
-        env=environment({}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    waiting = waiting_client(server)
     server.wait_for("reload_started")
     server.term()
     _out, err = waiting.communicate(timeout=30)
@@ -120,14 +125,7 @@ def test_a_new_program_of_the_arbiter_knows_how_the_last_reload_ended(server: Se
     assert ctl(server, "reload", "--wait").code == 1
     server.project.restore()
     server.project.append(VIEWS, HANG)
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "djworker.control", "reload", "--wait"],
-        cwd=server.project.folder,
-        env=environment({}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    waiting = waiting_client(server)
     server.wait_for("reload_started", count=2)
     mark = server.send(signal.SIGUSR2)
     _out, err = waiting.communicate(timeout=30)
@@ -141,16 +139,11 @@ def test_a_new_program_of_the_arbiter_knows_how_the_last_reload_ended(server: Se
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_client_that_is_gone_is_forgotten(server: Server, number: signal.Signals) -> None:
     server.start(workers=1)
-    waiting = subprocess.Popen(
-        # A test run in the background of a shell ignores SIGINT, and so would its children.
-        ["env", "--default-signal=INT", sys.executable, "-m", "djworker.control", "reload", "--wait"],
-        cwd=server.project.folder,
-        env=environment({}),
-        stdout=subprocess.DEVNULL,
-    )
+    waiting = waiting_client(server)
     server.wait_for("reload_started")
     waiting.send_signal(number)
-    assert waiting.wait(20) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    waiting.communicate(timeout=20)
+    assert waiting.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     eventually(lambda: clients_of(server) == 0, "its connection is gone")
     server.wait_for("reload_done")
     assert not server.events("control_failed")
