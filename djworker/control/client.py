@@ -13,10 +13,12 @@ from typing import Any, Final, Self
 from djworker.control.protocol import REPLY_LIMIT, Reply, Request, UnreadableLineError
 from djworker.ipc.contract import READ_SIZE
 
-__all__ = ["ControlConnection", "RefusedError", "UnreachableError"]
+__all__ = ["ControlConnection", "RefusedError", "UnreachableError", "connect"]
 
 #: Seconds for a server to take a connection, and to say the next line of an answer. It answers within 2; a machine may be busy.
 PATIENCE: Final = 10.0
+#: Seconds until a server's queue of connections is looked at again.
+QUEUE_PAUSE: Final = 0.02
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -30,6 +32,40 @@ class RefusedError(Exception):
     def __init__(self, fields: Mapping[str, Any]) -> None:
         super().__init__(str(fields.get("reason", "refused, without a reason")))
         self.fields = fields
+
+
+def connect(address: str, timeout: float) -> socket.socket:
+    """Connect to a unix socket, also where many others do at the same time.
+
+    Args:
+        address: its path, or @ and the name of an abstract one.
+        timeout: seconds, for this and for each step that follows.
+
+    Raises:
+        OSError: nothing listens there, or the server has not taken the connection in time.
+    """
+    target = b"\0" + os.fsencode(address[1:]) if address.startswith("@") else os.fsencode(address)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(timeout)
+    try:
+        _join_queue(sock, target, time.monotonic() + timeout)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _join_queue(sock: socket.socket, target: bytes, deadline: float) -> None:
+    """Connect; where the queue is full, connect(2) does not wait for room if the socket has a time limit."""
+    while True:
+        try:
+            sock.connect(target)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(QUEUE_PAUSE)
+        else:
+            return
 
 
 class ControlConnection:
@@ -47,12 +83,9 @@ class ControlConnection:
         self.address = address
         self.patience = patience
         self._rest = b""
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.settimeout(patience)
         try:
-            self._sock.connect(b"\0" + os.fsencode(address[1:]) if address.startswith("@") else os.fsencode(address))
+            self._sock = connect(address, patience)
         except OSError as error:
-            self._sock.close()
             raise UnreachableError(f"{address}: {error.strerror or error}") from error
 
     def __enter__(self) -> Self:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from djworker.control import client as control_client
 from djworker.control.client import ControlConnection
 from tests.processes import procfs
 from tests.processes.control import Ended, clients_of, ctl, place_of, run
@@ -34,10 +35,7 @@ def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def connect(server: Server) -> socket.socket:
     """A client that says what it likes."""
-    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    client.settimeout(20)
-    client.connect("\0" + place_of(server).address[1:])
-    return client
+    return control_client.connect(place_of(server).address, 20)
 
 
 @contextmanager

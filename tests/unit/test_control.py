@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.control import places, text
+from djworker.control import client, places, text
 from djworker.control.commands import build_parser
 from djworker.control.gathering import gather
 from djworker.control.protocol import VERSION, Reply, Request, UnreadableLineError
@@ -103,6 +105,20 @@ def test_an_address_says_whose_it_is_and_of_which_project(tmp_path: Path) -> Non
     assert (match[1], match[2]) == ("1000", "4242")
     assert places.fingerprint(str(tmp_path)) in match[3].split("-")
     assert places.new_address(project, 1000, 4242) != address
+
+
+def test_a_client_waits_for_room_in_a_full_queue(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with ExitStack() as open_sockets, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        open_sockets.enter_context(client.connect(path, 10))  # listen(2): one more than the backlog
+        with pytest.raises(BlockingIOError):
+            client.connect(path, 0.05)
+        taken = Thread(target=lambda: open_sockets.enter_context(listener.accept()[0]))
+        taken.start()
+        open_sockets.enter_context(client.connect(path, 10))
+        taken.join()
 
 
 def test_a_directory_is_known_by_its_links_too(tmp_path: Path) -> None:
