@@ -298,7 +298,7 @@ class Fleet:
             return
         if mold.coming:
             self._boot_failed(mold, now, Failure("boot", "", f"its mold ended: {describe(status)}"))
-        elif generation == self.current:
+        elif generation == self.current and not self.ending:  # a TERM of the whole process group has reached it
             self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)
             self._current_mold_lost(now)
 
@@ -506,7 +506,7 @@ class Fleet:
 
     def _grow(self, now: float) -> None:
         if self._needs_mold():
-            if not self.roster.booting_molds():
+            if not self.roster.booting_molds() and not self.ending:
                 self._boot_mold(now)
             return
         while self._may_spawn():

@@ -40,6 +40,13 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def ready_status(server: Server) -> Address:
+    """Where the status process is asked, once it says that the server is ready: it learns so after the log does."""
+    status = status_address(server)
+    eventually(lambda: request(status, "/readyz").status == 200, "it is ready")
+    return status
+
+
 @contextmanager
 def haproxy(folder: Path, ports: dict[str, int]) -> Iterator[Address]:
     """A balancer in front of two servers."""
@@ -85,8 +92,7 @@ def test_two_instances_behind_haproxy_are_restarted_without_a_failed_request(
             assert running[name].stop() == 0
             load.wait_for_answers(30)
             running[name] = start(name)
-            status = status_address(running[name])
-            eventually(lambda at=status: request(at, "/readyz").status == 200, "it is ready")  # type: ignore[misc]
+            ready_status(running[name])
             before = len(load.pids)
             eventually(lambda seen=before: len(load.pids) > seen, "HAProxy sends it requests")  # type: ignore[misc]
             assert other.process.poll() is None
@@ -97,8 +103,7 @@ def test_two_instances_behind_haproxy_are_restarted_without_a_failed_request(
 
 def test_readiness_ends_with_term_and_service_goes_on(server: Server) -> None:
     server.start(status_bind="127.0.0.1:0", shutdown_delay=2)
-    status = status_address(server)
-    assert request(status, "/readyz").status == 200
+    status = ready_status(server)
     with server.load() as load:
         load.wait_for_answers()
         mark = server.term()
@@ -116,8 +121,7 @@ def test_readiness_ends_with_term_and_service_goes_on(server: Server) -> None:
 def test_a_term_of_the_whole_group_replaces_no_worker_meanwhile(server: Server) -> None:
     """systemd with KillMode=control-group, a terminal: workers and the status process are told too."""
     server.start(workers=1, status_bind="127.0.0.1:0", shutdown_delay=1.5)
-    status = status_address(server)
-    assert request(status, "/readyz").status == 200
+    status = ready_status(server)
     mark = server.log.mark()
     for pid in (*procfs.children(server.pid), server.pid):
         os.kill(pid, signal.SIGTERM)

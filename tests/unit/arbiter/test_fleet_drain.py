@@ -163,6 +163,15 @@ def test_during_the_delay_the_dead_are_replaced_and_nothing_else_is_begun() -> N
     assert ForkWorker(3, 0, 1) in story.tell(WorkerGone(1, -9))
 
 
+def test_a_mold_that_hears_of_the_stop_too_is_not_missed_during_the_delay() -> None:
+    """systemd's KillMode=control-group: to load the project again, and replace workers by it, would be no stop."""
+    story = Story.serving(DELAYED)
+    story.tell(Stop(fast=False))
+    assert story.tell(MoldGone(1, -15)) == []
+    assert story.tell(DeadlineReached(), 2.9) == []
+    assert story.events() == ["stop_delayed"]
+
+
 def test_a_server_that_serves_nobody_stops_at_once() -> None:
     story = Story(DELAYED)
     story.tell(Started())
