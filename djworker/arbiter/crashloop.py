@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 
 from djworker.arbiter.commands import Announce
-from djworker.arbiter.timing import BACKOFF_DOUBLINGS, BACKOFF_FIRST, BACKOFF_MOST, PATIENCE
+from djworker.arbiter.timing import BACKOFF_DOUBLINGS, BACKOFF_FIRST, BACKOFF_MOST, RETRIES
 
 
 @dataclass(slots=True)
@@ -44,9 +44,9 @@ class CrashLoop:
         self.put_off_nothing()
 
     @property
-    def patience_is_over(self) -> bool:
+    def retries_are_over(self) -> bool:
         """Whether it is time for an older generation, or for the end."""
-        return self.failures >= PATIENCE
+        return self.failures >= RETRIES
 
     def is_answered_by(self, ready_at: float) -> bool:
         """Whether a worker that has been ready since then ends the loop, by staying alive."""

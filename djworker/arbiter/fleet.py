@@ -39,7 +39,7 @@ from djworker.arbiter.events import (
     WorkerFailed,
     WorkerGone,
 )
-from djworker.arbiter.handles import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
+from djworker.arbiter.handles import MoldHandle, MoldState, Policy, ProcessTable, WorkerHandle, WorkerState
 from djworker.arbiter.orders import Orders
 from djworker.arbiter.probing import Answers, Failure
 from djworker.arbiter.rollout import Rollout
@@ -66,7 +66,7 @@ class Fleet:
     """[arbiter] Molds and workers: what is there, what is wanted, what to do next."""
 
     policy: Policy
-    roster: Roster = field(default_factory=Roster)
+    processes: ProcessTable = field(default_factory=ProcessTable)
     #: The generation that new workers are forked from; 0 before the first mold was ready.
     current: int = 0
     ever_ready: bool = False
@@ -87,7 +87,7 @@ class Fleet:
     _exit_code: int = 0
 
     def __post_init__(self) -> None:
-        self._orders = Orders(self.roster)
+        self._orders = Orders(self.processes)
 
     # -- the two calls of the loop ------------------------------------------------------------------------------------
 
@@ -101,11 +101,11 @@ class Fleet:
 
     def next_deadline(self) -> float:
         """When a ``DeadlineReached`` event is due, on the clock of ``now``; infinity when nothing is awaited."""
-        deadlines = [process.deadline for process in self.roster]
-        deadlines += [worker.proven_at for worker in self.roster.ready() if not worker.proven]
+        deadlines = [process.deadline for process in self.processes]
+        deadlines += [worker.proven_at for worker in self.processes.ready() if not worker.proven]
         deadlines += [worker.ready_at + STABLE for worker in self._redeemers()]
         if self._only_age_is_missing():
-            deadlines.append(replacement.stable_at(self.roster, self.current))
+            deadlines.append(replacement.stable_at(self.processes, self.current))
         if self.crashes.retry_at > -inf:
             deadlines.append(self.crashes.retry_at)
         deadlines.append(self.stop_at)
@@ -133,8 +133,8 @@ class Fleet:
     @property
     def rolling(self) -> bool:
         """Whether a new generation is being brought in, which may still end in a rollback by itself."""
-        warm = self.roster.older_mold(self.current) is not None
-        return bool(self.roster.booting_molds()) or (self.rollout.begun and warm)
+        warm = self.processes.older_mold(self.current) is not None
+        return bool(self.processes.booting_molds()) or (self.rollout.begun and warm)
 
     @property
     def ending(self) -> bool:
@@ -143,18 +143,18 @@ class Fleet:
 
     def ready_count(self) -> int:
         """Workers that accept."""
-        return len(self.roster.ready())
+        return len(self.processes.ready())
 
     def _redeemers(self) -> list[WorkerHandle]:
         """Workers that end a crash loop by staying alive."""
-        return [worker for worker in self.roster.ready(self.current) if self.crashes.is_answered_by(worker.ready_at)]
+        return [worker for worker in self.processes.ready(self.current) if self.crashes.is_answered_by(worker.ready_at)]
 
     def _exhausted(self) -> bool:
         """Whether a server that never was ready has tried all there is: its first mold, or its workers' patience."""
-        if self.ever_ready or self.roster.booting_molds():
+        if self.ever_ready or self.processes.booting_molds():
             return False
-        hope = self.roster.starting() or self.roster.older_mold(self.current)
-        return not self.current or (self.crashes.patience_is_over and not hope)
+        hope = self.processes.starting() or self.processes.older_mold(self.current)
+        return not self.current or (self.crashes.retries_are_over and not hope)
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -224,9 +224,9 @@ class Fleet:
             self._announce("stopping", "stopping at once" if fast else "stopping", fast=fast)
         self.stopping = True
         if fast:
-            for worker in self.roster.draining():
+            for worker in self.processes.draining():
                 self._retire(worker, now, grace=0.0)
-        for worker in self.roster.alive():
+        for worker in self.processes.alive():
             self._retire(worker, now, grace=0.0 if fast else self.policy.graceful_timeout)
 
     def _on_timer(self, now: float) -> None:
@@ -234,13 +234,13 @@ class Fleet:
             self._stop(now, fast=False)
         if self.canary is not None:
             self.canary.put_off(now)
-        for mold in list(self.roster.molds.values()):
+        for mold in list(self.processes.molds.values()):
             if now >= mold.deadline:
                 self._on_overdue_mold(mold, now)
-        for worker in list(self.roster.workers.values()):
+        for worker in list(self.processes.workers.values()):
             if now >= worker.deadline:
                 self._orders.kill(worker, now, worker.overdue_reason(now))
-        for worker in self.roster.ready():
+        for worker in self.processes.ready():
             worker.proven = worker.proven or now >= worker.proven_at
         if any(now >= worker.ready_at + STABLE for worker in self._redeemers()):
             self.crashes.forget()
@@ -263,7 +263,7 @@ class Fleet:
         self._boot_failed(mold, now, Failure(stage, "", error))  # it may take its time to die, the verdict does not
 
     def _on_mold_ready(self, generation: int, policy: Policy, now: float) -> None:
-        mold = self.roster.molds.get(generation)
+        mold = self.processes.molds.get(generation)
         if mold is None or mold.state is not MoldState.BOOTING:
             return
         mold.policy = policy
@@ -275,12 +275,12 @@ class Fleet:
                 self._orders.probe(generation, generation)
 
     def _on_mold_failed(self, generation: int, failure: Failure) -> None:
-        mold = self.roster.molds.get(generation)
+        mold = self.processes.molds.get(generation)
         if mold is not None:
             mold.failure = failure
 
     def _on_probed(self, generation: int, about: int, answers: Answers, now: float) -> None:
-        mold = self.roster.molds.get(about)
+        mold = self.processes.molds.get(about)
         if mold is None:
             return
         if mold.state is MoldState.MEASURING and generation != about:
@@ -293,7 +293,7 @@ class Fleet:
             self._warn_of(mold, answers)
 
     def _on_mold_gone(self, generation: int, status: int, now: float) -> None:
-        mold = self.roster.molds.pop(generation)
+        mold = self.processes.molds.pop(generation)
         if self.stopping or mold.state in (MoldState.RETIRING, MoldState.KILLED):
             return
         if mold.coming:
@@ -309,21 +309,21 @@ class Fleet:
         self._orders.tell(*self.rollout.fail(mold.generation, self.current, mold.failure or otherwise))
 
     def _current_mold_lost(self, now: float) -> None:
-        older = self.roster.older_mold(self.current)
+        older = self.processes.older_mold(self.current)
         if older is not None:
             self._roll_back(older, now)
-        elif not self.roster.booting_molds():
+        elif not self.processes.booting_molds():
             self._orders.tell(self.crashes.fail(now))
-        for mold in self.roster.booting_molds():
+        for mold in self.processes.booting_molds():
             if mold.state is MoldState.MEASURING:  # it will not hear from the one that is gone
                 self._measure(mold, now)
 
     def _on_worker_ready(self, worker_id: int, now: float) -> None:
-        worker = self.roster.workers.get(worker_id)
+        worker = self.processes.workers.get(worker_id)
         if worker is None or worker.state is not WorkerState.STARTING:
             return
         self.ever_ready = True
-        worker.become(WorkerState.READY, now + self.policy.patience(WATCHDOG_MARGIN))
+        worker.become(WorkerState.READY, now + self.policy.heartbeat_timeout(WATCHDOG_MARGIN))
         worker.ready_at, worker.proven_at = now, now + PROBATION
         if self.policy.canary and self._comes_first(worker):
             worker.proven_at = now + max(PROBATION, self.policy.canary)
@@ -333,11 +333,11 @@ class Fleet:
 
     def _comes_first(self, worker: WorkerHandle) -> bool:
         """Whether it is the first of new code, beside workers of older code that it can be compared with."""
-        others = [other for other in self.roster.ready() if other is not worker]
+        others = [other for other in self.processes.ready() if other is not worker]
         return self.rollout.begun and bool(others) and all(other.generation < worker.generation for other in others)
 
     def _on_sampled(self, samples: Mapping[int, Sample], now: float) -> None:
-        canary, older = self.canary, self.roster.older_mold(self.current)
+        canary, older = self.canary, self.processes.older_mold(self.current)
         if canary is None:
             return
         worse = canary.look(samples, now)
@@ -350,22 +350,22 @@ class Fleet:
             self._announce("canary_passed", text, generation=self.current)
 
     def _on_worker_failed(self, worker_id: int, failure: Failure) -> None:
-        worker = self.roster.workers.get(worker_id)
+        worker = self.processes.workers.get(worker_id)
         if worker is not None and worker.generation == self.current:
             self.rollout.last_words = failure
 
     def _on_heartbeat(self, worker_id: int, beat: float) -> None:
-        worker = self.roster.workers.get(worker_id)
+        worker = self.processes.workers.get(worker_id)
         if worker is not None and worker.beats:
-            worker.beat(beat + self.policy.patience(WATCHDOG_MARGIN))
+            worker.beat(beat + self.policy.heartbeat_timeout(WATCHDOG_MARGIN))
 
     def _on_recycle(self, worker_id: int) -> None:
-        worker = self.roster.workers.get(worker_id)
+        worker = self.processes.workers.get(worker_id)
         if worker is not None and not self.ending:  # a TERM of the whole process group has reached the workers too
             worker.recycle = True
 
     def _on_worker_gone(self, worker_id: int, now: float) -> None:
-        worker = self.roster.workers.pop(worker_id)
+        worker = self.processes.workers.pop(worker_id)
         if self.canary is not None and self.canary.worker_id == worker_id:
             self.canary = None
         if self.stopping or worker.leaving or worker.generation != self.current:
@@ -376,14 +376,14 @@ class Fleet:
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def _boot_mold(self, now: float) -> None:
-        generation = self.roster.next_generation()
+        generation = self.processes.next_generation()
         if self.ever_ready:
             self._orders.tell(self.rollout.begin(generation))
         self._orders.boot_mold(generation, now + self.policy.boot_timeout)
 
     def _measure(self, mold: MoldHandle, now: float) -> None:
         """Have the generation in force answer first; where its mold is gone, what it last answered must do."""
-        judge = self.roster.molds.get(self.current)
+        judge = self.processes.molds.get(self.current)
         if judge is None or judge.state is not MoldState.READY or not self.ever_ready:
             mold.measure, mold.measured_by = (self._known, self.current) if self.ever_ready else (None, 0)
             self._probe(mold, now)
@@ -422,7 +422,9 @@ class Fleet:
         mold.become(MoldState.READY, inf)
         mold.measure = None
         self._switch_to(mold)
-        for older in self.roster.older_molds(mold.generation)[:-KEPT_MOLDS]:  # a row of HUPs does not fill the memory
+        for older in self.processes.older_molds(mold.generation)[
+            :-KEPT_MOLDS
+        ]:  # a row of HUPs does not fill the memory
             self._orders.stop_mold(older, now)
 
     def _switch_to(self, mold: MoldHandle) -> None:
@@ -442,7 +444,7 @@ class Fleet:
             generation=failed,
             to=older.generation,
         )
-        bad = self.roster.molds.get(failed)
+        bad = self.processes.molds.get(failed)
         self._switch_to(older)
         if bad is not None:
             self._orders.stop_mold(bad, now)
@@ -464,13 +466,13 @@ class Fleet:
         """A laptop that slept, a stopped process group: no time has passed for our children either."""
         lost = now - self._expected
         if lost > OVERSLEPT:
-            for process in self.roster:
+            for process in self.processes:
                 process.forgive(lost + OVERSLEPT)  # and a moment to beat
 
     # -- policy -------------------------------------------------------------------------------------------------------
 
     def _needs_mold(self) -> bool:
-        mold = self.roster.molds.get(self.current)
+        mold = self.processes.molds.get(self.current)
         return mold is None or mold.state is not MoldState.READY
 
     def _reconcile(self, now: float) -> None:
@@ -497,61 +499,61 @@ class Fleet:
         self._boot_mold(now)
 
     def _bring_back_old_code(self, now: float) -> None:
-        older = self.roster.older_mold(self.current)
-        if self.crashes.patience_is_over and older is not None:
+        older = self.processes.older_mold(self.current)
+        if self.crashes.retries_are_over and older is not None:
             self._roll_back(older, now)
-        for worker in self.roster.starting():
+        for worker in self.processes.starting():
             if worker.generation != self.current:  # of a generation that was given up
                 self._retire(worker, now, grace=0.0)
 
     def _grow(self, now: float) -> None:
         if self._needs_mold():
-            if not self.roster.booting_molds() and not self.ending:
+            if not self.processes.booting_molds() and not self.ending:
                 self._boot_mold(now)
             return
         while self._may_spawn():
             self._orders.spawn(self.current, now + self.policy.boot_timeout)
 
     def _may_spawn(self) -> bool:
-        if self.crashes.failures and self.roster.starting():  # in a crash loop, one at a time
+        if self.crashes.failures and self.processes.starting():  # in a crash loop, one at a time
             return False
-        if self.policy.canary and self.rollout.begun and self.roster.outdated(self.current) and self._has_new():
+        if self.policy.canary and self.rollout.begun and self.processes.outdated(self.current) and self._has_new():
             return False  # it is watched by itself, however many are wanted
-        return replacement.may_spawn(self.roster, self.current, self.target)
+        return replacement.may_spawn(self.processes, self.current, self.target)
 
     def _has_new(self) -> bool:
         """Whether there is new code that has not proved itself yet."""
-        new = [worker for worker in self.roster.alive() if worker.generation == self.current]
+        new = [worker for worker in self.processes.alive() if worker.generation == self.current]
         return bool(new) and not any(worker.proven for worker in new)
 
     def _shrink(self, now: float) -> None:
-        for worker in replacement.surplus(self.roster, self.current, self.target):
+        for worker in replacement.surplus(self.processes, self.current, self.target):
             self._retire(worker, now, grace=self.policy.graceful_timeout)
 
     def _complete_rollout(self, now: float) -> None:
         """Say so once all workers are new; keep the old mold until they are stable, for code that dies late."""
         if not self._all_new():
             return
-        if self.rollout.begun and not self.roster.booting_molds():
+        if self.rollout.begun and not self.processes.booting_molds():
             self._orders.tell(self.rollout.finish(self.current))
-        if self._only_age_is_missing() and now >= replacement.stable_at(self.roster, self.current):
-            for mold in self.roster.older_molds(self.current):
+        if self._only_age_is_missing() and now >= replacement.stable_at(self.processes, self.current):
+            for mold in self.processes.older_molds(self.current):
                 self._orders.stop_mold(mold, now)
 
     def _all_new(self) -> bool:
-        return replacement.is_complete(self.roster, self.current, self.target)
+        return replacement.is_complete(self.processes, self.current, self.target)
 
     def _only_age_is_missing(self) -> bool:
-        return not self.crashes.failures and bool(self.roster.older_molds(self.current)) and self._all_new()
+        return not self.crashes.failures and bool(self.processes.older_molds(self.current)) and self._all_new()
 
     def _wind_down(self, now: float) -> None:
         self.crashes.put_off_nothing()
-        for worker in self.roster.alive():
+        for worker in self.processes.alive():
             self._retire(worker, now, grace=self.policy.graceful_timeout)
-        for mold in self.roster.molds.values():
+        for mold in self.processes.molds.values():
             if mold.coming:
                 self._orders.kill_mold(mold, now, "stopping")
             elif mold.state is MoldState.READY:
                 self._orders.stop_mold(mold, now)
-        if not self.roster.workers and not self.roster.molds:
+        if not self.processes.workers and not self.processes.molds:
             self._orders.given.append(do.Exit(self._exit_code))

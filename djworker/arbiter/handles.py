@@ -35,7 +35,7 @@ class Policy:
     #: For how long the first worker of a new generation is watched before another comes; 0 for not at all.
     canary: float = 0.0
 
-    def patience(self, margin: float) -> float:
+    def heartbeat_timeout(self, margin: float) -> float:
         """How long a silent worker is left alone; 0 in the settings means for ever."""
         return self.timeout + margin if self.timeout else inf
 
@@ -148,9 +148,9 @@ class WorkerHandle:
         """Whether its hub turns, or should; while it boots it may do what it likes, up to its deadline."""
         return self.state in (WorkerState.READY, WorkerState.DRAINING) and self.ready_at < inf
 
-    def beat(self, patience_ends: float) -> None:
+    def beat(self, heartbeat_due: float) -> None:
         """Its hub has turned, which buys time, but none beyond the end of its grace."""
-        self.deadline = min(self.drain_by, max(self.deadline, patience_ends))
+        self.deadline = min(self.drain_by, max(self.deadline, heartbeat_due))
 
     def forgive(self, seconds: float) -> None:
         """So much time did not pass for it."""
@@ -172,7 +172,7 @@ class WorkerHandle:
 
 
 @dataclass(slots=True)
-class Roster:
+class ProcessTable:
     """[arbiter] All molds and workers that exist as processes. Gauges are lengths of these collections."""
 
     molds: dict[int, MoldHandle] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.listeners import let_go
 from djworker.arbiter.logfiles import LogFileError, hand_over
 from djworker.arbiter.probing import Failure
-from djworker.arbiter.reporting import Herald
+from djworker.arbiter.reporting import Reporter
 from djworker.arbiter.scaling import Reading, Scaler
 from djworker.arbiter.status import CAUSES, STATUS_KEY
 from djworker.arbiter.verbs import Verbs
@@ -83,7 +83,7 @@ class Loop:
         self.children = children
         self.config = config
         self.systemd = systemd
-        self.herald = Herald(fleet, systemd)
+        self.reporter = Reporter(fleet, systemd)
         self.signals = signals
         #: Which generation a mold was asked about; it has not answered yet.
         self._asked: dict[int, int] = {}
@@ -116,7 +116,7 @@ class Loop:
             self._serve_signals()
             self._serve_deadlines()
             self.deaths.tell(self.children, self.fleet.current)
-            self.herald.report(self.children.beat_of)
+            self.reporter.report(self.children.beat_of)
             self._follow_load()
             self._serve_status()
         return self.exit_code
@@ -138,7 +138,7 @@ class Loop:
         verbs = self.verbs.next_deadline()
         look_at = self.scaler.due() if self.fleet.may_resize else inf
         deadline = min(
-            self.fleet.next_deadline(), self.herald.next_report(), kill_at, clients, verbs, told_at, look_at, *spares
+            self.fleet.next_deadline(), self.reporter.next_report(), kill_at, clients, verbs, told_at, look_at, *spares
         )
         return None if deadline == inf else max(0.0, deadline - time.monotonic())
 
@@ -174,7 +174,7 @@ class Loop:
         for child in self.children.workers():
             if child.channel is not None:
                 child.channel.send(messages.ReopenLogs())
-        self.herald.say("logs_reopened", "log files reopened")
+        self.reporter.say("logs_reopened", "log files reopened")
 
     def _hand_over_the_access_log(self) -> None:
         """Rotation may have left a file that is not the workers'.
@@ -188,7 +188,7 @@ class Loop:
         try:
             hand_over(config.access_log, account)
         except LogFileError as error:
-            self.herald.say("access_log_lost", str(error), logging.ERROR, error=str(error))
+            self.reporter.say("access_log_lost", str(error), logging.ERROR, error=str(error))
 
     def reap(self) -> None:
         """Bury every dead child, ours or not."""
@@ -199,7 +199,7 @@ class Loop:
             else:
                 self.children.keep_unclaimed(pid, status)
                 text = "a process that is not ours ended"
-                self.herald.say("orphan_reaped", text, logging.DEBUG, pid=pid, status=status)
+                self.reporter.say("orphan_reaped", text, logging.DEBUG, pid=pid, status=status)
 
     def _bury(self, child: Child, status: int) -> None:
         child.reaped = True
@@ -213,21 +213,21 @@ class Loop:
             self.deaths.note(kind, child.pid, self._generation_of(child), status)
         if kind == "mold":
             text = f"mold of generation {number} ended"
-            self.herald.say("mold_gone", text, logging.DEBUG, generation=number, status=status)
+            self.reporter.say("mold_gone", text, logging.DEBUG, generation=number, status=status)
             self._mold_gone(number, status)
         elif kind == "worker":
-            self.herald.worker_gone(child, status, running)
+            self.reporter.worker_gone(child, status, running)
             self._count_restart(child)
             self.verbs.questions.worker_gone(number)
             self.happen(events.WorkerGone(number, status))
         elif child.key == STATUS_KEY:
             self._status_gone(status)
         else:
-            self.herald.say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
+            self.reporter.say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
 
     def _mold_gone(self, generation: int, status: int) -> None:
         """A spare is missed only when a worker is wanted; but where it had loaded, the next one is made now."""
-        handle = self.fleet.roster.molds.get(generation)
+        handle = self.fleet.processes.molds.get(generation)
         if generation in self.children.alone and handle is not None and handle.state is MoldState.READY:
             if self.children.loading.pop(generation, None) is None:
                 self._start_spare(generation)
@@ -245,7 +245,7 @@ class Loop:
             if generation in self._asked:  # the one before has become a worker
                 self._probe_mold(generation, self._asked[generation])
         except OSError as error:  # the next worker is loaded without
-            self.herald.fork_failed(str(error))
+            self.reporter.fork_failed(str(error))
 
     # -- the number of workers ----------------------------------------------------------------------------------------
 
@@ -258,14 +258,14 @@ class Loop:
         self.scaler.least, self.scaler.most = policy.workers, policy.most_workers
         children = {
             worker.worker_id: self.children.by_key.get(("worker", worker.worker_id))
-            for worker in self.fleet.roster.ready()
+            for worker in self.fleet.processes.ready()
         }
         readings = {number: _reading(child) for number, child in children.items() if child is not None}
         verdict = self.scaler.look(readings, self.fleet.target, process.free_memory(), now)
         if verdict is None:
             return
         if verdict.workers == self.fleet.target:
-            self.herald.say("scaling_held", verdict.reason, logging.WARNING, workers=verdict.workers)
+            self.reporter.say("scaling_held", verdict.reason, logging.WARNING, workers=verdict.workers)
         else:
             self.happen(events.Resize(verdict.workers, verdict.reason))
 
@@ -281,7 +281,7 @@ class Loop:
             try:
                 self._watch(self.status.start(self.children, now))
             except OSError as error:
-                self.herald.say("status_gone", f"no status process: {error}", logging.ERROR, error=str(error))
+                self.reporter.say("status_gone", f"no status process: {error}", logging.ERROR, error=str(error))
 
     def end_status(self) -> None:
         """It is the last to go: it keeps nothing that could be lost."""
@@ -299,12 +299,12 @@ class Loop:
         if self.status is not None:
             pause = self.status.ended(time.monotonic())
             text = f"the status process ended: {process.describe(status)}; another one is started"
-            self.herald.say("status_gone", text, logging.WARNING, status=status, seconds=round(pause, 3))
+            self.reporter.say("status_gone", text, logging.WARNING, status=status, seconds=round(pause, 3))
 
     def _count_restart(self, child: Child) -> None:
         if self.status is None or self.fleet.stopping:
             return
-        handle = self.fleet.roster.workers[child.key[1]]
+        handle = self.fleet.processes.workers[child.key[1]]
         if child.cause:
             cause = child.cause
         elif handle.generation != self.fleet.current:
@@ -318,7 +318,7 @@ class Loop:
     def _serve_deadlines(self) -> None:
         now = time.monotonic()
         if now >= self.fleet.next_deadline():
-            for worker in self.fleet.roster.beating():
+            for worker in self.fleet.processes.beating():
                 self.happen(events.Heartbeat(worker.worker_id, self.children.beat_of(worker.worker_id)))
             self._read_stacks()
             if self.fleet.canary is not None:
@@ -330,14 +330,16 @@ class Loop:
         for generation in [number for number, end in self.children.loading.items() if end <= now]:
             self.children.loading[generation] = inf
             text = f"killing the spare worker of generation {generation}: boot_timeout"
-            self.herald.say("mold_killed", text, logging.ERROR, reason="boot_timeout")
+            self.reporter.say("mold_killed", text, logging.ERROR, reason="boot_timeout")
             self.children.kill(("mold", generation))
 
     def _samples(self) -> dict[int, Sample]:
         """What ready workers say that they have counted."""
         counted = (Gauge.REQUESTS, Gauge.ERRORS, Gauge.STALLS)
         children = self.children.by_key
-        found = {worker.worker_id: children.get(("worker", worker.worker_id)) for worker in self.fleet.roster.ready()}
+        found = {
+            worker.worker_id: children.get(("worker", worker.worker_id)) for worker in self.fleet.processes.ready()
+        }
         return {
             number: Sample(*(child.reads(gauge) for gauge in counted))
             for number, child in found.items()
@@ -351,7 +353,7 @@ class Loop:
 
     def _read_stacks(self) -> None:
         """Of molds that hang in C code, and cannot say so themselves."""
-        for mold in self.fleet.roster.mute_molds():
+        for mold in self.fleet.processes.mute_molds():
             stack = self.children.stack_of(mold.generation)
             if stack and time.monotonic() >= mold.deadline:
                 self._on_mold_failed(mold.generation, messages.MoldFailed("boot_timeout", "", "hangs in C code", stack))
@@ -376,14 +378,14 @@ class Loop:
         """Have a worker replaced, as if it had asked for that itself."""
         child = self.children.by_key["worker", worker.worker_id]
         child.cause = "asked"
-        self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
+        self.reporter.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
         self.happen(events.Recycle(worker.worker_id, reason))
 
     def set_log_level(self, level: str) -> None:
         """Log from *level* on, here and in the workers, until a reload brings the configured level back."""
         self.log_level = level
         log.configure(level, self.config.log_format, "arbiter")
-        self.herald.say("log_level", f"logging from {level} on, as asked", log_level=level)
+        self.reporter.say("log_level", f"logging from {level} on, as asked", log_level=level)
         for child in self.children.workers():
             self._send_log_level(child)
 
@@ -446,7 +448,7 @@ class Loop:
         return self.children.claim(child.key, sender)
 
     def _end_liar(self, child: Child, reason: str, message: messages.Message | None, **fields: object) -> None:
-        self.herald.message_refused(child, reason, message, **fields)
+        self.reporter.message_refused(child, reason, message, **fields)
         self.children.learn_pid(child)
         self._hang_up(child.key)
         self.children.kill(child.key)
@@ -469,7 +471,7 @@ class Loop:
             case messages.WorkerReady():
                 self._on_worker_ready(child)
             case messages.WorkerBootFailed(error, traceback):
-                self.herald.say(
+                self.reporter.say(
                     "worker_boot_failed", f"a worker did not boot: {error}", logging.ERROR, traceback=traceback
                 )
                 self.happen(events.WorkerFailed(number, Failure("workers", "", error, traceback)))
@@ -477,22 +479,22 @@ class Loop:
                 self.verbs.questions.hear(number, message)
             case messages.RecycleWanted(reason):
                 child.cause = reason if reason in CAUSES else "other"
-                self.herald.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
+                self.reporter.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
                 self.happen(events.Recycle(number, reason))
             case messages.FilesChanged(paths):
-                self.herald.say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
+                self.reporter.say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
                 self.happen(events.Reload())
             case _:
-                self.herald.say(
+                self.reporter.say(
                     "unknown_message", "a message of another version", logging.WARNING, text=repr(message)[:200]
                 )
 
     def _generation_of(self, child: Child) -> int:
         kind, number = child.key
-        return self.fleet.roster.workers[number].generation if kind == "worker" else number
+        return self.fleet.processes.workers[number].generation if kind == "worker" else number
 
     def _on_mold_failed(self, generation: int, said: messages.MoldFailed) -> None:
-        self.herald.mold_failed(generation, said)
+        self.reporter.mold_failed(generation, said)
         self.happen(events.MoldBootFailed(generation, Failure(said.stage, said.module, said.error, said.traceback)))
 
     def _on_probed(self, generation: int, said: messages.Probed) -> None:
@@ -509,9 +511,9 @@ class Loop:
         generation = child.key[1]
         if generation in self.children.loading:
             del self.children.loading[generation]
-            self.herald.mold("spare_ready", generation, "has a spare worker", pid=child.pid)
+            self.reporter.mold("spare_ready", generation, "has a spare worker", pid=child.pid)
             return
-        self.herald.mold("mold_ready", generation, "is loaded", pid=child.pid)
+        self.reporter.mold("mold_ready", generation, "is loaded", pid=child.pid)
         self.offered[generation] = table.adopt(self.config, config)
         self._say_what_needs_a_restart(config)
         self.happen(events.MoldBooted(generation, policy_of(config)))
@@ -519,7 +521,7 @@ class Loop:
     def _on_said_failed(self, child: Child, said: messages.MoldFailed) -> None:
         kind, number = child.key
         if kind == "mold" and number in self.children.loading:
-            self.herald.spare_failed(number, said)
+            self.reporter.spare_failed(number, said)
         else:
             self._on_mold_failed(self._generation_of(child), said)
 
@@ -527,7 +529,7 @@ class Loop:
         _adopted, fixed = table.changes(self.config, config)
         if fixed:
             text = f"changed, but only a restart adopts it: {', '.join(fixed)}"
-            self.herald.say("needs_restart", text, logging.WARNING, options=fixed)
+            self.reporter.say("needs_restart", text, logging.WARNING, options=fixed)
 
     def _forked_by(self, generation: int, worker_id: int) -> Child | None:
         """The worker that a mold speaks of; None where it is buried already, because EOF on its own channel was quicker."""
@@ -540,7 +542,7 @@ class Loop:
         child = self._forked_by(generation, worker_id)
         status = self.children.claim(("worker", worker_id), pid)
         if child is not None:
-            self.herald.worker("worker_spawned", child, "forked")
+            self.reporter.worker("worker_spawned", child, "forked")
             if status is not None:
                 self._bury(child, status)
 
@@ -548,7 +550,7 @@ class Loop:
         child = self._forked_by(generation, worker_id)
         if child is not None and child.pid:
             raise MessageRefusedError(f"worker {worker_id} was forked: it is process {child.pid}")
-        self.herald.fork_failed(error)
+        self.reporter.fork_failed(error)
         if child is not None:
             self._bury(child, 1)
 
@@ -562,7 +564,7 @@ class Loop:
 
     def _on_worker_ready(self, child: Child) -> None:
         status = self.children.learn_pid(child)
-        self.herald.worker("worker_ready", child, "ready")
+        self.reporter.worker("worker_ready", child, "ready")
         self._send_log_level(child)
         self._send_pauses(child)
         self.happen(events.WorkerBooted(child.key[1]))
@@ -582,7 +584,9 @@ class Loop:
             case commands.StopMold(generation):
                 self._stop_mold(generation)
             case commands.KillMold(generation, reason):
-                self.herald.say("mold_killed", f"killing the mold of generation {generation}: {reason}", reason=reason)
+                self.reporter.say(
+                    "mold_killed", f"killing the mold of generation {generation}: {reason}", reason=reason
+                )
                 self.children.kill(("mold", generation))
             case commands.ForkWorker():
                 self._spawn_worker(command)
@@ -605,7 +609,7 @@ class Loop:
             self.happen(events.MoldGone(generation, EXIT_BOOT))
             return
         self._watch(child)
-        self.herald.mold("mold_booting", generation, "is being loaded", pid=child.pid)
+        self.reporter.mold("mold_booting", generation, "is being loaded", pid=child.pid)
 
     def _probe_mold(self, generation: int, about: int) -> None:
         child = self.children.by_key.get(("mold", generation))
@@ -639,12 +643,12 @@ class Loop:
         try:
             child = self.children.spawn_worker(command)
         except OSError as error:
-            self.herald.fork_failed(str(error))
+            self.reporter.fork_failed(str(error))
             self.happen(events.WorkerGone(command.worker_id, 1))
             return
         self._watch(child)
         if generation in self.children.alone:
-            self.herald.worker("worker_spawned", child, "was the spare" if spare is not None else "loads the project")
+            self.reporter.worker("worker_spawned", child, "was the spare" if spare is not None else "loads the project")
             if ("mold", generation) not in self.children.by_key:
                 self._start_spare(generation)
 
@@ -656,7 +660,7 @@ class Loop:
 
     def _retire(self, command: commands.RetireWorker) -> None:
         child = self.children.by_key["worker", command.worker_id]
-        self.herald.worker("worker_retired", child, "retires")
+        self.reporter.worker("worker_retired", child, "retires")
         if child.channel is not None:
             child.channel.send(messages.Retire(command.grace, command.empty_backlog))
 
@@ -664,13 +668,13 @@ class Loop:
         key: Key = ("worker", worker_id)
         child = self.children.by_key[key]
         status = self.children.learn_pid(child)
-        if not self.fleet.roster.workers[worker_id].leaving:
+        if not self.fleet.processes.workers[worker_id].leaving:
             child.cause = reason
         text = f"killing worker {child.slot}: {reason}"
         fields = {"slot": child.slot, "pid": child.pid, "running": child.reads(Gauge.RUNNING)}
-        self.herald.say("worker_killed", text, logging.ERROR, reason=reason, **fields)
+        self.reporter.say("worker_killed", text, logging.ERROR, reason=reason, **fields)
         if not child.pid:  # asked for and never forked: it is the mold that is stuck
-            self.children.kill(("mold", self.fleet.roster.workers[worker_id].generation))
+            self.children.kill(("mold", self.fleet.processes.workers[worker_id].generation))
             self._bury(child, 1)
         elif status is not None:
             self._bury(child, status)
@@ -689,10 +693,10 @@ class Loop:
             self.log_level = ""
         if adopted:
             values = {name: getattr(new, name) for name in adopted}
-            self.herald.say("config_adopted", f"new settings: {', '.join(adopted)}", options=values)
+            self.reporter.say("config_adopted", f"new settings: {', '.join(adopted)}", options=values)
 
     def _announce(self, said: commands.Announce) -> None:
-        self.herald.announce(said)
+        self.reporter.announce(said)
         if self.status is not None:
             self.status.announced(said.event)
         if said.event == "stopping":

@@ -11,14 +11,14 @@ from djworker.arbiter.timing import KILL_AGAIN, MOLD_GRACE
 from djworker.ipc.contract import GRACE_MARGIN, STACKS_WITHIN
 
 if TYPE_CHECKING:
-    from djworker.arbiter.handles import Roster, WorkerHandle
+    from djworker.arbiter.handles import ProcessTable, WorkerHandle
 
 
 @dataclass(slots=True)
 class Orders:
     """[arbiter] The commands of one event, in order."""
 
-    roster: Roster
+    processes: ProcessTable
     given: list[do.Command] = field(default_factory=list)
 
     def take(self) -> list[do.Command]:
@@ -28,7 +28,7 @@ class Orders:
 
     def boot_mold(self, generation: int, deadline: float) -> None:
         """Load the code that is on disk."""
-        self.roster.molds[generation] = MoldHandle(generation, MoldState.BOOTING, deadline)
+        self.processes.molds[generation] = MoldHandle(generation, MoldState.BOOTING, deadline)
         self.given.append(do.BootMold(generation))
 
     def probe(self, generation: int, about: int) -> None:
@@ -53,7 +53,7 @@ class Orders:
 
     def spawn(self, generation: int, deadline: float) -> None:
         """One more worker, which is to be ready by *deadline*."""
-        worker = self.roster.new_worker(generation, deadline)
+        worker = self.processes.new_worker(generation, deadline)
         self.given.append(do.ForkWorker(worker.worker_id, worker.slot, generation))
 
     def retire(self, worker: WorkerHandle, now: float, grace: float, *, empty_backlog: bool) -> None:

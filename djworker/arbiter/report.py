@@ -34,7 +34,7 @@ def identity(loop: Loop) -> dict[str, Any]:
 def status(loop: Loop) -> dict[str, Any]:
     """Return the server, its generations and its workers."""
     fleet, now = loop.fleet, time.monotonic()
-    workers = sorted(fleet.roster.workers.values(), key=lambda worker: (worker.slot, worker.worker_id))
+    workers = sorted(fleet.processes.workers.values(), key=lambda worker: (worker.slot, worker.worker_id))
     return {
         "server": {
             **identity(loop),
@@ -48,7 +48,7 @@ def status(loop: Loop) -> dict[str, Any]:
         "log_level": loop.log_level or loop.config.log_level,
         "generations": [
             {"generation": mold.generation, "state": mold.state.value, "pid": _pid(loop, mold.generation)}
-            for mold in fleet.roster.molds.values()
+            for mold in fleet.processes.molds.values()
         ],
         "workers": [_worker(loop, worker, now) for worker in workers],
     }

@@ -27,7 +27,7 @@ _STATUS = 300
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-class Herald:
+class Reporter:
     """[arbiter] Says what happens; decides and does nothing."""
 
     def __init__(self, fleet: Fleet, systemd: Systemd) -> None:
@@ -84,7 +84,7 @@ class Herald:
 
     def worker(self, event: str, child: Child, verb: str, level: int = logging.INFO, **fields: object) -> None:
         """Something that a worker does, or has become."""
-        handle = self._fleet.roster.workers[child.key[1]]
+        handle = self._fleet.processes.workers[child.key[1]]
         text = f"worker {handle.slot} of generation {handle.generation} {verb}"
         self.say(event, text, level, slot=handle.slot, generation=handle.generation, pid=child.pid, **fields)
 
@@ -116,7 +116,7 @@ class Herald:
         if self._vouches():
             if not self._systemd.ready:
                 self._systemd.tell_ready()
-            latest = max(beat_of(worker.worker_id) for worker in self._fleet.roster.ready())
+            latest = max(beat_of(worker.worker_id) for worker in self._fleet.processes.ready())
             self._systemd.keep_alive(time.monotonic(), latest)
         self.report_status()
 

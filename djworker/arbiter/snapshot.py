@@ -16,7 +16,7 @@ from djworker import accounts
 from djworker.arbiter.children import Child, Children, Kind
 from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.fleet import Fleet
-from djworker.arbiter.handles import MoldHandle, MoldState, Policy, Roster, WorkerHandle, WorkerState
+from djworker.arbiter.handles import MoldHandle, MoldState, Policy, ProcessTable, WorkerHandle, WorkerState
 from djworker.arbiter.listeners import Listener, adopt
 from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.status import STATUS_KEY, StatusService
@@ -183,26 +183,26 @@ def _status_from_json(data: dict[str, Any], launch: Launch) -> StatusService:
 
 
 def _fleet_to_json(fleet: Fleet) -> dict[str, Any]:
-    roster = fleet.roster
+    processes = fleet.processes
     return {
         "policy": asdict(fleet.policy),
         "plain": {name: getattr(fleet, name) for name in _PLAIN},
-        "molds": [_mold_to_json(mold) for mold in roster.molds.values()],
-        "workers": [{**asdict(worker), "state": worker.state.value} for worker in roster.workers.values()],
+        "molds": [_mold_to_json(mold) for mold in processes.molds.values()],
+        "workers": [{**asdict(worker), "state": worker.state.value} for worker in processes.workers.values()],
         "rollout": asdict(replace(fleet.rollout, last_words=None)),
         "crashes": asdict(fleet.crashes),
-        "last": [roster.last_generation, roster.last_worker],
+        "last": [processes.last_generation, processes.last_worker],
     }
 
 
 def _fleet_from_json(data: dict[str, Any]) -> Fleet:
-    roster = Roster(
+    processes = ProcessTable(
         molds={mold["generation"]: _mold_from_json(mold) for mold in data["molds"]},
         workers={worker["worker_id"]: _worker_from_json(worker) for worker in data["workers"]},
     )
-    roster.last_generation, roster.last_worker = data["last"]
+    processes.last_generation, processes.last_worker = data["last"]
     fleet = Fleet(
-        Policy(**data["policy"]), roster, rollout=Rollout(**data["rollout"]), crashes=CrashLoop(**data["crashes"])
+        Policy(**data["policy"]), processes, rollout=Rollout(**data["rollout"]), crashes=CrashLoop(**data["crashes"])
     )
     for name in set(_PLAIN) & set(data["plain"]):  # an older program has not all of them
         setattr(fleet, name, data["plain"][name])

@@ -192,7 +192,7 @@ class StatusService:
     def tell(self, fleet: Fleet, children: Children) -> None:
         """How the service is."""
         self._board[Word.STOPPING] = fleet.ending
-        workers = fleet.roster.workers.values()
+        workers = fleet.processes.workers.values()
         self._board.tell(
             {
                 worker.slot: SlotView(_STATES[worker.state], _pid_of(children, worker.worker_id), worker.generation)

@@ -10,7 +10,7 @@ PROBATION = 1.0
 #: A worker that dies younger than this counts as one more failure of a crash loop.
 STABLE = 10.0
 #: Failures in a row after which an older mold takes over again.
-PATIENCE = 3
+RETRIES = 3
 BACKOFF_FIRST = 0.2
 BACKOFF_MOST = 30.0
 #: More than it takes from the first to the most; a crash loop of days must not overflow.

@@ -36,7 +36,7 @@ class Verbs:
         self.questions = Questions(loop, tell)
         #: Until when requests wait for a database, by its alias: for workers that become ready meanwhile.
         self.paused: dict[str, float] = {}
-        loop.herald.listeners.append(self.verdicts.hear)
+        loop.reporter.listeners.append(self.verdicts.hear)
         self._answers: Mapping[str, Callable[[Client, dict[str, Any]], None]] = {
             "hello": lambda client, _: client.say("result", **report.identity(loop)),
             "status": self._status,
@@ -174,7 +174,7 @@ class Verbs:
 
     def chosen(self, client: Client, slot: int | None, *, alive: bool) -> list[WorkerHandle]:
         """Return the workers of a slot, or all; refuse where there is none. alive: leave out those that are told to go."""
-        workers = self._loop.fleet.roster.workers.values()
+        workers = self._loop.fleet.processes.workers.values()
         found = [worker for worker in workers if not alive or worker.state is WorkerState.READY]
         chosen = [worker for worker in found if slot in (None, worker.slot)]
         if not chosen:

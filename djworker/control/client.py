@@ -16,7 +16,7 @@ from djworker.ipc.contract import READ_SIZE
 __all__ = ["ControlConnection", "RefusedError", "UnreachableError", "connect"]
 
 #: Seconds for a server to take a connection, and to say the next line of an answer. It answers within 2; a machine may be busy.
-PATIENCE: Final = 10.0
+TIMEOUT: Final = 10.0
 #: Seconds until a server's queue of connections is looked at again.
 QUEUE_PAUSE: Final = 0.02
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -73,18 +73,18 @@ class ControlConnection:
 
     Args:
         address: path of a unix socket, or @ and the name of an abstract one.
-        patience: seconds to wait for the next line.
+        timeout: seconds to wait for the next line.
 
     Raises:
         UnreachableError: nobody listens there.
     """
 
-    def __init__(self, address: str, patience: float = PATIENCE) -> None:
+    def __init__(self, address: str, timeout: float = TIMEOUT) -> None:
         self.address = address
-        self.patience = patience
+        self.timeout = timeout
         self._rest = b""
         try:
-            self._sock = connect(address, patience)
+            self._sock = connect(address, timeout)
         except OSError as error:
             raise UnreachableError(f"{address}: {error.strerror or error}") from error
 
@@ -114,16 +114,16 @@ class ControlConnection:
         except OSError:
             return
 
-    def replies(self, patience: float | None = None) -> Iterator[Reply]:
+    def replies(self, timeout: float | None = None) -> Iterator[Reply]:
         """Read the lines of an answer up to the last.
 
         Args:
-            patience: seconds for the whole answer; without it, for each line.
+            timeout: seconds for the whole answer; without it, for each line.
 
         Raises:
             UnreachableError: the connection, or the time, has ended before.
         """
-        deadline = None if patience is None else time.monotonic() + patience
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             reply = self._next(deadline)
             yield reply
@@ -144,7 +144,7 @@ class ControlConnection:
 
     def _next(self, deadline: float | None) -> Reply:
         while b"\n" not in self._rest:
-            left = self.patience if deadline is None else deadline - time.monotonic()
+            left = self.timeout if deadline is None else deadline - time.monotonic()
             self._rest += self._receive(left)
             if len(self._rest) > REPLY_LIMIT:
                 raise UnreachableError(f"{self.address}: a line of more than {REPLY_LIMIT} bytes")

@@ -130,8 +130,8 @@ def _run(options: dict[str, Any], program: str) -> int:
 
 
 def _ask(server: Instance, verb: Verb, arguments: Mapping[str, Any], *, as_json: bool) -> int:
-    patience = float(arguments.get("timeout") or _default_timeout(verb)) + MARGIN
-    with ControlConnection(server.address, patience) as connection:
+    timeout = float(arguments.get("timeout") or _default_timeout(verb)) + MARGIN
+    with ControlConnection(server.address, timeout) as connection:
         answer = gathering.gather(verb.name, *_collect(connection.ask(verb.name, arguments)))
     if answer.get("refused"):
         return _fail(text.printable(str(answer["refused"])))

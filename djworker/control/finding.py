@@ -14,7 +14,7 @@ from djworker.control.places import Place, directories, fingerprint, places
 __all__ = ["Instance", "NoServerError", "SeveralServersError", "find"]
 
 #: Seconds for all servers together to say who they are.
-PATIENCE: Final = 2.0
+TIMEOUT: Final = 2.0
 ROOT: Final = 0
 
 
@@ -129,11 +129,11 @@ def _trusted(project: Iterable[str]) -> set[int]:
 
 def _hellos(found: Sequence[Place]) -> list[Instance]:
     """Ask all of them at once who they are: one that is stopped must not take the time of the others."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     opened = []
     for place in found:
         try:
-            connection = ControlConnection(place.address, PATIENCE)
+            connection = ControlConnection(place.address, TIMEOUT)
         except UnreachableError:
             continue
         opened.append((place, connection))

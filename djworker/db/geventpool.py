@@ -21,7 +21,7 @@ from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.errors import DJANGO
 from djworker.db.lease.registry import notify, register
 from djworker.db.observe.labels import label_of
-from djworker.db.observe.pool_watch import Lookout
+from djworker.db.observe.pool_watch import PoolWatch
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.pool import Pool
 
@@ -68,17 +68,17 @@ class GeventPool:
         name = f"geventpool {params.get('dbname', '')} {params.get('host', '')}".strip()
         self._tickets: dict[Any, int] = {}
         options = _options(most)
-        lookout = Lookout(options, self.green)
+        pool_watch = PoolWatch(options, self.green)
         self.inner: Pool[Any] = Pool(
             _Plain(self.green, params),
             Limits(**options.for_pool()),
             name=name,
             refusals=DJANGO,
             notify=notify,
-            on_wait=lookout.waited,
+            on_wait=pool_watch.waited,
         )
-        lookout.pool = self.inner
-        register(lookout)
+        pool_watch.pool = self.inner
+        register(pool_watch)
 
     @property
     def size(self) -> int:

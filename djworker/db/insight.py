@@ -16,7 +16,7 @@ from django.db.backends.utils import CursorWrapper
 
 from djworker.db.lease import registry
 from djworker.db.lease.cursor import LeasedCursor
-from djworker.db.lease.registry import homes, lookouts
+from djworker.db.lease.registry import leased_pools, pool_watches
 from djworker.db.observe.labels import view_of
 from djworker.db.pool.scheduler import Scheduler
 from djworker.db.pool.stats import Holder
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import CodeType, FrameType
 
-    from djworker.db.lease.registry import Home
+    from djworker.db.lease.registry import LeasedPool
     from djworker.db.pool.pool import Pool
     from djworker.db.pool.slots import Slot
 
@@ -74,7 +74,7 @@ def doing(frames: Iterable[FrameType]) -> Doing:
         elif code in _RUNS:
             found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"].db.alias))
         elif code in _RUNS_LEASED:  # whose unknown attributes are the library's, and take a connection
-            found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"]._lease.home.alias))  # noqa: SLF001
+            found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"]._lease.leased_pool.alias))  # noqa: SLF001
         elif code in _ENDS and not found.sql:
             alias = str(frame.f_locals["self"].alias)
             found = found._replace(phase=found.phase or IN_SQL, alias=alias, sql=_ENDS[code])
@@ -128,14 +128,20 @@ def _paused(pools: list[Pool[Any]]) -> dict[str, Any]:
 def pools() -> list[dict[str, Any]]:
     """Return the pools of this process, with who holds what. Only reads, so it may run in another thread."""
     now = time.monotonic()
-    ours = [_home(home, now) for home in homes()]
-    own = {id(home.pool) for home in homes()}
-    return ours + [_pool(lookout.pool, now) | {"pins": {}} for lookout in lookouts() if id(lookout.pool) not in own]
+    ours = [_leased_pool(leased_pool, now) for leased_pool in leased_pools()]
+    own = {id(leased_pool.pool) for leased_pool in leased_pools()}
+    return ours + [
+        _pool(pool_watch.pool, now) | {"pins": {}} for pool_watch in pool_watches() if id(pool_watch.pool) not in own
+    ]
 
 
-def _home(home: Home, now: float) -> dict[str, Any]:
-    name = str(home.settings.get("NAME", ""))
-    return _pool(home.pool, now) | {"alias": home.alias, "database": name, "pins": dict(home.tally.pins)}
+def _leased_pool(leased_pool: LeasedPool, now: float) -> dict[str, Any]:
+    name = str(leased_pool.settings.get("NAME", ""))
+    return _pool(leased_pool.pool, now) | {
+        "alias": leased_pool.alias,
+        "database": name,
+        "pins": dict(leased_pool.counters.pins),
+    }
 
 
 def _pool(pool: Pool[Any], now: float) -> dict[str, Any]:

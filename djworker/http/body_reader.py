@@ -12,7 +12,7 @@ from djworker.http.wsgi import BodyError
 if TYPE_CHECKING:
     from djworker.http.body import Body
     from djworker.http.receive_buffer import Inbox
-    from djworker.http.transport import Wire
+    from djworker.http.transport import Transport
 
 __all__ = ["AHEAD", "Upload"]
 
@@ -42,14 +42,16 @@ class Upload:
         "_received",
         "_timeout",
         "_total",
+        "_transport",
         "_waited",
-        "_wire",
         "failure",
     )
 
-    def __init__(self, body: Body, wire: Wire, inbox: Inbox, *, timeout: float, total: float, expects: bool) -> None:
+    def __init__(
+        self, body: Body, transport: Transport, inbox: Inbox, *, timeout: float, total: float, expects: bool
+    ) -> None:
         self._body = body
-        self._wire = wire
+        self._transport = transport
         self._inbox = inbox
         self._timeout = timeout
         self._total = total or NEVER
@@ -81,7 +83,7 @@ class Upload:
         while True:
             if inbox.data and (data := self._take()):
                 if self._received:
-                    self._wire.share()
+                    self._transport.share()
                 self._received += len(data)
                 return data
             if self._body.done:
@@ -95,24 +97,24 @@ class Upload:
             self._fail(error)
 
     def _receive(self, size: int) -> None:
-        wire = self._wire
+        transport = self._transport
         if self.failure is not None:
             self._fail(self.failure)
         if self._awaits_continue:
             self._awaits_continue = False
-            wire.send(CONTINUE)
+            transport.send(CONTINUE)
         began = now()
         allowed = self._timeout + (self._received + len(self._inbox)) / MINIMUM_RATE - self._waited
-        before = wire.enter(ConnectionPhase.BODY, min(self._timeout, allowed, self._total - self._waited))
+        before = transport.enter(ConnectionPhase.BODY, min(self._timeout, allowed, self._total - self._waited))
         try:
-            data = wire.recv(size)
+            data = transport.recv(size)
         finally:
-            wire.enter(before)
+            transport.enter(before)
         self._waited += now() - began
         if data:
             self._inbox.feed(data)
-        elif wire.cut_for:
-            self._fail(ProtocolError(408, wire.cut_for))
+        elif transport.cut_for:
+            self._fail(ProtocolError(408, transport.cut_for))
         else:
             # nginx's status. The client may have ended only its own side, and read on.
             self._fail(ProtocolError(400, "the client ended the connection within the body"))

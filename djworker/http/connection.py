@@ -19,7 +19,7 @@ from djworker.conf.peers import LOOPBACK, plain
 from djworker.http import proxy_header
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.body_reader import AHEAD, Upload
-from djworker.http.idle import Kept
+from djworker.http.idle import IdleConnection
 from djworker.http.phases import ConnectionPhase
 from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
 from djworker.http.request import FORWARDED, ProtocolError
@@ -30,7 +30,7 @@ from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
     from djworker.http.forwarded import Standing
-    from djworker.http.server import Site
+    from djworker.http.server import Server
 
 __all__ = ["Connection", "InFlight", "RequestKilled"]
 
@@ -78,7 +78,7 @@ class InFlight(NamedTuple):
     number: str
 
 
-class Connection(Kept):
+class Connection(IdleConnection):
     """[worker] A connection and its greenlet."""
 
     __slots__ = (
@@ -91,8 +91,8 @@ class Connection(Kept):
         "exchange",
     )
 
-    def __init__(self, site: Site, sock: Any, peer: Any) -> None:  # noqa: ANN401
-        super().__init__(site, sock)
+    def __init__(self, server: Server, sock: Any, peer: Any) -> None:  # noqa: ANN401
+        super().__init__(server, sock)
         self._inbox = Inbox()
         # Never empty: databases, throttles and filters take REMOTE_ADDR for an address. A unix socket's peer is on this machine.
         self._peer, self._port = (plain(peer[0]), str(peer[1])) if isinstance(peer, tuple) else (LOOPBACK, "")
@@ -122,7 +122,7 @@ class Connection(Kept):
 
     def _converse(self) -> None:
         try:
-            if self.phase is FRESH and self._site.announcers is not None and not self._hear_of_client():
+            if self.phase is FRESH and self._server.announcers is not None and not self._hear_of_client():
                 return
             while (head := self._next_head()) is not None:
                 if not self._serve_one(head):
@@ -132,11 +132,11 @@ class Connection(Kept):
 
     def _hear_of_client(self) -> bool:
         """Read the PROXY protocol's header; False where the connection ends before. Raises ProtocolError."""
-        announcers = self._site.announcers
+        announcers = self._server.announcers
         if announcers is not None and not announcers.have(self._peer, unix=not self._port):
             raise ProtocolError(403, f"proxy_allow_from does not name {self._peer if self._port else 'unix'}")
         data = self._fresh_bytes()
-        self.enter(ConnectionPhase.HEAD, self._site.header_timeout)
+        self.enter(ConnectionPhase.HEAD, self._server.header_timeout)
         while data:
             announced = proxy_header.read(data)
             if announced is not None:
@@ -165,17 +165,17 @@ class Connection(Kept):
             data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
             if 0 < data.find(END_OF_HEAD) == len(data) - 4 and data[0] != CR:
                 # Nearly every packet: one head as a whole, and nothing else. What _permitted does is written out for its speed.
-                permits = self._site.permits
-                if permits.queue or permits.taken >= permits.limit or self._late:
+                concurrency = self._server.concurrency
+                if concurrency.queue or concurrency.taken >= concurrency.limit or self._late:
                     self._acquire(data, self.began)
                 else:
-                    permits.taken += 1
+                    concurrency.taken += 1
                     self.has_permit = True
                 return data
             if not data:
                 return None
             inbox.feed(data)
-        head = inbox.take_head(self._site.head_limits)
+        head = inbox.take_head(self._server.head_limits)
         if head is not None:
             return self._permitted(head, self.began)
         head = self._rest_of_head()
@@ -183,18 +183,18 @@ class Connection(Kept):
 
     def _permitted(self, head: bytes, since: float) -> bytes:
         """Return the head once its request may run. Raises ProtocolError. since: when it was there."""
-        permits = self._site.permits
-        if permits.queue or permits.taken >= permits.limit or self._late:
+        concurrency = self._server.concurrency
+        if concurrency.queue or concurrency.taken >= concurrency.limit or self._late:
             self._acquire(head, since)
         else:
-            permits.taken += 1
+            concurrency.taken += 1
             self.has_permit = True
         return head
 
     def _rest_of_head(self) -> bytes | None:
         """Receive until the head is complete."""
-        inbox, limits = self._inbox, self._site.head_limits
-        self.enter(ConnectionPhase.HEAD, self._site.header_timeout)
+        inbox, limits = self._inbox, self._server.head_limits
+        self.enter(ConnectionPhase.HEAD, self._server.header_timeout)
         while True:
             data = self.recv(READ_SIZE)
             if not data:
@@ -210,10 +210,10 @@ class Connection(Kept):
 
     def _note_departure(self) -> None:
         """The client has gone within a head: a line in the log, as if it had been answered."""
-        if self._site.access is not None:
+        if self._server.access is not None:
             exchange = self._unread()
             exchange.status, exchange.reason = "400", "the client left within the head"
-            self._site.access(exchange)
+            self._server.access(exchange)
 
     def _unread(self) -> Exchange:
         """Make an exchange of a head that could not be read, with the request line if there is one."""
@@ -228,13 +228,13 @@ class Connection(Kept):
 
     def _serve_one(self, head: bytes) -> bool:
         """Answer a request; say whether another can follow."""
-        site = self._site
-        environ = site.base_environ.copy()
+        server = self._server
+        environ = server.base_environ.copy()
         environ["REMOTE_ADDR"] = self._peer
         environ["REMOTE_PORT"] = self._port
         exchange = self.exchange = Exchange(environ, self, self.began)
         try:
-            site.parser.parse(head, environ, exchange)
+            server.parser.parse(head, environ, exchange)
             if FORWARDED in environ:
                 self._heed_proxy(environ)
         except ProtocolError as error:
@@ -244,15 +244,15 @@ class Connection(Kept):
             if exchange.length or exchange.chunked:
                 self._run_with_body(exchange, head)
             else:
-                Context().run(exchange.run, site.app if exchange.target != "*" else server_options)
+                Context().run(exchange.run, server.app if exchange.target != "*" else server_options)
         except BaseException as error:  # noqa: BLE001  (whatever the application raises, GreenletExit and Timeout too)
             self._failed(exchange, error)
-        self.served = site.total = site.total + 1
+        self.served = server.total = server.total + 1
         if exchange.status >= FAILED:
-            site.failed += 1
-        if site.recorder is not None:
-            site.recorder.request(exchange)
-        if site.access is not None or exchange.error:
+            server.failed += 1
+        if server.recorder is not None:
+            server.recorder.request(exchange)
+        if server.access is not None or exchange.error:
             self._report(exchange)
         self.exchange = None
         if exchange.persists and (self._upload is None or self._upload.skip()):
@@ -264,17 +264,17 @@ class Connection(Kept):
     def _heed_proxy(self, environ: dict[str, Any]) -> None:
         """Do what follows from a proxy's fields. Raises ProtocolError."""
         del environ[FORWARDED]
-        site = self._site
+        server = self._server
         if self._standing is None:
-            self._standing = site.forwarding.standing(self._peer, unix=not self._port)
-        if removed := site.forwarding.heed(environ, self._standing):
-            site.tell_of_removed(removed, self._peer if self._port else "unix")
+            self._standing = server.forwarding.standing(self._peer, unix=not self._port)
+        if removed := server.forwarding.heed(environ, self._standing):
+            server.tell_of_removed(removed, self._peer if self._port else "unix")
 
     def _run_with_body(self, exchange: Exchange, head: bytes) -> None:
-        site = self._site
-        body = ChunkedBody(site.config.limit_request_body) if exchange.chunked else LengthBody(exchange.length)
+        server = self._server
+        body = ChunkedBody(server.config.limit_request_body) if exchange.chunked else LengthBody(exchange.length)
         upload = self._upload = Upload(
-            body, self, self._inbox, timeout=site.body_timeout, total=site.upload_timeout, expects=exchange.expects
+            body, self, self._inbox, timeout=server.body_timeout, total=server.upload_timeout, expects=exchange.expects
         )
         first = b""
         if exchange.chunked:
@@ -283,7 +283,7 @@ class Connection(Kept):
             self._receive_first(upload, head)
         stream = exchange.environ["wsgi.input"] = Input(upload.pull, first, self._share_reading)
         try:
-            Context().run(exchange.run, site.app)
+            Context().run(exchange.run, server.app)
         finally:
             stream.end()
 
@@ -308,8 +308,8 @@ class Connection(Kept):
                 method=exchange.method,
                 url=exchange.target,
             )
-        if self._site.access is not None:
-            self._site.access(exchange)
+        if self._server.access is not None:
+            self._server.access(exchange)
 
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         """Answer in the application's place, or cut the answer that it began."""
@@ -370,16 +370,16 @@ class Connection(Kept):
         self._answer(exchange, error.status)
         log.event(
             logger,
-            logging.INFO if self._site.access is None else logging.DEBUG,
+            logging.INFO if self._server.access is None else logging.DEBUG,
             "request_refused",
             f"request refused: {error.reason}",
             status=error.status,
             peer=self._peer,
         )
-        if self._site.recorder is not None:
-            self._site.recorder.refused(exchange)
-        if self._site.access is not None:
-            self._site.access(exchange)
+        if self._server.recorder is not None:
+            self._server.recorder.refused(exchange)
+        if self._server.access is not None:
+            self._server.access(exchange)
         self.exchange = None
         self._end(hears_more=True)
 
@@ -388,21 +388,21 @@ class Connection(Kept):
         exchange = self.exchange
         if exchange is None and self.phase is ConnectionPhase.HEAD:
             exchange = self._unread()
-        if self._site.access is None or exchange is None:
+        if self._server.access is None or exchange is None:
             return
         # Should it be answered after all, that is another line, and the true one.
         exchange = copy(exchange)
         exchange.sent, exchange.reason = max(0, exchange.sent - self.unsent), reason
-        self._site.access(exchange)
+        self._server.access(exchange)
 
     # --- AnswerSink, for the exchange
 
     def may_persist(self) -> bool:
         """Can another request follow? Raises BodyError where this one turned out to be none."""
-        site = self._site
+        server = self._server
         if self._upload is not None and not self._upload.may_persist():
             return False
-        return site.keep_alive > 0 and not site.draining and not self.cut_for
+        return server.keep_alive > 0 and not server.draining and not self.cut_for
 
     # --- ends
 
@@ -423,7 +423,7 @@ class Connection(Kept):
         while data := self.recv(READ_SIZE):
             heard += len(data)
             lasted = now() - began
-            if lasted > (LINGER_TIMEOUT if self._site.draining else LINGER_TIME):
+            if lasted > (LINGER_TIMEOUT if self._server.draining else LINGER_TIME):
                 return
             self.enter(ConnectionPhase.LINGERING, min(LINGER_TIMEOUT, LINGER_TIME - lasted))
             if heard > LINGER_RATE * (lasted + LINGER_PAUSE):

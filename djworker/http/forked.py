@@ -8,7 +8,7 @@ from djworker import process
 from djworker.http.connection import Connection
 
 if TYPE_CHECKING:
-    from djworker.http.server import Site
+    from djworker.http.server import Server
 
 __all__ = ["forsake"]
 
@@ -31,16 +31,16 @@ class _Forked(Connection):
         process.end_child_with(error)
 
 
-def forsake(site: Site, forker: Any) -> None:  # noqa: ANN401
+def forsake(server: Server, forker: Any) -> None:  # noqa: ANN401
     """[a worker's child] Close the copies of all connections, and see that none is answered from here.
 
     Args:
-        site: the worker's.
+        server: the worker's.
         forker: the greenlet that forked, the only one that goes on.
     """
-    for connection in (*site.busy, *site.idle_ones):
+    for connection in (*server.busy, *server.idle_ones):
         connection.forsake()
         if connection._greenlet is forker:  # noqa: SLF001
             connection.__class__ = _Forked
-    for sock in site.arriving:
+    for sock in server.arriving:
         sock.close()

@@ -42,7 +42,7 @@ SECURE: Final = {
 }
 PORTS: Final = {"https": "443", "http": "80"}
 PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
-#: A path that may stand before any other in a link: absolute, without an empty first segment (//host is another site).
+#: A path that may stand before any other in a link: absolute, without an empty first segment (//host is another server).
 PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9\-._~!$&'()*+,;=:@%]+)+")
 #: RFC 7239 4, with what is often left unquoted (a port, an address of IPv6) and blanks around the separators.
 PAIR: Final = re.compile(

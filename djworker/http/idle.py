@@ -1,4 +1,4 @@
-"""A connection between its requests: fresh, kept and parked, or waiting for its turn or a permit."""
+"""A connection between its requests: fresh, kept and idle, suspended, or in the queue for its turn or a permit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from djworker.http.phases import TO, ConnectionPhase
 from djworker.http.request import ProtocolError
-from djworker.http.transport import Wire
+from djworker.http.transport import Transport
 from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from djworker.http.server import Site
+    from djworker.http.server import Server
 
-__all__ = ["Kept"]
+__all__ = ["IdleConnection"]
 
 now = time.monotonic
 
@@ -25,26 +25,26 @@ QUEUED, RUNNING = ConnectionPhase.QUEUED, ConnectionPhase.RUNNING
 TO_IDLE, TO_RUNNING = TO[IDLE], TO[RUNNING]
 
 
-class Kept(Wire):
+class IdleConnection(Transport):
     """[worker] What a connection does while it has no request, and how it gets a permit for the next."""
 
     __slots__ = (
         "_greenlet",
         "_late",
-        "_parked",
         "_queued",
-        "_site",
+        "_server",
         "_switch",
+        "_waits",
         "began",
-        "dozing",
         "has_permit",
-        "resting",
+        "listed_idle",
         "served",
+        "suspended",
     )
 
-    def __init__(self, site: Site, sock: Any) -> None:  # noqa: ANN401
-        super().__init__(sock, site.patience, site.write_timeout, site.bulk)
-        self._site = site
+    def __init__(self, server: Server, sock: Any) -> None:  # noqa: ANN401
+        super().__init__(sock, server.deadline_in, server.write_timeout, server.bulk)
+        self._server = server
         self._greenlet: Any = None
         self._switch: Any = None
         # When the request began; or the wait for one, once the sweep has seen that it is long.
@@ -52,17 +52,17 @@ class Kept(Wire):
         self.has_permit = False
         # The number of the last request that was served, among all of the worker's.
         self.served = 0
-        # Of an idle connection: does its greenlet wait for a request, is it among the site's idle ones, and has it given
+        # Of an idle connection: does its greenlet wait for a request, is it among the server's idle ones, and has it given
         # its greenlet up?
-        self._parked = self.resting = self.dozing = False
-        # Does its greenlet wait at the turnstile?
+        self._waits = self.listed_idle = self.suspended = False
+        # Does its greenlet stand in the admission queue?
         self._queued = False
         # Did its turn come when it had waited for too long?
         self._late = False
 
     def _fresh_bytes(self) -> bytes:
         """Receive on a new connection, whose turn it is; nothing at its end."""
-        self._late = now() - self.began > self._site.queue_timeout
+        self._late = now() - self.began > self._server.queue_timeout
         try:
             data: bytes = self._sock.recv(READ_SIZE)
         except BlockingIOError:
@@ -75,63 +75,63 @@ class Kept(Wire):
     def _first_bytes(self) -> bytes:
         """Receive what comes after the connection's turn: it has arrived now."""
         self._late = False
-        self.enter(FRESH, self._site.header_timeout)
+        self.enter(FRESH, self._server.header_timeout)
         self._wait(self._reader)
         data = self.recv(READ_SIZE)
         self.began = now()
         self.enter(RUNNING)
-        if data and not self._site.turnstile.is_free():
+        if data and not self._server.admission.is_free():
             self._wait_turn()
         return data
 
     def _kept_bytes(self) -> bytes:
-        """Receive on a kept connection, which is parked until something comes; nothing at its end, or if it dozes."""
-        site = self._site
+        """Receive on a kept connection, which is idle until something comes; nothing at its end, or if it is suspended."""
+        server = self._server
         if self.phase is not IDLE:
-            if site.draining or not site.keep_alive:
+            if server.draining or not server.keep_alive:
                 return b""
             self.phase = TO_IDLE[self.phase]
-            permits = site.permits
+            concurrency = server.concurrency
             self.has_permit = False
-            permits.taken -= 1
-            if permits.queue:
-                permits.hand_out()
-            self._park()
-            if self.dozing:
+            concurrency.taken -= 1
+            if concurrency.queue:
+                concurrency.hand_out()
+            self._wait_idle()
+            if self.suspended:
                 return b""
-        elif not site.turnstile.is_free():  # roused from its doze
+        elif not server.admission.is_free():  # it was suspended
             self._wait_turn()
         data = self._received()
         if self.phase is IDLE:
             self.began = now()
         self.phase = TO_RUNNING[self.phase]
-        if self.resting:
-            site.rejoin(self)
+        if self.listed_idle:
+            server.list_busy(self)
         return data
 
-    def _park(self) -> None:
-        """Wait until there is something to receive, or until the connection is to doze.
+    def _wait_idle(self) -> None:
+        """Wait until there is something to receive, or until the connection is to be suspended.
 
         The hub switches here directly. A Waiter, which would hold back a switch that comes too late, costs more than all
-        else that is done here: only the reader, which is stopped at once, and the turnstile and doze(), which ask first,
+        else that is done here: only the reader, which is stopped at once, and the admission queue and suspend(), which ask first,
         ever switch.
         """
-        self._parked = True
+        self._waits = True
         self._reader.start(self._arrived)
         try:
             self._hub.switch()
         finally:
             self._reader.stop()
-            self._parked = self._queued = False
+            self._waits = self._queued = False
 
     def _arrived(self) -> None:
         """[hub] Something has come: it is served at once where it came alone, or when its turn has come."""
-        turnstile = self._site.turnstile
-        if not self._hub.loop.pendingcnt and turnstile.is_free():
+        admission = self._server.admission
+        if not self._hub.loop.pendingcnt and admission.is_free():
             self._switch()
         elif not self._queued:
             self._queued = True
-            turnstile.arrive(self)
+            admission.arrive(self)
 
     def _wait_turn(self) -> None:
         """Let those go on that are under way, and those begin that were here before."""
@@ -143,19 +143,19 @@ class Kept(Wire):
         self.enter(RUNNING)
 
     def queue(self) -> None:
-        """Have the turnstile let it begin."""
-        if self.resting:
-            self._site.rejoin(self)
+        """Stand in the admission queue."""
+        if self.listed_idle:
+            self._server.list_busy(self)
         self._queued = True
         self.enter(QUEUED)
         self.began = now()
-        self._site.turnstile.queue(self.begin_in_turn)
+        self._server.admission.queue(self.begin_in_turn)
 
     def queue_again(self) -> None:
-        """[hub] Have the turnstile let it begin, unless the greenlet was killed before."""
+        """[hub] Stand in the admission queue, unless the greenlet was killed before."""
         if self._queued:
             self._reader.stop()
-            self._parked = False
+            self._waits = False
             self.queue()
 
     def go_on(self) -> None:
@@ -169,7 +169,7 @@ class Kept(Wire):
         if not self._queued:
             return False
         self._queued = False
-        self._late = now() - self.began > self._site.queue_timeout
+        self._late = now() - self.began > self._server.queue_timeout
         self._switch()
         return self.is_under_way
 
@@ -188,24 +188,24 @@ class Kept(Wire):
         except OSError:
             return b""
 
-    def doze(self) -> None:
+    def suspend(self) -> None:
         """Give the greenlet back: nobody has asked for long, and a stack weighs more than a connection.
 
         What the greenlet held of the application's, a database connection for example, goes with it.
         """
-        if self._parked:
-            self._hub.loop.run_callback(self._fall_asleep)
+        if self._waits:
+            self._hub.loop.run_callback(self._suspend)
 
-    def _fall_asleep(self) -> None:
+    def _suspend(self) -> None:
         """[hub] Let the greenlet end, unless a request was faster."""
-        if self._parked and not self._queued:
-            self.dozing = True
+        if self._waits and not self._queued:
+            self.suspended = True
             self._switch()
 
-    def rest(self, rouse: Callable[[Any], None]) -> None:
-        """Call rouse, in the hub, when there is something to receive."""
+    def watch_idle(self, resume: Callable[[Any], None]) -> None:
+        """Call resume, in the hub, when there is something to receive."""
         self._greenlet = self._switch = None
-        self._reader.start(rouse, self)
+        self._reader.start(resume, self)
 
     def begin(self, greenlet: Any) -> None:  # noqa: ANN401
         """[hub] Begin in a greenlet, at once."""
@@ -213,17 +213,17 @@ class Kept(Wire):
         self._switch = greenlet.switch
         self._switch()
 
-    def rise(self, greenlet: Any) -> None:  # noqa: ANN401
+    def resume(self, greenlet: Any) -> None:  # noqa: ANN401
         """Go on in another greenlet."""
         self._reader.stop()
         self._greenlet = greenlet
         self._switch = greenlet.switch
-        self.dozing = False
+        self.suspended = False
 
     def _turn_pipelined(self) -> None:
         """Let others run before the next request that is already here."""
         self.give_back()
-        if self._site.turnstile.is_free():
+        if self._server.admission.is_free():
             self.share()
             self.began = now()
         else:
@@ -236,27 +236,27 @@ class Kept(Wire):
 
         since: when the request could have begun.
         """
-        permits = self._site.permits
+        concurrency = self._server.concurrency
         late, self._late = self._late, False
         if self._is_health_check(head):
-            permits.resume()
+            concurrency.resume()
         else:
             self.enter(QUEUED)
-            left = since + self._site.queue_timeout - now()
-            if late or left <= 0 or not permits.acquire(left):
+            left = since + self._server.queue_timeout - now()
+            if late or left <= 0 or not concurrency.acquire(left):
                 raise ProtocolError(503, "the request waited for too long to begin")
         self.has_permit = True
         self.enter(RUNNING)
 
     def _is_health_check(self, head: bytes) -> bool:
-        paths = self._site.health_paths
+        paths = self._server.health_paths
         return bool(paths) and head.split(b" ", 2)[1].partition(b"?")[0] in paths
 
     def give_back(self) -> None:
         """Give the permit back, if there is one."""
         if self.has_permit:
             self.has_permit = False
-            self._site.permits.release()
+            self._server.concurrency.release()
 
     def _wait_for_peer(self, watcher: Any) -> None:  # noqa: ANN401
         """Wait without a permit: a request runs while its application does, and slow clients can be many."""
@@ -279,5 +279,5 @@ class Kept(Wire):
         try:
             wait(*arguments)
         finally:
-            self._site.permits.resume()
+            self._server.concurrency.resume()
             self.has_permit = True

@@ -80,11 +80,11 @@ TO: Final = {phase: _Into(phase) for phase in ConnectionPhase}
 class Phased:
     """[worker] Something with a phase and a deadline. A phase is set by `enter`, or by `TO`, for the speed of kept requests."""
 
-    __slots__ = ("deadline", "patience", "phase")
+    __slots__ = ("deadline", "deadline_in", "phase")
 
-    def __init__(self, patience: Callable[[float], float]) -> None:
-        """patience: turns a time (seconds) that the peer may take into a deadline."""
-        self.patience = patience
+    def __init__(self, deadline_in: Callable[[float], float]) -> None:
+        """deadline_in: turns a time (seconds) that the peer may take into a deadline."""
+        self.deadline_in = deadline_in
         self.phase = ConnectionPhase.FRESH
         self.deadline = NEVER
 
@@ -98,10 +98,10 @@ class Phased:
         """
         before = self.phase
         self.phase = TO[phase][before]
-        self.deadline = NEVER if timeout is None else self.patience(timeout)
+        self.deadline = NEVER if timeout is None else self.deadline_in(timeout)
         return before
 
-    def rest_until(self, deadline: float) -> None:
+    def idle_until(self, deadline: float) -> None:
         """Have another deadline in the same phase."""
         self.deadline = deadline
 

@@ -1,4 +1,4 @@
-"""HTTP connections in a worker: a greenlet for each, and the site that they share."""
+"""HTTP connections in a worker: a greenlet for each, and the server that they share."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 from gevent import Greenlet, spawn
 
 from djworker.conf.peers import Peers
+from djworker.http.admission import AdmissionQueue
 from djworker.http.bulk import BulkWork
+from djworker.http.concurrency import ConcurrencyLimit
 from djworker.http.connection import Connection, InFlight
 from djworker.http.filewrapper import FileWrapper
 from djworker.http.forwarded import NOTHING_DECLARED, Declared, Forwarding
-from djworker.http.permits import Permits
 from djworker.http.phases import NEVER, ConnectionPhase
 from djworker.http.receive_buffer import HeadLimits
 from djworker.http.request import HeadParser
-from djworker.http.turnstile import Turnstile
 from djworker.http.wsgi_input import Input
 from djworker.log import event
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from djworker.conf.table import Config
-    from djworker.http.idle import Kept
+    from djworker.http.idle import IdleConnection
     from djworker.http.recorder import Recorder
     from djworker.http.wsgi import Exchange, WSGIApplication
 
-__all__ = ["InFlight", "Site"]
+__all__ = ["InFlight", "Server"]
 
 log = logging.getLogger("djworker.http")
 
 # Seconds that an idle connection is kept after drain(), for a request that is under way (gunicorn#3821: 2 s).
 LINGER: Final = 1.5
 # Seconds that a peer may take for the next piece of anything, once the worker is draining.
-DRAINING_PATIENCE: Final = 5.0
+DRAINING_TIMEOUT: Final = 5.0
 # Seconds after which an idle connection gives its greenlet back: some kB of stack, and all that is local to it. Clients
 # that ask in quick succession keep it, and with it what Django has built for it.
-DOZE: Final = 2.0
+SUSPEND_AFTER: Final = 2.0
 # Without a request, or no longer with one.
 SILENT: Final = frozenset({ConnectionPhase.FRESH, ConnectionPhase.IDLE, ConnectionPhase.LINGERING})
 # Descriptors that stay free for files, database connections and the log.
@@ -61,7 +61,7 @@ WITHOUT_HEAD: Final = (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
 FULL_INTERVAL: Final = 10.0
 
 
-class Site:
+class Server:
     """[worker] Everything that a worker's connections share.
 
     server_address: what the listening socket is bound to. access: is called after each answer. declared: what the project's
@@ -109,8 +109,8 @@ class Site:
         self.head_limits = HeadLimits(
             line=config.limit_request_line, fields=config.limit_request_fields, field=config.limit_request_field_size
         )
-        self.permits = Permits(config.worker_connections)
-        self.turnstile = Turnstile(self.permits)
+        self.concurrency = ConcurrencyLimit(config.worker_connections)
+        self.admission = AdmissionQueue(self.concurrency)
         self.bulk = BulkWork()
         self.base_environ = _base_environ(server_address)
         self.max_open = max(FEWEST_CONNECTIONS, _free_descriptors() - RESERVED_DESCRIPTORS)
@@ -144,12 +144,12 @@ class Site:
     @property
     def running(self) -> int:
         """Requests that run; those that wait for their client, to send or to read, do not."""
-        return self.permits.taken
+        return self.concurrency.taken
 
     @property
     def queued(self) -> int:
         """Requests that are complete and wait to begin, and new connections that wait for their turn."""
-        return len(self.turnstile.waiting) + len(self.permits.queue)
+        return len(self.admission.waiting) + len(self.concurrency.queue)
 
     def in_flight(self) -> list[InFlight]:
         """Return what is being served, oldest first. Safe in other threads: one step copies the set."""
@@ -167,7 +167,7 @@ class Site:
     def arrive(self, sock: Any, peer: Any) -> None:  # noqa: ANN401
         """[hub] Serve an accepted, non-blocking socket when its turn has come: behind the requests that are here already."""
         self.arriving.add(sock)
-        self.turnstile.queue(partial(self._begin, sock, peer, time.monotonic()))
+        self.admission.queue(partial(self._begin, sock, peer, time.monotonic()))
 
     def _begin(self, sock: Any, peer: Any, arrived: float) -> bool:  # noqa: ANN401
         """[hub] Begin to serve; say whether there is a request, and it waits for something."""
@@ -195,8 +195,8 @@ class Site:
         try:
             connection.serve()
         finally:
-            if connection.dozing:
-                connection.rest(self._rouse)
+            if connection.suspended:
+                connection.watch_idle(self._resume)
             else:
                 self._end(connection)
 
@@ -209,47 +209,47 @@ class Site:
             room, self.on_room = self.on_room, None
             room()
 
-    def _rouse(self, connection: Connection) -> None:
-        """[hub] Serve a dozing connection again: there is something to receive, or it has ended."""
-        connection.rise(spawn(self._serve, connection))
+    def _resume(self, connection: Connection) -> None:
+        """[hub] Serve a suspended connection again: there is something to receive, or it has ended."""
+        connection.resume(spawn(self._serve, connection))
 
-    def patience(self, timeout: float) -> float:
+    def deadline_in(self, timeout: float) -> float:
         """Return the deadline of a peer that may take timeout seconds; less while draining."""
-        return time.monotonic() + (min(timeout, DRAINING_PATIENCE) if self.draining else timeout)
+        return time.monotonic() + (min(timeout, DRAINING_TIMEOUT) if self.draining else timeout)
 
     # --- from outside
 
     def sweep(self, now: float) -> None:
         """Expire what is over its deadline. now: time.monotonic(); to be called about every half second."""
-        self._settle(now)
+        self._list_idle(now)
         for connection in self.busy:
             if connection.deadline <= now:
                 connection.expire()
         for connection in self.idle_ones:
             if connection.deadline <= now:
                 connection.expire()
-            elif connection.began + DOZE <= now:
-                connection.doze()
+            elif connection.began + SUSPEND_AFTER <= now:
+                connection.suspend()
             else:
                 break
         if self.on_room is not None or self.open > self.max_open:
             self.make_room()
 
-    def _settle(self, now: float) -> None:
+    def _list_idle(self, now: float) -> None:
         """Move those that are idle; their time begins to count now."""
         for connection in [connection for connection in self.busy if connection.phase is ConnectionPhase.IDLE]:
             del self.busy[connection]
             self.idle_ones[connection] = None
-            connection.resting = True
+            connection.listed_idle = True
             connection.began = now
-            connection.rest_until(now + self.keep_alive)
+            connection.idle_until(now + self.keep_alive)
 
-    def rejoin(self, connection: Kept) -> None:
+    def list_busy(self, connection: IdleConnection) -> None:
         """Move a connection back that has been idle: there is a request, or the end."""
         self.idle_ones.pop(connection, None)
         self.busy[connection] = None
-        connection.resting = False
-        connection.rest_until(NEVER)
+        connection.listed_idle = False
+        connection.idle_until(NEVER)
 
     def tell_of_removed(self, variables: Iterable[str], peer: str) -> None:
         """Warn, once: a proxy that was forgotten in the options, or a client that pretends to be one."""
@@ -286,12 +286,12 @@ class Site:
         self.draining = True
         self.header_timeout = min(self.header_timeout, LINGER)
         now = time.monotonic()
-        self._settle(now)
+        self._list_idle(now)
         for connection in self.idle_ones:
             connection.hurry(now + LINGER)
         for connection in self.busy:
             waits_for_head = connection.phase in (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
-            connection.hurry(now + (LINGER if waits_for_head else DRAINING_PATIENCE))
+            connection.hurry(now + (LINGER if waits_for_head else DRAINING_TIMEOUT))
 
 
 def _without_request(connections: list[Any]) -> list[Any]:

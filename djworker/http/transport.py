@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from djworker.http.bulk import BulkWork
 
-__all__ = ["Wire"]
+__all__ = ["Transport"]
 
 READ, WRITE = 1, 2
 # Bytes for one sendfile: what the page cache can give without holding the hub for long.
@@ -26,7 +26,7 @@ LINGER_OFF: Final = struct.pack("ii", 1, 0)
 MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 
-class Wire(Phased):
+class Transport(Phased):
     """[worker] One accepted socket, with watchers that live as long as it does.
 
     gevent's own socket wrapper starts and stops a watcher around every call that would block, and tries first; here the
@@ -50,11 +50,11 @@ class Wire(Phased):
     def __init__(
         self,
         sock: Any,  # noqa: ANN401
-        patience: Callable[[float], float],
+        deadline_in: Callable[[float], float],
         write_timeout: float,
         bulk: BulkWork,
     ) -> None:
-        super().__init__(patience)
+        super().__init__(deadline_in)
         hub = self._hub = get_hub()
         # A socket of gevent's has the plain one in it.
         self._accepted = sock
@@ -202,7 +202,7 @@ class Wire(Phased):
     def wake(self, reason: str, how: int = socket.SHUT_RDWR) -> None:
         """End what the connection is waiting for, from outside: its own greenlet then sees why and closes."""
         self.cut_for = reason
-        self.rest_until(NEVER)
+        self.idle_until(NEVER)
         try:
             self._sock.shutdown(how)
         except OSError:

@@ -20,7 +20,7 @@ from typing import Any
 
 NOTICE_INTERVAL = 60.0  # seconds
 # A reader may stop for a moment (journald restarts); a server must not wait for it for long, nor at every line.
-PATIENCE = 0.1  # seconds
+TIMEOUT = 0.1  # seconds
 PIECE = 4096  # bytes; PIPE_BUF on Linux: poll promises room for that much, so writing it cannot block
 
 Notify = Callable[[int, OSError], None]
@@ -81,7 +81,7 @@ class Sink:
         now = self._clock()
         poller = original(select, "poll")()
         poller.register(self._fd, select.POLLOUT)
-        if not poller.poll(0 if now < self._stalled_until else PATIENCE * 1000):
+        if not poller.poll(0 if now < self._stalled_until else TIMEOUT * 1000):
             self._stalled_until = now + 1
             raise BlockingIOError(errno.EAGAIN, "nobody reads this log")
 

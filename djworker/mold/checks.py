@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("djworker.mold")
 
 #: Seconds for all database servers together. A boot without an answer goes on: the server may come later.
-PATIENCE: Final = 3.0
+TIMEOUT: Final = 3.0
 #: Seconds to read all migrations and to ask which of them the database has. Nothing waits for it but `--check`.
 MIGRATIONS_WITHIN: Final = 10.0
 #: As `nice`: the first requests come first.
@@ -50,11 +50,11 @@ def ask_servers() -> None:
     aliases = capacity.askable(connections)
     if not aliases:
         return
-    if answer := forked_call.ask(lambda: _as_json(capacity.check(aliases)), PATIENCE):
+    if answer := forked_call.ask(lambda: _as_json(capacity.check(aliases)), TIMEOUT):
         tell(answer)
     else:
         names = ", ".join(map(repr, aliases))
-        text = f"database {names}: no answer within {PATIENCE:g} s to how many connections it takes"
+        text = f"database {names}: no answer within {TIMEOUT:g} s to how many connections it takes"
         tell(_as_json([Warning(text, hint="start the server, or correct DATABASES", id="djworker.W111")]))
 
 

@@ -18,7 +18,7 @@ from djworker.db.drivers import turns
 from djworker.mold.patches.later_loop import LaterLoop
 
 #: Seconds that threads get to end. A look-up of a name that nobody answers takes the resolver's own 5 s and more.
-PATIENCE: Final = 0.5
+TIMEOUT: Final = 0.5
 #: Seconds between two looks at them.
 PAUSE: Final = 0.001
 
@@ -53,7 +53,7 @@ def wipe() -> None:
 
     found = unheld.everywhere()
     unheld.close(found)
-    if found or any(registry.lookouts()):
+    if found or any(registry.pool_watches()):
         registry.end_all()
         offload.stop()
 
@@ -65,7 +65,7 @@ def let_threads_end() -> None:
     """
     if has_hub():
         gc.collect()
-        with turns.at_most(PATIENCE):
+        with turns.at_most(TIMEOUT):
             gevent.idle()
 
 
@@ -99,7 +99,7 @@ def _end_threads(hub: Any) -> None:  # noqa: ANN401
     pool = hub._threadpool  # noqa: SLF001 - asking for the public one makes one
     if pool is not None:
         pool.kill()
-        with turns.at_most(PATIENCE):
+        with turns.at_most(TIMEOUT):
             while pool._worker_greenlets:  # noqa: SLF001
                 gevent.sleep(PAUSE)
 
@@ -107,7 +107,7 @@ def _end_threads(hub: Any) -> None:  # noqa: ANN401
 def _await_native_threads() -> None:
     """A thread has frames for some microseconds after its last word."""
     sleep = monkey.get_original("time", "sleep")
-    for _turn in range(round(PATIENCE / PAUSE)):
+    for _turn in range(round(TIMEOUT / PAUSE)):
         if len(sys._current_frames()) == 1:  # noqa: SLF001
             return
         sleep(PAUSE)

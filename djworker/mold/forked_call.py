@@ -60,20 +60,20 @@ class Asked:
         return b"".join(self.parts)
 
 
-def ask(question: Callable[[], str], patience: float) -> str:
+def ask(question: Callable[[], str], timeout: float) -> str:
     """Call it in a child, and return what it returned; empty if it raised, died, or took longer than so many seconds."""
-    asked = begin_asking(question, patience)
+    asked = begin_asking(question, timeout)
     while asked.read():
         pass
     return "" if asked.finish() else asked.said.decode()
 
 
-def begin_asking(question: Callable[[], str], patience: float) -> Asked:
+def begin_asking(question: Callable[[], str], timeout: float) -> Asked:
     """As ``begin``, for a question with one answer."""
-    return begin(lambda write: write(question().encode()), patience)
+    return begin(lambda write: write(question().encode()), timeout)
 
 
-def begin(question: Callable[[Write], object], patience: float) -> Asked:
+def begin(question: Callable[[Write], object], timeout: float) -> Asked:
     """Call it in a child, with a function that says bytes to us, and go on; the kernel ends it after so many seconds.
 
     Raises:
@@ -89,12 +89,12 @@ def begin(question: Callable[[Write], object], patience: float) -> Asked:
         raise
     if pid == 0:
         raw.close(read)
-        _answer(question, patience, mold, write)
+        _answer(question, timeout, mold, write)
     raw.close(write)
-    return Asked(pid, read, time.monotonic() + patience + _MARGIN)
+    return Asked(pid, read, time.monotonic() + timeout + _MARGIN)
 
 
-def _answer(question: Callable[[Write], object], patience: float, mold: int, write: int) -> NoReturn:
+def _answer(question: Callable[[Write], object], timeout: float, mold: int, write: int) -> NoReturn:
     """[the child] The alarm's default is the end of the process, whatever it does just then."""
 
     def say(data: bytes) -> None:
@@ -105,7 +105,7 @@ def _answer(question: Callable[[Write], object], patience: float, mold: int, wri
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-        signal.setitimer(signal.ITIMER_REAL, patience)
+        signal.setitimer(signal.ITIMER_REAL, timeout)
         process.die_with(mold)
         forks.leave_hub()  # threads that the project has begun wait in it, and would go on here too
         renewal.adopt_thread_pools()

@@ -25,7 +25,7 @@ LIBRARIES: Final = {
     "sentry_sdk": "Sentry",
 }
 #: Seconds for events that wait to be sent, and for threads to end: Sentry's own exit handler takes as long.
-PATIENCE: Final = 2.0
+TIMEOUT: Final = 2.0
 
 
 def threads() -> dict[Any, str]:
@@ -55,7 +55,7 @@ def end_before_fork() -> None:
 def _end(greenlets: Iterable[Any]) -> None:
     with suppress(gevent.Timeout):  # what does not end is found, and refused
         # SystemExit, because ``threading`` prints every other exception that ends a thread.
-        gevent.killall(list(greenlets), SystemExit, timeout=PATIENCE)
+        gevent.killall(list(greenlets), SystemExit, timeout=TIMEOUT)
 
 
 def _threads() -> Iterator[tuple[Any, str]]:
@@ -69,9 +69,9 @@ def _threads() -> Iterator[tuple[Any, str]]:
 
 def _send() -> None:
     """What is not sent yet would be forked, and each worker would send it, or none."""
-    with turns.at_most(PATIENCE):
+    with turns.at_most(TIMEOUT):
         if (sentry := sys.modules.get("sentry_sdk")) is not None:
-            sentry.flush(PATIENCE)
+            sentry.flush(TIMEOUT)
         if (elastic := sys.modules.get("elasticapm")) is not None and (client := elastic.get_client()) is not None:
             client._transport.flush()  # noqa: SLF001 - it has no public way
         if (posthog := sys.modules.get("posthog.client")) is not None:

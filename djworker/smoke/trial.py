@@ -249,8 +249,8 @@ class Trial:
             self._report.fail("stop", f"ended with exit code {self._server.code}")
         for event in events.find(*_HELD, since=mark):
             self._report.fail("stop", _reason(event))
-        patience = 0 if "leaks" in self._report.problems else BACK_WITHIN  # what was told of once is there to stay
-        if not self._report.problems.get("stop") and not eventually(lambda: not self._server.left(), patience):
+        timeout = 0 if "leaks" in self._report.problems else BACK_WITHIN  # what was told of once is there to stay
+        if not self._report.problems.get("stop") and not eventually(lambda: not self._server.left(), timeout):
             self._report.fail("stop", f"processes are left after the end: {self._still_there()}")
         self._report.done["stop"] = f"all processes ended {time.monotonic() - begin:.1f} s after TERM"
 

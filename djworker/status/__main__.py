@@ -18,7 +18,7 @@ from djworker.ipc.launch import Launch
 from djworker.ipc.regions import Region
 from djworker.status.memory import MetricsMemory
 from djworker.status.pages import Pages
-from djworker.status.server import Server
+from djworker.status.server import StatusServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     channel = Channel.from_fd(options.channel)
     channel.set_blocking(False)
     line = _Line(channel, memory)
-    server = Server([socket.socket(fileno=fd) for fd in options.listeners], Pages(memory))
+    server = StatusServer([socket.socket(fileno=fd) for fd in options.listeners], Pages(memory))
     server.watch(channel.fileno(), line.hear)
     gc.freeze()
     while not line.ended:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from djworker import log
 
-__all__ = ["Server", "StatusAnswer"]
+__all__ = ["StatusAnswer", "StatusServer"]
 
 logger = logging.getLogger("djworker.status")
 
@@ -25,7 +25,7 @@ MOST_CONNECTIONS: Final = 128
 #: Connections that are taken in one turn, so that a flood does not keep those from their answer that were taken before.
 ACCEPTS: Final = 32
 #: Seconds from the first byte to the last.
-PATIENCE: Final = 5.0
+TIMEOUT: Final = 5.0
 #: Bytes of a request's head.
 MOST_HEAD: Final = 16_384
 _READ: Final = 16_384
@@ -59,7 +59,7 @@ class _Connection:
         self.unsent = b""
 
 
-class Server:
+class StatusServer:
     """[status] The connections, and the selector that they wait in."""
 
     def __init__(self, listeners: Sequence[socket.socket], handle: Handler) -> None:
@@ -107,7 +107,7 @@ class Server:
             sock.setblocking(False)
             if len(self._connections) >= MOST_CONNECTIONS:
                 self._end(next(iter(self._connections)))
-            connection = _Connection(sock, time.monotonic() + PATIENCE)
+            connection = _Connection(sock, time.monotonic() + TIMEOUT)
             self._connections[connection] = None
             self._selector.register(sock, selectors.EVENT_READ, connection)
             self._serve(connection)

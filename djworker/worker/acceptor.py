@@ -16,7 +16,7 @@ from djworker import log
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from djworker.http.server import Site
+    from djworker.http.server import Server
     from djworker.worker.balance import Share
 
 logger = logging.getLogger("djworker.worker")
@@ -45,9 +45,9 @@ _HANDSHAKES = 0.1
 class Acceptor:
     """[worker] The listening sockets. A connection needs no permit: its requests do."""
 
-    def __init__(self, site: Site, sockets: Sequence[_socket.socket], *, share: Share | None = None) -> None:
+    def __init__(self, server: Server, sockets: Sequence[_socket.socket], *, share: Share | None = None) -> None:
         """share: what this worker and the others on these sockets know of each other; None where there are no others."""
-        self._site = site
+        self._server = server
         self._sockets = list(sockets)
         self._share = share
         # Connections were left to other workers; when that ends, nobody has taken them.
@@ -84,12 +84,12 @@ class Acceptor:
     def empty_backlog(self, deadline: float) -> None:
         """Take everything that the kernel has queued until *deadline*: no other worker will."""
         self._pause()
-        settled = min(deadline, time.monotonic() + _HANDSHAKES)
+        handshakes_end = min(deadline, time.monotonic() + _HANDSHAKES)
         for sock in list(self._sockets):
             while time.monotonic() < deadline:
                 if self._accept(sock):
                     gevent.sleep(0)  # clients that connect without end must not stop the others
-                elif time.monotonic() >= settled:
+                elif time.monotonic() >= handshakes_end:
                     break
                 else:
                     gevent.sleep(_POLL)
@@ -118,13 +118,13 @@ class Acceptor:
     def tell(self) -> None:
         """Have the others know how many connections this worker serves."""
         if self._share is not None:
-            self._share.tell(self._site.load)
+            self._share.tell(self._server.load)
 
     def _part(self, sock: _socket.socket) -> int:
         """Return how many connections to take now."""
         if self._share is None:
             return _BURST
-        part = self._share.part(self._site.load, _waiting(sock))
+        part = self._share.part(self._server.load, _waiting(sock))
         return min(part, _BURST) or (_LEFT_OVER if self._holding else 0)
 
     def _hold(self) -> None:
@@ -135,7 +135,7 @@ class Acceptor:
 
     def _accept(self, sock: _socket.socket) -> bool:
         """Accept one connection and serve it; False when there is none, or no room for it."""
-        if not self._site.has_room():
+        if not self._server.has_room():
             self._wait_for_room()
             return False
         try:
@@ -147,14 +147,14 @@ class Acceptor:
             return False
         client = _socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
         client.setblocking(False)
-        self._site.arrive(client, peer)
+        self._server.arrive(client, peer)
         return True
 
     def _wait_for_room(self) -> None:
         """Have connections ended, and go on when they are; the kernel keeps those who come until then."""
         self._pause()
-        self._site.on_room = self._resume
-        self._site.make_room()
+        self._server.on_room = self._resume
+        self._server.make_room()
 
     def _on_error(self, error: OSError) -> None:
         if error.errno in _GONE:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from djworker.http.connection import InFlight
-    from djworker.http.server import Site
+    from djworker.http.server import Server
     from djworker.ipc.channel import Channel
     from djworker.ipc.messages import Message, WorkerAsked
     from djworker.ipc.scoreboard import Row
@@ -103,7 +103,7 @@ class Answers:
         self,
         channel: Channel,
         row: Row,
-        site: Site,
+        server: Server,
         slot: int,
         insight: Insight,
         act: Callable[[Message], None],
@@ -113,14 +113,14 @@ class Answers:
         Args:
             channel: where questions come from.
             row: where the hub beats.
-            site: whose requests are in flight.
+            server: whose requests are in flight.
             slot: the worker's, for the ids of requests.
             insight: ``djworker.db.insight``, or ``Nothing``.
             act: does what another message asks for, in the hub: one that the thread has taken with a question.
         """
         self._channel = channel
         self._row = row
-        self._site = site
+        self._server = server
         self._slot = slot
         self._insight = insight
         self._act = act
@@ -205,9 +205,9 @@ class Answers:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def _requests(self, _: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
-        found = self._site.in_flight()
+        found = self._server.in_flight()
         told = [self._request(item, blocked) for item in found[:MOST_REQUESTS]]
-        return {"requests": told, "left_out": len(found) - len(told), "arriving": len(self._site.arriving)}
+        return {"requests": told, "left_out": len(found) - len(told), "arriving": len(self._server.arriving)}
 
     def _request(self, item: InFlight, blocked: FrameType | None) -> dict[str, Any]:
         doing = self._insight.doing(_frames(item.greenlet, blocked))
@@ -234,7 +234,7 @@ class Answers:
     def _trace(self, _: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
         """Stacks by request; those of no request are counted where they are the same, as those of idle connections are."""
         requests = {
-            id(item.greenlet): (item, [_stack(_frames(item.greenlet, blocked))]) for item in self._site.in_flight()
+            id(item.greenlet): (item, [_stack(_frames(item.greenlet, blocked))]) for item in self._server.in_flight()
         }
         others: Counter[str] = Counter()
         if blocked is None:  # to look for all takes long, and what blocks is one of the above, or the main thread's
@@ -267,7 +267,9 @@ class Answers:
 
     def _kill(self, arguments: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
         wanted = str(arguments.get("request", ""))
-        found = [item for item in self._site.in_flight() if wanted in (f"{self._slot}-{item.number}", item.request_id)]
+        found = [
+            item for item in self._server.in_flight() if wanted in (f"{self._slot}-{item.number}", item.request_id)
+        ]
         if not found:
             return {"killed": []}
         told = [self._request(item, blocked) for item in found]

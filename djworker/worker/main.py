@@ -75,10 +75,10 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
             project.insight,
         )
         if region is not None:
-            worker.measure(WorkerMetrics(region, worker.site, project.count_pools))
+            worker.measure(WorkerMetrics(region, worker.server, project.count_pools))
             guard.also(region.close)
         if project.config.timeout:
-            Watchdog(row, project.config.timeout, worker.site.in_flight, worker.site.report_lost).start()
+            Watchdog(row, project.config.timeout, worker.server.in_flight, worker.server.report_lost).start()
         guard.also(worker.forsake)
         signal_handlers.begin(gevent.get_hub())
         guard.install()

@@ -18,7 +18,7 @@ from djworker.ipc.regions import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from djworker.http.server import Site
+    from djworker.http.server import Server
     from djworker.ipc.regions import Region
 
 __all__ = ["WorkerMetrics"]
@@ -45,19 +45,19 @@ _STATES: Final = {
 class WorkerMetrics:
     """[worker] Writes to this worker's region; no other process does."""
 
-    def __init__(self, region: Region, site: Site, count_pools: Callable[[Writer], object]) -> None:
+    def __init__(self, region: Region, server: Server, count_pools: Callable[[Writer], object]) -> None:
         """Go on counting where the slot's last worker was ended.
 
         Args:
             region: of the slot.
-            site: whose requests are counted.
+            server: whose requests are counted.
             count_pools: counts what the database pools do.
 
         Raises:
             OSError: no memory.
         """
         self._writer = Writer(region)
-        self._site = site
+        self._server = server
         self._count_pools = count_pools
         self._cpu = 0.0
         self._due = 0.0
@@ -66,7 +66,7 @@ class WorkerMetrics:
         for metric in (metrics.STALLS, metrics.STALLED, metrics.SWALLOWED):  # a rate needs a zero to begin with
             self._writer.add(metric, 0)
         self.beat()
-        site.recorder = Recorder(self._writer)
+        server.recorder = Recorder(self._writer)
 
     def start(self) -> None:
         """Look at the hub's lag from now on."""
@@ -88,12 +88,12 @@ class WorkerMetrics:
 
     def beat(self) -> None:
         """Say how things are now."""
-        writer, site = self._writer, self._site
-        writer.set(metrics.RUNNING, site.running)
-        writer.set(metrics.QUEUED, site.queued)
-        states = Counter(_STATES.get(connection.phase, "closing") for connection in site.busy)
-        states["idle"] += len(site.idle_ones)
-        states["new"] += len(site.arriving)
+        writer, server = self._writer, self._server
+        writer.set(metrics.RUNNING, server.running)
+        writer.set(metrics.QUEUED, server.queued)
+        states = Counter(_STATES.get(connection.phase, "closing") for connection in server.busy)
+        states["idle"] += len(server.idle_ones)
+        states["new"] += len(server.arriving)
         for state in set(_STATES.values()):
             writer.set(metrics.CONNECTIONS, states[state], (state,))
         cpu = time.process_time()
@@ -109,7 +109,7 @@ class WorkerMetrics:
 
     def forsake(self) -> None:
         """[a child that a fork made] Count no more: this is the parent's memory."""
-        self._site.recorder = None
+        self._server.recorder = None
         self._writer.close()
 
 

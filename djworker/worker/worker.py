@@ -16,7 +16,7 @@ from gevent.event import Event
 from djworker import log, process
 from djworker.http.forked import forsake
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
-from djworker.http.server import Site
+from djworker.http.server import Server
 from djworker.ipc import messages
 from djworker.ipc.contract import ORPHAN_GRACE
 from djworker.ipc.scoreboard import Gauge, Phase
@@ -83,9 +83,9 @@ class Worker:
         self._retire_pools = retire_pools
         sockets = [_listening_socket(fd) for fd in listeners]
         address = sockets[0].getsockname() if sockets else ("127.0.0.1", 0)
-        self.site = Site(app, config, server_address=address, access=_access(config), declared=declared)
-        self._acceptor = Acceptor(self.site, sockets, share=share if config.workers > 1 else None)
-        self._answers = Answers(channel, row, self.site, slot, insight or Nothing(), self._obey)
+        self.server = Server(app, config, server_address=address, access=_access(config), declared=declared)
+        self._acceptor = Acceptor(self.server, sockets, share=share if config.workers > 1 else None)
+        self._answers = Answers(channel, row, self.server, slot, insight or Nothing(), self._obey)
         self._done = Event()
         self._retiring = False
         self._recycle_asked = False
@@ -139,7 +139,7 @@ class Worker:
         self._acceptor.forsake()
         if self._metrics is not None:
             self._metrics.forsake()
-        forsake(self.site, getcurrent())
+        forsake(self.server, getcurrent())
         self._channel.close()
 
     # -- house keeping ------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class Worker:
             try:
                 self._row[Gauge.STALLS] += time.monotonic() - due > STALL
                 self._beat()
-                self.site.sweep(time.monotonic())
+                self.server.sweep(time.monotonic())
                 self._ask_for_recycling()
                 self._look_after_pools()
                 if self._metrics is not None:
@@ -163,19 +163,19 @@ class Worker:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        row, site = self._row, self.site
+        row, server = self._row, self.server
         row[Gauge.LATE] = max(0, int((now - self._beat_due) * 1e9))
         self._beat_due = now + BEAT_INTERVAL
         row[Gauge.BEAT] = time.monotonic_ns()
         row[Gauge.CPU] = time.process_time_ns()
-        row[Gauge.QUEUED] = site.queued
-        row[Gauge.RUNNING] = site.running
+        row[Gauge.QUEUED] = server.queued
+        row[Gauge.RUNNING] = server.running
         self._acceptor.tell()
-        row[Gauge.REQUESTS] = site.total
-        row[Gauge.ERRORS] = site.failed
-        row[Gauge.OPEN] = site.open
-        row[Gauge.IDLE] = site.idle
-        oldest = site.in_flight()[:1] if site.running else []
+        row[Gauge.REQUESTS] = server.total
+        row[Gauge.ERRORS] = server.failed
+        row[Gauge.OPEN] = server.open
+        row[Gauge.IDLE] = server.idle
+        oldest = server.in_flight()[:1] if server.running else []
         row[Gauge.OLDEST] = time.monotonic_ns() - int(oldest[0].age * 1e9) if oldest else 0
         if now >= self._memory_due:
             self._memory_due = now + MEMORY_INTERVAL
@@ -188,7 +188,7 @@ class Worker:
             self._row[gauge] = value
 
     def _ask_for_recycling(self) -> None:
-        reason = self._recycling.reason(self.site.total, time.monotonic())
+        reason = self._recycling.reason(self.server.total, time.monotonic())
         if reason is not None:
             self._want_replacement(reason)
 
@@ -241,21 +241,21 @@ class Worker:
             self._retiring = True
             self._retire_pools()
             self._row[Gauge.PHASE] = Phase.DRAINING
-            self.site.draining = True  # those that still come in from the backlog are told not to stay
+            self.server.draining = True  # those that still come in from the backlog are told not to stay
             gevent.spawn(self._notify, "worker_draining", **self._who)
             if empty_backlog and grace:
                 self._acceptor.empty_backlog(deadline)
             self._acceptor.close()
             gevent.sleep(0)  # whoever was accepted in this very turn of the hub is counted before anybody counts
-            self.site.drain()
-        while self.site.open and time.monotonic() < deadline:
+            self.server.drain()
+        while self.server.open and time.monotonic() < deadline:
             gevent.sleep(_DRAIN_POLL)
         self._log_what_is_cut()
         self._done.set()
 
     def _log_what_is_cut(self) -> None:
-        self.site.report_lost("cut at the end of the worker's grace")
-        for item in self.site.in_flight():
+        self.server.report_lost("cut at the end of the worker's grace")
+        for item in self.server.in_flight():
             if item.url:
                 text = f"cut {item.method} {item.url} after {item.age:.1f} s"
                 fields = {"method": item.method, "url": item.url, "age": round(item.age, 3), "peer": item.peer}

@@ -147,12 +147,12 @@ def stage(database: str, mode: str) -> Iterator[Stage]:
 def sources() -> Path:
     """The tests of the installed Django, unpacked under build/."""
     version = django.get_version()
-    home = CACHE / f"django-{version}"
-    if not (home / "tests" / "runtests.py").exists():
+    leased_pool = CACHE / f"django-{version}"
+    if not (leased_pool / "tests" / "runtests.py").exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         with tarfile.open(_archive(version)) as tar:
             tar.extractall(CACHE, filter="data")
-    return home / "tests"
+    return leased_pool / "tests"
 
 
 def _archive(version: str) -> Path:

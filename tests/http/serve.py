@@ -1,4 +1,4 @@
-"""A process with one Site: ``python -m tests.http.serve OPTIONS``, options as JSON.
+"""A process with one server: ``python -m tests.http.serve OPTIONS``, options as JSON.
 
 Prints its port. Reads commands from standard input, a line each, and answers each with a line of JSON.
 """
@@ -23,7 +23,7 @@ from gevent.os import tp_read
 
 from djworker import log
 from djworker.conf.table import Config
-from djworker.http.server import Site
+from djworker.http.server import Server
 from djworker.log.access import access_logger
 from djworker.worker.acceptor import Acceptor
 from tests.http import apps
@@ -31,7 +31,7 @@ from tests.http import apps
 SWEEP = 0.05
 
 
-class Server:
+class Process:
     """Accepts as a worker does."""
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -48,13 +48,13 @@ class Server:
         self.socket.listen(4096)
         self.socket.setblocking(False)
         address = self.socket.getsockname()
-        self.site = Site(
+        self.server = Server(
             apps.application,
             config,
             server_address=address,
             access=access_logger(config.access_log_format) if access else None,
         )
-        self.acceptor = Acceptor(self.site, [self.socket])
+        self.acceptor = Acceptor(self.server, [self.socket])
         print(json.dumps(address if path else address[1]), flush=True)
 
     def run(self) -> None:
@@ -69,18 +69,18 @@ class Server:
     def sweep(self) -> None:
         while True:
             gevent.sleep(SWEEP)
-            self.site.sweep(time.monotonic())
+            self.server.sweep(time.monotonic())
 
     def found(self, what: str) -> Any:
         """The greenlet of a request with this in its URL or phase, as soon as there is one."""
         while True:
-            for item in self.site.in_flight():
+            for item in self.server.in_flight():
                 if what in item.url + item.phase:
                     return item.greenlet
             gevent.sleep(0)
 
     def command(self, name: str, *arguments: str) -> object:
-        site = self.site
+        site = self.server
         if name == "drain":
             site.drain()
         elif name == "open":
@@ -108,4 +108,4 @@ def resident_kib() -> int:
 
 
 if __name__ == "__main__":
-    Server(json.loads(sys.argv[1])).run()
+    Process(json.loads(sys.argv[1])).run()

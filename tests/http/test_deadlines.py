@@ -154,7 +154,7 @@ def test_idle_connections_give_their_greenlets_back_and_go_on(serve: Start) -> N
         eventually(lambda: server.gauges()["greenlets"] <= server.base["greenlets"], "greenlets given back")
         assert server.gauges()["idle"] == len(clients)
     clients.pop().socket.close()
-    eventually(lambda: server.gauges()["open"] == len(clients), "a dozing connection's end noticed")
+    eventually(lambda: server.gauges()["open"] == len(clients), "a suspended connection's end noticed")
     server.command("drain")
     answer = clients[0].get("/hello")
     assert (answer.status, answer.headers["connection"]) == (200, "close")

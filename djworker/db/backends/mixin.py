@@ -26,7 +26,7 @@ from djworker.db.lease.cursor import LeasedCursor
 from djworker.db.lease.errors import LeaseClosed
 from djworker.db.lease.lease import Lease
 from djworker.db.lease.raw_connection import LeasedConnection
-from djworker.db.lease.registry import Home, database_of, home_for, homes_of
+from djworker.db.lease.registry import LeasedPool, database_of, leased_pool_for, leased_pools_of
 from djworker.db.pool.threads import MAIN_THREAD, thread_id
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class LeasingMixin(BaseDatabaseWrapper):
 
     bare = False
     native = False
-    _home: Home | None = None
-    _home_key: Any = None
+    _leased_pool: LeasedPool | None = None
+    _leased_pool_key: Any = None
     facts: dict[str, Any]
     announce: Any
     given: dict[str, Any]  # of a bare one: what it connects with when it is bare no longer
@@ -101,7 +101,7 @@ class LeasingMixin(BaseDatabaseWrapper):
     # -- the pool -----------------------------------------------------------------------------------------------------
 
     @property
-    def home(self) -> Home:
+    def leased_pool(self) -> LeasedPool:
         """Our pool: that of our alias and parameters, as they are now (a test run changes the name of the database)."""
         known = self.settings_dict
         key = (
@@ -114,39 +114,39 @@ class LeasingMixin(BaseDatabaseWrapper):
             self.timezone_name,  # PostgreSQL's sessions are set up with it
             type(self),
         )
-        if key != self._home_key or self._home is None or self._home.ended:
-            self._home = home_for(key, self._make_home)
-            self._home_key = key
-            self.facts = self._home.facts
-        if self._home.password != known["PASSWORD"]:
-            self._home.log_in_with(self._pool_settings(), self.settings_dict)
-        return self._home
+        if key != self._leased_pool_key or self._leased_pool is None or self._leased_pool.ended:
+            self._leased_pool = leased_pool_for(key, self._make_leased_pool)
+            self._leased_pool_key = key
+            self.facts = self._leased_pool.facts
+        if self._leased_pool.password != known["PASSWORD"]:
+            self._leased_pool.log_in_with(self._pool_settings(), self.settings_dict)
+        return self._leased_pool
 
     def warm_pool(self) -> None:
         """Begin to open the connections that our pool keeps, if it keeps any. Does not wait."""
         if not self.bare and self._pool_options().min_size:
-            self.home.pool.warm()
+            self.leased_pool.pool.warm()
 
     def _pool_options(self) -> PoolOptions:
         given = getattr(settings, "DJWORKER", {})
         return pool_resolve.for_alias(self.alias, given, self.settings_dict["OPTIONS"].get("pool"))
 
-    def _make_home(self) -> Home:
+    def _make_leased_pool(self) -> LeasedPool:
         options = self._pool_options()
         cls, alias = type(self), self.alias
-        home: list[Home] = []
+        leased_pool: list[LeasedPool] = []
 
         def make(settings_dict: dict[str, Any]) -> Any:
             wrapper = cls(settings_dict, alias)
             wrapper.bare = True
-            wrapper.given = home[0].given
-            wrapper.facts = home[0].facts
+            wrapper.given = leased_pool[0].given
+            wrapper.facts = leased_pool[0].facts
             return wrapper
 
         green = _unblocked(self.green_driver(), alias)
-        home.append(Home(alias, options, green, make, self._pool_settings(), self._family()))
-        home[0].given = self.settings_dict
-        return home[0]
+        leased_pool.append(LeasedPool(alias, options, green, make, self._pool_settings(), self._family()))
+        leased_pool[0].given = self.settings_dict
+        return leased_pool[0]
 
     def join_pool(self) -> None:
         """The physical connection is the pool's now. A receiver may have kept this object: it leases, like any other."""
@@ -171,8 +171,8 @@ class LeasingMixin(BaseDatabaseWrapper):
         Django asks for it before it drops or clones a test database, and when the time zone changes.
         """
         if not self.bare:
-            for home in homes_of(database_of(self.settings_dict)):
-                home.refresh()
+            for leased_pool in leased_pools_of(database_of(self.settings_dict)):
+                leased_pool.refresh()
 
     # -- connecting -----------------------------------------------------------------------------------------------------
 
@@ -191,12 +191,12 @@ class LeasingMixin(BaseDatabaseWrapper):
         self.close_at = None
         self.closed_in_transaction = False
         self.errors_occurred = False
-        home = self.home
-        lease = Lease(home)
-        receivers = home.receivers
+        leased_pool = self.leased_pool
+        lease = Lease(leased_pool)
+        receivers = leased_pool.receivers
         if receivers.number != len(connection_created.receivers) and receivers.are_late(type(self)):
-            home.refresh()
-        if not home.proved:  # nothing has ever connected, or nothing does now
+            leased_pool.refresh()
+        if not leased_pool.proved:  # nothing has ever connected, or nothing does now
             _prove(lease)
         lease.autocommit_mode = self.autocommit = self.settings_dict["AUTOCOMMIT"]
         self.connection = LeasedConnection(lease)
@@ -204,16 +204,16 @@ class LeasingMixin(BaseDatabaseWrapper):
         for _ in range(self.sticky_depth):
             lease.stick()
         if self.greeted != len(receivers.personal):
-            self._meet_receivers(home)
+            self._meet_receivers(leased_pool)
 
     sticky_depth = 0
     greeted = 0  # so many of the pool's `personal` receivers have been called with us
 
-    def _meet_receivers(self, home: Home) -> None:
+    def _meet_receivers(self, leased_pool: LeasedPool) -> None:
         """Receivers of `connection_created` that change the Django connection change ours. Once, for it is kept."""
-        number = len(home.receivers.personal)
+        number = len(leased_pool.receivers.personal)
         try:
-            home.receivers.greet(self, self.greeted)
+            leased_pool.receivers.greet(self, self.greeted)
         except BaseException:
             self.connection = None  # what they guard must not be used without them
             raise
@@ -230,10 +230,10 @@ class LeasingMixin(BaseDatabaseWrapper):
         connection = self.connection
         if type(connection) is LeasedConnection:
             lease = connection.lease
-            if lease.closed and not name and lease.home.dialect.refuses_cursors:
+            if lease.closed and not name and lease.leased_pool.client_library.refuses_cursors:
                 raise LeaseClosed("the connection is closed")
-            if lease.home.password != self.settings_dict["PASSWORD"]:
-                lease.home.log_in_with(self._pool_settings(), self.settings_dict)
+            if lease.leased_pool.password != self.settings_dict["PASSWORD"]:
+                lease.leased_pool.log_in_with(self._pool_settings(), self.settings_dict)
             return LeasedCursor(self, lease, name)
         return self.bare_cursor(name)
 
@@ -323,4 +323,4 @@ def _prove(lease: Lease) -> None:
         if isinstance(cause, DatabaseError) and cause.__cause__ is not None:
             cause = cause.__cause__  # the library's: whoever called connect() wraps it, or does not
         raise cause from None
-    lease.settle()
+    lease.release_if_free()

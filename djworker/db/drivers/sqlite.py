@@ -63,7 +63,7 @@ class GreenCursor(sqlite3.Cursor):
         result = self.connection.take_turn(sql, super().execute, sql, *args)
         if returns_rows(sql) and self.connection.isolation_level is None:
             self._rows = iter(super().fetchall())
-            self.connection.settle()
+            self.connection.release_lock()
         return result
 
     def executemany(self, sql: str, *args: Any) -> Any:
@@ -118,7 +118,7 @@ class SQLiteConnection(sqlite3.Connection):
 
     def __init__(self, database: Any, timeout: float = BUSY_TIMEOUT, **options: Any) -> None:
         super().__init__(database, timeout=0, **options)
-        self.patience = timeout
+        self.timeout = timeout
 
     def join_queue(self) -> None:
         """Find the queue of the database's file; a database in memory has none."""
@@ -145,13 +145,13 @@ class SQLiteConnection(sqlite3.Connection):
 
     def take_turn(self, sql: str, call: Callable[..., Any], *args: Any) -> Any:
         """Make the call, when its turn has come."""
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + self.timeout
         if self._queue is not None and writes(sql):
-            self._queue.acquire(self, self.patience)
+            self._queue.acquire(self, self.timeout)
         try:
             return self._try(deadline, call, *args)
         finally:
-            self.settle()
+            self.release_lock()
 
     @staticmethod
     def _try(deadline: float, call: Callable[..., Any], *args: Any) -> Any:
@@ -170,7 +170,7 @@ class SQLiteConnection(sqlite3.Connection):
         """A transaction of its own around several statements; left open where Python's sqlite3 would leave it open."""
         return _Batch(self)
 
-    def settle(self) -> None:
+    def release_lock(self) -> None:
         """Give the write lock back if no transaction needs it."""
         if self._queue is not None and self._queue.holder is self and (self.closed or not self.in_transaction):
             self._queue.release(self)
@@ -187,7 +187,7 @@ class SQLiteConnection(sqlite3.Connection):
         """As sqlite3's: what was not committed is gone."""
         super().close()
         self.closed = True
-        self.settle()
+        self.release_lock()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -195,7 +195,7 @@ class SQLiteConnection(sqlite3.Connection):
         try:
             return super().__exit__(kind, error, trace)
         finally:
-            self.settle()
+            self.release_lock()
 
 
 class _Batch:
@@ -292,7 +292,7 @@ class SQLiteDriver(Driver[SQLiteConnection]):
         wanted: Any = None if value else ""
         if conn.isolation_level != wanted:
             conn.isolation_level = wanted
-            conn.settle()
+            conn.release_lock()
 
     def refuses_writes(self, conn: SQLiteConnection) -> bool:  # noqa: ARG002
         """Never: a file has no standby."""

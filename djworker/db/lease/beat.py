@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from djworker.db.lease.registry import lookouts, tend
+from djworker.db.lease.registry import pool_watches, tend
 from djworker.ipc.scoreboard import Gauge
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ _NAMES = {
 
 
 def beat() -> Mapping[Gauge, int]:
-    """The gauges of all pools of this process, summed; logs what its lookouts find."""
+    """The gauges of all pools of this process, summed; logs what their watches find."""
     sums = dict.fromkeys(_NAMES, 0)
     now = time.monotonic()
     tend(now)
-    for lookout in lookouts():
-        lookout.look(now)
-        numbers = lookout.pool.stats()
+    for pool_watch in pool_watches():
+        pool_watch.look(now)
+        numbers = pool_watch.pool.stats()
         for gauge, name in _NAMES.items():
             sums[gauge] += int(numbers[name])
     return sums

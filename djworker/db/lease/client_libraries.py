@@ -28,7 +28,7 @@ _TRIGGERS = """SELECT 1 FROM information_schema.triggers WHERE event_object_sche
 _EMPTY_LISTS: Final = "(SELECT 1 FROM information_schema.ENGINES WHERE 0)"
 
 
-class Dialect:
+class ClientLibrary:
     """[worker] One client library, for leases. Stateless."""
 
     contract: type[Contract]
@@ -84,7 +84,7 @@ class Dialect:
         raise NotImplementedError(f"{type(self).__name__} replays no settings: they pin")
 
 
-class _Postgres(Dialect):
+class _Postgres(ClientLibrary):
     may_be_pooled = True
     refuses_cursors = True
     contract = PostgresContract
@@ -248,7 +248,7 @@ class Detached:
         return getattr(self.raw, name)
 
 
-class _MySQL(Dialect):
+class _MySQL(ClientLibrary):
     contract = MySQLContract
 
     def learn(self, contract: Contract, conn: Any) -> None:
@@ -301,7 +301,7 @@ class PyMySQL(_MySQL):
         return None if result is not None and (result.has_next or result.unbuffered_active) else _cut(cursor)
 
 
-DIALECTS: dict[str, type[Dialect]] = {
+CLIENT_LIBRARIES: dict[str, type[ClientLibrary]] = {
     "psycopg": Psycopg3,
     "psycopg2": Psycopg2,
     "mysqlclient": MySQLClient,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from djworker.db.lease.recording import Statement
 
 
-class Physical:
+class Connector:
     """[worker] See `djworker.db.pool.driver.PoolDriver`.
 
     The pool connects and resets in greenlets of its own, perhaps after the request that wanted it is gone. So a request's
@@ -35,17 +35,17 @@ class Physical:
         make: Callable[[], Any],
         alias: str,
         green: Any,
-        settle: Callable[[Any], None],
+        on_connected: Callable[[Any], None],
         judge: Callable[[Any], None],
         receivers: Receivers,
     ) -> None:
-        """make: a bare wrapper; green: the library's `Driver`; settle: told of each connection that has been set up.
+        """make: a bare wrapper; green: the library's `Driver`; on_connected: told of each connection that has been set up.
 
         judge: told of each that was wiped, before its set-up; raises Useless for one that shall not be used again.
         """
         self._make = make
         self._alias = alias
-        self._settle = settle
+        self._on_connected = on_connected
         self._judge = judge
         self._receivers = receivers
         self.green = green
@@ -68,7 +68,7 @@ class Physical:
                 mind_the_peer(conn.watch.fd)
                 conn.lease_record = SessionRecord(tape)
                 with wrapper.wrap_database_errors:
-                    self._settle(conn)
+                    self._on_connected(conn)
             except BaseException as error:
                 if wrapper.connection is not None:
                     logged_in(error)

@@ -43,10 +43,10 @@ class LeasedCursor:
     def execute(self, sql: Any, params: Any = None, **more: Any) -> Any:
         """As the driver's."""
         lease = self._lease
-        home = lease.home
-        contract = home.contract
+        leased_pool = lease.leased_pool
+        contract = leased_pool.contract
         verdict = contract.known(sql) if type(sql) is str and not more else None
-        if home.spliced is not None and params and home.spliced(params):
+        if leased_pool.spliced is not None and params and leased_pool.spliced(params):
             verdict = None
         if verdict is None or not lease.turn.acquire(blocking=False):
             return self._run("execute", sql, (params,), more)
@@ -66,7 +66,7 @@ class LeasedCursor:
 
     def executemany(self, sql: Any, params: Any, **more: Any) -> Any:
         """As the driver's."""
-        if self._lease.home.dialect.reads_parameters_early and not isinstance(params, list | tuple):
+        if self._lease.leased_pool.client_library.reads_parameters_early and not isinstance(params, list | tuple):
             params = list(params)
         return self._run("executemany", sql, (params,), more)
 
@@ -88,7 +88,7 @@ class LeasedCursor:
             try:
                 raw = self._real(verdict)
                 result = getattr(raw, method)(sql, *args, **more)
-                verdict = lease.home.contract.confirm(verdict, lease.driver, lease.conn, raw, text)
+                verdict = lease.leased_pool.contract.confirm(verdict, lease.driver, lease.conn, raw, text)
                 # Of several rounds nobody knows what was set: {} is no sequence, so that it pins.
                 self._finish(raw, verdict, text, args[0] if args and method == "execute" else {})
             except BaseException:
@@ -99,10 +99,10 @@ class LeasedCursor:
     def _judged(self, method: str, sql: Any, params: Any = None) -> tuple[str, Verdict]:
         """The text, and what it may do."""
         lease = self._lease
-        contract = lease.home.contract
+        contract = lease.leased_pool.contract
         try:
             text = self._text(sql)
-            if lease.home.spliced is not None and params and (more := lease.home.spliced(params)):
+            if lease.leased_pool.spliced is not None and params and (more := lease.leased_pool.spliced(params)):
                 text = f"{text} {more}"
             return contract.judge_procedure(text) if method == "callproc" else (text, contract.judge(text))
         except BaseException:  # to compose a text takes a connection, which may be refused
@@ -111,7 +111,7 @@ class LeasedCursor:
 
     def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:
         lease = self._lease
-        detach = lease.home.detach
+        detach = lease.leased_pool.detach
         if detach is not None and not self._holding:
             kept = detach(lease.conn, raw)
             if kept is None:
@@ -140,7 +140,7 @@ class LeasedCursor:
         self._raw = None  # or, if there is no connection, its rows would pass for the answer to this statement
         raw = self._raw = self._wrapper.raw_cursor(self._lease.take(verdict), self._name)
         if self._name:
-            self._lease.home.dialect.own(raw)
+            self._lease.leased_pool.client_library.own(raw)
             self._hold()
         if self._wanted:
             for name, value in self._wanted.items():
@@ -181,7 +181,7 @@ class LeasedCursor:
                 self._hold()
                 try:
                     yield raw
-                    verdict = lease.home.contract.confirm(verdict, lease.driver, lease.conn, raw, text)
+                    verdict = lease.leased_pool.contract.confirm(verdict, lease.driver, lease.conn, raw, text)
                     lease.done(verdict, text, {})
                 except BaseException:
                     if verdict.relied_on:  # and it may have done its work by now
@@ -195,12 +195,12 @@ class LeasedCursor:
         """The next result, if there is one; the connection goes back after the last."""
         raw = self._need_held()
         try:
-            found = self._lease.home.dialect.next_result(raw)
+            found = self._lease.leased_pool.client_library.next_result(raw)
         except BaseException:
             self._release()
             self._lease.failed()
             raise
-        detach = self._lease.home.detach
+        detach = self._lease.leased_pool.detach
         if (
             self._holding
             and not self._name
@@ -343,7 +343,7 @@ class LeasedCursor:
 
     def _fact(self, name: str) -> Any:
         if self._raw is not None:
-            return self._lease.home.dialect.fact(name, self._raw, self._lease)
+            return self._lease.leased_pool.client_library.fact(name, self._raw, self._lease)
         return _UNUSED[name] if name in _UNUSED else getattr(self._unused(), name)
 
     @property

@@ -24,7 +24,7 @@ from djworker.db.observe.labels import label_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from djworker.db.lease.registry import Home
+    from djworker.db.lease.registry import LeasedPool
     from djworker.db.lease.session_record import SessionRecord
 
 # Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
@@ -47,10 +47,10 @@ class Lease:
     lost = ""
     made = 0  # the last number that a statement of ours has made; UNTOLD if the library does not tell it
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        self.pool = home.pool
-        self.driver = home.driver
+    def __init__(self, leased_pool: LeasedPool) -> None:
+        self.leased_pool = leased_pool
+        self.pool = leased_pool.pool
+        self.driver = leased_pool.driver
         self.turn = BoundedSemaphore(1)
         self.user: Any = None  # the greenlet whose turn it is, or was
         self.autocommit_mode = True  # what Django wants, and what the connection that we hold is in
@@ -61,8 +61,8 @@ class Lease:
         self.dirty = False  # to be reset when it goes back
         self.profile: Profile = EMPTY
         self.label = label_of(getcurrent())
-        self._keeps_all = home.keeps_all
-        self._strict = home.strict
+        self._keeps_all = leased_pool.keeps_all
+        self._strict = leased_pool.strict
         self._last: Any = None  # the connection that we used last, and whether anybody used it since
         self._last_turn = 0
         self._wrote: Any = None  # likewise for the last statement that may have left something to read back
@@ -125,7 +125,7 @@ class Lease:
                 self._check_held(conn, verdict)
             record = conn.lease_record
             record.statements += 1  # see `long_holds`
-            if verdict.writes and record.numbers != record.turn and self.home.contract.reads_sequences:
+            if verdict.writes and record.numbers != record.turn and self.leased_pool.contract.reads_sequences:
                 self._forget_numbers(conn)
             if self._mode is not self.autocommit_mode:
                 self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
@@ -159,16 +159,16 @@ class Lease:
         if verdict is not PLAIN:
             self._note(verdict, sql, params)
         if self.autocommit_mode and not self.pins and not self.holds and not self._keeps_all:
-            self.settle()
+            self.release_if_free()
 
     def failed(self, verdict: Verdict = PLAIN) -> None:
         """A statement raised, or its greenlet was killed in it. A connection that is not at rest is never used again."""
-        self.home.dialect.cut_error(sys.exception())
+        self.leased_pool.client_library.cut_error(sys.exception())
         conn = self.conn
         if conn is None:
             return
-        suspect = self.home.heard(sys.exception(), conn)
-        self.home.contract.failed(conn, sys.exception())
+        suspect = self.leased_pool.heard(sys.exception(), conn)
+        self.leased_pool.contract.failed(conn, sys.exception())
         if self.driver.busy(conn) or self.driver.is_broken(conn):
             self._lose(verdict)
             return
@@ -176,11 +176,11 @@ class Lease:
         if verdict.writes:
             self._number_taken(conn)
             self.made = UNTOLD  # of rows that are no more the server may tell, or not
-        if left := self.home.contract.left_by_failed(verdict):
+        if left := self.leased_pool.contract.left_by_failed(verdict):
             self.pin(left)
-        self.settle()
+        self.release_if_free()
 
-    def settle(self) -> None:
+    def release_if_free(self) -> None:
         """Give the connection back unless something ties us to it."""
         conn = self.conn
         if conn is None or self.holds or self.pins or self._keeps_all or not self.autocommit_mode:
@@ -286,12 +286,12 @@ class Lease:
         """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
         if verdict.of_sequence:
             return bool(conn.lease_record.numbers == conn.lease_record.turn)
-        return verdict.of_write or self.home.contract.tells_of_last(verdict, self.driver, conn)
+        return verdict.of_write or self.leased_pool.contract.tells_of_last(verdict, self.driver, conn)
 
     def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
-        self.home.tally.read_backs_lost += 1
+        self.leased_pool.counters.read_backs_lost += 1
         if verdict.of_sequence:
-            self.home.asked_for_number()
+            self.leased_pool.asked_for_number()
         return ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
             " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
@@ -299,11 +299,13 @@ class Lease:
 
     def _replayed(self, conn: Any) -> bool:
         """Give the connection our settings; False if a stranger's cannot be taken back, and it was given up for that."""
-        home = self.home
-        home.tally.replays += 1
+        leased_pool = self.leased_pool
+        leased_pool.counters.replays += 1
         try:
             self._guarded(
-                home.dialect.replay, conn, list(self.profile.changes_from(conn.lease_record.profile, home.base))
+                leased_pool.client_library.replay,
+                conn,
+                list(self.profile.changes_from(conn.lease_record.profile, leased_pool.base)),
             )
         except self.driver.error:
             self.lost = ""  # nothing of ours has run yet; where it matters, `missed` says so
@@ -364,7 +366,7 @@ class Lease:
         """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there."""
         if conn.lease_record.numbers != conn.lease_record.turn:
             conn.lease_record.numbers = conn.lease_record.turn if self._is_first(conn) else -1
-        if self.home.contract.reads_sequences:
+        if self.leased_pool.contract.reads_sequences:
             self.pin("a number of a sequence")
 
     def _is_first(self, conn: Any) -> bool:
@@ -373,9 +375,13 @@ class Lease:
 
     def _forget_numbers(self, conn: Any) -> None:
         """Before a statement that may take a number of a sequence, or may not: what is there then is ours."""
-        if self._is_first(conn) or self.home.dialect.forget_numbers is None or self.driver.in_failed_transaction(conn):
+        if (
+            self._is_first(conn)
+            or self.leased_pool.client_library.forget_numbers is None
+            or self.driver.in_failed_transaction(conn)
+        ):
             return
-        self._guarded(self.home.dialect.forget_numbers, conn)
+        self._guarded(self.leased_pool.client_library.forget_numbers, conn)
         conn.lease_record.numbers = conn.lease_record.turn
 
     def _set(self, settings: Sequence[Setting] | None) -> None:
@@ -389,7 +395,7 @@ class Lease:
             self._adopt(settings)
 
     def _adopt(self, settings: Sequence[Setting]) -> None:
-        self.profile = self.profile.with_settings(settings, self.home.base)
+        self.profile = self.profile.with_settings(settings, self.leased_pool.base)
         self.conn.lease_record.profile = self.profile
 
     def _ended(self, *, committed: bool | None) -> None:
@@ -405,8 +411,8 @@ class Lease:
         """Keep the connection to the end of the request, and reset it then."""
         if reason not in self.pins:
             self.pins[reason] = wipe
-            self.home.tally.pinned(reason, self.label)
-        if self.conn is not None and reason in self.home.contract.lasting:
+            self.leased_pool.counters.pinned(reason, self.label)
+        if self.conn is not None and reason in self.leased_pool.contract.lasting:
             self.conn.lease_record.spoilt = reason
 
     def hold(self) -> None:
@@ -417,7 +423,7 @@ class Lease:
         """End of one `hold`."""
         self.holds -= 1
         if not self.holds and self.held() is not None:
-            self._settle_between()
+            self._release_between()
 
     def stick(self) -> None:
         """`hold`, for a block whose statements may leave anything."""
@@ -430,10 +436,10 @@ class Lease:
         self.dirty = True
         self.unhold()
 
-    def _settle_between(self) -> None:
-        """`settle`, but a statement that is under way needs the connection still, and settles when it has ended."""
+    def _release_between(self) -> None:
+        """`release_if_free`, but a statement that is under way keeps the connection, and releases it when it has ended."""
         if not self.turn.locked():
-            self.settle()
+            self.release_if_free()
 
     # -- a transaction ----------------------------------------------------------------------------------------------
 
@@ -471,7 +477,7 @@ class Lease:
             raise
         self._by_hand = False
         self._ended(committed=committed)
-        self._settle_between()
+        self._release_between()
 
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
         """Off: said to the server with the next statement, in a transaction by hand now. On: now; the connection goes back."""
@@ -492,7 +498,7 @@ class Lease:
             self._mode = value
         self.autocommit_mode = value
         if value:
-            self._settle_between()
+            self._release_between()
 
     # -- its end ----------------------------------------------------------------------------------------------------
 
@@ -508,7 +514,7 @@ class Lease:
             self.missed(verdict)
         self._pending = []
         self._by_hand = False
-        self.home.tally.lost += 1
+        self.leased_pool.counters.lost += 1
         self.pool.discard(conn, ticket=self._ticket)
 
     def close(self) -> None:
@@ -573,7 +579,7 @@ class Lease:
             raise
         # Our own question was the last statement: it does not answer for the application's.
         self._statements_before, self._probed_turn = conn.lease_record.statements, self._last_turn
-        self.settle()
+        self.release_if_free()
         return True
 
     def look(self) -> Any:
@@ -585,7 +591,7 @@ class Lease:
         if ours and not self.driver.is_broken(last):
             return last
         conn = self.take(PROBE)
-        self._settle_between()
+        self._release_between()
         return conn
 
     def mode(self) -> bool:
@@ -605,7 +611,7 @@ class Lease:
         ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
         if not self.is_opened:
             self._forget_others(conn, verdict, turn if ours else 0)
-        self.home.dialect.hand_over(conn, (*ours, self._last_turn))
+        self.leased_pool.client_library.hand_over(conn, (*ours, self._last_turn))
         self.pin(verdict.pin)
         conn.lease_record.spoilt = verdict.pin
         self.__class__ = OpenedLease
@@ -633,14 +639,14 @@ class Lease:
                 raise
 
     def _forget(self, conn: Any, turn: int) -> None:
-        dialect = self.home.dialect
+        client_library = self.leased_pool.client_library
         ours = conn.lease_record.numbers > 0 and conn.lease_record.numbers in (turn, conn.lease_record.turn)
-        if dialect.forget_numbers is not None and not ours:
+        if client_library.forget_numbers is not None and not ours:
             with self._outside_a_transaction(conn):
-                dialect.forget_numbers(conn)
+                client_library.forget_numbers(conn)
             # Where we have made one, that is what we would ask for, and it is gone.
             conn.lease_record.numbers = 0 if self.made else conn.lease_record.turn
-        dialect.forget(conn, number=None if self._wrote_in(conn) else max(self.made, 0), lists=not turn)
+        client_library.forget(conn, number=None if self._wrote_in(conn) else max(self.made, 0), lists=not turn)
 
     @contextmanager
     def _outside_a_transaction(self, conn: Any) -> Iterator[None]:

@@ -11,14 +11,14 @@ import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from djworker.db.lease.registry import homes, lookouts
+from djworker.db.lease.registry import leased_pools, pool_watches
 from djworker.ipc import metrics
 from djworker.ipc.metrics import NANOSECONDS, WAIT_BOUNDS, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from djworker.db.observe.pool_watch import Lookout
+    from djworker.db.observe.pool_watch import PoolWatch
     from djworker.db.pool.pool import Pool
     from djworker.ipc.regions import Writer
 
@@ -62,18 +62,18 @@ class PoolMetrics:
         """Take a look, and count."""
         now = time.monotonic()
         stood: dict[tuple[Metric, str], int] = {}
-        tallies = {home.pool: home.tally for home in homes()}
-        for lookout in lookouts():
-            pool = lookout.pool
+        counters_of = {leased_pool.pool: leased_pool.counters for leased_pool in leased_pools()}
+        for pool_watch in pool_watches():
+            pool = pool_watch.pool
             pool.look_for_server(now)
-            tally = tallies.get(pool)
-            numbers = pool.stats() | (tally.as_dict() if tally is not None else {})
+            counters = counters_of.get(pool)
+            numbers = pool.stats() | (counters.as_dict() if counters is not None else {})
             alias = self._label(writer, metrics.POOL_SIZE, pool.name)
             for metric, name in _GAUGES.items():
                 known = stood.get((metric, alias), 0)
                 value = int(numbers[name])
                 stood[metric, alias] = max(known, value) if metric in _NO_SUMS else known + value
-            self._count(writer, lookout, alias, numbers, dict(tally.pins) if tally is not None else {})
+            self._count(writer, pool_watch, alias, numbers, dict(counters.pins) if counters is not None else {})
         for metric in _GAUGES:  # of a pool that has ended there is nothing
             for labels in writer.find(metric):
                 stood.setdefault((metric, labels[0]), 0)
@@ -81,15 +81,15 @@ class PoolMetrics:
             writer.set(metric, value, (alias,))
 
     def _count(
-        self, writer: Writer, lookout: Lookout, alias: str, numbers: Mapping[str, float], pins: Mapping[str, int]
+        self, writer: Writer, pool_watch: PoolWatch, alias: str, numbers: Mapping[str, float], pins: Mapping[str, int]
     ) -> None:
-        seen = self._seen.setdefault(lookout.pool, Counter())
+        seen = self._seen.setdefault(pool_watch.pool, Counter())
         for metric, name in _COUNTERS.items():
             writer.add(metric, _new(seen, metric, int(numbers.get(name, 0))), (alias,))
         for reason, count in pins.items():
             if new := _new(seen, reason, count):
                 writer.add(metrics.POOL_PINS, new, (alias, self._reason(writer, alias, reason)))
-        buckets, seconds = lookout.waits.buckets, lookout.waits.seconds
+        buckets, seconds = pool_watch.waits.buckets, pool_watch.waits.seconds
         place = writer.word(metrics.POOL_WAIT, (alias,))
         for bucket, count in enumerate(buckets):
             writer.words[place + bucket] += _new(seen, bucket, count)

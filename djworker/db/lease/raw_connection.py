@@ -63,14 +63,14 @@ class LeasedConnection:
         return self.lease.opened(f"{function}()") if keeps else self.lease.look()
 
     def __enter__(self) -> Any:
-        self.lease.home.dialect.enter(self)
+        self.lease.leased_pool.client_library.enter(self)
         return self
 
     def __exit__(self, *exc_info: object) -> Any:
-        return self.lease.home.dialect.leave(self, *exc_info)
+        return self.lease.leased_pool.client_library.leave(self, *exc_info)
 
     def __repr__(self) -> str:
-        return f"<LeasedConnection of {self.lease.home.alias!r}, holds {self.lease.conn!r}>"
+        return f"<LeasedConnection of {self.lease.leased_pool.alias!r}, holds {self.lease.conn!r}>"
 
     def __dir__(self) -> list[str]:
         return sorted({*dir(LeasedConnection), *dir(self.lease.driver.connection_type)})
@@ -184,7 +184,7 @@ def _call(lease: Lease, name: str, verdict: Verdict, *args: Any, **more: Any) ->
         except BaseException:
             lease.failed(verdict)
             raise
-        lease.settle()
+        lease.release_if_free()
     return result
 
 

@@ -16,13 +16,13 @@ from djworker import log
 from djworker.db.drivers.news import News
 from djworker.db.errors import DJANGO
 from djworker.db.lease import poolers
-from djworker.db.lease.client_libraries import DIALECTS
-from djworker.db.lease.connector import Physical
+from djworker.db.lease.client_libraries import CLIENT_LIBRARIES
+from djworker.db.lease.connector import Connector
 from djworker.db.lease.receivers import Receivers
 from djworker.db.lease.session_settings import resolution
 from djworker.db.lease.standby import Standby
-from djworker.db.lease.stats import LeaseTally
-from djworker.db.observe.pool_watch import Lookout
+from djworker.db.lease.stats import LeaseCounters
+from djworker.db.observe.pool_watch import PoolWatch
 from djworker.db.observe.throttle import Throttle
 from djworker.db.pool.bound import Bound
 from djworker.db.pool.driver import Useless
@@ -53,7 +53,7 @@ _LEVELS = {
 }
 
 
-class Home:
+class LeasedPool:
     """[worker] The pool of one alias with one set of connection parameters."""
 
     ended = False  # its pool is closed for good, or it is not used any more
@@ -69,9 +69,9 @@ class Home:
         settings: dict[str, Any],
         family: tuple[Any, ...] = (),
     ) -> None:
-        """green: the client library's driver; settings: of the database; family: see `home_for`.
+        """green: the client library's driver; settings: of the database; family: see `leased_pool_for`.
 
-        make: a bare Django wrapper with settings of a database, see `Physical`.
+        make: a bare Django wrapper with settings of a database, see `Connector`.
         """
         self.alias = alias
         self._make = make
@@ -84,13 +84,13 @@ class Home:
         self.database = database_of(settings)
         self.options = options
         self.driver = green
-        self.dialect = DIALECTS[green.name]()
-        self.contract = self.dialect.contract(options.pin_sql)
-        self.detach = self.dialect.detach
+        self.client_library = CLIENT_LIBRARIES[green.name]()
+        self.contract = self.client_library.contract(options.pin_sql)
+        self.detach = self.client_library.detach
         self.spliced = green.spliced
         self.keeps_all = options.lease == "request"
         self.strict = options.strict
-        self.tally = LeaseTally()
+        self.counters = LeaseCounters()
         self.facts: dict[str, Any] = {}  # what is asked of the server once, for all wrappers
         self.base: dict[str, str] = {}
         self.standby = Standby()
@@ -99,31 +99,31 @@ class Home:
         self._base_known = False
         self._numbers_wiped = False
         self.receivers = Receivers()
-        self.lookout = Lookout(options, green)
+        self.pool_watch = PoolWatch(options, green)
         self.pool: Pool[Any] = Pool(
-            Physical(lambda: make(self.settings), alias, green, self._set_up, self._judge, self.receivers),
+            Connector(lambda: make(self.settings), alias, green, self._set_up, self._judge, self.receivers),
             Limits(**options.for_pool()),
             rotate=options.strict,
             name=alias,
             refusals=DJANGO,
             notify=notify,
-            on_wait=self.lookout.waited,
+            on_wait=self.pool_watch.waited,
         )
-        self.lookout.pool = self.pool
+        self.pool_watch.pool = self.pool
 
     def _set_up(self, conn: Any) -> None:
         if not self._base_known:
-            self.base = self.dialect.base(conn)
+            self.base = self.client_library.base(conn)
             self._base_known = True
             self._look_for_pooler(conn)
-        self.dialect.learn(self.contract, conn)  # anew: a migration may have made a trigger
+        self.client_library.learn(self.contract, conn)  # anew: a migration may have made a trigger
         self.driver.share_plans(conn, self._plans)
         if self.standby.refusing:
             self._tell_writes(refused=self.driver.refuses_writes(conn))
 
     def _look_for_pooler(self, conn: Any) -> None:
         """Once: a session that is not ours alone breaks every promise of a lease."""
-        if not self.dialect.may_be_pooled or not poolers.stands_between(conn, self.driver.backend_id(conn)):
+        if not self.client_library.may_be_pooled or not poolers.stands_between(conn, self.driver.backend_id(conn)):
             return
         if poolers.multiplexes(conn, self.driver, self._connect_bare):
             text = (
@@ -219,12 +219,12 @@ class Home:
     def _end(self) -> None:
         """Be forgotten. A lease that still has it may go on: its pool lends, within the same bound."""
         self.ended = True
-        for key in [key for key, home in _homes.items() if home is self]:
-            del _homes[key]
+        for key in [key for key, leased_pool in _leased_pools.items() if leased_pool is self]:
+            del _leased_pools[key]
 
     def stats(self) -> dict[str, float]:
         """The pool's numbers and the leases'."""
-        return self.pool.stats() | self.tally.as_dict()
+        return self.pool.stats() | self.counters.as_dict()
 
 
 def notify(event: str, message: str, **fields: Any) -> None:
@@ -232,37 +232,37 @@ def notify(event: str, message: str, **fields: Any) -> None:
     log.event(logger, _LEVELS.get(event, logging.INFO), event, message, **fields)
 
 
-_homes: dict[Any, Home] = {}
+_leased_pools: dict[Any, LeasedPool] = {}
 _bounds: weakref.WeakValueDictionary[Any, Bound] = weakref.WeakValueDictionary()
 
 
-def home_for(key: Any, make: Callable[[], Home]) -> Home:
-    """The home with this key: alias and parameters of the connection. Those of one family share the bound of their pools."""
-    home = _homes.get(key)
-    if home is None:
-        home = _homes[key] = make()
-        home.bound = _bounds.setdefault(home.family, Bound())
-        home.pool.share(home.bound)
+def leased_pool_for(key: Any, make: Callable[[], LeasedPool]) -> LeasedPool:
+    """The pool with this key: alias and parameters of the connection. Those of one family share the bound of their pools."""
+    leased_pool = _leased_pools.get(key)
+    if leased_pool is None:
+        leased_pool = _leased_pools[key] = make()
+        leased_pool.bound = _bounds.setdefault(leased_pool.family, Bound())
+        leased_pool.pool.share(leased_pool.bound)
         if _retiring:
-            home.pool.retire()
-        if (left := _paused.get(home.alias, 0.0) - time.monotonic()) > 0:
-            home.pool.pause(left)
-    return home
+            leased_pool.pool.retire()
+        if (left := _paused.get(leased_pool.alias, 0.0) - time.monotonic()) > 0:
+            leased_pool.pool.pause(left)
+    return leased_pool
 
 
 def database_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Which database these settings mean: see `homes_of`."""
+    """Which database these settings mean: see `leased_pools_of`."""
     return tuple(settings.get(name) for name in ("NAME", "HOST", "PORT"))
 
 
-def homes() -> Iterator[Home]:
-    """All homes of this process."""
-    return iter(list(_homes.values()))
+def leased_pools() -> Iterator[LeasedPool]:
+    """All leased pools of this process."""
+    return iter(list(_leased_pools.values()))
 
 
-def homes_of(database: tuple[Any, ...]) -> Iterator[Home]:
-    """All homes with connections to this database, whatever their alias and options: (name, host, port)."""
-    return (home for home in homes() if home.database == database)
+def leased_pools_of(database: tuple[Any, ...]) -> Iterator[LeasedPool]:
+    """All leased pools with connections to this database, whatever their alias and options: (name, host, port)."""
+    return (leased_pool for leased_pool in leased_pools() if leased_pool.database == database)
 
 
 _paused: dict[str, float] = {}  # until when, by alias: for pools that are made meanwhile
@@ -287,29 +287,29 @@ def resume(alias: str) -> list[Pool[Any]]:
 
 
 def _pools_of(alias: str) -> list[Pool[Any]]:
-    ours = [home.pool for home in homes() if home.alias == alias]
+    ours = [leased_pool.pool for leased_pool in leased_pools() if leased_pool.alias == alias]
     return ours + [other.pool for other in _others if other.pool.name == alias]
 
 
 _retiring: list[bool] = []  # not empty in a worker that drains
-_others: list[Lookout] = []  # over pools without leases: django-db-geventpool's
+_others: list[PoolWatch] = []  # over pools without leases: django-db-geventpool's
 
 
-def register(lookout: Lookout) -> None:
+def register(pool_watch: PoolWatch) -> None:
     """Count a pool that has no leases, look over it, and close it with the others."""
-    _others.append(lookout)
+    _others.append(pool_watch)
 
 
-def lookouts() -> Iterator[Lookout]:
+def pool_watches() -> Iterator[PoolWatch]:
     """One for each pool of this process."""
-    return iter([*(home.lookout for home in homes()), *_others])
+    return iter([*(leased_pool.pool_watch for leased_pool in leased_pools()), *_others])
 
 
 def stats() -> dict[str, dict[str, float]]:
-    """Numbers by alias; those of several homes with one alias (a database for each tenant) are summed up."""
+    """Numbers by alias; those of several leased pools with one alias (a database for each tenant) are summed up."""
     found: dict[str, dict[str, float]] = {}
-    for home in homes():
-        found[home.alias] = _sum(found.get(home.alias, {}), home.stats())
+    for leased_pool in leased_pools():
+        found[leased_pool.alias] = _sum(found.get(leased_pool.alias, {}), leased_pool.stats())
     return found | {other.pool.name: other.pool.stats() for other in _others}
 
 
@@ -321,9 +321,9 @@ def _sum(some: Mapping[str, float], more: Mapping[str, float]) -> dict[str, floa
 
 
 def tend(now: float) -> None:
-    """Look after all homes. `now`: of the pools' clock."""
-    for home in homes():
-        home.tend(now)
+    """Look after all leased pools. `now`: of the pools' clock."""
+    for leased_pool in leased_pools():
+        leased_pool.tend(now)
 
 
 def warm() -> None:
@@ -337,8 +337,8 @@ def warm() -> None:
 def retire() -> None:
     """[worker] It drains: idle sessions end now, and what its last requests take goes back as soon as they do without."""
     _retiring.append(True)
-    for lookout in lookouts():
-        lookout.pool.retire()
+    for pool_watch in pool_watches():
+        pool_watch.pool.retire()
 
 
 def end_all(timeout: float = CLOSING) -> None:
@@ -346,12 +346,12 @@ def end_all(timeout: float = CLOSING) -> None:
 
     Those without leases are kept by whoever made them: they are emptied, and go on.
     """
-    for home in homes():
-        home.ended = True
-        home.pool.close()
+    for leased_pool in leased_pools():
+        leased_pool.ended = True
+        leased_pool.pool.close()
     _for_all(Pool.drain, timeout)
     _for_all(Pool.drain, timeout)  # once more: a connection that was being made has come meanwhile
-    _homes.clear()
+    _leased_pools.clear()
 
 
 def leave(timeout: float = SESSIONS_END) -> None:
@@ -365,7 +365,7 @@ def _leave(pool: Pool[Any]) -> None:
 
 
 def _for_all(end: Callable[[Pool[Any]], None], timeout: float) -> None:
-    pools = [lookout.pool for lookout in lookouts()]
+    pools = [pool_watch.pool for pool_watch in pool_watches()]
     for pool in pools:
         end(pool)
     # All pools at once: a server that does not answer must not take the time of the others.

@@ -13,7 +13,7 @@ VIEWS = 1000  # different pairs of reason and view; what is above is counted und
 
 
 @dataclass(slots=True)
-class LeaseTally:
+class LeaseCounters:
     """[worker] Counters since the pool was made."""
 
     pins: Counter[str] = field(default_factory=Counter)  # by reason

@@ -36,7 +36,7 @@ class _Sight:
     told: frozenset[str] = frozenset()
 
 
-class Sightings:
+class LongHolds:
     """[worker] Compares each look with the one before. Pure: time is an argument; 0 switches a threshold off.
 
     Idle time is counted from the first look that saw no statement run, so it is never said to be longer than it is.

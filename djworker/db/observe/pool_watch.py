@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from djworker import log
 from djworker.db.observe.labels import frames, view_of
-from djworker.db.observe.long_holds import Held, Sightings
+from djworker.db.observe.long_holds import Held, LongHolds
 from djworker.db.observe.slow_acquires import SlowAcquires
 from djworker.db.observe.throttle import Throttle
 from djworker.db.pool.stats import Holder, text_of
@@ -42,7 +42,7 @@ class Waits:
         self.seconds += seconds
 
 
-class Lookout:
+class PoolWatch:
     """[worker] Looks at one pool. Nothing is asked of the server, and no line is logged while a connection changes hands."""
 
     pool: Pool[Any]  # set by the owner: the pool is made with our `waited`
@@ -51,7 +51,7 @@ class Lookout:
         """options: the thresholds; green: the client library's driver."""
         self._green = green
         self._slow = SlowAcquires(options.slow_acquire)
-        self._sightings = Sightings(options.long_hold, options.idle_in_transaction)
+        self._long_holds = LongHolds(options.long_hold, options.idle_in_transaction)
         self._throttle = Throttle()
         self.waits = Waits()
         self._unsaid = 0
@@ -64,7 +64,7 @@ class Lookout:
     def look(self, now: float) -> None:
         """Log what has come to be too long since the last look. `now`: of the pool's clock."""
         self._tell_slow(now)
-        if self._sightings.wanted:
+        if self._long_holds.wanted:
             self._tell_held(now)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class Lookout:
 
     def _tell_held(self, now: float) -> None:
         leased = {slot.ticket: slot for slot in self.pool.leased()}
-        found = self._sightings.look(now, [self._held(slot) for slot in leased.values()])
+        found = self._long_holds.look(now, [self._held(slot) for slot in leased.values()])
         # All that can change is read before the first line: a handler of the project's may switch greenlets.
         lines = [(finding, *_who(leased[finding.ticket], now)) for finding in found]
         for finding, holder, view, stack in lines:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Waiter(Generic[C]):
     """[worker] One greenlet in the queue.
 
-    It is settled once, with a slot or with an error, by whoever takes it off the queue. Between that moment and its
+    It is completed once, with a slot or with an error, by whoever takes it off the queue. Between that moment and its
     waking the slot is OFFERED, not LEASED: a waiter that is killed in between finds it in `slot` and passes it on.
     """
 
@@ -40,40 +40,40 @@ class Waiter(Generic[C]):
         self.error: Exception | None = None
 
     def __repr__(self) -> str:
-        return f"<waiter since {self.since:.3f}, {self.slot or self.error or 'unsettled'}>"
+        return f"<waiter since {self.since:.3f}, {self.slot or self.error or 'waits'}>"
 
     @property
-    def settled(self) -> bool:
+    def completed(self) -> bool:
         """Whether there is an outcome."""
         return self.slot is not None or self.error is not None
 
     def offer(self, slot: Slot[C]) -> None:
-        """Settle with a slot. Does not switch."""
-        self._settle()
+        """Complete the wait with a slot. Does not switch."""
+        self._complete()
         self.slot = slot
 
     def fail(self, error: Exception) -> None:
-        """Settle with an error. Does not switch."""
-        self._settle()
+        """Complete the wait with an error. Does not switch."""
+        self._complete()
         self.error = error
 
     def wait(self) -> None:
-        """Sleep until settled."""
-        if not self.settled:
+        """Sleep until the wait is completed."""
+        if not self.completed:
             self._wake.get()
-        if not self.settled:
+        if not self.completed:
             msg = "bug: a waiter was woken up with nothing"
             raise Bug(msg)
 
-    def _settle(self) -> None:
-        if self.settled:
-            msg = "bug: a waiter was settled twice"
+    def _complete(self) -> None:
+        if self.completed:
+            msg = "bug: a waiter was completed twice"
             raise Bug(msg)
         self.hub.loop.run_callback(self._wake.switch, None)
 
 
 class WaitQueue(Generic[C]):
-    """[worker] The unsettled waiters, oldest first."""
+    """[worker] The waiters without an outcome, oldest first."""
 
     __slots__ = ("waiting",)
 
@@ -98,7 +98,7 @@ class WaitQueue(Generic[C]):
         return self.waiting.popitem(last=False)[0]
 
     def leave(self, waiter: Waiter[C]) -> bool:
-        """A waiter gives up. False if it was settled already."""
+        """A waiter gives up. False if it was completed already."""
         if waiter not in self.waiting:
             return False
         del self.waiting[waiter]

@@ -96,10 +96,10 @@ class Scheduler(Generic[C]):
 
     def _wait(self, waiter: Waiter[C], now: float) -> None:
         self.serve(now)
-        if not waiter.settled and waiter.timeout <= 0:
+        if not waiter.completed and waiter.timeout <= 0:
             self._queue.leave(waiter)
             waiter.fail(refusing.timed_out(self.state, waiter))
-        elif not waiter.settled:
+        elif not waiter.completed:
             self.state.waits.no_later_than(waiter.hub, waiter.deadline)
             if self.is_paused(now):
                 self.state.waits.no_later_than(waiter.hub, self.state.paused_until)

@@ -86,7 +86,7 @@ def test_pools_on_databases_of_one_name_are_all_looked_after(geventpool_site: Si
     start(geventpool_site, MAX_CONNS=4)
     from django.db import connections
 
-    from djworker.db.lease.registry import lookouts
+    from djworker.db.lease.registry import pool_watches
 
     def primary_and_replica() -> set[object]:
         for alias in ("default", "other"):
@@ -96,4 +96,4 @@ def test_pools_on_databases_of_one_name_are_all_looked_after(geventpool_site: Si
 
     pools = view(primary_and_replica)
     assert len(pools) == 2
-    assert pools <= {lookout.pool for lookout in lookouts()}
+    assert pools <= {pool_watch.pool for pool_watch in pool_watches()}

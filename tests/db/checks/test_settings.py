@@ -139,6 +139,6 @@ def test_late_patching(tmp_path: Path, first: str, says: str) -> None:
 def test_late_patching_is_logged_where_nobody_runs_the_checks(tmp_path: Path, imports: str, *, told: bool) -> None:
     first = f"import {imports}; from gevent import monkey; monkey.patch_all()"
     site = Site(tmp_path, f"{HEAD}\nDATABASES = {{'default': shop(OURS)}}", first)
-    said = site.manage("shell", "-c", "from django.db import connection; connection.home.stats()")
+    said = site.manage("shell", "-c", "from django.db import connection; connection.leased_pool.stats()")
     assert said.returncode == 0, said
     assert ("'default' stops the whole process whenever it connects" in said.stderr) is told

@@ -27,7 +27,7 @@ def sends_nothing(name: str, method: Any) -> bool:
 
     from djworker.db.lease.raw_names import CURSORS
 
-    harmless = name in CURSORS[connection.home.driver.name]  # type: ignore[attr-defined]
+    harmless = name in CURSORS[connection.leased_pool.driver.name]  # type: ignore[attr-defined]
     return harmless or getattr(getattr(method, "__self__", method), "connection", method) is None
 
 

@@ -208,7 +208,7 @@ def test_every_pin_is_counted_with_its_reason_and_view(leasing: Site) -> None:
     view(work)
     from django.db import connection
 
-    assert dict(connection.home.tally.pins_by_view) == {("pin_sql 'my_function'", "no view"): 1}
+    assert dict(connection.leased_pool.counters.pins_by_view) == {("pin_sql 'my_function'", "no view"): 1}
 
 
 def test_sticky(leasing: Site) -> None:

@@ -55,7 +55,7 @@ def test_tenants_share_two_connections_and_never_meet(postgres_site: Site) -> No
 def pool_pins() -> dict[str, int]:
     from django.db import connection
 
-    return dict(connection.home.tally.pins)
+    return dict(connection.leased_pool.counters.pins)
 
 
 SET = {

@@ -36,7 +36,7 @@ def test_idle_sessions_that_are_ended_hurt_nobody(site: Site) -> None:
     grow(site, 5)
     from django.db import connection
 
-    driver = connection.home.driver
+    driver = connection.leased_pool.driver
     old = list(pool()._ledger.by_conn)
     site.server.terminate_backends(site.database)
     eventually(lambda: all(map(driver.is_broken, old)), "the news has arrived")

@@ -79,7 +79,7 @@ def test_writes_follow_the_name_to_the_new_primary(pair: Pair) -> None:
     pair.start(max_size=4)  # the table, there too
     from django.db import connection
 
-    connection.home.refresh()
+    connection.leased_pool.refresh()
     pair.proxy.aim(pair.server.host, pair.server.port)
     item = pair.start(max_size=4, timeout=10)
     with listening() as seen, Clients(partial(write, item, count()), 8) as clients:

@@ -36,7 +36,7 @@ def strangers(site: Site) -> Iterator[None]:
     """They take every connection that the server has."""
     from django.db import connection
 
-    green, made = connection.home.driver, []
+    green, made = connection.leased_pool.driver, []
     params = site.server.params(site.database)  # type: ignore[attr-defined]  # both kinds have it
     try:
         with pytest.raises(green.error, match=FULL):
@@ -69,7 +69,7 @@ def test_a_full_server(crowded: Site) -> None:
         knocks.assert_no_storm()
     assert not clients.failed, clients.failed[:1]
 
-    connection.home.refresh()
+    connection.leased_pool.refresh()
     eventually(lambda: not crowded.sessions(), "the pool is empty")
     with strangers(crowded):
         knocks = Knocks(crowded)

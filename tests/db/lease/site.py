@@ -225,7 +225,7 @@ def pool() -> Any:
     """The pool of the default alias."""
     from django.db import connection
 
-    return connection.home.pool
+    return connection.leased_pool.pool
 
 
 def at_rest() -> bool:

@@ -38,7 +38,7 @@ def homes_of_default() -> list[Any]:
     """All pools of the alias."""
     from djworker.db.lease import registry
 
-    return [found for found in registry.homes() if found.alias == "default" and found.settings["HOST"]]
+    return [found for found in registry.leased_pools() if found.alias == "default" and found.settings["HOST"]]
 
 
 def test_a_new_password_keeps_the_pool_and_replaces_its_sessions(leasing: Site) -> None:
@@ -115,7 +115,7 @@ def drain_all() -> None:
     """Every pool of the process."""
     from djworker.db.lease import registry
 
-    for one in registry.homes():
+    for one in registry.leased_pools():
         one.pool.drain(2)
 
 
@@ -161,8 +161,8 @@ def test_names_that_come_and_go_share_one_bound(site: Site) -> None:
         assert registry.stats()["default"]["pool_max"] == 3
         for later in (0, 100, 101):  # seen, unused for long, and empty
             registry.tend(time.monotonic() + later)
-            eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in registry.homes()), "closed")
-        assert not [one for one in registry.homes() if one.settings["NAME"] in names]
+            eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in registry.leased_pools()), "closed")
+        assert not [one for one in registry.leased_pools() if one.settings["NAME"] in names]
         eventually(lambda: not sessions(site, names), "nothing is left of them")
         assert view(work, names[0]) == names[0], "one that comes back"
         drain_all()
@@ -192,8 +192,8 @@ def test_aliases_that_come_at_run_time_share_one_bound(leasing: Site) -> None:
 
         for later in (0, 100, 101):
             registry.tend(time.monotonic() + later)
-            eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in registry.homes()), "closed")
-        assert not [one for one in registry.homes() if one.alias in names]
+            eventually(lambda: not any(one.pool.stats()["pool_closing"] for one in registry.leased_pools()), "closed")
+        assert not [one for one in registry.leased_pools() if one.alias in names]
 
 
 def test_a_password_that_is_right_again_helps_at_once(site: Site) -> None:

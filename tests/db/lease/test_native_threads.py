@@ -87,7 +87,7 @@ def test_whoever_queries_first_the_pool_serves_the_requests(site: Site) -> None:
         assert run(closed_after(work)) == 3, way
         assert view(work) == 3, way
         assert [view(work) for _ in range(5)] == [3] * 5, way
-        connections["default"].home.pool.drain(2)
+        connections["default"].leased_pool.pool.drain(2)
         eventually(at_rest, f"{way}: nothing is lost")
 
 
@@ -119,7 +119,7 @@ def test_a_connection_of_the_main_thread_is_refused_in_a_native_one(leasing: Sit
 
     ours = connections["default"]
     connection.ensure_connection()
-    ours.home.pool.drain(2)
+    ours.leased_pool.pool.drain(2)
     ours.inc_thread_sharing()
 
     def work() -> None:

@@ -51,6 +51,6 @@ def test_nothing_of_the_question_is_left(postgres_site: Site) -> None:
         assert view(item.objects.count) == 2
         from django.db import connection
 
-        home = connection.home
-        assert "djworker.probe" not in home.base
-        assert home.pool.stats()["pool_size"] == 1
+        leased_pool = connection.leased_pool
+        assert "djworker.probe" not in leased_pool.base
+        assert leased_pool.pool.stats()["pool_size"] == 1

@@ -170,7 +170,7 @@ def test_a_harmless_name_is_answered_as_the_library_does_and_holds_nothing(leasi
             assert not held(), name
 
     def both() -> None:
-        door, driver = raw(), connection.home.driver.name
+        door, driver = raw(), connection.leased_pool.driver.name
         work(door, lambda conn: conn, CONNECTIONS[driver].answers)
         if driver in INFOS:
             work(door.info, lambda conn: conn.info, INFOS[driver].answers)
@@ -239,7 +239,7 @@ def test_every_other_name_holds_the_connection_and_replaces_it(leasing: Site) ->
     from djworker.db.lease.raw_names import CONNECTIONS
 
     def work() -> None:
-        door, answers = raw(), CONNECTIONS[connection.home.driver.name].answers
+        door, answers = raw(), CONNECTIONS[connection.leased_pool.driver.name].answers
         names = {*public(connection.lease.look())} - OURS - {*answers, "commit", "rollback", "close"}
         assert names
         for name in names:
@@ -771,7 +771,7 @@ def test_it_is_the_same_object_for_one_lease(leasing: Site) -> None:
             assert cursor.connection is door is connection.connection
             if leasing.dialect == "mysql":
                 assert cursor.cursor.cursor.connection is door
-        assert isinstance(door, connection.home.driver.connection_type)
+        assert isinstance(door, connection.leased_pool.driver.connection_type)
         assert repr(door).startswith("<LeasedConnection")
         connection.close()
         connection.ensure_connection()
@@ -789,7 +789,7 @@ def test_no_attribute_of_a_cursor_is_the_librarys_connection(leasing: Site) -> N
     from django.db import connection
 
     def work() -> None:
-        kind = connection.home.driver.connection_type
+        kind = connection.leased_pool.driver.connection_type
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
             leased = cursor.cursor
@@ -838,7 +838,7 @@ def connection_errors() -> tuple[type[Exception], ...]:
     """What a library raises, wrapped by Django or not."""
     from django.db import connection
 
-    return (connection.home.driver.error, ValueError)
+    return (connection.leased_pool.driver.error, ValueError)
 
 
 def test_an_adapter_of_a_cursor_stays_with_the_cursor(psycopg3_site: Site) -> None:

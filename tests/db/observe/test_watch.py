@@ -184,11 +184,11 @@ def test_django_db_geventpools_connections_are_watched_too(geventpool_site: Site
     def work() -> None:
         import time
 
-        from djworker.db.lease.registry import lookouts
+        from djworker.db.lease.registry import pool_watches
 
         query("SELECT 1")
-        for lookout in lookouts():
-            lookout.look(time.monotonic() + 100)
+        for pool_watch in pool_watches():
+            pool_watch.look(time.monotonic() + 100)
 
     with listening() as seen:
         view(work)

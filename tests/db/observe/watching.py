@@ -47,10 +47,10 @@ def listening(name: str = "djworker.db", level: int = logging.INFO) -> Iterator[
 
 
 def look(later: float = 0.0) -> None:
-    """The lookout of the default alias looks, so many seconds from now."""
+    """The pool_watch of the default alias looks, so many seconds from now."""
     from django.db import connection
 
-    connection.home.lookout.look(time.monotonic() + later)
+    connection.leased_pool.pool_watch.look(time.monotonic() + later)
 
 
 def get(path: str, urlconf: str, **settings: Any) -> tuple[str, bytes]:

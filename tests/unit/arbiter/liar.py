@@ -135,7 +135,7 @@ class Arbiter:
     def nameless(self) -> tuple[Child, list[int]]:
         """A third worker, asked for and not yet forked; the descriptors that the mold has got for it."""
         self.fleet.scaled = 3
-        handle = self.fleet.roster.new_worker(1, time.monotonic() + 60)
+        handle = self.fleet.processes.new_worker(1, time.monotonic() + 60)
         child = self.children.spawn_worker(ForkWorker(handle.worker_id, handle.slot, 1))
         fds: list[int] = []
         _data, fds, _flags, _address = socket.recv_fds(self.theirs["mold", 1], 4096, 2)

@@ -32,7 +32,7 @@ class Story:
         """Sleep until the fleet's own deadline, beating for every worker like a healthy one."""
         due = self.fleet.next_deadline()
         assert due < inf
-        for worker in self.fleet.roster.ready():
+        for worker in self.fleet.processes.ready():
             self.fleet.handle(Heartbeat(worker.worker_id, due), self.now)
         self.now = max(self.now, due)
         return self.tell(DeadlineReached())
@@ -51,7 +51,7 @@ class Story:
             assert story.tell(WorkerBooted(i + 1), 0.5) == []
         for _ in range(int(STABLE) + 1):
             assert story.tell(DeadlineReached(), 1) == []
-        for worker in story.fleet.roster.ready():
+        for worker in story.fleet.processes.ready():
             story.tell(Heartbeat(worker.worker_id, story.now))
         story.said.clear()
         return story

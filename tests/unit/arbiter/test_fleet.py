@@ -30,7 +30,7 @@ from djworker.arbiter.events import (
     WorkerGone,
 )
 from djworker.arbiter.handles import Policy, WorkerState
-from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PATIENCE, PROBATION, STABLE
+from djworker.arbiter.timing import BACKOFF_FIRST, BACKOFF_MOST, KILL_AGAIN, PROBATION, RETRIES, STABLE
 from djworker.ipc.contract import STACKS_WITHIN
 from tests.unit.arbiter.story import POLICY, Story
 
@@ -41,7 +41,7 @@ def test_reload_brings_new_before_old() -> None:
     assert story.tell(MoldBooted(2, POLICY), 1) == [AdoptConfig(2), ForkWorker(3, 2, 2)]
     assert story.tell(WorkerBooted(3), 1) == []
     assert story.tell(DeadlineReached(), PROBATION) == [RetireWorker(1, 30, empty_backlog=False), ForkWorker(4, 3, 2)]
-    assert story.fleet.roster.workers[1].state is WorkerState.DRAINING
+    assert story.fleet.processes.workers[1].state is WorkerState.DRAINING
     assert story.tell(WorkerGone(1, 0), 1) == []
 
 
@@ -52,7 +52,7 @@ def test_a_whole_rollout() -> None:
     story.tell(WorkerBooted(3), 1)
     assert RetireWorker(1, 30, empty_backlog=False) in story.tell(DeadlineReached(), PROBATION)
     story.tell(WorkerGone(1, 0), 1)
-    (starting,) = story.fleet.roster.starting()
+    (starting,) = story.fleet.processes.starting()
     story.tell(WorkerBooted(starting.worker_id), 1)
     commands = story.tell(DeadlineReached(), PROBATION)
     assert RetireWorker(2, 30, empty_backlog=False) in commands
@@ -60,7 +60,7 @@ def test_a_whole_rollout() -> None:
     later = [story.tell(DeadlineReached(), 1) for _ in range(int(STABLE))]
     assert [StopMold(1)] in later
     assert story.events() == ["reload_started", "reload_done"]
-    assert {w.generation for w in story.fleet.roster.ready()} == {2}
+    assert {w.generation for w in story.fleet.processes.ready()} == {2}
 
 
 def test_code_that_does_not_import_touches_nothing() -> None:
@@ -89,14 +89,14 @@ def test_workers_that_die_bring_the_old_mold_back(ready_first: bool) -> None:  #
     story = Story.serving()
     story.tell(Reload())
     story.tell(MoldBooted(2, POLICY), 1)
-    for _ in range(PATIENCE):
-        (worker,) = story.fleet.roster.starting()
+    for _ in range(RETRIES):
+        (worker,) = story.fleet.processes.starting()
         if ready_first:
             assert story.tell(WorkerBooted(worker.worker_id), 1) == []
         commands = story.tell(WorkerGone(worker.worker_id, 1), 0.3)
         if story.fleet.current == 2:
             commands = story.until_due()
-            while not story.fleet.roster.starting():
+            while not story.fleet.processes.starting():
                 commands = story.until_due()
     assert commands == [AdoptConfig(1), StopMold(2)]
     assert story.fleet.current == 1
@@ -114,7 +114,7 @@ def test_a_worker_that_misses_its_beat_is_killed_and_replaced() -> None:
     story.tell(Heartbeat(2, story.now + 20))
     assert story.tell(DeadlineReached(), 30.9) == []
     assert story.tell(DeadlineReached(), 0.1) == [KillWorker(1, "timeout"), ForkWorker(3, 2, 1)]
-    assert story.fleet.roster.workers[1].state is WorkerState.KILLED
+    assert story.fleet.processes.workers[1].state is WorkerState.KILLED
     assert story.tell(WorkerGone(1, -9)) == []
 
 
@@ -130,18 +130,18 @@ def test_a_crash_loop_backs_off_and_recovers() -> None:
     delays = []
     story.tell(WorkerGone(1, 1))
     for _ in range(9):
-        while not story.fleet.roster.starting():
+        while not story.fleet.processes.starting():
             story.until_due()
-        (worker,) = story.fleet.roster.starting()
+        (worker,) = story.fleet.processes.starting()
         story.tell(WorkerBooted(worker.worker_id), 0.1)
         story.tell(WorkerGone(worker.worker_id, 1), 0.3)
         delays.append(story.said[-1].fields["seconds"])
     assert delays[0] == BACKOFF_FIRST
     assert delays == sorted(delays)
     assert delays[-1] == BACKOFF_MOST
-    while not story.fleet.roster.starting():
+    while not story.fleet.processes.starting():
         story.until_due()
-    story.tell(WorkerBooted(story.fleet.roster.starting()[0].worker_id), 0.1)
+    story.tell(WorkerBooted(story.fleet.processes.starting()[0].worker_id), 0.1)
     for _ in range(3):
         story.until_due()
     assert story.fleet.crashes.failures == 0
@@ -151,11 +151,11 @@ def test_a_crash_loop_forks_one_at_a_time() -> None:
     story = Story.serving()
     story.tell(WorkerGone(1, 1))
     story.tell(WorkerGone(2, 1))
-    for worker in story.fleet.roster.starting():
+    for worker in story.fleet.processes.starting():
         assert story.tell(WorkerGone(worker.worker_id, 1), 0.1) == []
-    while not story.fleet.roster.starting():
+    while not story.fleet.processes.starting():
         story.until_due()
-    assert len(story.fleet.roster.starting()) == 1
+    assert len(story.fleet.processes.starting()) == 1
 
 
 def test_term_drains_and_exits() -> None:
@@ -197,10 +197,10 @@ def test_term_works_during_a_rollout(moment: str) -> None:
         story.tell(WorkerBooted(3), 1)
         story.tell(DeadlineReached(), PROBATION)
     story.tell(Stop(fast=False))
-    for worker in list(story.fleet.roster.workers):
+    for worker in list(story.fleet.processes.workers):
         story.tell(WorkerGone(worker, 0))
     last: list[Command] = []
-    for generation in list(story.fleet.roster.molds):
+    for generation in list(story.fleet.processes.molds):
         last = story.tell(MoldGone(generation, 0))
     assert last == [Exit(0)]
 
@@ -225,10 +225,10 @@ def test_workers_that_never_boot_exit_3() -> None:
     story = Story(Policy(1, 30, 60, 30))
     story.tell(Started())
     story.tell(MoldBooted(1, story.fleet.policy))
-    for _ in range(PATIENCE):
-        while not story.fleet.roster.starting():
+    for _ in range(RETRIES):
+        while not story.fleet.processes.starting():
             story.until_due()
-        story.tell(WorkerGone(story.fleet.roster.starting()[0].worker_id, 1), 0.1)
+        story.tell(WorkerGone(story.fleet.processes.starting()[0].worker_id, 1), 0.1)
     assert story.tell(MoldGone(1, 0)) == [Exit(3)]
 
 
@@ -307,13 +307,13 @@ def test_code_that_dies_after_the_rollout_is_rolled_back_too(age: float) -> None
     story.tell(Reload())
     story.tell(MoldBooted(2, POLICY), 1)
     while story.fleet.rollout.begun:
-        for starting in story.fleet.roster.starting():
+        for starting in story.fleet.processes.starting():
             story.tell(WorkerBooted(starting.worker_id), 0.1)
         story.until_due()
     while story.fleet.current == 2:
-        for worker in story.fleet.roster.starting():
+        for worker in story.fleet.processes.starting():
             story.tell(WorkerBooted(worker.worker_id), 0.1)
-        for worker in list(story.fleet.roster.ready(2)):
+        for worker in list(story.fleet.processes.ready(2)):
             if story.now - worker.ready_at >= age:
                 story.tell(WorkerGone(worker.worker_id, 1))
         story.tell(DeadlineReached(), 0.5)
@@ -328,7 +328,7 @@ def test_a_reload_is_not_held_up_by_a_mold_that_is_only_kept() -> None:
     story.tell(Reload())
     story.tell(MoldBooted(2, POLICY), 1)
     while story.fleet.rollout.begun:
-        for starting in story.fleet.roster.starting():
+        for starting in story.fleet.processes.starting():
             story.tell(WorkerBooted(starting.worker_id), 0.1)
         story.until_due()
     assert BootMold(3) in story.tell(Reload())

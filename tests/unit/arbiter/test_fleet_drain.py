@@ -119,7 +119,7 @@ def test_a_blocked_hub_that_was_to_be_recycled_is_no_crash() -> None:
     story.tell(WorkerBooted(3), 1)
     assert RetireWorker(1, HOUR, empty_backlog=False) in story.tell(DeadlineReached(), PROBATION)
     while KillWorker(1, "timeout") not in story.until_due():
-        assert story.fleet.roster.workers[1].state is WorkerState.DRAINING
+        assert story.fleet.processes.workers[1].state is WorkerState.DRAINING
     assert story.tell(WorkerGone(1, -9)) == []
     assert story.fleet.crashes.failures == 0
     assert "backoff" not in story.events()

@@ -25,7 +25,7 @@ from djworker.arbiter.events import (
     WorkerGone,
 )
 from djworker.arbiter.handles import Policy
-from djworker.arbiter.timing import PATIENCE
+from djworker.arbiter.timing import RETRIES
 from djworker.ipc.contract import STACKS_WITHIN
 from tests.unit.arbiter.story import POLICY, Story
 
@@ -41,10 +41,10 @@ def started(policy: Policy = POLICY) -> Story:
 def fail_until_patience_is_over(story: Story) -> list[object]:
     """Each worker dies as it boots; what the fleet does after the last one."""
     commands: list[object] = []
-    for _ in range(PATIENCE):
-        while not story.fleet.roster.starting():
+    for _ in range(RETRIES):
+        while not story.fleet.processes.starting():
             story.until_due()
-        commands = [*story.tell(WorkerGone(story.fleet.roster.starting()[0].worker_id, 1), 0.1)]
+        commands = [*story.tell(WorkerGone(story.fleet.processes.starting()[0].worker_id, 1), 0.1)]
     return commands
 
 
@@ -95,8 +95,8 @@ def test_workers_that_do_not_boot_make_room_for_mended_code() -> None:
     story.tell(MoldBooted(1, ONE), 1)
     story.tell(Reload())
     assert fail_until_patience_is_over(story) == [BootMold(2)]
-    assert story.tell(MoldBooted(2, ONE), 0.1) == [AdoptConfig(2), ForkWorker(PATIENCE + 1, 0, 2)]
-    assert story.tell(WorkerBooted(PATIENCE + 1), 1) == []
+    assert story.tell(MoldBooted(2, ONE), 0.1) == [AdoptConfig(2), ForkWorker(RETRIES + 1, 0, 2)]
+    assert story.tell(WorkerBooted(RETRIES + 1), 1) == []
     assert not story.fleet.stopping
 
 

@@ -17,7 +17,7 @@ def serving(policy: Policy = POLICY) -> Fleet:
     fleet = Fleet(policy)
     fleet.handle(Started(), 0.0)
     fleet.handle(MoldBooted(1, policy), 1.0)
-    for worker_id in list(fleet.roster.workers):
+    for worker_id in list(fleet.processes.workers):
         fleet.handle(WorkerBooted(worker_id), 2.0)
     fleet.handle(DeadlineReached(), 2.0 + PROBATION)
     return fleet
@@ -29,7 +29,7 @@ def test_a_crash_loop_may_last_for_weeks() -> None:
     for _ in range(2000):  # 2 ** 1024 is no float any more
         now = fleet.next_deadline()
         fleet.handle(DeadlineReached(), now)
-        (worker,) = fleet.roster.starting()
+        (worker,) = fleet.processes.starting()
         fleet.handle(WorkerGone(worker.worker_id, 1), now)
     assert fleet.crashes.retry_at == now + BACKOFF_MOST
 
@@ -39,7 +39,7 @@ def test_a_storm_of_ttin_stays_on_the_scoreboard() -> None:
     for _ in range(SLOTS + 1):
         fleet.handle(Scale(+1), 5.0)
     assert fleet.target == MOST_WORKERS
-    assert max(worker.slot for worker in fleet.roster.workers.values()) < SLOTS
+    assert max(worker.slot for worker in fleet.processes.workers.values()) < SLOTS
 
 
 def test_every_number_of_workers_that_may_be_configured_has_its_slots() -> None:
@@ -50,11 +50,11 @@ def test_every_number_of_workers_that_may_be_configured_has_its_slots() -> None:
 
 def test_a_full_scoreboard_waits_for_those_who_drain() -> None:
     fleet = serving()
-    while fleet.roster.has_slot():
-        fleet.roster.new_worker(1, deadline=1e6).drain(1e6)
+    while fleet.processes.has_slot():
+        fleet.processes.new_worker(1, deadline=1e6).drain(1e6)
     assert not [c for c in fleet.handle(Scale(+1), 5.0) if isinstance(c, ForkWorker)]
-    last = fleet.roster.last_worker
-    slot = fleet.roster.workers[last].slot
+    last = fleet.processes.last_worker
+    slot = fleet.processes.workers[last].slot
     assert fleet.handle(WorkerGone(last, 0), 6.0) == [ForkWorker(last + 1, slot, 1)]
 
 

@@ -22,7 +22,7 @@ from djworker.arbiter.events import (
 )
 from djworker.arbiter.handles import Policy
 from djworker.arbiter.probing import Answer, Failure
-from djworker.arbiter.timing import PATIENCE, PROBE_WAIT
+from djworker.arbiter.timing import PROBE_WAIT, RETRIES
 from tests.unit.arbiter.story import POLICY, Story
 
 ASKING = replace(POLICY, probe=True)
@@ -92,7 +92,7 @@ def test_a_mold_in_force_that_dies_is_measured_by_what_it_once_answered() -> Non
     story.tell(MoldGone(1, -9))
     story.tell(MoldGone(2, -9))
     booted = [command for command in story.until_due() if isinstance(command, BootMold)]
-    generation = (booted or [BootMold(story.fleet.roster.last_generation)])[0].generation
+    generation = (booted or [BootMold(story.fleet.processes.last_generation)])[0].generation
     assert story.tell(MoldBooted(generation, ASKING), 1) == [ProbeMold(generation, about=generation)]
     assert StopMold(generation) in story.tell(GenerationProbed(generation, generation, BROKEN), 1)
 
@@ -144,10 +144,10 @@ def test_workers_that_die_leave_their_last_words() -> None:
     story = Story.serving(Policy(1, 30, 60, 30))
     story.tell(Reload())
     story.tell(MoldBooted(2, story.fleet.policy), 1)
-    for _ in range(PATIENCE):
-        while not story.fleet.roster.starting():
+    for _ in range(RETRIES):
+        while not story.fleet.processes.starting():
             story.until_due()
-        (worker,) = story.fleet.roster.starting()
+        (worker,) = story.fleet.processes.starting()
         story.tell(WorkerFailed(worker.worker_id, Failure("workers", "", "KeyError: 'x'", "Traceback")))
         story.tell(WorkerGone(worker.worker_id, 1), 0.3)
     assert story.said[-1].event == "reload_failed"

@@ -84,7 +84,7 @@ def is_the_first_code_failing(world: World, event: Event) -> bool:
         case MoldGone(generation):
             return generation == 1 and not is_expected(world, event)
         case WorkerGone(worker_id):
-            return world.fleet.roster.workers[worker_id].generation == 1 and not is_expected(world, event)
+            return world.fleet.processes.workers[worker_id].generation == 1 and not is_expected(world, event)
     return False
 
 

@@ -164,13 +164,13 @@ def test_another_version_is_told_of_once_and_lives_on(
 def test_a_fault_of_ours_ends_the_child_that_provoked_it(
     arbiter: Arbiter, said: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    child, handle = arbiter.children.by_key["worker", 1], arbiter.fleet.roster.workers.pop(1)
+    child, handle = arbiter.children.by_key["worker", 1], arbiter.fleet.processes.workers.pop(1)
     arbiter.theirs["worker", 1].send(line_of(messages.RecycleWanted("x")))
     arbiter.loop._listen(child)  # a child without a handle: what none should be able to bring about
     (refused,) = [event for event in said() if event["event"] == "message_refused"]
     assert "KeyError" in refused["reason"]
     assert "Traceback" in refused["traceback"]
-    arbiter.fleet.roster.workers[1] = handle
+    arbiter.fleet.processes.workers[1] = handle
     arbiter.bury(child)
     assert only_liar_ended(arbiter, ("worker", 1))
 
@@ -214,7 +214,7 @@ def test_the_kernel_says_which_process_a_worker_is(arbiter: Arbiter, forked: For
     forked.child.row[Gauge.PID] = arbiter.pids["worker", 2]
     forked.says(line_of(messages.WorkerReady()))
     assert forked.child.pid == forked.relay.pid
-    assert arbiter.fleet.roster.workers[3].state is WorkerState.READY
+    assert arbiter.fleet.processes.workers[3].state is WorkerState.READY
     arbiter.hear(("mold", 1), [line_of(messages.WorkerForked(3, forked.relay.pid))])
     assert not only_liar_ended(arbiter, ("mold", 1))
 
@@ -246,7 +246,7 @@ def test_another_process_cannot_speak_for_a_worker(arbiter: Arbiter, forked: For
     os.write(forked.line, line_of(messages.RecycleWanted("x")))
     arbiter.loop._listen(forked.child)
     assert forked.child.doomed
-    assert not arbiter.fleet.roster.workers[3].recycle
+    assert not arbiter.fleet.processes.workers[3].recycle
 
 
 def test_an_empty_packet_is_not_the_end_of_its_sender(arbiter: Arbiter, forked: Forked) -> None:
@@ -266,14 +266,14 @@ def test_descriptors_do_not_arrive(arbiter: Arbiter, forked: Forked) -> None:
     assert select.select([forked.child.channel], [], [], 20)[0]
     arbiter.loop._listen(forked.child)
     assert len(list(Path("/dev/fd").iterdir())) <= before
-    assert forked.child.doomed or not arbiter.fleet.roster.workers[3].recycle
+    assert forked.child.doomed or not arbiter.fleet.processes.workers[3].recycle
 
 
 def test_what_is_said_after_a_refusal_is_not_heard(arbiter: Arbiter) -> None:
     arbiter.theirs["worker", 1].send(b"nonsense\n")
     arbiter.theirs["worker", 1].send(line_of(messages.RecycleWanted("x")))
     arbiter.loop._listen(arbiter.children.by_key["worker", 1])
-    assert not arbiter.fleet.roster.workers[1].recycle
+    assert not arbiter.fleet.processes.workers[1].recycle
     assert arbiter.children.by_key["worker", 1].channel is None
     arbiter.bury(arbiter.children.by_key["worker", 1])
 

@@ -94,7 +94,7 @@ def test_a_reload_that_cannot_start_a_process_leaves_the_site_as_it_is(
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     edge.loop.happen(Reload())
     assert edge.fleet.current == 1
-    assert edge.fleet.roster.molds[1].state is MoldState.READY
+    assert edge.fleet.processes.molds[1].state is MoldState.READY
     assert edge.fleet.ready_count() == 1
     assert not edge.fleet.rollout.begun
     assert [name for name in events.read() if "reload" in name or "failed" in name] == [
@@ -138,7 +138,7 @@ def test_it_is_buried_with_its_own_status_when_it_was_reaped_before_anybody_knew
     edge.children.keep_unclaimed(PID + 1, -11)
     edge.loop._bury_nameless(child)
     assert ("worker", 1) not in edge.children.by_key
-    assert not edge.fleet.roster.workers
+    assert not edge.fleet.processes.workers
     assert not edge.children.unclaimed
 
 
@@ -159,11 +159,11 @@ def test_a_configuration_goes_with_its_mold(edge: Edge) -> None:
 def test_no_ping_is_due_while_there_is_nothing_to_vouch_for() -> None:
     """A ping that is due and is not sent would keep the loop from sleeping: through the boot, through the drain."""
     edge = Edge({"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "2000000"})
-    edge.loop.herald.report(edge.loop.children.beat_of)
+    edge.loop.reporter.report(edge.loop.children.beat_of)
     assert (edge.loop._time_left() or 0) > 1
     edge.loop._on_worker_ready(edge.worker())
     assert edge.loop._time_left() == 0, "the first is due at once"
-    edge.loop.herald.report(edge.loop.children.beat_of)
+    edge.loop.reporter.report(edge.loop.children.beat_of)
     assert 0 < (edge.loop._time_left() or 0) <= 1
     edge.close()
 

@@ -11,7 +11,7 @@ import pytest
 
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.probing import Failure
-from djworker.arbiter.reporting import Herald
+from djworker.arbiter.reporting import Reporter
 from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.systemd import Systemd
 from tests.unit.arbiter.story import POLICY
@@ -40,21 +40,21 @@ def test_the_status_says_what_became_of_the_last_reload(listener: socket.socket)
     systemd.ready = True
     fleet = Fleet(POLICY)
     fleet.current = 1
-    herald, rollout = Herald(fleet, systemd), Rollout()
-    herald.announce(rollout.begin(2))
+    reporter, rollout = Reporter(fleet, systemd), Rollout()
+    reporter.announce(rollout.begin(2))
     assert heard(listener)[0].startswith("RELOADING=1\n")
     (failed,) = rollout.fail(2, 1, Failure("probe", "GET /", "500: no\nMAINPID=1\nsuch luck"))
-    herald.announce(failed)
+    reporter.announce(failed)
     status, ready = heard(listener)
     assert status.startswith(
         "STATUS=reload failed: 500: no MAINPID=1 such luck (probe, GET /), generation 1 serves on;"
     )
     assert "\n" not in status, "what the project says is no word to systemd"
     assert ready == "READY=1"
-    herald.report(lambda _worker: 0.0)
+    reporter.report(lambda _worker: 0.0)
     assert heard(listener) == [], "it stays until a reload makes it good"
-    herald.announce(rollout.begin(3))
-    herald.announce(rollout.finish(3))
+    reporter.announce(rollout.begin(3))
+    reporter.announce(rollout.finish(3))
     assert [line for line in heard(listener) if line.startswith("STATUS=")] == [
         "STATUS=0 of 2 workers ready, generation 1"
     ]

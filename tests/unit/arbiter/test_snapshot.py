@@ -86,7 +86,7 @@ def test_everything_crosses(loop: Loop) -> None:
     assert read.offered == {1: CONFIG}
     assert read.systemd_ready
     assert read.signals == [1, 15]
-    assert read.fleet.roster == loop.fleet.roster
+    assert read.fleet.processes == loop.fleet.processes
     assert read.fleet.policy == loop.fleet.policy
     assert (read.fleet.current, read.fleet.ever_ready) == (1, True)
     adopted = read.children(LAUNCH, subreaper=True)
@@ -156,17 +156,17 @@ def test_a_fleet_in_any_state_decides_the_same_afterwards(steps: list[str]) -> N
 
 
 def tell(fleet: Fleet, step: str, now: float) -> object:
-    roster = fleet.roster
+    processes = fleet.processes
     event: events.Event = events.DeadlineReached()
     with suppress(StopIteration):
         if step == "ready":
-            event = events.WorkerBooted(next(worker.worker_id for worker in roster.starting()))
+            event = events.WorkerBooted(next(worker.worker_id for worker in processes.starting()))
         elif step == "gone":
-            event = events.WorkerGone(next(iter(roster.workers)), 1)
+            event = events.WorkerGone(next(iter(processes.workers)), 1)
         elif step == "mold":
-            event = events.MoldBooted(next(mold.generation for mold in roster.booting_molds()), fleet.policy)
+            event = events.MoldBooted(next(mold.generation for mold in processes.booting_molds()), fleet.policy)
         elif step == "lost":
-            event = events.MoldGone(next(iter(roster.molds)), 1)
+            event = events.MoldGone(next(iter(processes.molds)), 1)
         elif step in ("reload", "scale", "stop"):
             event = {"reload": events.Reload(), "scale": events.Scale(1), "stop": events.Stop(fast=False)}[step]
     return fleet.handle(event, now)

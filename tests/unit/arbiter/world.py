@@ -94,7 +94,7 @@ class World:
             if self.molds.get(generation) == "ready":
                 events += [GenerationProbed(generation, about, FINE), GenerationProbed(generation, about, BROKEN)]
         for worker_id, state in self.workers.items():
-            handle = self.fleet.roster.workers[worker_id]
+            handle = self.fleet.processes.workers[worker_id]
             if state == "booting":
                 events += [WorkerBooted(worker_id), WorkerGone(worker_id, 1)]
             elif state == "dying" or (not handle.proven and self.now < handle.ready_at + PROBATION):
@@ -113,7 +113,7 @@ class World:
                 self.asked.discard((generation, about))
             case WorkerBooted(worker_id):
                 self.workers[worker_id] = "ready"
-                self.generations_served.add(self.fleet.roster.workers[worker_id].generation)
+                self.generations_served.add(self.fleet.processes.workers[worker_id].generation)
             case WorkerGone(worker_id):
                 del self.workers[worker_id]
         self.happen(event)
@@ -135,7 +135,7 @@ class World:
 
     def proven(self) -> int:
         """Workers that serve and have lived through their probation."""
-        return sum(w.proven for w in self.fleet.roster.workers.values() if w.state is WorkerState.READY)
+        return sum(w.proven for w in self.fleet.processes.workers.values() if w.state is WorkerState.READY)
 
     def check_retired(self) -> None:
         """Where somebody had to leave, as many as wanted are still there."""
@@ -144,9 +144,9 @@ class World:
 
     def check(self) -> None:
         assert self.proven() >= WORKERS, "the promise"
-        assert len(self.fleet.roster.alive()) <= WORKERS * 2 + SURGE
-        assert set(self.workers) == set(self.fleet.roster.workers), "no process is forgotten"
-        assert set(self.molds) == set(self.fleet.roster.molds)
+        assert len(self.fleet.processes.alive()) <= WORKERS * 2 + SURGE
+        assert set(self.workers) == set(self.fleet.processes.workers), "no process is forgotten"
+        assert set(self.molds) == set(self.fleet.processes.molds)
 
 
 def is_expected(world: World, event: Event) -> bool:
@@ -162,7 +162,7 @@ def is_expected(world: World, event: Event) -> bool:
 
 
 def settled(world: World) -> bool:
-    alive = world.fleet.roster.alive()
+    alive = world.fleet.processes.alive()
     return (
         not world.fleet.rolling
         and not world.fleet.rollout.queued

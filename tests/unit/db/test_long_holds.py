@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.db.observe.long_holds import Held, LongHold, Sightings
+from djworker.db.observe.long_holds import Held, LongHold, LongHolds
 
 
 def held(statements: int = 1, *, ticket: int = 1, busy: bool = False, in_transaction: bool = True) -> Held:
@@ -14,20 +14,20 @@ def held(statements: int = 1, *, ticket: int = 1, busy: bool = False, in_transac
 
 
 def test_a_long_hold_is_found_once() -> None:
-    sightings = Sightings(60.0, 0)
+    sightings = LongHolds(60.0, 0)
     assert sightings.look(159.0, [held()]) == []
     assert sightings.look(160.0, [held()]) == [LongHold("long_hold", 1, 60.0, 0.0)]
     assert sightings.look(500.0, [held()]) == []
 
 
 def test_another_lease_of_the_same_connection_is_another_one() -> None:
-    sightings = Sightings(60.0, 0)
+    sightings = LongHolds(60.0, 0)
     assert len(sightings.look(160.0, [held()])) == 1
     assert len(sightings.look(161.0, [held(ticket=2)])) == 1
 
 
 def test_idle_in_a_transaction_counts_from_the_first_look_without_a_statement() -> None:
-    sightings = Sightings(0, 10.0)
+    sightings = LongHolds(0, 10.0)
     assert sightings.look(105.0, [held(1)]) == []
     assert sightings.look(114.0, [held(2)]) == []  # one ran in between, however short
     assert sightings.look(123.0, [held(2)]) == []
@@ -37,7 +37,7 @@ def test_idle_in_a_transaction_counts_from_the_first_look_without_a_statement() 
 
 
 def test_a_running_statement_is_not_idle() -> None:
-    sightings = Sightings(0, 10.0)
+    sightings = LongHolds(0, 10.0)
     for now in (100.0, 150.0, 200.0):
         assert sightings.look(now, [held(1, busy=True)]) == []
     assert sightings.look(209.0, [held(1)]) == []
@@ -46,23 +46,23 @@ def test_a_running_statement_is_not_idle() -> None:
 
 def test_outside_a_transaction_nobody_is_idle() -> None:
     """A lease of the whole request holds its connection while the view calls an API: long perhaps, but harmless."""
-    sightings = Sightings(0, 10.0)
+    sightings = LongHolds(0, 10.0)
     assert sightings.look(100.0, [held(in_transaction=False)]) == []
     assert sightings.look(200.0, [held(in_transaction=False)]) == []
     assert sightings.look(205.0, [held()]) == []
 
 
 def test_zero_switches_off() -> None:
-    assert not Sightings(0, 0).wanted
-    assert Sightings(1, 0).wanted
-    assert Sightings(0, 1).wanted
-    sightings = Sightings(0, 0)
+    assert not LongHolds(0, 0).wanted
+    assert LongHolds(1, 0).wanted
+    assert LongHolds(0, 1).wanted
+    sightings = LongHolds(0, 0)
     assert sightings.look(100.0, [held()]) == []
     assert sightings.look(1e9, [held()]) == []
 
 
 def test_what_has_gone_back_is_forgotten() -> None:
-    sightings = Sightings(60.0, 10.0)
+    sightings = LongHolds(60.0, 10.0)
     sightings.look(100.0, [held(), held(ticket=2)])
     sightings.look(101.0, [])
     assert not sightings._seen
@@ -71,7 +71,7 @@ def test_what_has_gone_back_is_forgotten() -> None:
 @given(st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.booleans()), max_size=60))
 def test_idle_time_is_never_said_to_be_longer_than_it_is(steps: list[tuple[int, bool, bool]]) -> None:
     """Each step: so many seconds, a statement runs in them or not, and ends before the look or not."""
-    sightings, now, statements, last, told = Sightings(0, 10.0), 100.0, 1, 100.0, 0
+    sightings, now, statements, last, told = LongHolds(0, 10.0), 100.0, 1, 100.0, 0
     for seconds, runs, busy in steps:
         now += seconds
         if runs:

@@ -12,14 +12,14 @@ import pytest
 from djworker.conf.pool_table import PoolOptions
 from djworker.db.lease.recording import Tape
 from djworker.db.lease.session_record import SessionRecord
-from djworker.db.observe.pool_watch import Lookout
+from djworker.db.observe.pool_watch import PoolWatch
 from djworker.db.observe.slow_acquires import KEPT
 from djworker.log.format import EVENT, FIELDS
 from tests.unit.db.world import Conn, World
 
 
 class Green:
-    """What a lookout asks of a driver."""
+    """What a pool_watch asks of a driver."""
 
     def __init__(self) -> None:
         self.inside: bool | None = True
@@ -63,19 +63,19 @@ def seen() -> Iterator[Seen]:
 
 
 class Watched(World):
-    """A pool with a lookout."""
+    """A pool with a pool_watch."""
 
     def __init__(self, **thresholds: float) -> None:
         self.green = Green()
         off = {"slow_acquire": 0.0, "long_hold": 0.0, "idle_in_transaction": 0.0}
-        self.lookout = Lookout(PoolOptions(**{**off, **thresholds}), self.green)  # type: ignore[arg-type]
-        super().__init__(max_size=1, on_wait=self.lookout.waited)
-        self.lookout.pool = self.pool
+        self.pool_watch = PoolWatch(PoolOptions(**{**off, **thresholds}), self.green)  # type: ignore[arg-type]
+        super().__init__(max_size=1, on_wait=self.pool_watch.waited)
+        self.pool_watch.pool = self.pool
 
     def beat(self, seconds: float) -> None:
-        """So much later, the lookout looks."""
+        """So much later, the pool_watch looks."""
         self.clock.now += seconds
-        self.lookout.look(self.clock.now)
+        self.pool_watch.look(self.clock.now)
 
 
 def test_a_long_hold_is_told_with_view_and_stack(seen: Seen) -> None:
@@ -195,14 +195,14 @@ def test_one_that_waits_in_vain_was_slow_too(seen: Seen) -> None:
 def test_one_line_per_view_and_minute_and_none_is_lost(seen: Seen) -> None:
     world = Watched(slow_acquire=1.0)
     for _ in range(KEPT + 5):
-        world.lookout.waited(2.0, "/busy")
-    world.lookout.waited(0.5, "/quick")
+        world.pool_watch.waited(2.0, "/busy")
+    world.pool_watch.waited(0.5, "/quick")
     world.beat(0.0)
     assert [fields["suppressed"] for _, fields in seen.events] == [5]
-    world.lookout.waited(2.0, "/busy")
+    world.pool_watch.waited(2.0, "/busy")
     world.beat(59.0)
     assert len(seen.events) == 1
-    world.lookout.waited(2.0, "/busy")
+    world.pool_watch.waited(2.0, "/busy")
     world.beat(2.0)
     assert [1 + fields["suppressed"] for _, fields in seen.events] == [6, KEPT + 1]
     assert "20 more like this were left out" in seen.messages[-1]
@@ -229,8 +229,8 @@ def test_a_greenlet_that_has_ended_has_no_stack(seen: Seen) -> None:
 def test_a_label_that_fails_is_named_and_the_look_goes_on(seen: Seen) -> None:
     world = Watched(long_hold=5.0, slow_acquire=1.0)
     world.user_with_conn(label=lambda: 1 / 0)
-    world.lookout.waited(2.0, lambda: str(1 / 0))
-    world.lookout.waited(2.0, "/fine")
+    world.pool_watch.waited(2.0, lambda: str(1 / 0))
+    world.pool_watch.waited(2.0, "/fine")
     world.beat(6.0)
     assert sorted(seen.names) == ["long_hold", "slow_acquire", "slow_acquire"]
 
@@ -238,7 +238,7 @@ def test_a_label_that_fails_is_named_and_the_look_goes_on(seen: Seen) -> None:
 def test_a_look_never_switches() -> None:
     world = Watched(long_hold=5.0, idle_in_transaction=5.0, slow_acquire=1.0)
     world.user_with_conn(label="/x")
-    world.lookout.waited(2.0, "/y")
+    world.pool_watch.waited(2.0, "/y")
     ran: list[int] = []
     gevent.spawn(ran.append, 1)
     world.beat(6.0)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from djworker.conf.pool_table import PoolOptions
-from djworker.db.lease.stats import LeaseTally
+from djworker.db.lease.stats import LeaseCounters
 from djworker.db.pool.circuit import Circuit
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.slots import Ledger
@@ -20,7 +20,7 @@ def test_every_number_is_in_the_reference() -> None:
     there = (
         gauges(Ledger(), 0, Limits(**PoolOptions().for_pool()), Circuit(random.Random()))
         | Counters().as_dict()
-        | LeaseTally().as_dict()
+        | LeaseCounters().as_dict()
     )
     rows = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(there)

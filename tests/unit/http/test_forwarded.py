@@ -65,7 +65,7 @@ def heeded(*fields: str, peers: tuple[str, ...] = PROXIES, peer: str = "127.0.0.
         (["Forwarded: for=_hidden;proto=http"], "127.0.0.1"),
         (["Forwarded: proto=http"], "127.0.0.1"),
         (["Forwarded: for=192.0.2.1", "X-Forwarded-For: 192.0.2.1"], "192.0.2.1"),
-        # Opera Mini sends both, and the site's own proxy adds to one of them.
+        # Opera Mini sends both, and the server's own proxy adds to one of them.
         (["Forwarded: for=192.0.2.9;proto=https", "X-Forwarded-For: 192.0.2.9, 192.0.2.1"], "192.0.2.1"),
         (["X-Real-IP: 192.0.2.1"], "127.0.0.1"),
     ],

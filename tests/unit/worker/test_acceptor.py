@@ -11,20 +11,20 @@ from pathlib import Path
 import gevent
 import pytest
 
-from djworker.http.permits import Permits
-from djworker.http.turnstile import Turnstile
+from djworker.http.admission import AdmissionQueue
+from djworker.http.concurrency import ConcurrencyLimit
 from djworker.worker.acceptor import Acceptor
 from djworker.worker.balance import Balance, Share
 
 
-class Site:
+class Server:
     """What an acceptor knows of a server: here connections stay."""
 
     close_acceptor: Callable[[], None]
 
     def __init__(self) -> None:
-        self.permits = Permits(100)
-        self.turnstile = Turnstile(self.permits)
+        self.concurrency = ConcurrencyLimit(100)
+        self.admission = AdmissionQueue(self.concurrency)
         self.said: list[str] = []
         self.accepted: list[socket.socket] = []
 
@@ -37,7 +37,7 @@ class Site:
 
     def arrive(self, sock: socket.socket, _peer: object) -> None:
         self.accepted.append(sock)
-        self.turnstile.queue(lambda: self.said.append("served"))
+        self.admission.queue(lambda: self.said.append("served"))
 
 
 class Counted(Acceptor):
@@ -53,7 +53,7 @@ def test_a_socket_that_is_shut_down_does_not_keep_the_hub_busy(tmp_path: Path) -
         listener.bind(str(tmp_path / "s"))
         listener.listen()
         listener.shutdown(socket.SHUT_RD)
-        acceptor = Counted(Site(), [listener])  # type: ignore[arg-type,list-item]
+        acceptor = Counted(Server(), [listener])  # type: ignore[arg-type,list-item]
         acceptor.start()
         for _ in range(50):
             gevent.sleep(0.001)
@@ -62,15 +62,15 @@ def test_a_socket_that_is_shut_down_does_not_keep_the_hub_busy(tmp_path: Path) -
 
 
 @contextmanager
-def accepting(*sites: Site, shares: tuple[Share | None, ...] = (None,)) -> Iterator[Callable[[int], None]]:
+def accepting(*sites: Server, shares: tuple[Share | None, ...] = (None,)) -> Iterator[Callable[[int], None]]:
     """Acceptors on one socket; how to connect a number of clients."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1000))
         listener.setblocking(False)
-        for site, share in zip(sites, shares, strict=True):
-            acceptor = Acceptor(site, [listener.dup()], share=share)  # type: ignore[arg-type,list-item]
+        for server, share in zip(sites, shares, strict=True):
+            acceptor = Acceptor(server, [listener.dup()], share=share)  # type: ignore[arg-type,list-item]
             stack.callback(acceptor.close)
-            site.close_acceptor = acceptor.close
+            server.close_acceptor = acceptor.close
             acceptor.start()
 
         def connect(count: int) -> None:
@@ -78,8 +78,8 @@ def accepting(*sites: Site, shares: tuple[Share | None, ...] = (None,)) -> Itera
                 stack.enter_context(socket.create_connection(listener.getsockname()))
 
         yield connect
-    for site in sites:
-        for sock in site.accepted:
+    for server in sites:
+        for sock in server.accepted:
             sock.close()
 
 
@@ -92,66 +92,66 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_connections_are_served_behind_the_requests_that_were_here_before() -> None:
-    site = Site()
-    site.permits.taken = 1
-    with accepting(site) as connect:
+    server = Server()
+    server.concurrency.taken = 1
+    with accepting(server) as connect:
         for number in range(3):
-            site.turnstile.queue(lambda number=number: site.said.append(f"begun {number}"))  # type: ignore[misc]
+            server.admission.queue(lambda number=number: server.said.append(f"begun {number}"))  # type: ignore[misc]
         connect(2)
-        until(lambda: len(site.said) == 5)
-    assert site.said == ["begun 0", "begun 1", "begun 2", "served", "served"]
+        until(lambda: len(server.said) == 5)
+    assert server.said == ["begun 0", "begun 1", "begun 2", "served", "served"]
 
 
 def test_a_crowd_has_arrived_before_those_served_ask_again() -> None:
     """Accepted one at a turn, each of them would wait for all that are in already, again and again."""
-    site = Site()
-    site.permits.taken = 1
+    server = Server()
+    server.concurrency.taken = 1
 
     def ask() -> bool:
-        if len(site.said) < 500:
-            site.said.append("begun")
-            site.turnstile.queue(ask)
+        if len(server.said) < 500:
+            server.said.append("begun")
+            server.admission.queue(ask)
         return True
 
-    with accepting(site) as connect:
+    with accepting(server) as connect:
         for _ in range(24):
-            site.turnstile.queue(ask)
+            server.admission.queue(ask)
         connect(50)
-        until(lambda: len(site.said) >= 500)
-    first = site.said.index("served")
-    assert site.said[first : first + 50] == ["served"] * 50
+        until(lambda: len(server.said) >= 500)
+    first = server.said.index("served")
+    assert server.said[first : first + 50] == ["served"] * 50
 
 
 def test_what_waits_in_the_kernel_when_the_acceptor_ends_is_left_there(caplog: pytest.LogCaptureFixture) -> None:
-    site = Site()
-    with accepting(site) as connect:
-        site.close_acceptor()
+    server = Server()
+    with accepting(server) as connect:
+        server.close_acceptor()
         connect(1)
         gevent.sleep(0.01)
-        assert site.accepted == []
+        assert server.accepted == []
     assert caplog.records == []
 
 
 def test_workers_share_a_crowd_that_comes_at_once() -> None:
     balance = Balance()
-    sites = Site(), Site(), Site()
+    sites = Server(), Server(), Server()
     with accepting(*sites, shares=tuple(balance.share(slot, 3) for slot in range(3))) as connect:
         for size in (31, 30, 1, 1, 1, 36):
             connect(size)
-            until(lambda: not any(site.turnstile.waiting for site in sites))
-        until(lambda: sum(site.load for site in sites) == 100)
-    loads = sorted(site.load for site in sites)
+            until(lambda: not any(server.admission.waiting for server in sites))
+        until(lambda: sum(server.load for server in sites) == 100)
+    loads = sorted(server.load for server in sites)
     assert loads[2] <= 1.25 * loads[0]
 
 
 def test_what_another_worker_does_not_take_is_taken_after_a_moment() -> None:
     balance = Balance()
-    idle, site = balance.share(0, 2), Site()
+    idle, server = balance.share(0, 2), Server()
     idle.tell(0)
-    with accepting(site, shares=(balance.share(1, 2),)) as connect:
+    with accepting(server, shares=(balance.share(1, 2),)) as connect:
         connect(10)
         began = time.monotonic()
-        until(lambda: site.load == 10)
+        until(lambda: server.load == 10)
         assert time.monotonic() - began < 5
 
 

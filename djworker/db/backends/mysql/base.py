@@ -54,7 +54,7 @@ class MySQLMixin(LeasingMixin):
     def mysql_server_data(self) -> dict[str, Any]:
         """Django's, asked once per pool and not once per request."""
         if not self.bare:
-            self.facts = self.home.facts
+            self.facts = self.leased_pool.facts
         if "server_data" not in self.facts:
             self.facts["server_data"] = super().mysql_server_data  # type: ignore[misc]  # Django's, below
         return dict(self.facts["server_data"])

@@ -18,7 +18,7 @@ class KnowsVersion(ComposesSQL):
     def spatial_version(self) -> Any:
         """Asked once per pool, and not once per request."""
         wrapper: Any = self.connection
-        facts = wrapper.facts if wrapper.bare else wrapper.home.facts
+        facts = wrapper.facts if wrapper.bare else wrapper.leased_pool.facts
         if "spatial_version" not in facts:
             facts["spatial_version"] = super().spatial_version  # type: ignore[misc]  # Django's, below
         return facts["spatial_version"]

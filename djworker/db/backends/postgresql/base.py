@@ -107,9 +107,9 @@ class PostgresMixin(LeasingMixin):
                 with self.temporary_connection():
                     self.facts["version"] = self.connection.info.server_version
             else:
-                home = self.home
+                leased_pool = self.leased_pool
                 self.ensure_connection()
-                self.facts = home.facts
+                self.facts = leased_pool.facts
                 self.facts["version"] = self.connection.info.server_version
         return int(self.facts["version"])
 

@@ -200,7 +200,7 @@ class Stage:
         """Ours."""
         from django.db import connections
 
-        pool: Pool[Any] = connections["default"].home.pool  # type: ignore[attr-defined]
+        pool: Pool[Any] = connections["default"].leased_pool.pool  # type: ignore[attr-defined]
         return pool
 
     def _at_rest(self) -> bool:
@@ -273,7 +273,7 @@ class Stage:
         """Have the server end them, and wait until it has."""
         from django.db import connections
 
-        driver = connections["default"].home.driver  # type: ignore[attr-defined]
+        driver = connections["default"].leased_pool.driver  # type: ignore[attr-defined]
         wanted = {driver.backend_id(conn) for conn in conns if not driver.is_broken(conn)}
         for number in wanted:
             self._end(number)

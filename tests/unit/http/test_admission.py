@@ -1,4 +1,4 @@
-"""The turnstile, in a real hub."""
+"""The admission, in a real hub."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import gevent
 import pytest
 from gevent import get_hub
 
-from djworker.http.permits import Permits
-from djworker.http.turnstile import Turnstile
+from djworker.http.admission import AdmissionQueue
+from djworker.http.concurrency import ConcurrencyLimit
 
 
 @pytest.fixture
-def permits() -> Permits:
-    return Permits(100)
+def concurrency() -> ConcurrencyLimit:
+    return ConcurrencyLimit(100)
 
 
 @pytest.fixture
-def turnstile(permits: Permits) -> Turnstile:
-    return Turnstile(permits)
+def admission(concurrency: ConcurrencyLimit) -> AdmissionQueue:
+    return AdmissionQueue(concurrency)
 
 
 @pytest.fixture
@@ -67,29 +67,31 @@ def waits(turns: list[int]) -> Callable[[], bool]:
     return begin
 
 
-def test_of_those_that_wait_one_begins_in_each_turn(turnstile: Turnstile, permits: Permits) -> None:
-    permits.taken = 1
+def test_of_those_that_wait_one_begins_in_each_turn(admission: AdmissionQueue, concurrency: ConcurrencyLimit) -> None:
+    concurrency.taken = 1
     turns: list[int] = []
     for _ in range(5):
-        turnstile.queue(waits(turns))
+        admission.queue(waits(turns))
     let_pass(5, turns)
     assert turns == sorted(set(turns))
     assert len(turns) == 5
 
 
 @pytest.mark.parametrize("under_way", [0, 1])
-def test_those_that_end_at_once_share_a_turn(turnstile: Turnstile, permits: Permits, under_way: int) -> None:
-    permits.taken = under_way
+def test_those_that_end_at_once_share_a_turn(
+    admission: AdmissionQueue, concurrency: ConcurrencyLimit, under_way: int
+) -> None:
+    concurrency.taken = under_way
     turns: list[int] = []
     for _ in range(5):
-        turnstile.queue(lambda: turns.append(get_hub().loop.iteration))
+        admission.queue(lambda: turns.append(get_hub().loop.iteration))
     let_pass(5, turns)
     assert len(turns) == 5
     assert len(set(turns)) == 1
 
 
-def test_they_share_it_for_a_millisecond(turnstile: Turnstile, permits: Permits) -> None:
-    permits.taken = 1
+def test_they_share_it_for_a_millisecond(admission: AdmissionQueue, concurrency: ConcurrencyLimit) -> None:
+    concurrency.taken = 1
     turns: list[int] = []
 
     def begin() -> None:
@@ -99,39 +101,39 @@ def test_they_share_it_for_a_millisecond(turnstile: Turnstile, permits: Permits)
             pass
 
     for _ in range(10):
-        turnstile.queue(begin)
+        admission.queue(begin)
     let_pass(10, turns)
     assert max(turns.count(turn) for turn in turns) <= 2
     assert len(turns) == 10
 
 
 def test_what_is_under_way_goes_first(
-    turnstile: Turnstile, permits: Permits, readable: Callable[[Callable[[], None]], None]
+    admission: AdmissionQueue, concurrency: ConcurrencyLimit, readable: Callable[[Callable[[], None]], None]
 ) -> None:
     said: list[str] = []
 
     def begin(name: str) -> bool:
-        permits.taken += 1
+        concurrency.taken += 1
         said.append(f"{name} begins")
 
         def end() -> None:
             said.append(f"{name} ends")
-            permits.taken -= 1
+            concurrency.taken -= 1
 
         readable(end)
         return True
 
     for name in "abc":
-        turnstile.queue(lambda name=name: begin(name))  # type: ignore[misc]
+        admission.queue(lambda name=name: begin(name))  # type: ignore[misc]
     let_pass(6, said)
     assert said == ["a begins", "a ends", "b begins", "b ends", "c begins", "c ends"]
 
 
 def test_of_those_who_wait_for_somebody_that_works_in_pieces_more_than_one_begins(
-    turnstile: Turnstile, permits: Permits
+    admission: AdmissionQueue, concurrency: ConcurrencyLimit
 ) -> None:
     """With sleep(0) between its pieces, gevent lets fifty of them pass in a turn."""
-    permits.taken = 1
+    concurrency.taken = 1
     turns: list[int] = []
 
     def work() -> None:
@@ -142,37 +144,37 @@ def test_of_those_who_wait_for_somebody_that_works_in_pieces_more_than_one_begin
             gevent.sleep(0)
 
     for _ in range(20):
-        turnstile.queue(waits(turns))
+        admission.queue(waits(turns))
     gevent.spawn(work).join(5)
     assert len(turns) == 20
     assert len(set(turns)) <= 3
 
 
-def test_who_comes_later_is_called_later(turnstile: Turnstile, permits: Permits) -> None:
-    permits.taken = 1
+def test_who_comes_later_is_called_later(admission: AdmissionQueue, concurrency: ConcurrencyLimit) -> None:
+    concurrency.taken = 1
     called: list[int] = []
 
     def first() -> None:
         called.append(1)
-        turnstile.queue(lambda: called.append(3))
+        admission.queue(lambda: called.append(3))
 
-    turnstile.queue(first)
-    turnstile.queue(lambda: called.append(2))
+    admission.queue(first)
+    admission.queue(lambda: called.append(2))
     let_pass(3, called)
     assert called == [1, 2, 3]
 
 
-def test_an_empty_turnstile_lets_the_hub_sleep(turnstile: Turnstile, permits: Permits) -> None:
-    permits.taken = 1
+def test_an_empty_turnstile_lets_the_hub_sleep(admission: AdmissionQueue, concurrency: ConcurrencyLimit) -> None:
+    concurrency.taken = 1
     called: list[int] = []
     for number in range(3):
-        turnstile.queue(lambda number=number: called.append(number))  # type: ignore[misc]
+        admission.queue(lambda number=number: called.append(number))  # type: ignore[misc]
     let_pass(3, called)
     before = get_hub().loop.iteration
     gevent.sleep(0.05)
     # One turn for the timer, and one or two around it; a hub that does not sleep makes thousands.
     assert get_hub().loop.iteration - before < 10
     assert called == [0, 1, 2]
-    turnstile.queue(lambda: called.append(3))
+    admission.queue(lambda: called.append(3))
     let_pass(4, called)
     assert called == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""Permits to run a request: a bound on what runs at once, in the order of arrival."""
+"""The concurrency limit: concurrency to run a request, a bound on what runs at once, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import deque
 
 from gevent.event import Event
 
-__all__ = ["Permits"]
+__all__ = ["ConcurrencyLimit"]
 
 
-class Permits:
+class ConcurrencyLimit:
     """[worker] FIFO permits for requests that are complete as far as their application needs them to begin.
 
     A connection without a request, a head that is still coming, and a request that waits for its client hold none. The usual

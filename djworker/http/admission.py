@@ -12,9 +12,9 @@ from gevent import get_hub
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from djworker.http.permits import Permits
+    from djworker.http.concurrency import ConcurrencyLimit
 
-__all__ = ["Turnstile"]
+__all__ = ["AdmissionQueue"]
 
 # libev's lowest: behind every descriptor and timer of the same turn.
 LAST: Final = -2
@@ -33,7 +33,7 @@ spent = time.thread_time
 monotonic = time.monotonic
 
 
-class Turnstile:
+class AdmissionQueue:
     """[worker] While requests are under way, lets one more begin in each turn of the hub.
 
     A hub that begins all that has arrived works on all of it at once: each request waits for every other one at each of
@@ -49,10 +49,10 @@ class Turnstile:
     pieces, with sleep(0) between. In such turns more than one begins, or a single view would leave the others a few a second.
     """
 
-    __slots__ = ("_arrived", "_awake", "_end_of_turn", "_left", "_permits", "waiting")
+    __slots__ = ("_arrived", "_awake", "_concurrency", "_end_of_turn", "_left", "waiting")
 
-    def __init__(self, permits: Permits) -> None:
-        self._permits = permits
+    def __init__(self, concurrency: ConcurrencyLimit) -> None:
+        self._concurrency = concurrency
         # What to call for those who wait, in the order of their arrival.
         self.waiting: deque[Callable[[], Any]] = deque()
         self._end_of_turn: Any = None
@@ -64,7 +64,7 @@ class Turnstile:
 
     def is_free(self) -> bool:
         """Whether no request is under way, and none waits."""
-        return not (self._permits.taken or self.waiting or self._arrived)
+        return not (self._concurrency.taken or self.waiting or self._arrived)
 
     def arrive(self, connection: Any) -> None:  # noqa: ANN401
         """[hub] Have a kept connection that has become readable go on, in the order of arrival."""
@@ -77,17 +77,17 @@ class Turnstile:
         arrived = self._arrived
         arrived.sort(key=SERVED, reverse=True)
         try:
-            if not (self._permits.taken or self.waiting):
+            if not (self._concurrency.taken or self.waiting):
                 self._begin_some(arrived)
         finally:
             while arrived:
                 arrived.pop().queue_again()
 
     def _begin_some(self, arrived: list[Any]) -> None:
-        permits, end = self._permits, monotonic() + LONG
+        concurrency, end = self._concurrency, monotonic() + LONG
         while arrived:
             arrived.pop().go_on()
-            if permits.taken or monotonic() > end:
+            if concurrency.taken or monotonic() > end:
                 return
 
     def queue(self, begin: Callable[[], Any]) -> None:
@@ -111,12 +111,12 @@ class Turnstile:
 
     def _admit(self) -> None:
         """[hub] Begin the next, and more where those that were begun ended at once, or where the turn was long."""
-        waiting, permits = self.waiting, self._permits
+        waiting, concurrency = self.waiting, self._concurrency
         start = spent()
         allowance = (start - self._left - LONG) * SHARE
         while waiting:
             waits = waiting.popleft()()
-            limit = (allowance if waits else QUICK) if permits.taken else LONG
+            limit = (allowance if waits else QUICK) if concurrency.taken else LONG
             if spent() - start >= limit:
                 break
         self._left = spent()
