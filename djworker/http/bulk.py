@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from gevent import get_hub, getcurrent
+from gevent._hub_local import get_hub_if_exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import ParamSpec, TypeVar
 
-__all__ = ["BulkWork"]
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+__all__ = ["BulkWork", "away_from_hub", "share"]
 
 #: libev's highest priority, and its lowest: before and behind everything else of a turn.
 FIRST: Final = 2
@@ -34,6 +39,9 @@ class BulkWork:
     """
 
     __slots__ = ("_asked", "_awake", "_began", "_first", "_last", "_waiting")
+
+    #: That of this worker; None in a mold, whose hub never turns, and in a child that a view has forked.
+    serving: ClassVar[BulkWork | None] = None
 
     def __init__(self) -> None:
         # Switches of greenlets that had no time left.
@@ -100,6 +108,42 @@ class BulkWork:
         if not waiting:
             self._last.stop()
             self._awake.stop()
+
+
+def share() -> None:
+    """Go on in a later turn of the hub if long loops have had their part of this one: for loops of other people's code.
+
+    Does nothing where there is no turn to share: outside a worker, in a native thread, or in the hub itself.
+    """
+    bulk = BulkWork.serving
+    if bulk is not None and _in_a_greenlet() and bulk.is_used_up():
+        bulk.pause()
+
+
+def away_from_hub(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call in a native thread what may take long in the kernel, while others have their turn; at once where none waits.
+
+    The function must neither import a module nor take a lock of ``threading``: under gevent both are gevent's.
+    """
+    if BulkWork.serving is None or not _in_a_greenlet():
+        return function(*args, **kwargs)
+    error, value = get_hub().threadpool.apply(_outcome, (function, args, kwargs))
+    if error is not None:
+        raise error
+    return value  # type: ignore[no-any-return]
+
+
+def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[BaseException | None, Any]:  # noqa: ANN401
+    """Carry an exception past gevent, which prints the traceback of one in its threads."""
+    try:
+        return None, function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - raised in the greenlet that waits for it
+        return error, None
+
+
+def _in_a_greenlet() -> bool:
+    hub = get_hub_if_exists()
+    return hub is not None and getcurrent() is not hub
 
 
 def _nothing() -> None:

@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any, Final
 
+from djworker.http.held import held
+
 __all__ = ["FileWrapper"]
 
 BLOCK: Final = 65_536
@@ -17,13 +19,19 @@ PLAIN: Final = (io.FileIO, io.BufferedReader, io.BufferedRandom)
 class FileWrapper:
     """[worker] PEP 3333 "Optional Platform-Specific File Handling"."""
 
-    __slots__ = ("block_size", "close", "file")
+    __slots__ = ("block_size", "file")
 
     def __init__(self, file: Any, block_size: int = BLOCK) -> None:  # noqa: ANN401
         self.file = file
         self.block_size = block_size
-        if hasattr(file, "close"):
-            self.close = file.close
+
+    def close(self) -> None:
+        """Close the file, if it can be closed. It may be a temporary one, and big."""
+        plain = self.sendable()
+        with held(-1 if plain is None else plain[0]):
+            close = getattr(self.file, "close", None)
+            if close is not None:
+                close()
 
     def __iter__(self) -> Iterator[bytes]:
         while block := self.file.read(self.block_size):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from djworker import process
+from djworker.http.bulk import BulkWork
 from djworker.http.connection import Connection
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def forsake(server: Server, forker: Any) -> None:  # noqa: ANN401
         server: the worker's.
         forker: the greenlet that forked, the only one that goes on.
     """
+    BulkWork.serving = None
     for connection in (*server.busy, *server.idle_ones):
         connection.forsake()
         if connection._greenlet is forker:  # noqa: SLF001

@@ -27,7 +27,7 @@ from djworker.ipc import messages
 from djworker.ipc.contract import SETTINGS_VARIABLE
 from djworker.ipc.scoreboard import Gauge
 from djworker.mold import blame, checks, cleanup, leftovers, request_errors, restarting, rights, warmup
-from djworker.mold.patches import async_streams, bodies, native_locks
+from djworker.mold.patches import async_streams, big_files, bodies, native_locks
 from djworker.start import interpreter
 from djworker.start.application import ApplicationError, Target, wsgi_callable
 from djworker.worker.balance import Balance
@@ -259,6 +259,7 @@ class Setup:
         with _stage("setup"):
             self.django_setup(set_prefix)
             bodies.install(config.chunked_buffer)
+            big_files.install()
             async_streams.install()
         log.reassert()  # Django has just applied the project's LOGGING
 

@@ -14,6 +14,7 @@ from gevent import getcurrent
 from gevent.event import Event
 
 from djworker import log, process
+from djworker.http.bulk import BulkWork
 from djworker.http.forked import forsake
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.http.server import Server
@@ -103,6 +104,7 @@ class Worker:
     def run(self) -> int:
         """Serve until retired; the exit code."""
         self._row[Gauge.PID] = os.getpid()
+        BulkWork.serving = self.server.bulk
         self._beat()
         if self._metrics is not None:
             self._metrics.start()

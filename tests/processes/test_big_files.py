@@ -1,0 +1,88 @@
+"""Big files that a view stores, copies and removes: the others have their turn meanwhile."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes.http import request
+from tests.processes.project import URLS, VIEWS
+from tests.processes.server import Server
+
+VIEW_CODE = """
+import gevent as _gevent, json as _json, os as _os
+from django.core.files.base import File as _File
+from django.core.files.storage import FileSystemStorage as _Storage
+from django.core.files.uploadedfile import TemporaryUploadedFile as _Upload
+from django.http import HttpResponse as _Answer
+
+def _uploaded(size):
+    file = _Upload("big", "text/plain", size, None)
+    file.truncate(size)
+    return file
+
+def _turned(work, *args):
+    turns = []
+    _gevent.spawn(turns.append, True)
+    work(*args)
+    return bool(turns)
+
+def big_files_view(request):
+    size = 32 << 20
+    storage, elsewhere = (_Storage(location=request.GET[name]) for name in ("folder", "elsewhere"))
+    found = {"small": _turned(_uploaded(1000).close), "closed": _turned(_uploaded(size).close)}
+    with _uploaded(size) as file:
+        found["moved"] = _turned(storage.save, "moved", file)
+        found["closed after a move"] = _turned(file.close)
+    with _uploaded(size) as file:
+        found["moved to another file system"] = _turned(elsewhere.save, "moved", file)
+    with open(storage.path("moved"), "rb") as plain:
+        found["copied"] = _turned(storage.save, "copied", _File(plain))
+        found["removed while open"] = _turned(storage.delete, "moved")
+    found["removed"] = _turned(storage.delete, "copied")
+    storage.delete("missing")
+    names = {**dict.fromkeys(_os.listdir(storage.path(""))), **dict.fromkeys(_os.listdir(elsewhere.path("")))}
+    return _Answer(_json.dumps({"turned": found, "left": sorted(names), "size": elsewhere.size("moved")}))
+"""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """A folder of another file system."""
+    folder = Path("/dev/shm")
+    assert folder.stat().st_dev != Path(tempfile.gettempdir()).stat().st_dev
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        yield name
+
+
+def test_others_have_their_turn_while_a_view_moves_copies_and_removes_a_big_file(
+    server: Server, scratch: Path, elsewhere: str
+) -> None:
+    server.project.append(VIEWS, VIEW_CODE)
+    server.project.append(
+        URLS,
+        "from testproject.shop.views.plain import big_files_view\nurlpatterns += [path('big-files/', big_files_view)]",
+    )
+    server.start(workers=1)
+    (scratch / "media").mkdir()
+    answer = request(server.address, f"/big-files/?folder={scratch / 'media'}&elsewhere={elsewhere}")
+    assert answer.status == 200, answer.body
+    assert answer.json() == {
+        "turned": {
+            "small": False,
+            "closed": True,
+            "moved": True,
+            # Its name is another's now: to close it is quick.
+            "closed after a move": False,
+            "moved to another file system": True,
+            "copied": True,
+            # Another descriptor is the last.
+            "removed while open": True,
+            "removed": True,
+        },
+        "left": ["moved"],
+        "size": 32 << 20,
+    }
