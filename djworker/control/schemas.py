@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from djworker.control.protocol import VERSION
 
-__all__ = ["SCHEMAS"]
+__all__ = ["SCHEMAS", "SMOKE"]
 
 Schema = dict[str, Any]
 
@@ -185,5 +185,32 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             )
         ),
         workers=_list(_object(**_ASKED)),
+    ),
+}
+
+#: What ``runworkers --smoke --json`` prints.
+SMOKE: Final[Schema] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "smoke",
+    **_object(
+        version={"const": VERSION},
+        ok=_a("boolean", "all checks were made, and found nothing"),
+        paths=_list({"type": "string"}, "that were asked"),
+        workers=_a("integer", "that were ready"),
+        statuses={
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "how many answers had each status",
+        },
+        seconds=_a("number", "from the start to the end of the stop"),
+        checks=_list(
+            _object(
+                check={"enum": ["boot", "requests", "pool", "leaks", "reload", "stop"]},
+                outcome={"enum": ["ok", "FAILED", "not made"]},
+                seen=_a("string", "in words; empty where it was not made"),
+                problems=_list({"type": "string"}, "each told once"),
+            ),
+            "in the order in which they are made",
+        ),
     ),
 }

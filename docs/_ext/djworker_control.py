@@ -60,10 +60,24 @@ class Schemas(Generated):
         """Return a section for each verb."""
         for verb, schema in schemas.SCHEMAS.items():
             yield from (f"Answer of {verb}", "-" * len(f"Answer of {verb}"), "")
-            yield from (".. list-table::", "   :header-rows: 1", "   :widths: 40 15 45", "")
-            yield from _row("field", "type", "")
-            yield from _fields(schema, "")
-            yield ""
+            yield from _table(schema)
+
+
+class SmokeSchema(Generated):
+    """The schema of a smoke test's report."""
+
+    sources = (schemas.__file__,)
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of its fields."""
+        yield from _table(schemas.SMOKE)
+
+
+def _table(schema: dict[str, Any]) -> Iterator[str]:
+    yield from (".. list-table::", "   :header-rows: 1", "   :widths: 40 15 45", "")
+    yield from _row("field", "type", "")
+    yield from _fields(schema, "")
+    yield ""
 
 
 def _fields(schema: dict[str, Any], path: str) -> Iterator[str]:
@@ -98,4 +112,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directive."""
     app.add_directive("djworker-commands", Commands)
     app.add_directive("djworker-schemas", Schemas)
+    app.add_directive("djworker-smoke-schema", SmokeSchema)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

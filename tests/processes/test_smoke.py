@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from djworker.control.schemas import SMOKE
 from djworker.smoke.server import OVERRIDDEN
 from tests.db.fixtures import postgres, postgres_db
 from tests.db.servers import PostgresServer
 from tests.docs.blocks import Block, runs
 from tests.processes import procfs, small
 from tests.processes.server import environment
+from tests.schema import complaints
 
 __all__ = ["postgres", "postgres_db"]
 
@@ -59,6 +61,23 @@ def leaks_child(request):
 urlpatterns = [path("", good), path("moved", moved), path("raises", raises), path("lease", leaks_lease),
                path("socket", leaks_socket), path("child", leaks_child)]
 """
+ABOVE = """
+import gevent
+from django.db import connection
+from djworker.signals import worker_ready
+
+def fill(**kwargs):
+    gevent.spawn(hold)
+
+def hold():
+    pool = connection.leased_pool.pool
+    for _ in range(3):
+        pool.acquire()
+    pool.resize(0, 1)
+    gevent.sleep(600)
+
+worker_ready.connect(fill)
+"""
 HANGS = """
 import time
 from django.apps import AppConfig
@@ -81,6 +100,14 @@ def folder(scratch: Path) -> Path:
     return small.make(scratch / "shop", {"shop/urls.py": VIEWS, "shop/base.py": base}).folder
 
 
+def configure(folder: Path, postgres: PostgresServer, name: str) -> None:
+    """Have the project use a database of this server."""
+    server = {"HOST": postgres.host, "PORT": postgres.port, "USER": postgres.user, "PASSWORD": postgres.password}
+    databases = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": name, **server}}
+    with (folder / "shop" / "base.py").open("a") as file:
+        file.write(f"\nDATABASES = {databases!r}\n")
+
+
 def smoke(
     folder: Path, *words: str, code: int, workers: int = 1, program: tuple[str, ...] = ("-m", "djworker", "shop.wsgi")
 ) -> str:
@@ -94,7 +121,7 @@ def smoke(
         timeout=60,
         check=False,
     )
-    assert done.returncode == code, done
+    assert done.returncode == code, done.stdout + done.stderr
     assert not procfs.tree(f"SMOKE_OF={folder}".encode(), "")
     assert len(done.stdout.splitlines()) <= 20 or "--json" in words
     return done.stdout + done.stderr
@@ -117,6 +144,7 @@ def test_a_good_project_passes_on_every_worker(folder: Path) -> None:
     assert (said["ok"], said["workers"], said["paths"]) == (True, 2, ["/", "/moved"])
     assert said["statuses"].keys() == {"200", "302"}
     assert [check["outcome"] for check in said["checks"]] == ["ok"] * 6
+    assert not list(complaints(SMOKE, said))
 
 
 def test_a_view_that_raises_is_named_with_its_place(folder: Path) -> None:
@@ -130,13 +158,22 @@ def test_a_status_that_is_not_expected_fails(folder: Path) -> None:
 
 
 def test_a_leaked_lease_is_told_with_its_worker(folder: Path, postgres: PostgresServer, postgres_db: str) -> None:
-    server = {"HOST": postgres.host, "PORT": postgres.port, "USER": postgres.user, "PASSWORD": postgres.password}
-    databases = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": postgres_db, **server}}
-    with (folder / "shop" / "base.py").open("a") as file:
-        file.write(f"\nDATABASES = {databases!r}\n")
+    configure(folder, postgres, postgres_db)
     said = smoke(folder, "/lease", code=1)
     assert "connections of 'default' were not given back after the requests; held by" in said
     assert "FAILED   leaks     worker 0 (pid" in said
+
+
+def test_a_pool_above_its_bound_is_told_with_its_numbers(
+    folder: Path, postgres: PostgresServer, postgres_db: str
+) -> None:
+    """As a fault of ours would have it: a pool that is made smaller while more is lent."""
+    configure(folder, postgres, postgres_db)
+    with (folder / "shop" / "urls.py").open("a") as file:
+        file.write(ABOVE)
+    said = smoke(folder, "/", code=1)
+    assert "3 connections in the pool of 'default', which may have 1" in said
+    assert "FAILED   pool" in said
 
 
 def test_a_leaked_socket_is_told_with_its_other_end(folder: Path) -> None:
