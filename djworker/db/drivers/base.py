@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from djworker.db.drivers.news import News
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 C = TypeVar("C")
 
@@ -25,6 +22,14 @@ UNTOLD: Final = -1
 Params = dict[str, Any]
 
 
+class Described(Protocol):
+    """A cursor that has executed something."""
+
+    @property
+    def description(self) -> object:
+        """Of its columns; None where there are none."""
+
+
 class Driver(ABC, Generic[C]):
     """[worker] One client library, made to wait in gevent's hub. Stateless: one instance serves any number of pools.
 
@@ -33,11 +38,10 @@ class Driver(ABC, Generic[C]):
     """
 
     name: ClassVar[str]
-    connection_type: ClassVar[type[Any]]  # what `connect` makes, and the type of its `info`
-    info_type: ClassVar[type[Any]] = object
-    states: ClassVar[
-        Mapping[str, Callable[[Any], Any]]
-    ] = {}  # the types of its states, where they are more than numbers
+    connection_type: ClassVar[type[object]]  # what `connect` makes, and the type of its `info`
+    info_type: ClassVar[type[object]] = object
+    #: The types of its states, where they are more than numbers.
+    states: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
     last_tag_only: ClassVar[bool] = False  # whether `command_tags` knows but one of several statements in a string
 
     @property
@@ -93,7 +97,7 @@ class Driver(ABC, Generic[C]):
     def forget(self, conn: C) -> None:
         """Let go without a word to the server, who goes on talking with the parent process."""
 
-    def new_password(self, conn: C, password: str) -> None:
+    def new_password(self, conn: C, password: str | None) -> None:
         """The password of the connection's user has changed; for what is done on further connections."""
 
     def ended_by_hand(self, error: BaseException) -> bool:  # noqa: ARG002
@@ -149,14 +153,14 @@ class Driver(ABC, Generic[C]):
     def refuses_writes(self, conn: C) -> bool:
         """Ask whether the server itself refuses writes to everybody. On a session that was just reset; one round trip."""
 
-    def plans(self, resolution: Callable[[Any], Hashable]) -> Any:  # noqa: ARG002
+    def plans(self, resolution: Callable[[C], Hashable]) -> object:  # noqa: ARG002
         """What the connections of one pool share about statements that the library prepares by itself; None if it does not.
 
         resolution: of a connection, the settings by which names of tables are resolved on it.
         """
         return None
 
-    def share_plans(self, conn: C, plans: Any) -> None:
+    def share_plans(self, conn: C, plans: object) -> None:
         """A new connection joins those that share `plans`."""
 
     def stale_plan(self, conn: C) -> None:
@@ -169,6 +173,6 @@ class Driver(ABC, Generic[C]):
         """PostgreSQL's command tags of what the cursor executed last, one per statement that is still known."""
         return ()
 
-    def session_state_changed(self, conn: C, cursor: Any) -> bool | None:  # noqa: ARG002
+    def session_state_changed(self, conn: C, cursor: Described) -> bool | None:  # noqa: ARG002
         """Whether the server said that the statement changed session state; None if it does not say."""
         return None

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 __all__ = ["Explanation", "explain"]
 
@@ -46,7 +46,7 @@ class _Case:
     """What is known of the attempt: the settings of the alias, and what the library says."""
 
     alias: str
-    database: Mapping[str, Any]
+    database: Mapping[str, object]
     words: str
 
     def setting(self, name: str) -> str:
@@ -79,7 +79,7 @@ Said = tuple[str, str]
 _Answer = Callable[[_Case], Said]
 
 
-def explain(error: BaseException, database: Mapping[str, Any], alias: str = "default") -> Explanation:
+def explain(error: BaseException, database: Mapping[str, object], alias: str = "default") -> Explanation:
     """Say why the connection was not made.
 
     Args:

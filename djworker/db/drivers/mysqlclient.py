@@ -16,7 +16,7 @@ from MySQLdb.connections import Connection
 from MySQLdb.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
-from djworker.db.drivers.base import CONNECT_TIMEOUT, UNTOLD, Driver, Params
+from djworker.db.drivers.base import CONNECT_TIMEOUT, UNTOLD, Described, Driver, Params
 from djworker.db.drivers.mysql_native import Handle
 from djworker.db.drivers.mysql_replies import is_whole
 from djworker.db.drivers.mysql_results import Rows, UnreadRows
@@ -429,7 +429,7 @@ class MySQLClientDriver(Driver[MySQLClientConnection]):
         """See `Driver`."""
         return conn.backend
 
-    def new_password(self, conn: MySQLClientConnection, password: str) -> None:
+    def new_password(self, conn: MySQLClientConnection, password: str | None) -> None:
         """KILL logs in anew."""
         conn.params = {**conn.params, "password": password}
 
@@ -447,7 +447,7 @@ class MySQLClientDriver(Driver[MySQLClientConnection]):
             cursor.execute(mysql.REFUSES_WRITES)
             return bool(cursor.fetchall())
 
-    def session_state_changed(self, conn: MySQLClientConnection, cursor: Any) -> bool | None:
+    def session_state_changed(self, conn: MySQLClientConnection, cursor: Described) -> bool | None:
         """See `Driver`. Known for statements without rows."""
         if not conn.tracks_session or cursor.description is not None:
             return None

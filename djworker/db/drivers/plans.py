@@ -44,7 +44,7 @@ class Prepared(PrepareManager):
 
     plans: Plans | None = None
 
-    def __init__(self, conn: Any) -> None:
+    def __init__(self, conn: object) -> None:
         super().__init__()
         self._conn = weakref.ref(conn)  # a connection that is dropped must not wait for the collector
         self._generation = 0
@@ -59,7 +59,7 @@ class Prepared(PrepareManager):
         if self.plans is not None:
             self.plans.refused(self._last, self._generation)
 
-    def key(self, query: PostgresQuery) -> Any:  # type: ignore[override]  # a static method there
+    def key(self, query: PostgresQuery) -> Hashable:  # type: ignore[override]  # a static method there
         """With the settings that say which tables are meant."""
         if self.plans is None:
             return (query.query, query.types)

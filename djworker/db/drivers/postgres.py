@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final, Protocol
 
 from djworker.db.drivers.news import News, was_logged_in
 
@@ -31,7 +31,15 @@ REFUSES_WRITES: Final = """SELECT pg_catalog.pg_is_in_recovery() OR EXISTS (
     AND source NOT IN ('client', 'user', 'database', 'database user', 'session'))"""
 
 
-def news_of(code: str | None, diagnosis: Any) -> News | None:
+class Diagnosis(Protocol):
+    """What a library tells of an error of the server's."""
+
+    @property
+    def source_function(self) -> str | None:
+        """The function of the server's that has reported it."""
+
+
+def news_of(code: str | None, diagnosis: Diagnosis) -> News | None:
     """See `Driver.news`. code: the SQLSTATE; diagnosis: the error's `diag`."""
     if code == _FEATURE_NOT_SUPPORTED:
         return News.STALE_PLAN if diagnosis.source_function == _REVALIDATES else None

@@ -121,7 +121,7 @@ class Psycopg2Connection(extensions.connection):
                 self.abandoned = Abandoned(self)
 
 
-def spliced(params: Any) -> str:
+def spliced(params: object) -> str:
     """Of the parameters, SQL that psycopg2 puts into the statement as it is (`AsIs`): the text alone does not tell of it."""
     values = params.values() if isinstance(params, dict) else params
     if not isinstance(values, list | tuple | ValuesView):
@@ -129,8 +129,8 @@ def spliced(params: Any) -> str:
     return " ".join(_as_is(value) for value in values if type(value) not in _QUOTED)
 
 
-def _as_is(value: Any) -> str:
-    kind: Any = type(value)
+def _as_is(value: object) -> str:
+    kind = type(value)
     if isinstance(value, list | tuple):
         return spliced(value)
     own = hasattr(kind, "getquoted") and not kind.__module__.startswith(("psycopg2", "django."))

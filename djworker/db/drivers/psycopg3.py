@@ -86,7 +86,7 @@ class Psycopg3Driver(Driver[PsycopgConnection]):
     name = "psycopg"
     connection_type = PsycopgConnection
     info_type = psycopg.ConnectionInfo
-    states: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+    states: ClassVar[Mapping[str, Callable[[Any], object]]] = {
         "transaction_status": TransactionStatus,
         "pipeline_status": PipelineStatus,
         "status": ConnStatus,
@@ -203,14 +203,14 @@ class Psycopg3Driver(Driver[PsycopgConnection]):
         """See `Driver`."""
         return postgres.news_of(error.sqlstate, error.diag) if isinstance(error, psycopg.Error) else None
 
-    def plans(self, resolution: Callable[[Any], Hashable]) -> Plans:
+    def plans(self, resolution: Callable[[PsycopgConnection], Hashable]) -> Plans:
         """See `Driver`."""
         return Plans(resolution)
 
-    def share_plans(self, conn: PsycopgConnection, plans: Plans) -> None:
+    def share_plans(self, conn: PsycopgConnection, plans: object) -> None:
         """See `Driver`."""
         prepared = conn._prepared  # noqa: SLF001 -- psycopg has no seam for it
-        if isinstance(prepared, Prepared):
+        if isinstance(prepared, Prepared) and isinstance(plans, Plans):
             prepared.share(plans)
 
     def stale_plan(self, conn: PsycopgConnection) -> None:

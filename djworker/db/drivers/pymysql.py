@@ -15,7 +15,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
-from djworker.db.drivers.base import CONNECT_TIMEOUT, UNTOLD, Driver, Params
+from djworker.db.drivers.base import CONNECT_TIMEOUT, UNTOLD, Described, Driver, Params
 from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import give_way
@@ -294,7 +294,7 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
         """See `Driver`."""
         return conn.thread_id()
 
-    def new_password(self, conn: PyMySQLConnection, password: str) -> None:
+    def new_password(self, conn: PyMySQLConnection, password: str | None) -> None:
         """KILL logs in anew."""
         conn.params = {**conn.params, "password": password}
 
@@ -312,7 +312,7 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
             cursor.execute(mysql.REFUSES_WRITES)
             return bool(cursor.fetchall())
 
-    def session_state_changed(self, conn: PyMySQLConnection, cursor: Any) -> bool | None:
+    def session_state_changed(self, conn: PyMySQLConnection, cursor: Described) -> bool | None:
         """See `Driver`. Known for statements without rows: PyMySQL drops the status word at the end of rows."""
         if not conn.tracks_session or cursor.description is not None:
             return None

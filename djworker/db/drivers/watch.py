@@ -10,6 +10,7 @@ from gevent.hub import Waiter
 from gevent.monkey import get_original
 
 if TYPE_CHECKING:
+    from gevent._types import _IoWatcher
     from gevent.hub import Hub
 
 READ = 1  # libev's EV_READ and EV_WRITE; psycopg's Wait and Ready use the same bits
@@ -50,8 +51,8 @@ class Watch:
         return self._wait_for_either(hub, watcher)
 
     @staticmethod
-    def _wait_for_either(hub: Hub, watcher: Any) -> int:
-        waiter: Waiter[Any] = Waiter(hub)
+    def _wait_for_either(hub: Hub, watcher: _IoWatcher) -> int:
+        waiter: Waiter[object] = Waiter(hub)
         watcher.start(waiter.switch, pass_events=True)
         try:
             ready = waiter.get()

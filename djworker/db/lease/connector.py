@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
@@ -11,15 +11,18 @@ from django.db import OperationalError, connections
 from djworker.db.drivers import connect_errors
 from djworker.db.drivers.news import logged_in, was_logged_in
 from djworker.db.drivers.sockets import mind_the_peer
-from djworker.db.lease.recording import Tape
 from djworker.db.lease.session_record import SessionRecord
+from djworker.db.lease.tape import Tape
 from djworker.db.pool.driver import Useless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from djworker.db.lease.protocols import Bare, RawConnection, RawDriver
     from djworker.db.lease.receivers import Receivers
-    from djworker.db.lease.recording import Statement
+    from djworker.db.lease.tape import Statement
 
 
 class Connector:
@@ -32,11 +35,11 @@ class Connector:
 
     def __init__(
         self,
-        make: Callable[[], Any],
+        make: Callable[[], Bare],
         alias: str,
-        green: Any,
-        on_connected: Callable[[Any], None],
-        judge: Callable[[Any], None],
+        green: RawDriver,
+        on_connected: Callable[[RawConnection], None],
+        judge: Callable[[RawConnection], None],
         receivers: Receivers,
     ) -> None:
         """make: a bare wrapper; green: the library's `Driver`; on_connected: told of each connection that has been set up.
@@ -56,14 +59,14 @@ class Connector:
         self.cancel = green.cancel
         self.forget = green.forget
 
-    def connect(self) -> Any:
+    def connect(self) -> RawConnection:
         """Open, set up, `connection_created`."""
         wrapper, tape = self._make(), Tape()
         wrapper.announce = lambda: self._receivers.announce(wrapper, tape)
         with self._as_current(wrapper):
             try:
                 wrapper.ensure_connection()
-                conn = wrapper.connection
+                conn: RawConnection = wrapper.connection
                 _is_green(conn, wrapper)
                 mind_the_peer(conn.watch.fd)
                 conn.lease_record = SessionRecord(tape)
@@ -77,7 +80,7 @@ class Connector:
         wrapper.join_pool()
         return conn
 
-    def reset(self, conn: Any) -> None:
+    def reset(self, conn: RawConnection) -> None:
         """Forget the session, then Django's set-up and the receivers' statements again.
 
         Raises:
@@ -119,19 +122,19 @@ class Connector:
         return isinstance(inner, OSError) or bool(self.green.ended_by_hand(inner))  # the socket may be closed already
 
     @contextmanager
-    def _as_current(self, wrapper: Any) -> Iterator[None]:
+    def _as_current(self, wrapper: Bare) -> Iterator[None]:
         known: Mapping[str, Any] = connections.settings
         if self._alias not in known:
             yield
             return
-        connections[self._alias] = wrapper
+        connections[self._alias] = cast("BaseDatabaseWrapper", wrapper)
         try:
             yield
         finally:
             del connections[self._alias]
 
 
-def _is_green(conn: Any, wrapper: Any) -> None:
+def _is_green(conn: RawConnection, wrapper: Bare) -> None:
     """An engine built on Django's may make its connections in a way of its own."""
     if not hasattr(conn, "watch"):
         engine = type(wrapper)
@@ -141,7 +144,7 @@ def _is_green(conn: Any, wrapper: Any) -> None:
         )
 
 
-def _repeat(wrapper: Any, statements: Sequence[Statement]) -> None:
+def _repeat(wrapper: Bare, statements: Sequence[Statement]) -> None:
     """Run what the receivers of `connection_created` have run: they are not called again for the same client object."""
     for statement in statements:
         with wrapper.cursor() as cursor:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import time
 import weakref
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from djworker.db.lease.registry import leased_pools, pool_watches
 from djworker.ipc import metrics
 from djworker.ipc.metrics import NANOSECONDS, WAIT_BOUNDS, Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
+    from djworker.db.lease.protocols import RawConnection
     from djworker.db.observe.pool_watch import PoolWatch
     from djworker.db.pool.pool import Pool
     from djworker.ipc.regions import Writer
@@ -56,7 +57,7 @@ class PoolMetrics:
     """[worker] The numbers of all pools of this process, and what they were at the last look."""
 
     def __init__(self) -> None:
-        self._seen: weakref.WeakKeyDictionary[Pool[Any], Counter[Any]] = weakref.WeakKeyDictionary()
+        self._seen: weakref.WeakKeyDictionary[Pool[RawConnection], Counter[Hashable]] = weakref.WeakKeyDictionary()
 
     def __call__(self, writer: Writer) -> None:
         """Take a look, and count."""
@@ -81,7 +82,12 @@ class PoolMetrics:
             writer.set(metric, value, (alias,))
 
     def _count(
-        self, writer: Writer, pool_watch: PoolWatch, alias: str, numbers: Mapping[str, float], pins: Mapping[str, int]
+        self,
+        writer: Writer,
+        pool_watch: PoolWatch[RawConnection],
+        alias: str,
+        numbers: Mapping[str, float],
+        pins: Mapping[str, int],
     ) -> None:
         seen = self._seen.setdefault(pool_watch.pool, Counter())
         for metric, name in _COUNTERS.items():
@@ -108,7 +114,7 @@ class PoolMetrics:
         return reason if known else _OTHER
 
 
-def _new(seen: Counter[Any], name: Any, value: int) -> int:
+def _new(seen: Counter[Hashable], name: Hashable, value: int) -> int:
     """What has come to a number since the last look. It never goes back: what was counted once stays counted."""
     new = value - seen[name]
     if new > 0:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from djworker.db.lease import mysql_lists, sql_text
 from djworker.db.lease.session_settings import Setting, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from djworker.db.lease.protocols import RawConnection, RawCursor, RawDriver
 
 KEPT = 2048  # verdicts in each of two generations; an ORM application has some hundreds of texts
 LONGEST = 8192  # characters: longer texts (bulk inserts) never come twice, and would fill the memory
@@ -203,15 +205,15 @@ class Contract(ABC):
             return verdict.pin
         return "a statement that failed half-way" if verdict.rounds and verdict.relied_on else ""
 
-    def tells_of_last(self, verdict: Verdict, driver: Any, conn: Any) -> bool:  # noqa: ARG002
+    def tells_of_last(self, verdict: Verdict, driver: RawDriver, conn: RawConnection) -> bool:  # noqa: ARG002
         """Whether what is read back is of the session's last statement, and not of one before it."""
         return True
 
-    def failed(self, conn: Any, error: BaseException | None) -> None:  # noqa: B027 - most have nothing to note
+    def failed(self, conn: RawConnection, error: BaseException | None) -> None:  # noqa: B027 - most have nothing to note
         """The connection's last statement has failed with this error."""
 
     @abstractmethod
-    def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
+    def confirm(self, verdict: Verdict, driver: RawDriver, conn: RawConnection, cursor: RawCursor, sql: str) -> Verdict:
         """The final verdict, now that the server has answered."""
 
     def keep(self, sql: str, verdict: Verdict) -> Verdict:
@@ -300,7 +302,14 @@ class PostgresContract(Contract):
         rest = self._local_config.sub("", text)
         return replace(verdict, pin="set_config()") if self._config.search(Text.of(rest)) else verdict
 
-    def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:  # noqa: ARG002
+    def confirm(
+        self,
+        verdict: Verdict,
+        driver: RawDriver,
+        conn: RawConnection,  # noqa: ARG002 - MySQL's says more by it
+        cursor: RawCursor,
+        sql: str,
+    ) -> Verdict:
         """Look at the command tags."""
         tags = driver.command_tags(cursor)
         state = [tag for tag in tags if tag in self._tags]
@@ -392,7 +401,7 @@ class MySQLContract(Contract):
     # Transactions are flagged too, as a change of state, but leave nothing behind. BEGIN NOT ATOMIC is a block of statements.
     _transactions = re.compile(r"^\s*(?:begin(?!\s+not\b)|start|commit|rollback|savepoint|release)\b", re.IGNORECASE)
 
-    def tells_of_last(self, verdict: Verdict, driver: Any, conn: Any) -> bool:
+    def tells_of_last(self, verdict: Verdict, driver: RawDriver, conn: RawConnection) -> bool:
         """FOUND_ROWS() and the list of warnings outlive statements that leave them alone."""
         answered = mysql_lists.AnsweredStatement(*conn.lease_record.answered)
         if (
@@ -401,12 +410,12 @@ class MySQLContract(Contract):
             return False
         return mysql_lists.tells(verdict.reads, answered, warned=driver.warned(conn))
 
-    def failed(self, conn: Any, error: BaseException | None) -> None:
+    def failed(self, conn: RawConnection, error: BaseException | None) -> None:
         """The server's errors stand in its list of warnings."""
         if mysql_lists.is_of_server(error):
             conn.lease_record.answered = (None, conn.lease_record.statements)
 
-    def confirm(self, verdict: Verdict, driver: Any, conn: Any, cursor: Any, sql: str) -> Verdict:
+    def confirm(self, verdict: Verdict, driver: RawDriver, conn: RawConnection, cursor: RawCursor, sql: str) -> Verdict:
         """Look at the session-state flag. Never final: a trigger or a procedure may change the session or not."""
         conn.lease_record.answered = (sql if len(sql) <= LONGEST else sql[:_BEGINNING], conn.lease_record.statements)
         changed = driver.session_state_changed(conn, cursor)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from djworker.db.drivers.turns import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from djworker.db.lease.protocols import RawConnection, RawDriver
 
 #: Seconds. A pooler in session mode that is full lets the second connection wait; then nothing is known.
 _LIMIT: Final = 0.5
@@ -19,7 +21,7 @@ _SET: Final = "SELECT pg_catalog.set_config('djworker.probe', %s, false)"
 _GET: Final = "SELECT pg_catalog.current_setting('djworker.probe', true)"
 
 
-def stands_between(conn: Any, backend_id: int) -> bool:
+def stands_between(conn: RawConnection, backend_id: int) -> bool:
     """Whether the session that answers is another than the one that let us in. One round trip.
 
     backend_id: the number of the session as the login had it. A pooler makes up a number of its own there.
@@ -27,7 +29,7 @@ def stands_between(conn: Any, backend_id: int) -> bool:
     return bool(_ask(conn, "SELECT pg_catalog.pg_backend_pid()") != backend_id)
 
 
-def multiplexes(conn: Any, green: Any, connect: Callable[[], Any]) -> bool:
+def multiplexes(conn: RawConnection, green: RawDriver, connect: Callable[[], RawConnection]) -> bool:
     """Whether statements of one connection run in sessions that others use too. Certain if true; takes half a second at most.
 
     Args:
@@ -49,7 +51,7 @@ def multiplexes(conn: Any, green: Any, connect: Callable[[], Any]) -> bool:
     return False
 
 
-def _leaks(conn: Any, other: Any) -> bool:
+def _leaks(conn: RawConnection, other: RawConnection) -> bool:
     token = secrets.token_hex(8)
     _ask(conn, _SET, token)
     try:
@@ -58,7 +60,8 @@ def _leaks(conn: Any, other: Any) -> bool:
         _ask(conn, _SET, "")
 
 
-def _ask(conn: Any, sql: str, *params: str) -> Any:
+def _ask(conn: RawConnection, sql: str, *params: str) -> object:
     with conn.cursor() as cursor:
         cursor.execute(sql, params or None)
-        return cursor.fetchone()[0]
+        row = cursor.fetchone()
+        return row[0] if row is not None else None

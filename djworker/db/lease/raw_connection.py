@@ -40,7 +40,7 @@ class LeasedConnection:
 
     @property  # type: ignore[misc]  # as unittest.mock's `spec` does it
     def __class__(self) -> type[Any]:
-        return self.lease.driver.connection_type  # type: ignore[no-any-return]
+        return self.lease.driver.connection_type
 
     # -- answered by the lease, whatever it holds --------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class LeasedInfo:
 
     @property  # type: ignore[misc]
     def __class__(self) -> type[Any]:
-        return self._lease.driver.info_type  # type: ignore[no-any-return]
+        return self._lease.driver.info_type
 
     def __getattr__(self, name: str) -> Any:
         answer = self._names.answers.get(name)
@@ -206,7 +206,8 @@ def _state(lease: Lease, name: str, names: Names, where: Callable[[Any], Any]) -
     if conn is not None:
         return getattr(where(conn), name)
     value = (names.over if lease.closed or lease.lost else names.idle)[name]
-    value = lease.driver.states.get(name, _itself)(value)
+    kind = lease.driver.states.get(name)
+    value = value if kind is None else kind(value)
     return (lambda: value) if callable(getattr(lease.driver.connection_type, name, None)) else value
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +52,8 @@ class Names:
     """
 
     answers: Mapping[str, Treatment]
-    idle: Mapping[str, Any] = field(default_factory=dict)
-    over: Mapping[str, Any] = field(default_factory=dict)
+    idle: Mapping[str, object] = field(default_factory=dict)
+    over: Mapping[str, object] = field(default_factory=dict)
 
 
 # libpq's numbers: PQTRANS_IDLE, PQTRANS_UNKNOWN, CONNECTION_OK, CONNECTION_BAD. The libraries' enums compare equal to them.

@@ -22,10 +22,12 @@ from django.db.backends.signals import connection_created
 from django.utils.functional import cached_property
 
 from djworker import log
-from djworker.db.lease.recording import Tape, recorded, silent
+from djworker.db.lease.recording import recorded, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from djworker.db.lease.tape import Tape
 
 logger = logging.getLogger("djworker.db")
 

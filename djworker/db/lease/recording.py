@@ -10,11 +10,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from djworker.db.lease.tape import Statement
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from djworker.db.lease.tape import Tape
 
 _RUNS: Final = frozenset({"execute", "executemany", "callproc"})
 _READS: Final = frozenset({"fetchone", "fetchmany", "fetchall"})
@@ -30,30 +33,6 @@ _PROXY: Final = "django.utils.connection"
 
 class NotRecorded(Exception):
     """A receiver asks for something that it did not ask for when it was recorded."""
-
-
-class Statement(NamedTuple):
-    """One call of a cursor's method."""
-
-    method: str
-    args: tuple[Any, ...]
-    more: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Tape:
-    """[worker] What receivers did with one physical connection."""
-
-    statements: list[Statement] = field(default_factory=list)
-    #: What their cursors answered: the method or attribute, and its value.
-    answers: list[tuple[str, Any]] = field(default_factory=list)
-    #: What was done that no statement repeats; empty if nothing was.
-    beyond: str = ""
-
-    def tell(self, name: str, value: Any) -> Any:
-        """Note an answer, and give it."""
-        self.answers.append((name, value))
-        return value
 
 
 # -- the recording ----------------------------------------------------------------------------------------------------

@@ -31,9 +31,10 @@ from djworker.db.pool.pool import Pool
 from djworker.ipc.contract import SESSIONS_END
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from djworker.conf.pool_table import PoolOptions
+    from djworker.db.lease.protocols import Bare, RawConnection, RawDriver
 
 logger = logging.getLogger("djworker.db")
 #: Seconds between two replacements of all sessions for a new password. Settings that have another one for each request (a
@@ -57,17 +58,17 @@ class LeasedPool:
     """[worker] The pool of one alias with one set of connection parameters."""
 
     ended = False  # its pool is closed for good, or it is not used any more
-    bound: Bound  # kept by those who share it
+    bound: Bound[RawConnection]  # kept by those who share it
     given: dict[str, Any]  # the settings as the application has them, for what goes on using them
 
     def __init__(
         self,
         alias: str,
         options: PoolOptions,
-        green: Any,
-        make: Callable[[dict[str, Any]], Any],
+        green: RawDriver,
+        make: Callable[[dict[str, Any]], Bare],
         settings: dict[str, Any],
-        family: tuple[Any, ...] = (),
+        family: tuple[object, ...] = (),
     ) -> None:
         """green: the client library's driver; settings: of the database; family: see `leased_pool_for`.
 
@@ -99,8 +100,8 @@ class LeasedPool:
         self._base_known = False
         self._numbers_wiped = False
         self.receivers = Receivers()
-        self.pool_watch = PoolWatch(options, green)
-        self.pool: Pool[Any] = Pool(
+        self.pool_watch: PoolWatch[RawConnection] = PoolWatch(options, green)
+        self.pool: Pool[RawConnection] = Pool(
             Connector(lambda: make(self.settings), alias, green, self._set_up, self._judge, self.receivers),
             Limits(**options.for_pool()),
             rotate=options.strict,
@@ -111,7 +112,7 @@ class LeasedPool:
         )
         self.pool_watch.pool = self.pool
 
-    def _set_up(self, conn: Any) -> None:
+    def _set_up(self, conn: RawConnection) -> None:
         if not self._base_known:
             self.base = self.client_library.base(conn)
             self._base_known = True
@@ -121,7 +122,7 @@ class LeasedPool:
         if self.standby.refusing:
             self._tell_writes(refused=self.driver.refuses_writes(conn))
 
-    def _look_for_pooler(self, conn: Any) -> None:
+    def _look_for_pooler(self, conn: RawConnection) -> None:
         """Once: a session that is not ours alone breaks every promise of a lease."""
         if not self.client_library.may_be_pooled or not poolers.stands_between(conn, self.driver.backend_id(conn)):
             return
@@ -133,11 +134,11 @@ class LeasedPool:
             )
             notify("transaction_pooler", f"database {self.alias!r}: {text}", pool=self.alias)
 
-    def _connect_bare(self) -> Any:
+    def _connect_bare(self) -> RawConnection:
         wrapper = self._make(self.settings)
         return wrapper.get_new_connection(wrapper.get_connection_params())
 
-    def _judge(self, conn: Any) -> None:
+    def _judge(self, conn: RawConnection) -> None:
         """Raise Useless for a connection on which a write was refused, if it was not the application that wanted that."""
         if conn.lease_record.suspect:
             conn.lease_record.suspect = False
@@ -158,7 +159,7 @@ class LeasedPool:
             text = "the database server has become read-only: new connections look for one that takes writes"
             notify("pool_read_only", f"pool {self.alias!r}: {text}", pool=self.alias)
 
-    def heard(self, error: BaseException | None, conn: Any) -> bool:
+    def heard(self, error: BaseException | None, conn: RawConnection) -> bool:
         """A statement raised this on a connection. Whether to wipe it when it goes back. Does not switch."""
         news, now = self.driver.news(error), time.monotonic()
         if news is News.READ_ONLY and self.standby.may_look(now):
@@ -227,16 +228,16 @@ class LeasedPool:
         return self.pool.stats() | self.counters.as_dict()
 
 
-def notify(event: str, message: str, **fields: Any) -> None:
+def notify(event: str, message: str, **fields: object) -> None:
     """For a pool's `notify`: outages, recoveries and reclaims are events of the log."""
     log.event(logger, _LEVELS.get(event, logging.INFO), event, message, **fields)
 
 
-_leased_pools: dict[Any, LeasedPool] = {}
-_bounds: weakref.WeakValueDictionary[Any, Bound] = weakref.WeakValueDictionary()
+_leased_pools: dict[Hashable, LeasedPool] = {}
+_bounds: weakref.WeakValueDictionary[Hashable, Bound[RawConnection]] = weakref.WeakValueDictionary()
 
 
-def leased_pool_for(key: Any, make: Callable[[], LeasedPool]) -> LeasedPool:
+def leased_pool_for(key: Hashable, make: Callable[[], LeasedPool]) -> LeasedPool:
     """The pool with this key: alias and parameters of the connection. Those of one family share the bound of their pools."""
     leased_pool = _leased_pools.get(key)
     if leased_pool is None:
@@ -250,7 +251,7 @@ def leased_pool_for(key: Any, make: Callable[[], LeasedPool]) -> LeasedPool:
     return leased_pool
 
 
-def database_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+def database_of(settings: Mapping[str, object]) -> tuple[object, ...]:
     """Which database these settings mean: see `leased_pools_of`."""
     return tuple(settings.get(name) for name in ("NAME", "HOST", "PORT"))
 
@@ -260,7 +261,7 @@ def leased_pools() -> Iterator[LeasedPool]:
     return iter(list(_leased_pools.values()))
 
 
-def leased_pools_of(database: tuple[Any, ...]) -> Iterator[LeasedPool]:
+def leased_pools_of(database: tuple[object, ...]) -> Iterator[LeasedPool]:
     """All leased pools with connections to this database, whatever their alias and options: (name, host, port)."""
     return (leased_pool for leased_pool in leased_pools() if leased_pool.database == database)
 
@@ -268,7 +269,7 @@ def leased_pools_of(database: tuple[Any, ...]) -> Iterator[LeasedPool]:
 _paused: dict[str, float] = {}  # until when, by alias: for pools that are made meanwhile
 
 
-def pause(alias: str, seconds: float) -> list[Pool[Any]]:
+def pause(alias: str, seconds: float) -> list[Pool[RawConnection]]:
     """Have requests wait that want a connection of this alias, see `Pool.pause`; returns its pools."""
     _paused[alias] = time.monotonic() + seconds
     pools = _pools_of(alias)
@@ -277,7 +278,7 @@ def pause(alias: str, seconds: float) -> list[Pool[Any]]:
     return pools
 
 
-def resume(alias: str) -> list[Pool[Any]]:
+def resume(alias: str) -> list[Pool[RawConnection]]:
     """End such a pause; returns the pools."""
     _paused.pop(alias, None)
     pools = _pools_of(alias)
@@ -286,21 +287,21 @@ def resume(alias: str) -> list[Pool[Any]]:
     return pools
 
 
-def _pools_of(alias: str) -> list[Pool[Any]]:
+def _pools_of(alias: str) -> list[Pool[RawConnection]]:
     ours = [leased_pool.pool for leased_pool in leased_pools() if leased_pool.alias == alias]
     return ours + [other.pool for other in _others if other.pool.name == alias]
 
 
 _retiring: list[bool] = []  # not empty in a worker that drains
-_others: list[PoolWatch] = []  # over pools without leases: django-db-geventpool's
+_others: list[PoolWatch[RawConnection]] = []  # over pools without leases: django-db-geventpool's
 
 
-def register(pool_watch: PoolWatch) -> None:
+def register(pool_watch: PoolWatch[RawConnection]) -> None:
     """Count a pool that has no leases, look over it, and close it with the others."""
     _others.append(pool_watch)
 
 
-def pool_watches() -> Iterator[PoolWatch]:
+def pool_watches() -> Iterator[PoolWatch[RawConnection]]:
     """One for each pool of this process."""
     return iter([*(leased_pool.pool_watch for leased_pool in leased_pools()), *_others])
 
@@ -359,12 +360,12 @@ def leave(timeout: float = SESSIONS_END) -> None:
     _for_all(_leave, timeout)
 
 
-def _leave(pool: Pool[Any]) -> None:
+def _leave(pool: Pool[RawConnection]) -> None:
     pool.close()
     pool.recall()
 
 
-def _for_all(end: Callable[[Pool[Any]], None], timeout: float) -> None:
+def _for_all(end: Callable[[Pool[RawConnection]], None], timeout: float) -> None:
     pools = [pool_watch.pool for pool_watch in pool_watches()]
     for pool in pools:
         end(pool)

@@ -11,12 +11,12 @@ import inspect
 import sys
 import threading
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from asgiref.local import Local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: What belongs to one request, thread or greenlet. `threading.local` is gevent's where that has patched.
 _KINDS: Final = (contextvars.ContextVar, threading.local, Local)
@@ -27,7 +27,7 @@ _DEPTH: Final = 4
 _LIBRARIES: Final = ("django", "djworker", "gevent", "asgiref", "psycopg", "psycopg2", "MySQLdb", "pymysql")
 
 
-def state_read_by(receiver: Any) -> str:
+def state_read_by(receiver: Callable[..., object]) -> str:
     """What this receiver reads of a request and may put into a session: `module.name`; empty if nothing is seen."""
     reader = _Reader()
     reader.read(inspect.unwrap(receiver), _DEPTH)
@@ -40,9 +40,9 @@ class _Reader:
     def __init__(self) -> None:
         self.found = ""
         self.runs = False
-        self._seen: set[Any] = set()
+        self._seen: set[CodeType] = set()
 
-    def read(self, thing: Any, depth: int) -> None:
+    def read(self, thing: Callable[..., object], depth: int) -> None:
         """Look at a function, a method, or an object that is called like one."""
         function = inspect.unwrap(getattr(thing, "__func__", thing))
         if not isinstance(function, FunctionType):
@@ -55,7 +55,7 @@ class _Reader:
         for name, value in _values(function, names):
             self._look_at(name, value, depth)
 
-    def _look_at(self, name: str, value: Any, depth: int) -> None:
+    def _look_at(self, name: str, value: object, depth: int) -> None:
         if isinstance(value, _KINDS):
             self.found = self.found or name
         elif isinstance(value, FunctionType) and not value.__module__.startswith(_LIBRARIES):
@@ -69,7 +69,7 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _values(function: FunctionType, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+def _values(function: FunctionType, names: frozenset[str]) -> Iterator[tuple[str, object]]:
     """What the names stand for: globals, variables of the function around, and members of modules."""
     around = inspect.getclosurevars(function).nonlocals if function.__closure__ else {}
     modules = {name: sys.modules[name] for name in names if name in sys.modules}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from djworker.db.lease.session_settings import EMPTY
 
 if TYPE_CHECKING:
-    from djworker.db.lease.recording import Tape
     from djworker.db.lease.session_settings import Profile
+    from djworker.db.lease.tape import Tape
 
 
 @dataclass(slots=True, eq=False)

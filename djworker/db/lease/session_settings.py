@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeGuard
+
+    from djworker.db.lease.protocols import RawConnection
 
 _NAME = r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)*"
 _SET = re.compile(
@@ -51,7 +54,7 @@ class Setting(NamedTuple):
 
     name: str
     sql: str
-    params: tuple[Any, ...] | None
+    params: tuple[object, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Profile:
 EMPTY = Profile({})
 
 
-def resolution(conn: Any) -> tuple[Setting | None, ...]:
+def resolution(conn: RawConnection) -> tuple[Setting | None, ...]:
     """The settings of a leased connection that say which tables a name means."""
     settings = conn.lease_record.profile.settings
     return tuple(settings.get(name) for name in _RESOLVING) if settings else ()
@@ -108,7 +111,7 @@ def _reset(name: str) -> Setting:
     return Setting(name, RESET + quoted, None)
 
 
-def read_settings(sql: str, params: Any) -> list[Setting] | None:
+def read_settings(sql: str, params: object) -> list[Setting] | None:
     """The settings that this statement makes; None if they cannot be told for sure.
 
     Without `params` the form is looked at only, and what they would be filled with is left open.
@@ -120,7 +123,7 @@ def read_settings(sql: str, params: Any) -> list[Setting] | None:
     return _one_set(sql, params)
 
 
-def _one_set(sql: str, params: Any) -> list[Setting] | None:
+def _one_set(sql: str, params: object) -> list[Setting] | None:
     if match := _RESET.match(sql):
         name = _name(match["name"])
         return None if name in _NOT_REPLAYED else [_reset(name)]
@@ -150,7 +153,7 @@ def _name(text: str) -> str:
     return _SPECIAL.get(name, name)
 
 
-def _calls(sql: str, params: Any) -> list[Setting] | None:
+def _calls(sql: str, params: object) -> list[Setting] | None:
     if not _lasting(params):
         return None
     rest = iter(params or ())
@@ -169,14 +172,14 @@ def _calls(sql: str, params: Any) -> list[Setting] | None:
     return found
 
 
-def _lasting(params: Any) -> bool:
+def _lasting(params: object) -> TypeGuard[Sequence[object] | None]:
     """Whether the parameters say the same whenever they are sent again: a lazy object may not."""
     if params is None:
         return True
     return isinstance(params, list | tuple) and all(type(value) in _CONSTANT for value in params)
 
 
-def _truth(local: Any) -> bool | None:
+def _truth(local: object) -> bool | None:
     """PostgreSQL's reading of a boolean (`parse_bool`): any beginning of these words that only one has; None if it has none.
 
     Of text only: what else is no boolean is refused by the server, or read by rules of its own.
@@ -192,7 +195,7 @@ def _truth(local: Any) -> bool | None:
     return None
 
 
-def _filled(text: str, params: Iterator[Any]) -> Any:
+def _filled(text: str, params: Iterator[object]) -> object:
     if text == "%s":
         return next(params, None)
     if text.startswith("'"):

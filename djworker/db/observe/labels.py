@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.core.handlers.base import BaseHandler
 from django.core.signals import request_started
@@ -34,7 +34,7 @@ class _Request(NamedTuple):
     path: str  # as WSGI has it: bytes in Latin-1's clothes
 
 
-def _remember(environ: Mapping[str, Any] | None = None, **_: Any) -> None:
+def _remember(environ: Mapping[str, object] | None = None, **_: object) -> None:
     request = _Request(str(environ.get("REQUEST_METHOD", "")), str(environ.get("PATH_INFO", ""))) if environ else None
     setattr(getcurrent(), _ATTRIBUTE, request)
 
@@ -80,7 +80,7 @@ class Label:
                     return str(match.view_name)
         return ""
 
-    def _is_of(self, request: Any) -> bool:
+    def _is_of(self, request: object) -> bool:
         """It may have gone on to another one."""
         environ = getattr(request, "environ", {})
         return self._request == (environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
@@ -116,7 +116,7 @@ def _decoded(path: str) -> str:
 
 
 def _of_parents(owner: greenlet) -> _Request | None:
-    parent: Any = owner
+    parent: object = owner
     for _ in range(_GENERATIONS):
         spawning = getattr(parent, "spawning_greenlet", None)  # a weak reference, of gevent's
         parent = spawning() if spawning is not None else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from djworker import log
 from djworker.db.observe.labels import frames, view_of
 from djworker.db.observe.long_holds import Held, LongHolds
 from djworker.db.observe.slow_acquires import SlowAcquires
 from djworker.db.observe.throttle import Throttle
+from djworker.db.pool.driver import C
 from djworker.db.pool.stats import Holder, text_of
 from djworker.ipc.metrics import WAIT_BOUNDS
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from djworker.db.pool.slots import Label, Slot
 
 logger = logging.getLogger("djworker.db")
+
+C_contra = TypeVar("C_contra", contravariant=True)
 
 _FRAMES = 60  # the innermost; Django with its middleware is about thirty deep
 _NUMBERS = ("pool_size", "pool_max", "pool_leased", "pool_available", "requests_waiting")
@@ -42,12 +45,28 @@ class Waits:
         self.seconds += seconds
 
 
-class PoolWatch:
+class Busy(Protocol[C_contra]):
+    """What is asked of a driver here: what a connection is in the middle of. Does not switch, and does not raise."""
+
+    def busy(self, conn: C_contra, /) -> bool:
+        """Whether an answer is under way."""
+        ...
+
+    def in_transaction(self, conn: C_contra, /) -> bool | None:
+        """Whether a transaction is open in the server; None if the library does not tell."""
+        ...
+
+    def autocommit(self, conn: C_contra, /) -> bool:
+        """The mode."""
+        ...
+
+
+class PoolWatch(Generic[C]):
     """[worker] Looks at one pool. Nothing is asked of the server, and no line is logged while a connection changes hands."""
 
-    pool: Pool[Any]  # set by the owner: the pool is made with our `waited`
+    pool: Pool[C]  # set by the owner: the pool is made with our `waited`
 
-    def __init__(self, options: PoolOptions, green: Any) -> None:
+    def __init__(self, options: PoolOptions, green: Busy[C]) -> None:
         """options: the thresholds; green: the client library's driver."""
         self._green = green
         self._slow = SlowAcquires(options.slow_acquire)
@@ -74,7 +93,7 @@ class PoolWatch:
         self._unsaid += others
         for item in slow:
             view = view_of(item.label)
-            fields: dict[str, Any] = {"waited": round(item.waited, 3)}
+            fields: dict[str, object] = {"waited": round(item.waited, 3)}
             fields |= {
                 name.removeprefix("pool_").removeprefix("requests_"): int(item.numbers[name]) for name in _NUMBERS
             }
@@ -89,14 +108,14 @@ class PoolWatch:
         # All that can change is read before the first line: a handler of the project's may switch greenlets.
         lines = [(finding, *_who(leased[finding.ticket], now)) for finding in found]
         for finding, holder, view, stack in lines:
-            fields = {"age": round(finding.age, 3), "stack": stack}
+            fields: dict[str, object] = {"age": round(finding.age, 3), "stack": stack}
             text = f"has held a connection for {finding.age:.1f} s"
             if finding.event == "idle_in_transaction":
                 fields["idle"] = round(finding.idle, 3)
                 text = f"has run no query for {finding.idle:.1f} s inside a transaction that holds a connection"
             self._tell(now, finding.event, holder.label, view, text, fields)
 
-    def _held(self, slot: Slot[Any]) -> Held:
+    def _held(self, slot: Slot[C]) -> Held:
         conn, green = slot.conn, self._green
         busy = green.busy(conn)
         # Without a count (django-db-geventpool's cursors are not ours) nobody knows what ran between two looks.
@@ -105,7 +124,7 @@ class PoolWatch:
         inside = statements is not None and not busy and (green.in_transaction(conn) or not green.autocommit(conn))
         return Held(slot.ticket, slot.leased_at, statements or 0, busy, inside)
 
-    def _tell(self, now: float, event: str, who: str, view: str, text: str, fields: dict[str, Any]) -> None:
+    def _tell(self, now: float, event: str, who: str, view: str, text: str, fields: dict[str, object]) -> None:
         left_out = self._throttle.admit((event, view), now)
         if left_out is None:
             return
@@ -119,7 +138,7 @@ class PoolWatch:
         )
 
 
-def _who(slot: Slot[Any], now: float) -> tuple[Holder, str, str]:
+def _who(slot: Slot[C], now: float) -> tuple[Holder, str, str]:
     holder = Holder.of(slot, now)
     return holder, view_of(slot.label), stack_of(holder.owner)
 

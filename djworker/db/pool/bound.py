@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic
+
+from djworker.db.pool.driver import C
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,16 +20,16 @@ if TYPE_CHECKING:
     from djworker.db.pool.scheduler import Scheduler
 
 
-class Bound:
+class Bound(Generic[C]):
     """[worker] The pools that share a bound: that of the largest of them."""
 
     def __init__(self) -> None:
-        self._members: weakref.WeakSet[Scheduler[Any]] = weakref.WeakSet()
+        self._members: weakref.WeakSet[Scheduler[C]] = weakref.WeakSet()
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def add(self, member: Scheduler[Any]) -> None:
+    def add(self, member: Scheduler[C]) -> None:
         """From now on it shares."""
         self._members.add(member)
         if len(self._members) > 1:
@@ -44,7 +46,7 @@ class Bound:
         """Whether another connection may be made."""
         return sum(member.state.ledger.size for member in self._members) < self.limit
 
-    def owes(self, member: Scheduler[Any]) -> bool:
+    def owes(self, member: Scheduler[C]) -> bool:
         """Whether a waiter of another pool came before all of this one's, and no connection is on its way out for it."""
         since = member.oldest
         earlier = sum(other.lacking_since(since) for other in self._members if other is not member)
@@ -60,7 +62,7 @@ class Bound:
             if not first.grow_for_waiter(now):
                 able.remove(first)
 
-    def make_room(self, member: Scheduler[Any], now: float) -> None:
+    def make_room(self, member: Scheduler[C], now: float) -> None:
         """Give up idle connections of the others, for what this one lacks."""
         for _ in range(member.lacking - self._leaving()):
             found = [(other.idle_longest, other) for other in self._members if other is not member and other.has_idle]
@@ -69,7 +71,7 @@ class Bound:
             min(found, key=lambda pair: pair[0])[1].give_up_idle(now)
         self.review()
 
-    def changed(self, member: Scheduler[Any], now: float) -> None:
+    def changed(self, member: Scheduler[C], now: float) -> None:
         """A member may have made room: the others look again."""
         for other in list(self._members):
             if other is not member and other.lacking > 0 and self.has_room:
@@ -85,5 +87,5 @@ class Bound:
     def _leaving(self) -> int:
         return sum(member.leaving for member in self._members)
 
-    def __iter__(self) -> Iterator[Scheduler[Any]]:
+    def __iter__(self) -> Iterator[Scheduler[C]]:
         return iter(self._members)

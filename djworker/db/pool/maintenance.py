@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol
 
 from djworker.db.pool.circuit import Circuit
 from djworker.db.pool.driver import C, Useless
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djworker.db.pool.state import State
+    from djworker.db.pool.tasks import Done, Work
 
     class Ended(Protocol[C]):
         """What is called when a task has ended. It must not switch."""
@@ -121,8 +122,8 @@ class Maintenance(Generic[C]):
     def _start(
         self,
         slot: Slot[C],
-        work: Callable[[], object],
-        done: Callable[[Any, BaseException | None], None],
+        work: Work,
+        done: Done,
         now: float,
         timeout: float | None = None,
     ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from djworker.db.pool.driver import C
 from djworker.db.pool.stats import gauges, holders, situation
 
 if TYPE_CHECKING:
@@ -11,20 +12,20 @@ if TYPE_CHECKING:
     from djworker.db.pool.state import State
 
 
-def closed(state: State[Any]) -> Exception:
+def closed(state: State[C]) -> Exception:
     """It is closed."""
     state.counters.requests_errors += 1
     return state.refusals.closed(f"pool {state.name!r} is closed")
 
 
-def too_many_waiting(state: State[Any], now: float) -> Exception:
+def too_many_waiting(state: State[C], now: float) -> Exception:
     """`max_waiting` are waiting already."""
     state.counters.requests_errors += 1
     state.counters.requests_refused += 1
     return state.refusals.too_many_waiting(f"{state.limits.max_waiting} are waiting already; {_situation(state, now)}")
 
 
-def timed_out(state: State[Any], waiter: Waiter[Any]) -> Exception:
+def timed_out(state: State[C], waiter: Waiter[C]) -> Exception:
     """A waiter's time is over."""
     state.counters.requests_errors += 1
     state.counters.requests_timeouts += 1
@@ -33,7 +34,7 @@ def timed_out(state: State[Any], waiter: Waiter[Any]) -> Exception:
     return error
 
 
-def unavailable(state: State[Any], now: float) -> Exception:
+def unavailable(state: State[C], now: float) -> Exception:
     """An outage."""
     state.counters.requests_errors += 1
     state.counters.requests_unavailable += 1
@@ -47,7 +48,7 @@ def unavailable(state: State[Any], now: float) -> Exception:
     return error
 
 
-def wrong_thread(state: State[Any]) -> Exception:
+def wrong_thread(state: State[C]) -> Exception:
     """The caller is in a native thread that is not the pool's."""
     state.counters.requests_errors += 1
     return state.refusals.wrong_thread(
@@ -56,7 +57,7 @@ def wrong_thread(state: State[Any]) -> Exception:
     )
 
 
-def _situation(state: State[Any], now: float) -> str:
+def _situation(state: State[C], now: float) -> str:
     how = gauges(state.ledger, len(state.queue), state.limits, state.circuit)
     text = situation(state.name, how, holders(state.ledger, now))
     if state.bound is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Generic
 
 from djworker.bug import Bug
 from djworker.db.pool.driver import C
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import weakref
     from collections.abc import Callable, Iterator
 
-    from gevent import Greenlet
     from greenlet import greenlet
+
+    from djworker.db.pool.tasks import Task
 
     Label = str | Callable[[], str] | None
 
@@ -75,7 +76,7 @@ class Slot(Generic[C]):
         self.state = SlotState.CONNECTING
         self.next = _NEXT[SlotState.CONNECTING]
         self._on_owner_death = on_owner_death
-        self.task: Greenlet[..., Any] | None = None  # the last background job on it
+        self.task: Task | None = None  # the last background job on it
         self.expires = math.inf  # end of its life; doomed when that is in the past, whatever the state
         self.idle_since = -math.inf
         self.fresh_until = -math.inf  # may be lent without a check until then

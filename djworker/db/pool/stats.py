@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from djworker.db.pool.driver import C
 from djworker.db.pool.slots import Ledger, Slot, SlotState
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Holder(NamedTuple):
     owner: greenlet | None
 
     @classmethod
-    def of(cls, slot: Slot[Any], now: float) -> Holder:
+    def of(cls, slot: Slot[C], now: float) -> Holder:
         """The holder of a leased slot."""
         return cls(text_of(slot.label), now - slot.leased_at, slot.owner() if slot.owner else None)
 
@@ -64,13 +65,13 @@ class Holder(NamedTuple):
         return f"{self.label} {self.age:.1f} s"
 
 
-def holders(ledger: Ledger[Any], now: float) -> list[Holder]:
+def holders(ledger: Ledger[C], now: float) -> list[Holder]:
     """All holders, the longest first."""
     leased = ledger.lists[SlotState.LEASED]
     return sorted((Holder.of(slot, now) for slot in leased), key=lambda holder: -holder.age)
 
 
-def gauges(ledger: Ledger[Any], waiting: int, limits: Limits, circuit: Circuit) -> dict[str, float]:
+def gauges(ledger: Ledger[C], waiting: int, limits: Limits, circuit: Circuit) -> dict[str, float]:
     """How things stand: lengths of lists."""
     states = {
         f"pool_{state.name.lower()}": float(len(list_)) for state, list_ in zip(SlotState, ledger.lists, strict=False)

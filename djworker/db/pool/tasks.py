@@ -11,7 +11,9 @@ from gevent import Greenlet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Work = Callable[[], Any]
+    Work = Callable[[], object]
+    Outcome = tuple[object, BaseException | None]
+    Task = Greenlet[[Work], Outcome]
     Done = Callable[[Any, BaseException | None], None]
 
 
@@ -30,12 +32,12 @@ class Tasks:
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[Greenlet[..., Any], _Job] = {}
+        self._jobs: dict[Task, _Job] = {}
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def start(self, work: Work, done: Done, *, now: float, timeout: float) -> Greenlet[..., Any]:
+    def start(self, work: Work, done: Done, *, now: float, timeout: float) -> Task:
         """Run `work()`, then `done(value, error)`; kill it when it takes longer than `timeout` seconds."""
         greenlet = Greenlet(_attempt, work)
         self._jobs[greenlet] = _Job(done, now + timeout, timeout)
@@ -67,7 +69,7 @@ class Tasks:
             greenlet.kill(block=False)
         self._jobs.clear()
 
-    def _ended(self, greenlet: Greenlet[..., Any]) -> None:
+    def _ended(self, greenlet: Task) -> None:
         job = self._jobs.pop(greenlet, None)
         if job is None:
             return
@@ -77,7 +79,7 @@ class Tasks:
             job.done(None, greenlet.exception or TimeoutError("no answer in time"))
 
 
-def _attempt(work: Work) -> tuple[Any, BaseException | None]:
+def _attempt(work: Work) -> Outcome:
     try:
         return work(), None
     except Exception as error:  # noqa: BLE001 -- handed to `done`, which decides

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gevent._types import _TimerWatcher
     from gevent.hub import Hub
 
 # Seconds. A deadline that is due but cannot be met (or a clock that stands still, in tests) must not spin the hub.
@@ -28,7 +29,7 @@ class Timer:
         self._action = action
         self._clock = clock
         self._keeps_alive = keeps_alive
-        self._timer: Any = None
+        self._timer: _TimerWatcher | None = None
         self.at = math.inf
 
     def no_later_than(self, hub: Hub, when: float) -> None:

@@ -10,8 +10,8 @@ import gevent
 import pytest
 
 from djworker.conf.pool_table import PoolOptions
-from djworker.db.lease.recording import Tape
 from djworker.db.lease.session_record import SessionRecord
+from djworker.db.lease.tape import Tape
 from djworker.db.observe.pool_watch import PoolWatch
 from djworker.db.observe.slow_acquires import KEPT
 from djworker.log.format import EVENT, FIELDS
