@@ -210,6 +210,19 @@ def pss_bytes(pid: int | str = "self") -> int:
         return 0
 
 
+def runnable_seconds(pid: int) -> float | None:
+    """For how long the main thread of a process has run, or waited for a processor; None where the system does not tell.
+
+    See proc(5) and the kernel's sched-stats: nanoseconds that it ran, and nanoseconds that it waited to run.
+    """
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            ran, waited, _ = file.read().split()
+    except (OSError, ValueError):  # gone, or a kernel without these numbers
+        return None
+    return (int(ran) + int(waited)) / 1e9 or None
+
+
 def free_memory() -> int:
     """Bytes that more processes could take before something is swapped or ended: the machine's, or what the cgroup leaves."""
     found = [_available()]

@@ -71,8 +71,10 @@ def policy_of(config: Config) -> Policy:
 
 
 def _reading(child: Child) -> Reading:
-    cpu, late = child.reads(Gauge.CPU) / 1e9, child.reads(Gauge.LATE) / 1e9
-    return Reading(cpu, child.reads(Gauge.QUEUED), late, child.reads(Gauge.RSS) << 10)
+    """What the scaler looks at. The kernel's time is of now; a busy worker writes its own down late."""
+    measured, late = process.runnable_seconds(child.pid), child.reads(Gauge.LATE) / 1e9
+    busy = child.reads(Gauge.CPU) / 1e9 if measured is None else measured
+    return Reading(busy, child.reads(Gauge.QUEUED), late, child.reads(Gauge.RSS) << 10)
 
 
 class Loop:

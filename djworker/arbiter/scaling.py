@@ -1,9 +1,10 @@
 """How many workers there shall be between ``2..8``: decided by how busy they are, and by nothing that happens only once.
 
-Three signs say that there are too few: processors' time (a worker is one thread, and has one processor at the most), requests
-that wait to begin, and a hub that comes late to what is due. They must be there for ``GROW_AFTER`` seconds. One sign says that
-there are too many: the work would fit into one worker less, with room to spare, for ``SHRINK_AFTER`` seconds. Between the two
-lies a wide band in which nothing changes, so that the number does not swing. The clock is an argument.
+Three signs say that there are too few: how long their main threads run or wait for a processor (a worker has one at the most,
+and less where others take the machine), requests that wait to begin, and a hub that comes late to what is due. They must be
+there for ``GROW_AFTER`` seconds. One sign says that there are too many: the work would fit into one worker less, with room to
+spare, for ``SHRINK_AFTER`` seconds. Between the two lies a wide band in which nothing changes, so that the number does not
+swing. The clock is an argument.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 
 __all__ = ["Reading", "Scaler", "SizeVerdict"]
 
-#: Part of a processor's time, on average of all workers, above which more are wanted; queues grow steeply from there.
+#: Part of the time for which workers run or wait to run, on average, above which more are wanted; queues grow steeply from there.
 BUSY: Final = 0.7
 #: The same with one worker less, below which fewer are.
 IDLE: Final = 0.4
@@ -31,7 +32,7 @@ GROW_AFTER: Final = 2.0
 SHRINK_AFTER: Final = 20.0
 NEXT_SHRINK: Final = 8.0
 #: Seconds between two looks.
-LOOK: Final = 1.0
+LOOK: Final = 0.5
 #: So much more memory than the largest worker has must be free for another one.
 ROOM: Final = 1.25
 #: Seconds between two complaints that memory is short.
@@ -39,9 +40,13 @@ COMPLAINT: Final = 60.0
 
 
 class Reading(NamedTuple):
-    """What one worker's row says. cpu: seconds since its fork; queued: requests; late: seconds; resident: bytes."""
+    """What is known of one worker.
 
-    cpu: float
+    busy: seconds since its fork for which its main thread has run, or waited for a processor; queued: requests; late: seconds;
+    resident: bytes.
+    """
+
+    busy: float
     queued: int
     late: float
     resident: int
@@ -56,7 +61,7 @@ class SizeVerdict(NamedTuple):
 
 @dataclass(slots=True)
 class Scaler:
-    """[arbiter] Looks at the readings once a second; says when the number of workers shall change."""
+    """[arbiter] Looks at the readings twice a second; says when the number of workers shall change."""
 
     least: int
     most: int
@@ -84,9 +89,9 @@ class Scaler:
         elapsed, last = now - self._looked_at, self._last
         self._looked_at, self._last = now, dict(readings)
         known = [(readings[key], last[key]) for key in readings if key in last]
-        if not known or elapsed > 10 * LOOK:
+        if not known or elapsed > 20 * LOOK:
             return None
-        busy = sum(new.cpu - old.cpu for new, old in known) / elapsed
+        busy = sum(new.busy - old.busy for new, old in known) / elapsed
         few = self._why_few(readings, busy / len(known), len(known))
         many = not few and workers > self.least and busy / max(workers - 1, 1) < IDLE
         self._few_since = min(self._few_since, now) if few else inf

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -138,3 +139,16 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 @pytest.mark.parametrize("status, text", [(0, "exit code 0"), (3, "exit code 3"), (-9, "SIGKILL"), (-11, "SIGSEGV")])
 def test_exit_statuses_in_words(status: int, text: str) -> None:
     assert process.describe(status) == text
+
+
+def test_a_thread_that_computes_is_seen_to_be_busy() -> None:
+    """The kernel counts what it ran and what it waited for a processor; what it slept is neither."""
+    before = process.runnable_seconds(os.getpid())
+    assert before is not None
+    end = time.thread_time() + 0.05
+    while time.thread_time() < end:
+        pass
+    after = process.runnable_seconds(os.getpid())
+    assert after is not None
+    assert after - before >= 0.04
+    assert process.runnable_seconds(1 << 30) is None
