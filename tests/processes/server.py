@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -178,6 +178,19 @@ class Server:
         """Every living process of it, the arbiter included."""
         return procfs.tree(f"{MARKER}={self._mark}".encode(), self._pipe)
 
+    def settled(self) -> list[int]:
+        """The arbiter, its mold and its ready workers, once they are alone.
+
+        The mold asks children of its own whether the code answers and whether migrations are lacking. Such a child may
+        outlive the last ``worker_ready``: it is in ``tree()``, and gone a moment later.
+        """
+
+        def those() -> list[int]:
+            return [self.pid, self.mold(), *self.ready()]
+
+        eventually(lambda: set(self.tree()) == set(those()), "the arbiter, a mold and the ready workers are alone")
+        return those()
+
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def get(self, path: str, **kwargs: Any) -> Answer:
@@ -248,6 +261,19 @@ class Server:
         os.kill(pid, number)
         return mark
 
+    @contextmanager
+    def suspended(self, *pids: int) -> Iterator[None]:
+        """These processes stand still meanwhile. They go on afterwards, whatever becomes of the test."""
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            eventually(lambda: all(procfs.state(pid) == "T" for pid in pids), "all of them stand still")
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def kill_arbiter(self) -> None:
         """What no program can prepare for."""
         self._killed = True
@@ -309,6 +335,7 @@ class Server:
 
     def _end(self) -> None:
         if self.process.poll() is None:
+            os.kill(self.pid, signal.SIGCONT)  # a test that failed may have left it stopped
             code = self.stop()
             assert code == 0, f"exit code {code}; it said\n{self.log.text()}"
 
@@ -339,10 +366,8 @@ class Server:
         deadline = time.monotonic() + 10
         while (left := self.tree()) and time.monotonic() < deadline:
             for pid in left:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)

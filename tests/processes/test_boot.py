@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.processes import procfs
-from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server, command, environment
 
@@ -241,9 +240,9 @@ def test_titles(server: Server) -> None:
 def test_the_tree(server: Server) -> None:
     """The workers are the arbiter's own children, and share the mold's memory."""
     server.start()
-    assert sorted(procfs.children(server.pid)) == sorted([server.mold(), server.worker(0), server.worker(1)])
-    those = {server.pid, server.mold(), server.worker(0), server.worker(1)}
-    eventually(lambda: set(server.tree()) == those, "the child that was probed has ended, and there is nobody else")
+    those = [server.mold(), server.worker(0), server.worker(1)]
+    assert sorted(server.settled()) == sorted([server.pid, *those])
+    assert sorted(procfs.children(server.pid)) == sorted(those)
 
 
 def test_nothing_can_be_imported_before_the_patch(server: Server) -> None:

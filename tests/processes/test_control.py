@@ -280,10 +280,7 @@ def test_another_user_is_refused_with_a_reason(shared: Server) -> None:
 
 def test_a_stopped_arbiter_is_said_not_to_answer(make_server: Callable[[], Server]) -> None:
     server = make_server().start(workers=1)
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with server.suspended(server.pid):
         ended: Ended = ctl(server, "status")
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     assert ended.code == 1
     assert "the server does not answer" in ended.err

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -227,16 +225,13 @@ def test_a_blocked_hub_is_answered_for_by_a_thread(shared: Server, view: str) ->
 
 def test_a_stopped_worker_is_said_not_to_answer(shared: Server) -> None:
     [pid] = shared.ready()
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with shared.suspended(pid):
         for verb in ("requests", "trace", "pool"):
             ended = ctl(shared, verb)
             assert ended.code == 0
             assert "it does not answer: it is stopped (SIGSTOP)" in ended.out
         assert ctl(shared, "status").code == 0
         assert ctl(shared, "kill", "x").err.startswith("no request in flight has this id; not known: slot ")
-    finally:
-        os.kill(pid, signal.SIGCONT)
     eventually(lambda: ask(shared, "requests")["workers"][0]["by"] == "hub", "it answers again")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -75,12 +73,8 @@ def blocked(server: Server) -> Iterator[None]:
 
 @contextmanager
 def stopped(server: Server) -> Iterator[None]:
-    pid = server.ready()[0]
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with server.suspended(server.ready()[0]):
         yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
     eventually(lambda: all(worker["answered"] for worker in ask(server, "requests")["workers"]), "it answers again")
 
 
@@ -152,12 +146,7 @@ def test_a_stop_is_answered_while_a_worker_is_stopped(make_server: Callable[[], 
     """And carried out, once that worker goes on."""
     server = make_server()
     server.start(workers=1, timeout=60, probe="off", graceful_timeout=30)
-    pid = server.worker()
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        with ControlConnection(place_of(server).address, BOUND) as connection:
-            [said] = [reply.fields for reply in connection.ask("stop", {}) if reply.kind == "result"]
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    with server.suspended(server.worker()), ControlConnection(place_of(server).address, BOUND) as connection:
+        [said] = [reply.fields for reply in connection.ask("stop", {}) if reply.kind == "result"]
     assert said["message"].startswith("the server stops; ")
     assert server.wait() == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -195,16 +194,11 @@ def test_a_suspended_arbiter_kills_nobody(server: Server) -> None:
     """A laptop that slept: no time has passed for the workers either."""
     server.start(timeout=2)
     workers = server.ready()
-    tree = server.tree()
-    for pid in tree:
-        os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: all(procfs.state(pid) == "T" for pid in tree), "everybody sleeps")
     beats = 50
-    for _ in range(beats):  # longer than any timeout of this server
-        signal.sigtimedwait([], 0.1)
-    mark = server.log.mark()
-    for pid in tree:
-        os.kill(pid, signal.SIGCONT)
+    with server.suspended(*server.settled()):
+        mark = server.log.mark()
+        for _ in range(beats):  # longer than any timeout of this server
+            signal.sigtimedwait([], 0.1)
     with server.load(clients=2) as load:
         load.wait_for_answers(200)
     load.assert_nothing_lost()

@@ -402,7 +402,7 @@ def test_closed_standard_streams_are_no_reason_to_die(server: Server, project: P
     shut = "import os, sys; os.close(0); os.close(1); os.execv(sys.argv[1], sys.argv[1:])"
     server.start(prefix=[sys.executable, "-c", shut], access_log="-", workers=1)
     assert server.get("/hello").status == 200
-    for pid in server.tree():
+    for pid in server.settled():
         assert [Path(f"/proc/{pid}/fd/{number}").readlink() for number in (0, 1)] == [Path("/dev/null")] * 2
     server.reload()
 

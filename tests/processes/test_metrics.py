@@ -156,16 +156,14 @@ def test_a_blocked_hub_is_a_stall_and_takes_readiness_away(server: Server) -> No
     server.start(workers=1, **ON)
     status = status_address(server)
     assert request(status, "/readyz").status == 200
-    os.kill(server.worker(), signal.SIGSTOP)
-    eventually(lambda: request(status, "/readyz").status == 503, "no worker accepts")
-    assert request(status, "/livez").status == 200
-    os.kill(server.worker(), signal.SIGCONT)
+    with server.suspended(server.worker()):
+        eventually(lambda: request(status, "/readyz").status == 503, "no worker accepts")
+        assert request(status, "/livez").status == 200
     eventually(lambda: request(status, "/readyz").status == 200, "it accepts again")
     told = eventually(lambda: total(now := samples(server), "djworker_hub_stalls_total") and now, "a stall")
     assert total(told, "djworker_hub_stalled_seconds_total", slot="0") > 1
-    os.kill(server.pid, signal.SIGSTOP)
-    eventually(lambda: request(status, "/livez").status == 503, "the arbiter does not turn")
-    os.kill(server.pid, signal.SIGCONT)
+    with server.suspended(server.pid):
+        eventually(lambda: request(status, "/livez").status == 503, "the arbiter does not turn")
     eventually(lambda: request(status, "/livez").status == 200, "it turns again")
 
 
