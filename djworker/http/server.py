@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from gevent import Greenlet, spawn
@@ -26,7 +27,7 @@ from djworker.http.wsgi_input import Input
 from djworker.log import event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from djworker.conf.table import Config
     from djworker.http.idle import IdleConnection
@@ -271,6 +272,8 @@ class Server:
         wanted = len(staying) + len(self.arriving) - self.max_open + 1 + self.max_open // ROOM
         new = [one for one in staying if one.phase in WITHOUT_HEAD]
         silent = [one for one in new if one.began + SILENT_AFTER < now]
+        if len(silent) < wanted:
+            silent += _silent_before(one for one in new if one.began + SILENT_AFTER >= now)
         just_come = len(new) - len(silent) + len(self.arriving)
         others = [] if just_come > self.max_open // CROWD else _without_request(staying)
         for connection in (*silent, *others)[: max(wanted, 0)]:
@@ -292,6 +295,16 @@ class Server:
         for connection in self.busy:
             waits_for_head = connection.phase in (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
             connection.hurry(now + (LINGER if waits_for_head else DRAINING_TIMEOUT))
+
+
+def _silent_before(connections: Iterable[Any]) -> Iterator[Any]:
+    """Give those that had been silent for long when they were accepted.
+
+    Whoever connects to ask has sent the request by the time that the kernel's queue has come to its connection. The others
+    connected later: where there is one, no look at them is needed.
+    """
+    fresh = (one for one in connections if one.phase is ConnectionPhase.FRESH)
+    return takewhile(lambda one: one.quiet_for() > SILENT_AFTER, fresh)
 
 
 def _without_request(connections: list[Any]) -> list[Any]:

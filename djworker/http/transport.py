@@ -24,6 +24,10 @@ READ, WRITE = 1, 2
 SENDFILE_SIZE: Final = 1 << 18
 LINGER_OFF: Final = struct.pack("ii", 1, 0)
 MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
+# Linux alone has this option of a socket under this name.
+TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
+# tcpi_last_data_recv: milliseconds.
+LAST_DATA: Final = struct.Struct("52xI")
 
 
 class Transport(Phased):
@@ -198,6 +202,14 @@ class Transport(Phased):
             ended = True
         if ended:
             gone()
+
+    def quiet_for(self) -> float:
+        """Return the seconds since the peer connected or sent anything, those in the kernel's queue too; 0 for unknown."""
+        try:
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, LAST_DATA.size) if TCP_INFO else None
+        except OSError:  # no TCP, or closed
+            info = None
+        return LAST_DATA.unpack(info)[0] / 1000 if info else 0.0
 
     def wake(self, reason: str, how: int = socket.SHUT_RDWR) -> None:
         """End what the connection is waiting for, from outside: its own greenlet then sees why and closes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import time
@@ -167,6 +168,22 @@ def test_silent_connections_take_no_descriptor_from_a_request(server: Server) ->
         client.get("/raw")
         assert client.answer().status == 200
     assert not server.events("accept_failed")
+
+
+def test_a_queue_of_silent_connections_is_passed_at_once(server: Server) -> None:
+    """They were silent in the kernel's queue for long enough; with half a second for each lot it took six."""
+    server.start(workers=1, prefix=["prlimit", "--nofile=160:160"])
+    with limited(os.getpid(), resource.RLIMIT_NOFILE, 4096), ExitStack() as stack:
+        for _ in range(1000):
+            stack.enter_context(server.raw())
+        time.sleep(0.6)  # no event tells of what waits in the kernel
+        begun = time.monotonic()
+        assert server.get("/raw").status == 200
+        assert time.monotonic() - begun < 3
+        # Of those that have only just come, the last.
+        stack.enter_context(newcomer := server.raw())
+        newcomer.get("/raw")
+        assert newcomer.answer().status == 200
 
 
 def test_accepting_waits_where_every_connection_has_a_request(server: Server) -> None:
