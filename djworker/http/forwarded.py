@@ -40,6 +40,11 @@ SECURE: Final = {
     "HTTP_X_FORWARDED_SSL": frozenset({"on"}),
     FORWARDED: frozenset({"https", "wss"}),
 }
+#: All that is looked at to find out what a believed peer says.
+CONSIDERED: Final = (FOR, *SECURE, XHOST, XPORT, XPREFIX, "HTTP_HOST")
+#: Characters of all of them together, and how many of these are known by heart with what they mean.
+LONGEST: Final = 512
+KNOWN: Final = 1024
 PORTS: Final = {"https": "443", "http": "80"}
 PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 #: A path that may stand before any other in a link: absolute, without an empty first segment (//host is another server).
@@ -87,6 +92,8 @@ class Forwarding:
         self._peers = Peers(peers)
         self._others = Standing.LEFT_TO_DJANGO if left_to_django else Standing.STRANGER
         self._extra = frozenset(extra)
+        # What a client's proxies say is the same for each of its requests.
+        self._known: dict[tuple[str | None, ...], Environ] = {}
 
     def standing(self, peer: str, *, unix: bool) -> Standing:
         """Judge a peer: once for each connection."""
@@ -111,6 +118,25 @@ class Forwarding:
         return removed
 
     def _believe(self, environ: Environ) -> None:
+        if GUNICORNS_SCRIPT_NAME in environ:  # depends on the path too
+            self._find_out(environ)
+            return
+        said = tuple(map(environ.get, CONSIDERED))
+        meant = self._known.get(said)
+        if meant is None:
+            # From nothing but these, so that they mean the same in every request, whoever the peer is.
+            meant = {name: value for name, value in zip(CONSIDERED, said, strict=True) if value is not None}
+            self._find_out(meant)
+            if sum(len(value) for value in said if value is not None) <= LONGEST:
+                self._learn(said, meant)
+        environ.update(meant)
+
+    def _learn(self, said: tuple[str | None, ...], meant: Environ) -> None:
+        if len(self._known) >= KNOWN:
+            self._known.clear()
+        self._known[said] = meant
+
+    def _find_out(self, environ: Environ) -> None:
         chain = [name for item in environ.get(FOR, "").split(",") if (name := item.strip())]
         nodes = _nodes(environ[FORWARDED]) if FORWARDED in environ else []
         if nodes and chain and _is_older(nodes, chain):

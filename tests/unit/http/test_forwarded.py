@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djworker.conf.peers import Peers, canonical
-from djworker.http.forwarded import Forwarding, Standing
+from djworker.http.forwarded import FOR, KNOWN, LONGEST, Forwarding, Standing
 from djworker.http.request import FORWARDED, HeadParser, ProtocolError, RequestHead
 
 PROXIES = ("127.0.0.1", "::1", "unix", "10.0.0.0/8", "2001:db8::/32")
@@ -34,6 +34,33 @@ def heeded(*fields: str, peers: tuple[str, ...] = PROXIES, peer: str = "127.0.0.
         found.append(environ)
     assert found[1:] == found[:-1]
     return found[0]
+
+
+def test_what_is_known_by_heart_depends_on_nothing_else_of_the_request() -> None:
+    """The peer is the client itself in the first request, and another proxy in the second."""
+    forwarding = Forwarding(PROXIES)
+    said = {"HTTP_X_FORWARDED_FOR": "127.0.0.1", "HTTP_X_FORWARDED_PROTO": "http", "HTTP_HOST": "shop.example:80"}
+    usual = {"REMOTE_PORT": "1", "SCRIPT_NAME": "", "wsgi.url_scheme": "http"}
+    for peer, port in ("127.0.0.1", "80"), ("10.0.0.1", "8000"):
+        environ = {**said, **usual, "REMOTE_ADDR": peer, "SERVER_PORT": port, "PATH_INFO": f"/{peer}"}
+        forwarding.heed(environ, Standing.BELIEVED)
+        assert (environ["REMOTE_ADDR"], environ["REMOTE_PORT"]) == ("127.0.0.1", "")
+        assert (environ["SERVER_PORT"], environ["PATH_INFO"]) == ("80", f"/{peer}")
+        environ = {**said, **usual, "HTTP_HOST": "shop.example", "PATH_INFO": f"/{peer}"}
+        forwarding.heed(environ, Standing.BELIEVED)
+        assert environ["SERVER_PORT"] == "80"
+    with pytest.raises(ProtocolError):
+        forwarding.heed({**said, **usual, "HTTP_X_FORWARDED_SSL": "on"}, Standing.BELIEVED)
+
+
+def test_no_more_is_known_by_heart_than_has_room() -> None:
+    forwarding = Forwarding(PROXIES)
+    for number in range(3 * KNOWN):
+        forwarding.heed({FOR: f"192.0.2.1:{number}"}, Standing.BELIEVED)
+    forwarding.heed({FOR: "192.0.2.1, " * LONGEST}, Standing.BELIEVED)
+    known = forwarding._known
+    assert len(known) <= KNOWN
+    assert max(len(said[0] or "") for said in known) <= LONGEST
 
 
 @pytest.mark.parametrize(
