@@ -90,7 +90,8 @@ class IdleConnection(Transport):
         if self.phase is not IDLE:
             if server.draining or not server.keep_alive:
                 return b""
-            self.phase = TO_IDLE[self.phase]
+            # The usual move is written out: to look it up costs as much as all that follows.
+            self.phase = IDLE if self.phase is RUNNING else TO_IDLE[self.phase]
             concurrency = server.concurrency
             self.has_permit = False
             concurrency.taken -= 1
@@ -104,7 +105,9 @@ class IdleConnection(Transport):
         data = self._received()
         if self.phase is IDLE:
             self.began = now()
-        self.phase = TO_RUNNING[self.phase]
+            self.phase = RUNNING
+        else:
+            self.phase = TO_RUNNING[self.phase]
         if self.listed_idle:
             server.list_busy(self)
         return data

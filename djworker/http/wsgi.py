@@ -176,7 +176,14 @@ class Exchange(RequestHead):
             raise ResponseError(f"the body is not of bytes: {error}") from error
         size = len(body)
         self.sent = size
-        if 0 < size == self._length and self.minor and self.keep_alive and self._usual():
+        if (
+            0 < size == self._length
+            and self.minor
+            and self.keep_alive
+            and self.method != "HEAD"
+            and self.status[:3] not in BODILESS
+            and self._sink.may_persist()
+        ):
             # The usual answer: nothing to add, nothing to take away.
             self.head_sent = self.complete = self.persists = True
             head = (self._lines + common_fields(self._meanings)).encode("latin-1")
@@ -193,9 +200,6 @@ class Exchange(RequestHead):
             self._sink.send(head + body)
         else:
             self._sink.send_parts(head, body)
-
-    def _usual(self) -> bool:
-        return self.method != "HEAD" and self.status[:3] not in BODILESS and self._sink.may_persist()
 
     def _fitted(self, body: bytes) -> tuple[bytes, bytes]:
         """Return the head and the body as the method, the status and the announced length allow."""
