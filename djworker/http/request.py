@@ -318,6 +318,9 @@ def _request_line(line: bytes, environ: dict[str, Any], request: RequestHead) ->
         environ["REQUEST_METHOD"] = request.method = METHODS.get(method) or _method(method)
         environ["RAW_URI"] = environ["PATH_INFO"] = request.target = text = target.decode("ascii")
     except ValueError:
+        words = line.split(b" ")
+        if len(words) > 1:  # for the log
+            environ["RAW_URI"] = request.target = words[1].decode("latin-1")
         raise ProtocolError(400, "malformed request line") from None
     usual = version == b"HTTP/1.1"
     if not usual:

@@ -124,7 +124,7 @@ class Exchange(RequestHead):
             raise ResponseError("write() was called after the request's end")
         if not isinstance(data, bytes):
             raise ResponseError(f"the body is of {type(data).__name__}, not of bytes")
-        if self.head_sent:
+        if self.head_sent or not data:
             self._sink.share()
         if not data:
             return

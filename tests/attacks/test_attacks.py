@@ -22,6 +22,7 @@ ATTACKS: dict[str, tuple[int, ...]] = {
     "single_bytes": (),
     "pipelining": (),
     "endless_stream": (),
+    "empty_blocks": (),
     "big_file": (),
     "half_bodies": (),
     "slow_bodies": (CROWD, 1_000_000),

@@ -138,6 +138,15 @@ def stream(environ: Environ, start_response: Any) -> Blocks:
     return Blocks(blocks())
 
 
+def unready(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """PEP 3333: an application may yield empty strings while it has nothing to send."""
+    start_response("200 OK", TEXT)
+    end = time.monotonic() + float(parameter(environ, "s", "0"))
+    while time.monotonic() < end:
+        yield b""
+    yield b"ready"
+
+
 def lazy(environ: Environ, start_response: Any) -> Iterator[bytes]:
     """Call start_response with the first block."""
     start_response("200 OK", TEXT)
@@ -406,7 +415,7 @@ APPS = {
     for app in (
         hello, environ, echo, digest, reads, read_later, tolerate, ignore, stream, lazy, nothing, several, write, big,
         file, hole, fail, replaced, broken, length, status, own_fields, context, wait, ask, work, stall, keep_input,
-        whole, numbered, single,
+        whole, numbered, single, unready,
     )
 }  # fmt: skip
 APPS["valid"] = valid

@@ -350,18 +350,22 @@ def test_the_access_log_has_every_answer(serve: Start, tmp_path_factory: pytest.
         client.send(b"GET / HTTP/9.9\r\n\r\n")
         assert client.answer().status == 505
     with server.connect() as client:
+        client.send(b"GET /caf\xe9 HTTP/1.1\r\n\r\n")
+        assert client.answer().status == 400
+    with server.connect() as client:
         client.send(b"GET / HT")
         assert client.answer().status == 408
     server.event("request_failed")
     with server.connect() as client:
         client.send(b"GET /left HTTP/1.1\r\nHost")
         eventually(lambda: any(item[3] == "reading the head" for item in server.command("flight")))
-    eventually(lambda: path.read_text().count("\n") == 6)
+    eventually(lambda: path.read_text().count("\n") == 7)
     assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == [
         '"GET /several?a=b HTTP/1.1" 200 13',
         '"GET /stream HTTP/1.1" 200 24',
         '"GET /fail HTTP/1.1" 500 26',
         '"GET / HTTP/1.1" 505 31',
+        '"GET /café HTTP/1.1" 400 16',
         '"-" 408 20',
         '"GET /left HTTP/1.1" 400 0',
     ]
