@@ -144,9 +144,10 @@ class Connection(IdleConnection):
                 self._begin_anew(data[announced.size :])
                 return True
             more = self.recv(READ_SIZE)
-            if not more and self.cut_for:
-                raise ProtocolError(408, self.cut_for)
-            data = more and data + more
+            if not more:
+                self._note_departure("the client left within the header of the PROXY protocol")
+                return False
+            data += more
         return False
 
     def _begin_anew(self, data: bytes) -> None:
@@ -198,9 +199,7 @@ class Connection(IdleConnection):
         while True:
             data = self.recv(READ_SIZE)
             if not data:
-                if self.cut_for:
-                    raise ProtocolError(408, self.cut_for)
-                self._note_departure()
+                self._note_departure("the client left within the head")
                 return None
             inbox.feed(data)
             head = inbox.take_head(limits)
@@ -208,11 +207,13 @@ class Connection(IdleConnection):
                 self.enter(RUNNING)
                 return head
 
-    def _note_departure(self) -> None:
-        """The client has gone within a head: a line in the log, as if it had been answered."""
+    def _note_departure(self, reason: str) -> None:
+        """The client has gone: a line in the log, as if it had been answered. Raises ProtocolError where it was cut off."""
+        if self.cut_for:
+            raise ProtocolError(408, self.cut_for)
         if self._server.access is not None:
             exchange = self._unread()
-            exchange.status, exchange.reason = "400", "the client left within the head"
+            exchange.status, exchange.reason = "400", reason
             self._server.access(exchange)
 
     def _unread(self) -> Exchange:

@@ -102,6 +102,21 @@ def test_strangers_may_not_announce_anybody(serve: Start, tmp_path_factory: pyte
         assert client_of(client) == ("192.0.2.1", "4711")
 
 
+def test_who_leaves_within_the_header_has_a_line_in_the_log(
+    serve: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    log = tmp_path_factory.mktemp("log") / "access"
+    server = serve(proxy_protocol=True, access=str(log), access_log_format='"%(r)s" %(s)s %(R)s')
+    with server.connect() as client:
+        client.send(LINE)  # a proxy that looks whether the port is open: its client has sent nothing
+    with server.connect() as client:
+        client.send(LINE[:9])
+        eventually(lambda: any(item[3] == "reading the head" for item in server.command("flight")))
+    eventually(lambda: "\n" in log.read_text())
+    (line,) = (json.loads(text)["message"] for text in log.read_text().splitlines())
+    assert line == '"-" 400 the client left within the header of the PROXY protocol'
+
+
 def test_no_request_comes_of_a_header_alone(announced: Served) -> None:
     """What HAProxy's check of the port does."""
     before = announced.gauges()["total"]
