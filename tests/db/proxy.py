@@ -139,9 +139,16 @@ class Pipe:
         except OSError:
             pass  # the server is down: the client sees its connection end, as through any proxy
         finally:
-            for end in self.writers:
-                end.close()
+            await self.close()
             self.proxy.pipes.discard(self)
+
+    async def close(self) -> None:
+        """Close both sides, and return when the sockets are closed: until then the peers have heard nothing."""
+        for end in self.writers:
+            end.close()
+        for end in self.writers:
+            with contextlib.suppress(OSError):
+                await end.wait_closed()
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool) -> None:
         """One direction. Latency keeps the order, and the bytes of one chunk together."""

@@ -34,7 +34,8 @@ class Driver(ABC, Generic[C]):
     """[worker] One client library, made to wait in gevent's hub. Stateless: one instance serves any number of pools.
 
     `connect` takes the keyword arguments of the library's own `connect`, as Django's `get_connection_params()` returns
-    them. `is_broken`, `busy`, `in_transaction`, `autocommit` and `forget` never switch greenlets and never raise.
+    them. `is_closed`, `is_broken`, `busy`, `in_transaction`, `autocommit` and `forget` never switch greenlets, and never
+    raise.
     """
 
     name: ClassVar[str]
@@ -66,6 +67,10 @@ class Driver(ABC, Generic[C]):
     @abstractmethod
     def check(self, conn: C) -> None:
         """One round trip. Raises the library's error if the connection is of no use."""
+
+    @abstractmethod
+    def is_closed(self, conn: C) -> bool:
+        """Whether the library itself knows that the connection is over."""
 
     @abstractmethod
     def is_broken(self, conn: C) -> bool:

@@ -363,6 +363,10 @@ class MySQLClientDriver(Driver[MySQLClientConnection]):
         """`DO 0`."""
         conn.ping()
 
+    def is_closed(self, conn: MySQLClientConnection) -> bool:
+        """See `Driver`."""
+        return not conn.open or conn.wire.lost
+
     def is_broken(self, conn: MySQLClientConnection) -> bool:
         """See `Driver`."""
         wire = conn.wire

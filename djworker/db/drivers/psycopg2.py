@@ -193,6 +193,10 @@ class Psycopg2Driver(Driver[Psycopg2Connection]):
         if not conn.autocommit:
             conn.rollback()
 
+    def is_closed(self, conn: Psycopg2Connection) -> bool:
+        """See `Driver`."""
+        return bool(conn.closed)
+
     def is_broken(self, conn: Psycopg2Connection) -> bool:
         """See `Driver`."""
         if conn.closed:

@@ -122,6 +122,10 @@ class Psycopg3Driver(Driver[PsycopgConnection]):
         if not conn.autocommit:
             conn.rollback()
 
+    def is_closed(self, conn: PsycopgConnection) -> bool:
+        """See `Driver`."""
+        return conn.closed
+
     def is_broken(self, conn: PsycopgConnection) -> bool:
         """See `Driver`. An idle server says nothing but that it goes away, or that its configuration has changed."""
         if conn.closed:

@@ -227,6 +227,10 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
         """COM_PING."""
         conn.ping(reconnect=False)
 
+    def is_closed(self, conn: PyMySQLConnection) -> bool:
+        """See `Driver`."""
+        return not conn.open
+
     def is_broken(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`."""
         return not conn.open or (not self.busy(conn) and conn.watch.readable())

@@ -257,6 +257,10 @@ class SQLiteDriver(Driver[SQLiteConnection]):
         """A look into the file."""
         conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
+    def is_closed(self, conn: SQLiteConnection) -> bool:
+        """See `Driver`."""
+        return conn.closed
+
     def is_broken(self, conn: SQLiteConnection) -> bool:
         """See `Driver`."""
         return conn.closed

@@ -121,7 +121,7 @@ class Lease:
             conn = self.conn
             if conn is None or (self._owner.dead and self.held() is None):
                 conn = self._acquire(verdict)
-            elif self._by_hand or verdict.reads:
+            elif self.lost or verdict.reads:
                 self._check_held(conn, verdict)
             record = conn.lease_record
             record.statements += 1  # see `long_holds`
@@ -173,6 +173,8 @@ class Lease:
             self._lose(verdict)
             return
         self.dirty = self.dirty or suspect
+        if self.lost:
+            return  # it was refused before it ran, on a connection that is held
         if verdict.writes:
             self._number_taken(conn)
             self.made = UNTOLD  # of rows that are no more the server may tell, or not
@@ -270,8 +272,8 @@ class Lease:
         raise self._read_back_lost(verdict)
 
     def _check_held(self, conn: Any, verdict: Verdict) -> None:
-        """Raise in a transaction by hand that has lost a statement: had that failed in the server, it would have ended it."""
-        if self._by_hand and self.lost:
+        """Raise where a statement was refused that the others rely on: in the server it would have ended its transaction."""
+        if self.lost:
             raise ConnectionLost(self._why_refused())
         if verdict.reads:
             self._check_left_by_us(conn, verdict)
@@ -292,6 +294,7 @@ class Lease:
         self.leased_pool.counters.read_backs_lost += 1
         if verdict.of_sequence:
             self.leased_pool.asked_for_number()
+            self._strict = self.leased_pool.strict
         return ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
             " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
@@ -349,6 +352,8 @@ class Lease:
             self._number_taken(self.conn)
             if made := self.driver.inserted(self.conn, called=verdict.called):
                 self._wrote, self._wrote_turn, self.made = self.conn, self._last_turn, made
+                if made == UNTOLD and self.leased_pool.keeps_untold:
+                    self.pin("a number that is asked for behind the connection")
         if verdict.pin:
             self.pin(verdict.pin)
         elif verdict.settings:
@@ -457,9 +462,9 @@ class Lease:
             self._heal()
 
     def _heal(self) -> None:
-        """What was lost is over with its transaction, unless that had state of the session on it."""
+        """What was lost is over with its transaction, unless state of the session went with its connection."""
         self._lost_in_transaction = False
-        if not self.pins:
+        if not self.pins or self.conn is not None:
             self.lost = ""
 
     def _end(self, verb: str) -> None:
@@ -606,8 +611,14 @@ class Lease:
     def opened(self, what: str) -> Any:
         """The physical connection for code that does with it what it likes: held to the end, and replaced then."""
         verdict = Verdict(pin=f"raw {what}")
-        last, turn = self.held() or self._last, self._last_turn
+        if self.held() is not None and self.driver.is_closed(self.conn):
+            self._lose()  # it was lost behind us, where no error of its came to us
+        if self.conn is None and self.made == UNTOLD:
+            self._last, self._last_turn = self._wrote, self._wrote_turn  # the only session that can tell it
+        last, turn = self.conn or self._last, self._last_turn
         conn = self.take(verdict)
+        if self.made == UNTOLD and not self._wrote_in(conn):
+            self._refuse_untold(what)
         ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
         if not self.is_opened:
             self._forget_others(conn, verdict, turn if ours else 0)
@@ -616,6 +627,12 @@ class Lease:
         conn.lease_record.spoilt = verdict.pin
         self.__class__ = OpenedLease
         return conn
+
+    def _refuse_untold(self, what: str) -> None:
+        """The last number that we have made is in another session, or gone, and cannot be put into this one."""
+        if self.leased_pool.asked_behind():
+            self.release_if_free()
+            raise self._read_back_lost(Verdict(reads=what))
 
     def _forget_others(self, conn: Any, verdict: Verdict, turn: int) -> None:
         """Take away what other leases have left to be read back: code behind the connection asks for it unseen.

@@ -57,6 +57,7 @@ _LEVELS = {
 class LeasedPool:
     """[worker] The pool of one alias with one set of connection parameters."""
 
+    keeps_untold = False  # whether a session is held that has made a number which the library does not tell
     ended = False  # its pool is closed for good, or it is not used any more
     bound: Bound[RawConnection]  # kept by those who share it
     given: dict[str, Any]  # the settings as the application has them, for what goes on using them
@@ -175,7 +176,22 @@ class LeasedPool:
         """The last number of a sequence was asked for and refused. From now on each session is wiped that has one in it."""
         if not self._numbers_wiped:
             self._numbers_wiped = True
+            if self.client_library.forget_numbers is None:
+                self.strict = True  # any statement may have taken one, and there is no other way to forget it
             self.pool.renew()  # those from before
+
+    def asked_behind(self) -> bool:
+        """Code goes behind a connection, where it may ask for a number that the library has not told.
+
+        From now on a session that has made such a number is held.
+
+        Returns:
+            Whether it must be refused this time, because nothing else keeps it from being told a wrong number.
+        """
+        if self.client_library.forget_numbers is not None:  # the server says then that there is none
+            return False
+        self.keeps_untold = True
+        return True
 
     @property
     def proved(self) -> bool:

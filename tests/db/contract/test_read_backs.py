@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
+import gevent
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, fill, query, view
+from tests.db.lease.site import Site, at_rest, eventually, fill, query, request, view
 
 
 def asks(site: Site) -> str:
@@ -204,3 +207,126 @@ def test_our_own_question_does_not_answer_for_the_statement_before_it(mysql_site
             transaction.set_rollback(True)
 
     view(work)
+
+
+def test_an_atomic_block_in_which_a_question_was_refused_does_nothing_more(site: Site) -> None:
+    """Neither in the block, nor in one inside it: not only the commit is refused, for a statement may wait for others' locks."""
+    item = site.start(max_size=1)
+    fill(item, 3)
+
+    def work() -> None:
+        from django.db import DatabaseError, transaction
+
+        from djworker.db.lease.errors import ConnectionLost, ReadBackLost
+
+        with pytest.raises(DatabaseError), transaction.atomic():  # noqa: PT012 -- the block is what raises
+            query("SELECT 1")
+            with pytest.raises(ReadBackLost):
+                query(asks(site))
+            for statement in ("INSERT INTO lease_item (name) VALUES ('half')", "SELECT 1"):
+                with pytest.raises(ConnectionLost):
+                    query(statement)
+            with suppress(DatabaseError), transaction.atomic():
+                item.objects.create(name="inside")
+        item.objects.create(name="after")
+
+    view(work)
+    assert view(lambda: sorted(item.objects.values_list("name", flat=True))) == ["0", "1", "2", "after"]
+    eventually(at_rest, "all is back")
+
+
+def test_a_sticky_block_in_which_a_question_was_refused_does_nothing_more(site: Site) -> None:
+    item = site.start(max_size=1)
+    fill(item, 3)
+
+    def work() -> None:
+        from djworker.db import sticky
+        from djworker.db.lease.errors import ConnectionLost, ReadBackLost
+
+        with sticky():
+            query("SELECT 1")
+            with pytest.raises(ReadBackLost):
+                query(asks(site))
+            with pytest.raises(ConnectionLost):
+                item.objects.create(name="half")
+
+    view(work)
+    assert view(item.objects.count) == 3
+    eventually(at_rest, "wiped")
+
+
+def test_the_last_number_of_a_sequence_is_told_from_the_second_time_on(mysql_site: Site) -> None:
+    """The first question tells that numbers are asked for: from then on no session keeps those of others."""
+    mysql_site.start(max_size=2)
+    view(query, "CREATE SEQUENCE numbers")
+    view(query, "CREATE TABLE numbered (id int DEFAULT (NEXTVAL(numbers)), name varchar(20))")
+    insert = "INSERT INTO numbered (name) VALUES ('a') RETURNING id"
+
+    def stranger() -> None:
+        query(insert)
+        query("SELECT 1")
+
+    def in_a_block(*before: str) -> None:
+        from django.db import transaction
+
+        with transaction.atomic():
+            for statement in before:
+                query(statement)
+            made = query(insert)
+            query("SELECT 1")
+            assert query("SELECT LASTVAL(numbers)") == made
+
+    def outside() -> None:
+        query("SELECT 1")
+        made = query(insert)
+        query("SELECT 1")
+        assert query("SELECT LASTVAL(numbers)") == made
+
+    def first_time() -> None:
+        from djworker.db.lease.errors import ReadBackLost
+
+        query("SELECT 1")
+        with pytest.raises(ReadBackLost):
+            query("SELECT LASTVAL(numbers)")
+
+    view(stranger)
+    view(first_time)
+    for _ in range(2):
+        for work in (in_a_block, outside, partial(in_a_block, "SELECT 1"), partial(in_a_block, "SELECT COUNT(*) FROM numbered")):
+            view(stranger)
+            view(work)
+
+
+def test_the_number_of_a_row_with_returning_is_told_behind_the_connection_or_refused(mysql_site: Site) -> None:
+    """The library does not tell it. Never nothing, and never a stranger's; from the second time on, always."""
+    item = mysql_site.start(max_size=2)
+
+    def asked_behind() -> int:
+        from django.db import connection
+
+        with connection.connection.cursor() as cursor:
+            cursor.execute("SELECT LAST_INSERT_ID()")
+            return int(cursor.fetchone()[0])
+
+    def alone() -> None:
+        assert asked_behind_after("alone") == 0
+
+    def asked_behind_after(name: str) -> int:
+        made = query("INSERT INTO lease_item (name) VALUES (%s) RETURNING id", [name])[0]
+        return asked_behind() - int(made)
+
+    def used_meanwhile(name: str) -> None:
+        made = query("INSERT INTO lease_item (name) VALUES (%s) RETURNING id", [name])[0]
+        gevent.joinall([request(query, mysql_site.sleep_sql(0.05)) for _ in range(2)], raise_error=True)
+        query("SELECT 1")
+        assert asked_behind() == made
+
+    view(alone)
+    from djworker.db.lease.errors import ReadBackLost
+
+    with pytest.raises(ReadBackLost):
+        view(used_meanwhile, "first")
+    for name in ("second", "third"):
+        view(used_meanwhile, name)
+    assert view(item.objects.count) == 4
+    eventually(at_rest, "replaced")

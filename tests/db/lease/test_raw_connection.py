@@ -730,6 +730,35 @@ def test_a_transaction_of_the_librarys_includes_djangos_statements(psycopg3_site
 # -- taken for the real thing ----------------------------------------------------------------------------------------
 
 
+def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Site) -> None:
+    """Only the library has seen it. What it says of a later assignment is of no use: "transaction() context in progress"."""
+    site.start(create=False, max_size=1)
+
+    def work() -> None:
+        from django.db import DatabaseError
+
+        from djworker.db.lease.errors import ConnectionLost
+
+        door = raw()
+        behind = door.cursor()
+        behind.execute("SELECT 1")
+        behind.fetchall()
+        site.server.terminate_backends(site.database)
+        noticed = False
+        try:
+            with door.transaction() if site.driver == "psycopg3" else contextlib.nullcontext():
+                behind.execute("SELECT 1")
+        except door.OperationalError:
+            noticed = True
+        assert noticed
+        for change in (lambda: setattr(door, "anything", 1), lambda: door.cursor(), lambda: query("SELECT 1")):
+            with pytest.raises((ConnectionLost, DatabaseError), match="was lost with session state on it"):
+                change()
+
+    view(work)
+    assert view(query, "SELECT 1") == (1,)
+
+
 def test_psycopg_takes_it_for_its_own(psycopg3_site: Site) -> None:
     psycopg3_site.start(create=False)
 
