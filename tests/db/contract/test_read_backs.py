@@ -292,7 +292,12 @@ def test_the_last_number_of_a_sequence_is_told_from_the_second_time_on(mysql_sit
     view(stranger)
     view(first_time)
     for _ in range(2):
-        for work in (in_a_block, outside, partial(in_a_block, "SELECT 1"), partial(in_a_block, "SELECT COUNT(*) FROM numbered")):
+        for work in (
+            in_a_block,
+            outside,
+            partial(in_a_block, "SELECT 1"),
+            partial(in_a_block, "SELECT COUNT(*) FROM numbered"),
+        ):
             view(stranger)
             view(work)
 

@@ -751,7 +751,7 @@ def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Si
         except door.OperationalError:
             noticed = True
         assert noticed
-        for change in (lambda: setattr(door, "anything", 1), lambda: door.cursor(), lambda: query("SELECT 1")):
+        for change in (lambda: setattr(door, "anything", 1), lambda: door.cursor().close(), lambda: query("SELECT 1")):
             with pytest.raises((ConnectionLost, DatabaseError), match="was lost with session state on it"):
                 change()
 
