@@ -6,12 +6,12 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from djworker.db.lease.pinning import Contract, MySQLContract, PostgresContract
+from djworker.db.lease.raw_connection import LeasedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from djworker.db.lease.lease import Lease
-    from djworker.db.lease.raw_connection import LeasedConnection
     from djworker.db.lease.session_settings import Setting
 
 # What the set-up of a connection has set, beside the server's own defaults. `role` is not in the view.
@@ -23,6 +23,9 @@ _BASE = """SELECT lower(name), setting FROM pg_catalog.pg_settings WHERE source 
 _TRIGGERS = """SELECT 1 FROM information_schema.triggers WHERE event_object_schema = DATABASE()
  AND lower(action_statement) REGEXP '@|call|get_lock|temporary|last_insert_id' LIMIT 1"""
 
+
+#: psycopg2's messages give 50 characters of it.
+_WAY_OUT: Final = "LeasedConnection: use its cursor(cursor_factory=X)"
 
 #: A statement that uses a table empties MySQL's list of warnings, and finds no rows.
 _EMPTY_LISTS: Final = "(SELECT 1 FROM information_schema.ENGINES WHERE 0)"
@@ -154,6 +157,10 @@ class Psycopg3(_Postgres):
 
 class Psycopg2(_Postgres):
     """[worker] Its cursors refuse to give their rows once the connection is closed."""
+
+    def __init__(self) -> None:
+        # Its types in C (`extensions.cursor(conn)`) say of what they refuse nothing but the name of the type.
+        LeasedConnection.__name__ = _WAY_OUT
 
     @staticmethod
     def detach(_conn: Any, cursor: Any) -> Any:

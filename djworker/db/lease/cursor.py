@@ -163,7 +163,11 @@ class LeasedCursor:
     def copy(self, sql: Any, *args: Any, **more: Any) -> Iterator[Any]:
         """Psycopg 3's COPY: the connection is held until its end."""
         with self._held_for("copy", sql) as raw, raw.copy(sql, *args, **more) as copy:
-            yield LeasedCopy(self, copy)
+            leased = LeasedCopy(self, copy)
+            try:
+                yield leased
+            finally:
+                leased.end()
 
     def stream(self, sql: Any, *args: Any, **more: Any) -> Iterator[Any]:
         """Psycopg 3's rows one by one: the connection is held until the last."""
@@ -398,11 +402,23 @@ class OpenedCursor(LeasedCursor):
 class LeasedCopy:
     """[worker] psycopg's `Copy`, but for what leads to the connection: it is another request's when the COPY is over."""
 
-    __slots__ = ("_copy", "cursor")
+    __slots__ = ("_copy", "_over", "cursor")
 
     def __init__(self, cursor: LeasedCursor, copy: Any) -> None:
         self._copy = copy
+        self._over: list[bool] = []  # not empty when the COPY is over; shared with the parts
         self.cursor = cursor
+
+    @classmethod
+    def part(cls, whole: LeasedCopy, value: Any) -> Self:
+        """`writer`, `formatter` and its `transformer`: they lead to the connection, too."""
+        part = cls(whole.cursor, value)
+        part._over = whole._over
+        return part
+
+    def end(self) -> None:
+        """From now on nothing is written: psycopg itself would put it into the next COPY of the connection."""
+        self._over.append(True)
 
     @property
     def connection(self) -> Any:
@@ -419,7 +435,19 @@ class LeasedCopy:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self._copy, name)
+        value = getattr(self._copy, name)
+        if name in _COPY_PARTS:
+            return self.part(self, value)
+        return partial(self._send, value) if name in _COPY_SENDS else value
+
+    def _send(self, method: Any, *args: Any, **more: Any) -> Any:
+        if self._over:
+            raise CursorClosed("the COPY is over")
+        return method(*args, **more)
+
+
+_COPY_PARTS: Final = frozenset({"writer", "formatter", "transformer"})
+_COPY_SENDS: Final = frozenset({"write", "write_row", "finish"})
 
 
 def _forwarded(name: str) -> property:

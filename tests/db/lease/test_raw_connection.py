@@ -950,6 +950,24 @@ def test_functions_in_c_that_read_take_what_django_gives(psycopg2_site: Site) ->
     assert not replaced(psycopg2_site, work)
 
 
+def test_types_in_c_that_want_the_librarys_connection_name_the_way_out(psycopg2_site: Site) -> None:
+    psycopg2_site.start(max_size=1)
+    from psycopg2 import extensions, extras
+
+    class Own(extensions.cursor):
+        pass
+
+    def work() -> None:
+        for kind in (extensions.cursor, extensions.lobject, extras.NamedTupleCursor, extras.ReplicationCursor, Own):
+            with pytest.raises(TypeError, match=r"LeasedConnection: use its cursor\(cursor_factory=X\)$"):
+                kind(raw())
+        with raw().cursor(cursor_factory=Own) as cursor:
+            assert type(cursor) is Own
+            cursor.execute("SELECT 1")
+
+    assert replaced(psycopg2_site, work)
+
+
 def test_types_that_are_registered_for_one_connection_reach_no_other(psycopg2_site: Site) -> None:
     psycopg2_site.start(max_size=1)
     view(query, "CREATE TYPE pair AS (a int, b text)")
@@ -980,6 +998,53 @@ def test_types_that_are_registered_for_one_connection_reach_no_other(psycopg2_si
             assert type(view(way, sql, register)) is not plain, (sql, way)
             eventually(at_rest, "replaced")
             assert type(view(query, sql)[0]) is plain, (sql, way)
+
+
+def test_no_part_of_a_copy_leads_to_the_librarys_connection(psycopg3_site: Site) -> None:
+    psycopg3_site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import connection
+        from psycopg import Copy
+
+        with connection.cursor() as cursor, cursor.copy("COPY lease_item (name) FROM STDIN") as copy:
+            assert isinstance(copy, Copy)
+            for part in (copy, copy.writer, copy.formatter.transformer):
+                assert part.connection is connection.connection
+            assert copy.writer.cursor is cursor.cursor
+            copy.writer.write(b"by the writer\n")
+            copy.write("by the copy\n")
+
+    view(work)
+    assert view(query, "SELECT string_agg(name, ', ' ORDER BY name) FROM lease_item") == ("by the copy, by the writer",)
+
+
+def test_a_copy_that_is_over_writes_nothing_into_the_next_one(psycopg3_site: Site) -> None:
+    """The connection is another request's by then, which may be in the middle of a COPY of its own."""
+    psycopg3_site.start(max_size=1)
+    kept: list[Any] = []
+    sql = "COPY lease_item (name) FROM STDIN"
+
+    def first() -> None:
+        from django.db import connection
+
+        with connection.cursor() as cursor, cursor.copy(sql) as copy:
+            kept.extend([copy.write, copy.writer.write, copy.write_row, copy.finish, copy.writer.finish])
+
+    def second() -> None:
+        from django.db import connection
+
+        from djworker.db.lease.errors import CursorClosed
+
+        with connection.cursor() as cursor, cursor.copy(sql) as copy:
+            copy.write_row(("mine",))
+            for method, value in zip(kept, (b"hers\n", b"hers\n", ("hers",), None, None), strict=True):
+                with pytest.raises(CursorClosed):
+                    method(value)
+
+    view(first)
+    view(second)
+    assert view(query, "SELECT string_agg(name, ', ') FROM lease_item") == ("mine",)
 
 
 def test_a_copy_that_is_over_leads_to_no_connection(psycopg3_site: Site) -> None:
