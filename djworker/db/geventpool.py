@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from django.conf import settings
+from django.db.utils import DatabaseErrorWrapper
 from gevent import getcurrent
 
 from djworker.conf.engine_names import GEVENTPOOL, MAX_CONNS
@@ -19,11 +21,15 @@ from djworker.conf.pool_table import PoolOptions
 from djworker.db.drivers import connect_errors
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.errors import DJANGO
+from djworker.db.lease.demotion import Demotion
 from djworker.db.lease.registry import notify, register
 from djworker.db.observe.labels import label_of
 from djworker.db.observe.pool_watch import PoolWatch
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.pool import Pool
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 #: What libpq calls the settings of a database.
 _SETTINGS: Final = {"HOST": "host", "PORT": "port", "USER": "user", "NAME": "dbname"}
@@ -32,9 +38,11 @@ _SETTINGS: Final = {"HOST": "host", "PORT": "port", "USER": "user", "NAME": "dbn
 class _Plain:
     """[worker] The pool's driver: the library's, without any set-up; the wrapper does that at every checkout."""
 
-    def __init__(self, green: Any, params: dict[str, Any]) -> None:
+    def __init__(self, green: Any, params: dict[str, Any], demotion: Demotion) -> None:
         self._params = params
         self._green = green
+        self._demotion = demotion
+        self.suspects: WeakSet[Any] = WeakSet()  # connections on which a write was refused
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._green, name)
@@ -52,7 +60,20 @@ class _Plain:
             from psycopg2.extras import register_default_jsonb  # noqa: PLC0415 -- optional
 
             register_default_jsonb(conn_or_curs=conn, loads=lambda text: text)  # as django-db-geventpool does
+        try:
+            if self._demotion.connected(conn):
+                conn.rollback()  # of the question
+        except BaseException:
+            self._green.forget(conn)
+            raise
         return conn
+
+    def reset(self, conn: Any) -> None:
+        """Wipe. Raises Useless for a connection whose server refuses writes, if one was refused on it."""
+        self._green.reset(conn)
+        if conn in self.suspects:
+            self.suspects.discard(conn)
+            self._demotion.judge(conn)
 
 
 class GeventPool:
@@ -69,15 +90,17 @@ class GeventPool:
         self._tickets: dict[Any, int] = {}
         options = _options(most)
         pool_watch = PoolWatch(options, self.green)
+        self._demotion = Demotion(name, self.green, notify)
+        self._driver = _Plain(self.green, params, self._demotion)
         self.inner: Pool[Any] = Pool(
-            _Plain(self.green, params),
+            self._driver,
             Limits(**options.for_pool()),
             name=name,
             refusals=DJANGO,
             notify=notify,
             on_wait=pool_watch.waited,
         )
-        pool_watch.pool = self.inner
+        pool_watch.pool = self._demotion.pool = self.inner
         register(pool_watch)
 
     @property
@@ -99,7 +122,7 @@ class GeventPool:
         """Give back. What its user left open is ended."""
         ticket = self._tickets.pop(conn, 0)
         if not self.green.busy(conn) and not self.green.is_broken(conn):
-            dirty = bool(self.green.in_transaction(conn))
+            dirty = bool(self.green.in_transaction(conn)) or conn in self._driver.suspects
             if not dirty:
                 self.green.set_autocommit(conn, True)
                 if self.inner.stats()["pool_available"] >= self._reuse:
@@ -109,6 +132,11 @@ class GeventPool:
             return
         self.inner.discard(conn, ticket=ticket)
 
+    def heard(self, error: BaseException | None, conn: Any) -> None:
+        """A statement raised this on a connection that is out."""
+        if conn in self._tickets and self._demotion.heard(self.green.news(error)):
+            self._driver.suspects.add(conn)
+
     def close(self) -> None:
         """Close what is idle; called when a connection was found closed, which is let go too."""
         for conn, ticket in list(self._tickets.items()):
@@ -116,6 +144,19 @@ class GeventPool:
                 del self._tickets[conn]
                 self.inner.discard(conn, ticket=ticket)
         self.inner.drain()
+
+
+class _Errors(DatabaseErrorWrapper):
+    """[worker] Django's own, which all errors of a Django connection pass; the pool hears them, too."""
+
+    wrapper: Any  # the Django connection
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc_type is not None:
+            self.wrapper.pool.heard(exc_value, self.wrapper.connection)
+        super().__exit__(exc_type, exc_value, traceback)
 
 
 def _options(most: int) -> PoolOptions:
@@ -128,6 +169,7 @@ def install(engine: str) -> str:
     base = importlib.import_module(f"{engine}.base")
     green = _green(engine)
     base.DatabaseWrapper.pool_class = type("Pool", (GeventPool,), {"green": green})
+    base.DatabaseWrapper.wrap_database_errors = property(_Errors)
     return str(green.name)
 
 

@@ -18,14 +18,12 @@ from djworker.db.errors import DJANGO
 from djworker.db.lease import poolers
 from djworker.db.lease.client_libraries import CLIENT_LIBRARIES
 from djworker.db.lease.connector import Connector
+from djworker.db.lease.demotion import Demotion
 from djworker.db.lease.receivers import Receivers
 from djworker.db.lease.session_settings import resolution
-from djworker.db.lease.standby import Standby
 from djworker.db.lease.stats import LeaseCounters
 from djworker.db.observe.pool_watch import PoolWatch
-from djworker.db.observe.throttle import Throttle
 from djworker.db.pool.bound import Bound
-from djworker.db.pool.driver import Useless
 from djworker.db.pool.limits import Limits
 from djworker.db.pool.pool import Pool
 from djworker.ipc.contract import SESSIONS_END
@@ -95,8 +93,7 @@ class LeasedPool:
         self.counters = LeaseCounters()
         self.facts: dict[str, Any] = {}  # what is asked of the server once, for all wrappers
         self.base: dict[str, str] = {}
-        self.standby = Standby()
-        self._throttle = Throttle()
+        self.demotion = Demotion(alias, green, notify)
         self._plans = green.plans(resolution)
         self._base_known = False
         self._numbers_wiped = False
@@ -111,7 +108,7 @@ class LeasedPool:
             notify=notify,
             on_wait=self.pool_watch.waited,
         )
-        self.pool_watch.pool = self.pool
+        self.pool_watch.pool = self.demotion.pool = self.pool
 
     def _set_up(self, conn: RawConnection) -> None:
         if not self._base_known:
@@ -120,8 +117,7 @@ class LeasedPool:
             self._look_for_pooler(conn)
         self.client_library.learn(self.contract, conn)  # anew: a migration may have made a trigger
         self.driver.share_plans(conn, self._plans)
-        if self.standby.refusing:
-            self._tell_writes(refused=self.driver.refuses_writes(conn))
+        self.demotion.connected(conn)
 
     def _look_for_pooler(self, conn: RawConnection) -> None:
         """Once: a session that is not ours alone breaks every promise of a lease."""
@@ -143,33 +139,16 @@ class LeasedPool:
         """Raise Useless for a connection on which a write was refused, if it was not the application that wanted that."""
         if conn.lease_record.suspect:
             conn.lease_record.suspect = False
-            refused = self.driver.refuses_writes(conn)
-            self._tell_writes(refused=refused)
-            if refused:
-                raise Useless("the server is read-only")
-
-    def _tell_writes(self, *, refused: bool) -> None:
-        if not self.standby.answered(refuses=refused):
-            return
-        if not refused:
-            self.pool.renew()
-            notify(
-                "pool_recovered", f"pool {self.alias!r}: new connections take writes, all are replaced", pool=self.alias
-            )
-        elif self._throttle.admit("pool_read_only", time.monotonic()) is not None:
-            text = "the database server has become read-only: new connections look for one that takes writes"
-            notify("pool_read_only", f"pool {self.alias!r}: {text}", pool=self.alias)
+            self.demotion.judge(conn)
 
     def heard(self, error: BaseException | None, conn: RawConnection) -> bool:
         """A statement raised this on a connection. Whether to wipe it when it goes back. Does not switch."""
-        news, now = self.driver.news(error), time.monotonic()
-        if news is News.READ_ONLY and self.standby.may_look(now):
-            conn.lease_record.suspect = True
-            return True
+        news = self.driver.news(error)
         if news is News.STALE_PLAN:
             self.driver.stale_plan(conn)
-        if news is News.LEAVING and self.standby.may_renew(now):
-            self.pool.renew()
+        elif news is not None and self.demotion.heard(news):
+            conn.lease_record.suspect = True
+            return True
         return False
 
     def asked_for_number(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +13,14 @@ from typing import Any
 import gevent
 import pytest
 
+from tests.db.backends.conftest import GEVENTPOOL
+from tests.db.backends.test_geventpool import start as start_geventpool
 from tests.db.faults.clients import RECOVERY, Clients, FragileSite
 from tests.db.lease.conftest import SERVERS
 from tests.db.lease.site import DRIVERS, eventually, fill, pool, query, view
 from tests.db.observe.watching import listening
+from tests.db.operator import Operator
+from tests.db.proxy import TCPProxy
 from tests.db.servers import DatabaseServer
 
 READ_ONLY = {
@@ -74,14 +78,8 @@ def write(item: type[Any], names: Iterator[int]) -> None:
             item.objects.create(name=f"row {number}")
 
 
-def test_writes_follow_the_name_to_the_new_primary(pair: Pair) -> None:
-    pair.move()
-    pair.start(max_size=4)  # the table, there too
-    from django.db import connection
-
-    connection.leased_pool.refresh()
-    pair.proxy.aim(pair.server.host, pair.server.port)
-    item = pair.start(max_size=4, timeout=10)
+def writes_follow(pair: Pair, item: type[Any]) -> None:
+    """They fail on the server that turns read-only, and go well soon after the name has moved."""
     with listening() as seen, Clients(partial(write, item, count()), 8) as clients:
         clients.wait_for_answers(50)
         with pair.read_only():
@@ -101,8 +99,48 @@ def test_writes_follow_the_name_to_the_new_primary(pair: Pair) -> None:
             assert len(clients.failed) <= settled + 8, "those that were under way"
     assert len(seen.of("pool_read_only")) == 1
     assert len(seen.of("pool_recovered")) == 1
+
+
+def test_writes_follow_the_name_to_the_new_primary(pair: Pair) -> None:
+    pair.move()
+    pair.start(max_size=4)  # the table, there too
+    from django.db import connection
+
+    connection.leased_pool.refresh()
+    pair.proxy.aim(pair.server.host, pair.server.port)
+    item = pair.start(max_size=4, timeout=10)
+    writes_follow(pair, item)
     assert view(item.objects.count) > 0
     assert pool().stats()["pool_size"] <= 4
+
+
+@pytest.fixture(params=["psycopg3", "psycopg2"])
+def geventpool_pair(
+    request: pytest.FixtureRequest,
+    proxy: Callable[[DatabaseServer], TCPProxy],
+    postgres_operator: Operator,
+    postgres: DatabaseServer,
+) -> Iterator[Pair]:
+    """django-db-geventpool's engines, on two servers."""
+    name, servers = f"geventpool_{request.param}", (postgres_operator.server, postgres)
+    for server in servers:
+        server.create_database(name)
+    own = servers[0]
+    yield Pair(request.param, "request", own, proxy(own), name, GEVENTPOOL + request.param, postgres_operator, postgres)
+    for server in servers:
+        server.drop_database(name)
+
+
+def test_writes_of_geventpools_engines_follow_the_name(geventpool_pair: Pair) -> None:
+    pair = geventpool_pair
+    pair.move()
+    start_geventpool(pair, MAX_CONNS=4)  # the table, there too
+    pair.proxy.aim(pair.server.host, pair.server.port)
+    item = start_geventpool(pair, MAX_CONNS=4)
+    writes_follow(pair, item)
+    assert view(item.objects.count) > 0
+    assert pair.promoted is not None
+    assert pair.promoted.connections(pair.database) <= 4
 
 
 # Nothing of these depends on the lease.
