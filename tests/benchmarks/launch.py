@@ -76,10 +76,14 @@ class RunningServer:
 
     :param command: what to run; its output goes to `log`.
     :param port: where it will listen.
+    :param directory: the one that it starts in.
     """
 
-    def __init__(self, command: Sequence[str], *, port: int, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], *, port: int, env: Mapping[str, str], log: Path, directory: Path = ROOT
+    ) -> None:
         self.command = list(command)
+        self._directory = directory
         self.port = port
         self.log = log
         self._env = environment(env)
@@ -88,7 +92,7 @@ class RunningServer:
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 self.command,
-                cwd=ROOT,
+                cwd=self._directory,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -41,7 +41,8 @@ def measure(bench: Bench, scenario: Scenario, row: Row, around: Surroundings, tu
         return Sample(row.name, problem=str(error), record={"log": str(log)})
 
 
-def _env(scenario: Scenario, row: Row, around: Surroundings) -> dict[str, str]:
+def environment_of(scenario: Scenario, row: Row, around: Surroundings) -> dict[str, str]:
+    """What the processes of a row find in their environment."""
     raw = {"BENCH_APPLICATION": RAW.replace(":", ".")} if scenario.app == RAW else {}
     return {**around.env, **raw, **row.env}
 
@@ -63,7 +64,7 @@ class _Watch:
 
 
 def _server(bench: Bench, scenario: Scenario, row: Row, around: Surroundings, log: Path) -> Sample:
-    port, env = free_port(), _env(scenario, row, around)
+    port, env = free_port(), environment_of(scenario, row, around)
     server = SERVERS[row.server]
     command = server.command(port=port, app=scenario.app, workers=row.workers, threads=row.threads, options=row.options)
     with RunningServer(pinned(command, bench.cores.server), port=port, env=env, log=log) as running:
@@ -103,7 +104,7 @@ def _load(
 
 def _bare(bench: Bench, scenario: Scenario, row: Row, around: Surroundings, log: Path) -> Sample:
     module = [sys.executable, "-m", "tests.benchmarks.bare", scenario.app, scenario.path, str(bench.duration)]
-    command, env = pinned(module, bench.cores.server), _env(scenario, row, around)
+    command, env = pinned(module, bench.cores.server), environment_of(scenario, row, around)
     with log.open("wb") as problems:
         done = subprocess.run(
             command, cwd=ROOT, env=environment(env), stdout=subprocess.PIPE, stderr=problems, check=False

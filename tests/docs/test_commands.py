@@ -163,8 +163,8 @@ def check_make(block: Block) -> None:
         subprocess.run([*shlex.split(line), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
 
 
-@runs("explanation/benchmarks.md", "make bench", "tests.benchmarks.drivers")
-def test_the_benchmarks_take_the_options_that_are_shown(blocks: tuple[Block, Block]) -> None:
+@runs("explanation/benchmarks.md", "make bench", "tests.benchmarks.instructions", "tests.benchmarks.drivers")
+def test_the_benchmarks_take_the_options_that_are_shown(blocks: tuple[Block, Block, Block]) -> None:
     for line in (line for block in blocks for line in commands(block)):
         if line.startswith("make"):
             check_make(Block("", 0, "sh", line))

@@ -1,0 +1,168 @@
+"""What a request costs in instructions: `python -m tests.benchmarks.instructions raw hello --tree . --tree ../before`.
+
+Times are noise on a machine that is busy; valgrind's callgrind counts, and counts nearly the same each time. So two states of the
+code can be compared within a percent, each in a directory of its own (`git worktree add`, or `git archive`).
+
+One worker answers one client on one connection. What is counted is that worker alone, its beats included. The kernel's own
+work is not counted, nor is that of a database.
+
+    SCENARIO ...     of those in `scenarios`; default raw and hello
+    --tree DIR       repeatable; the ratios are to the first; default is this directory
+    --requests N     counted in each round; default 1000
+    --rounds N       default 5, of which the median is shown
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks import proc
+from tests.benchmarks.databases import surroundings
+from tests.benchmarks.launch import ROOT, RunningServer, free_port
+from tests.benchmarks.measure import environment_of
+from tests.benchmarks.scenarios import SCENARIOS, Scenario
+from tests.benchmarks.servers import HOST, SERVERS
+
+#: Requests before the first that counts: caches fill, and CPython specializes what runs often.
+WARM_UP = 300
+#: Seconds that the client waits for an answer. Under callgrind a worker is about 50 times slower.
+ANSWER = 60.0
+_TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
+
+
+class Client:
+    """One connection that is kept, and one request after the other on it."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self._line = socket.create_connection((HOST, port), timeout=ANSWER)
+        self._request = f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode()
+
+    def get(self) -> None:
+        """Send a request, and read its answer to the end."""
+        self._line.sendall(self._request)
+        head, _, body = self._read_head().partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"answered {head[:200]!r}")
+        size = int(re.search(rb"(?i)content-length: *(\d+)", head)[1])  # type: ignore[index]
+        left = size - len(body)
+        while left > 0:
+            left -= len(self._line.recv(left))
+
+    def _read_head(self) -> bytes:
+        found = b""
+        while b"\r\n\r\n" not in found:
+            found += self._line.recv(65536)
+        return found
+
+    def close(self) -> None:
+        """Hang up."""
+        self._line.close()
+
+
+def total_of(written: Path) -> int:
+    """The instructions in a file of callgrind's."""
+    found = _TOTALS.search(written.read_text())
+    if found is None:
+        raise ValueError(f"no total in {written}")
+    return int(found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Callgrind in one process."""
+
+    pid: int
+    out: Path
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._control("--instr=on")
+
+    def taken(self) -> int:
+        """The instructions since the last time, or since the beginning."""
+        before = self._written()
+        self._control("--dump")
+        (written,) = self._written() - before
+        return total_of(written)
+
+    def _written(self) -> set[Path]:
+        return set(self.out.glob(f"{self.pid}.out.*"))
+
+    def _control(self, word: str) -> None:
+        subprocess.run(["callgrind_control", word, str(self.pid)], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def serving(scenario: Scenario, tree: Path, env: dict[str, str], out: Path) -> Iterator[tuple[Counter, int]]:
+    """The code of a directory under callgrind; its worker's counter, and the port."""
+    port = free_port()
+    watch = ["valgrind", "--tool=callgrind", "--trace-children=yes", "--instr-atstart=no"]
+    command = [*watch, f"--callgrind-out-file={out}/%p.out", *SERVERS["djworker"].command(port=port, app=scenario.app)]
+    log = out.with_suffix(".log")
+    with RunningServer(command, port=port, env={**env, "PYTHONPATH": str(tree)}, log=log, directory=tree) as running:
+        running.wait_ready(scenario.path, scenario.expect)
+        # The arbiter is the first process. Its children are the mold and, newer than that, the worker.
+        worker = max((one for one in proc.tree(running.pid) if one.parent == running.pid), key=lambda one: one.started)
+        yield Counter(worker.pid, out), port
+
+
+def count(scenario: Scenario, tree: Path, env: dict[str, str], requests: int, rounds: int) -> list[float]:
+    """Instructions per request, of each round."""
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "callgrind"
+        out.mkdir()
+        with (
+            serving(scenario, tree, env, out) as (counter, port),
+            contextlib.closing(Client(port, scenario.path)) as client,
+        ):
+            counter.begin()
+            for _ in range(WARM_UP):
+                client.get()
+            counter.taken()
+            return [_round(counter, client, requests) for _ in range(rounds)]
+
+
+def _round(counter: Counter, client: Client, requests: int) -> float:
+    for _ in range(requests):
+        client.get()
+    return counter.taken() / requests
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Count, and print a table."""
+    known = {scenario.name: scenario for scenario in SCENARIOS}
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.instructions")
+    parser.add_argument("scenarios", nargs="*", default=["raw", "hello"], metavar="SCENARIO")
+    parser.add_argument("--tree", type=Path, action="append", default=[])
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    if shutil.which("callgrind_control") is None:
+        parser.error("callgrind_control is not installed; it comes with valgrind")
+    trees = [tree.resolve() for tree in options.tree or [ROOT]]
+    print(f"{'scenario':<16} {'instructions':>14} {'± ':>7} {'ratio':>8}  tree")
+    for scenario in (known[name] for name in options.scenarios):
+        with tempfile.TemporaryDirectory() as place, surroundings(scenario, Path(place)) as around:
+            env = environment_of(scenario, scenario.rows[0], around)
+            first = 0.0
+            for tree in trees:
+                found = count(scenario, tree, env, options.requests, options.rounds)
+                middle, spread = statistics.median(found), (max(found) - min(found)) / 2
+                first = first or middle
+                print(f"{scenario.name:<16} {middle:>14.0f} {spread:>7.0f} {middle / first:>8.4f}  {tree}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
