@@ -8,10 +8,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from djworker import accounts, process
-from djworker.arbiter.intake import Intake, MessageRefusedError
+from djworker.arbiter.intake import Intake, Kind, MessageRefusedError
 from djworker.arbiter.signal_queue import HANDLED
 from djworker.ipc import messages
 from djworker.ipc.channel import Channel
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from djworker.arbiter.status import StatusService
     from djworker.ipc.launch import Launch
 
-Kind = Literal["mold", "worker", "helper"]
 Key = tuple[Kind, int]
 
 _NANOSECONDS = 1_000_000_000

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final, Literal
 
 from djworker.ipc import messages
 
-if TYPE_CHECKING:
-    from djworker.arbiter.children import Kind
+#: What a child of the arbiter is. A helper is the reloader, or the status process.
+Kind = Literal["mold", "worker", "helper"]
 
 #: Packets that a child may send at once: a mold answers a request for each slot of the largest fleet.
 BURST: Final = 4096.0

@@ -13,10 +13,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from djworker import accounts
-from djworker.arbiter.children import Child, Children, Kind
+from djworker.arbiter.children import Child, Children
 from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import MoldHandle, MoldState, Policy, ProcessTable, WorkerHandle, WorkerState
+from djworker.arbiter.intake import Kind
 from djworker.arbiter.listeners import Listener, adopt
 from djworker.arbiter.rollout import Rollout
 from djworker.arbiter.status import STATUS_KEY, StatusService

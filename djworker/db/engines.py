@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from django.conf import LazySettings
+
     from djworker.conf.pool_table import PoolOptions
 
 logger = logging.getLogger("djworker.db")
@@ -42,7 +44,7 @@ class Loader:
         self._known: dict[str, ModuleType] = {}
         #: Our engine by the name in DATABASES: as it is known before an engine is loaded, and after.
         self.serving: dict[str, str] = dict(ENGINES)
-        self.waiting: dict[str, list[tuple[str, dict[str, Any], Any]]] = {}
+        self.waiting: dict[str, list[tuple[str, dict[str, Any], object]]] = {}
 
     def __call__(self, backend_name: str) -> ModuleType:
         """A module with a `DatabaseWrapper`. The same one each time: Django asks for each connection object."""
@@ -92,7 +94,7 @@ def serving(engine: str) -> str:
     return loader.serving.get(engine, engine) if isinstance(loader, Loader) else engine
 
 
-def install(settings: Any) -> list[EngineChoice]:
+def install(settings: LazySettings) -> list[EngineChoice]:
     """Exchange the engines of `settings.DATABASES` for green ones where they are loaded, and log what serves each alias.
 
     Called after gevent patched and before `django.setup()`. An engine of another package is logged when it is loaded.
@@ -145,7 +147,9 @@ def _begin_anew() -> None:
             del connections[connection.alias]
 
 
-def _row(alias: str, was: str, engine: str, database: dict[str, Any], djworker: Any, trouble: str = "") -> EngineChoice:
+def _row(
+    alias: str, was: str, engine: str, database: dict[str, Any], djworker: object, trouble: str = ""
+) -> EngineChoice:
     if engine.startswith(GEVENTPOOL):
         from djworker.db import geventpool  # noqa: PLC0415 -- only where it is wanted
 
@@ -157,7 +161,7 @@ def _row(alias: str, was: str, engine: str, database: dict[str, Any], djworker: 
     return EngineChoice(alias, engine, was, _driver(engine), options.lease, f"{options.min_size}-{options.max_size}")
 
 
-def _options(alias: str, database: dict[str, Any], djworker: Any) -> PoolOptions:
+def _options(alias: str, database: dict[str, Any], djworker: object) -> PoolOptions:
     from djworker.conf.pool_resolve import for_alias  # noqa: PLC0415
 
     return for_alias(alias, djworker, database.get("OPTIONS", {}).get("pool"))

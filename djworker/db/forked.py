@@ -7,12 +7,11 @@ of a transaction perhaps: that is the parent's too, with what is to be done at i
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from django.db import connections
 
 # What the parent's connections were. Freed, they would say good-bye to the server, or let go of SQLite's locks.
-_copies: list[Any] = []
+_copies: list[object] = []
 
 
 def begin_anew() -> None:

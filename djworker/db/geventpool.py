@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakSet
 
 from django.conf import settings
@@ -31,6 +31,11 @@ from djworker.db.pool.pool import Pool
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from psycopg2.extensions import connection
+
+    from djworker.db.drivers.base import Driver, Params
+    from djworker.db.lease.protocols import RawConnection, RawDriver
+
 #: What libpq calls the settings of a database.
 _SETTINGS: Final = {"HOST": "host", "PORT": "port", "USER": "user", "NAME": "dbname"}
 
@@ -38,11 +43,11 @@ _SETTINGS: Final = {"HOST": "host", "PORT": "port", "USER": "user", "NAME": "dbn
 class _Plain:
     """[worker] The pool's driver: the library's, without any set-up; the wrapper does that at every checkout."""
 
-    def __init__(self, green: Any, params: dict[str, Any], demotion: Demotion) -> None:
+    def __init__(self, green: RawDriver, params: Params, demotion: Demotion) -> None:
         self._params = params
         self._green = green
         self._demotion = demotion
-        self.suspects: WeakSet[Any] = WeakSet()  # connections on which a write was refused
+        self.suspects: WeakSet[RawConnection] = WeakSet()  # connections on which a write was refused
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._green, name)
@@ -52,14 +57,16 @@ class _Plain:
         named = {name: self._params.get(key) for name, key in _SETTINGS.items()}
         return str(connect_errors.explain(error, named))
 
-    def connect(self) -> Any:
+    def connect(self) -> RawConnection:
         """Open."""
         conn = self._green.connect(self._params)
         mind_the_peer(conn.watch.fd)
         if self._green.name == "psycopg2":
             from psycopg2.extras import register_default_jsonb  # noqa: PLC0415 -- optional
 
-            register_default_jsonb(conn_or_curs=conn, loads=lambda text: text)  # as django-db-geventpool does
+            register_default_jsonb(
+                conn_or_curs=cast("connection", conn), loads=lambda text: text
+            )  # as django-db-geventpool does
         try:
             if self._demotion.connected(conn):
                 conn.rollback()  # of the question
@@ -68,7 +75,7 @@ class _Plain:
             raise
         return conn
 
-    def reset(self, conn: Any) -> None:
+    def reset(self, conn: RawConnection) -> None:
         """Wipe. Raises Useless for a connection whose server refuses writes, if one was refused on it."""
         self._green.reset(conn)
         if conn in self.suspects:
@@ -79,7 +86,7 @@ class _Plain:
 class GeventPool:
     """[worker] What django-db-geventpool calls a `pool_class`: made with connection parameters, `MAX_CONNS`, `REUSE_CONNS`."""
 
-    green: Any  # the library's driver; set in a subclass per engine
+    green: RawDriver  # the library's driver; set in a subclass per engine
 
     def __init__(self, **params: Any) -> None:
         most = int(params.pop("MAX_CONNS", MAX_CONNS))
@@ -87,12 +94,12 @@ class GeventPool:
         params["client_encoding"] = "UTF8"
         # A replica's database has the same name.
         name = f"geventpool {params.get('dbname', '')} {params.get('host', '')}".strip()
-        self._tickets: dict[Any, int] = {}
+        self._tickets: dict[RawConnection, int] = {}
         options = _options(most)
-        pool_watch = PoolWatch(options, self.green)
+        pool_watch: PoolWatch[RawConnection] = PoolWatch(options, self.green)
         self._demotion = Demotion(name, self.green, notify)
         self._driver = _Plain(self.green, params, self._demotion)
-        self.inner: Pool[Any] = Pool(
+        self.inner: Pool[RawConnection] = Pool(
             self._driver,
             Limits(**options.for_pool()),
             name=name,
@@ -108,7 +115,7 @@ class GeventPool:
         """Connections that there are."""
         return int(self.inner.stats()["pool_size"])
 
-    def get(self) -> Any:
+    def get(self) -> RawConnection:
         """Borrow; waits `DJWORKER["POOL"]["timeout"]` seconds at most."""
         label = label_of(getcurrent())
         conn = self.inner.acquire(label=label)
@@ -118,7 +125,7 @@ class GeventPool:
         self._tickets[conn] = self.inner.ticket(conn)
         return conn
 
-    def put(self, conn: Any) -> None:
+    def put(self, conn: RawConnection) -> None:
         """Give back. What its user left open is ended."""
         ticket = self._tickets.pop(conn, 0)
         if not self.green.busy(conn) and not self.green.is_broken(conn):
@@ -173,7 +180,7 @@ def install(engine: str) -> str:
     return str(green.name)
 
 
-def _green(engine: str) -> Any:
+def _green(engine: str) -> Driver[Any]:
     name = engine.removeprefix(GEVENTPOOL)
     if name == "postgresql_psycopg2" or importlib.util.find_spec("psycopg") is None:
         from djworker.db.drivers.psycopg2 import Psycopg2Driver  # noqa: PLC0415 -- one of the two is not installed

@@ -7,7 +7,7 @@ thread while the hub is blocked.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django.core.handlers.base import BaseHandler
 from django.db import connections
@@ -18,11 +18,12 @@ from djworker.db.lease import registry
 from djworker.db.lease.cursor import LeasedCursor
 from djworker.db.lease.registry import leased_pools, pool_watches
 from djworker.db.observe.labels import view_of
+from djworker.db.pool.driver import C
 from djworker.db.pool.scheduler import Scheduler
 from djworker.db.pool.stats import Holder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import CodeType, FrameType
 
     from djworker.db.lease.registry import LeasedPool
@@ -83,7 +84,7 @@ def doing(frames: Iterable[FrameType]) -> Doing:
     return found
 
 
-def _in_sql(found: Doing, names: Any, alias: str) -> Doing:
+def _in_sql(found: Doing, names: Mapping[str, object], alias: str) -> Doing:
     text = names.get("sql")
     if isinstance(text, bytes):
         text = text.decode(errors="replace")
@@ -98,17 +99,17 @@ def _view(request: object) -> str:
     return str(match.view_name) if match is not None else ""
 
 
-def pause(alias: str, seconds: float) -> dict[str, Any]:
+def pause(alias: str, seconds: float) -> dict[str, object]:
     """Have requests wait that want a connection of *alias*, for so many seconds at most."""
     return _refusal(alias) or _paused(registry.pause(alias, seconds))
 
 
-def resume(alias: str) -> dict[str, Any]:
+def resume(alias: str) -> dict[str, object]:
     """End such a pause."""
     return _refusal(alias) or _paused(registry.resume(alias))
 
 
-def _refusal(alias: str) -> dict[str, Any]:
+def _refusal(alias: str) -> dict[str, object]:
     if alias not in connections.settings:
         return {"refused": f"no database {alias!r}; there are: {', '.join(connections.settings)}"}
     if connections[alias].vendor == "sqlite":
@@ -116,7 +117,7 @@ def _refusal(alias: str) -> dict[str, Any]:
     return {}
 
 
-def _paused(pools: list[Pool[Any]]) -> dict[str, Any]:
+def _paused(pools: list[Pool[C]]) -> dict[str, object]:
     numbers = [pool.stats() for pool in pools]
     return {
         "pools": len(pools),
@@ -125,7 +126,7 @@ def _paused(pools: list[Pool[Any]]) -> dict[str, Any]:
     }
 
 
-def pools() -> list[dict[str, Any]]:
+def pools() -> list[dict[str, object]]:
     """Return the pools of this process, with who holds what. Only reads, so it may run in another thread."""
     now = time.monotonic()
     ours = [_leased_pool(leased_pool, now) for leased_pool in leased_pools()]
@@ -135,7 +136,7 @@ def pools() -> list[dict[str, Any]]:
     ]
 
 
-def _leased_pool(leased_pool: LeasedPool, now: float) -> dict[str, Any]:
+def _leased_pool(leased_pool: LeasedPool, now: float) -> dict[str, object]:
     name = str(leased_pool.settings.get("NAME", ""))
     return _pool(leased_pool.pool, now) | {
         "alias": leased_pool.alias,
@@ -144,7 +145,7 @@ def _leased_pool(leased_pool: LeasedPool, now: float) -> dict[str, Any]:
     }
 
 
-def _pool(pool: Pool[Any], now: float) -> dict[str, Any]:
+def _pool(pool: Pool[C], now: float) -> dict[str, object]:
     numbers = pool.stats()
     return {
         "alias": pool.name,
@@ -160,6 +161,6 @@ def _pool(pool: Pool[Any], now: float) -> dict[str, Any]:
     }
 
 
-def _holder(slot: Slot[Any], now: float) -> dict[str, Any]:
+def _holder(slot: Slot[C], now: float) -> dict[str, object]:
     holder = Holder.of(slot, now)
     return {"view": view_of(slot.label), "who": holder.label, "age": round(holder.age, 3)}

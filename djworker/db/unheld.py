@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-def here() -> list[Any]:
+def here() -> list[BaseDatabaseWrapper]:
     """The connection objects of this thread with something open in them."""
     return _open(connections.all(initialized_only=True))
 
 
-def everywhere() -> list[Any]:
+def everywhere() -> list[BaseDatabaseWrapper]:
     """Django's connection objects with something open in them, whoever has them."""
     # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
     return _open(each for each in gc.get_objects() if issubclass(type(each), BaseDatabaseWrapper))
 
 
-def _open(found: Iterable[Any]) -> list[Any]:
+def _open(found: Iterable[BaseDatabaseWrapper]) -> list[BaseDatabaseWrapper]:
     return [each for each in found if vars(each).get("connection") is not None]
 
 
-def close(found: Iterable[Any]) -> list[Any]:
+def close(found: Iterable[BaseDatabaseWrapper]) -> list[BaseDatabaseWrapper]:
     """Close these, but those inside `atomic()`; those that are open still are returned.
 
     Django opens another one at the next query. What a session had (locks, settings) no forked process could have used.
@@ -36,7 +36,7 @@ def close(found: Iterable[Any]) -> list[Any]:
     return [connection for connection in found if not _closed(connection)]
 
 
-def _closed(connection: Any) -> bool:
+def _closed(connection: BaseDatabaseWrapper) -> bool:
     if connection.in_atomic_block:
         return False
     # A server that is away is no reason to keep it, and Django has forgotten it by then.
@@ -50,7 +50,7 @@ def _closed(connection: Any) -> bool:
 
 
 @contextmanager
-def _from_any_thread(connection: Any) -> Iterator[None]:
+def _from_any_thread(connection: BaseDatabaseWrapper) -> Iterator[None]:
     connection.inc_thread_sharing()
     try:
         yield

@@ -30,7 +30,9 @@ from djworker.db.lease.registry import LeasedPool, database_of, leased_pool_for,
 from djworker.db.pool.threads import MAIN_THREAD, thread_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
+
+    from djworker.db.lease.protocols import RawConnection, RawDriver
 
 logger = logging.getLogger("djworker.db")
 
@@ -74,9 +76,9 @@ class LeasingMixin(BaseDatabaseWrapper):
     bare = False
     native = False
     _leased_pool: LeasedPool | None = None
-    _leased_pool_key: Any = None
+    _leased_pool_key: Hashable = None
     facts: dict[str, Any]
-    announce: Any
+    announce: Callable[[], None] | None
     given: dict[str, Any]  # of a bare one: what it connects with when it is bare no longer
     _thread_ident: int  # Django's: of the thread, here the greenlet, that made it
 
@@ -94,7 +96,7 @@ class LeasingMixin(BaseDatabaseWrapper):
             options = {name: value for name, value in self.settings_dict["OPTIONS"].items() if name != "pool"}
             self.settings_dict = {**self.settings_dict, "OPTIONS": options}
 
-    def green_driver(self) -> Any:
+    def green_driver(self) -> RawDriver:
         """The driver for this engine's client library."""
         raise NotImplementedError
 
@@ -136,7 +138,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         cls, alias = type(self), self.alias
         leased_pool: list[LeasedPool] = []
 
-        def make(settings_dict: dict[str, Any]) -> Any:
+        def make(settings_dict: dict[str, Any]) -> LeasingMixin:
             wrapper = cls(settings_dict, alias)
             wrapper.bare = True
             wrapper.given = leased_pool[0].given
@@ -159,7 +161,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         plain = {name: value for name, value in self.settings_dict["OPTIONS"].items() if name != "pool"}
         return {**self.settings_dict, "OPTIONS": plain, "AUTOCOMMIT": True, "CONN_MAX_AGE": None}
 
-    def _family(self) -> tuple[Any, ...]:
+    def _family(self) -> tuple[object, ...]:
         """Whose pools share a bound: all of an alias, whatever its settings become; of aliases that came later, the server's."""
         if self.alias in first_aliases():
             return (self.alias,)
@@ -241,7 +243,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         """Django's own cursor, on the physical connection that stands in `self.connection`."""
         return super().create_cursor(name) if name else super().create_cursor()
 
-    def raw_cursor(self, conn: Any, name: str | None) -> Any:
+    def raw_cursor(self, conn: RawConnection, name: str | None) -> Any:
         """Django's own cursor on this physical connection. Does not switch greenlets, so nobody sees the exchange."""
         lease, self.connection = self.connection, conn
         try:
@@ -304,7 +306,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         return bool(super().is_usable())
 
 
-def _unblocked(driver: Any, alias: str) -> Any:
+def _unblocked(driver: RawDriver, alias: str) -> RawDriver:
     """The driver; where it was loaded too early the log says so, for nobody runs the checks under gunicorn or Celery."""
     if why := driver.blocks_hub():
         message = f"djworker.E025: database {alias!r} stops the whole process whenever it connects: {why}"

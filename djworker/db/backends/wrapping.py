@@ -7,13 +7,13 @@ connections (`get_new_connection`, `init_connection_state`, `create_cursor`) it 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from djworker.conf.engine_names import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FunctionType, ModuleType
+    from types import ModuleType
 
 #: Django's modules that make connections, and what takes the place of each.
 STOCK: Final = {f"{name}.base": ours for name, ours in ENGINES.items()}
@@ -69,8 +69,8 @@ def _own_classes(cls: type) -> Iterator[type]:
     return (each for each in cls.__mro__ if each is not object and not each.__module__.startswith("django."))
 
 
-def _goes_on(attribute: Any) -> bool:
+def _goes_on(attribute: object) -> bool:
     """Whether a method calls the one that it stands in front of."""
-    function: FunctionType | None = getattr(attribute, "__wrapped__", attribute)
+    function = getattr(attribute, "__wrapped__", attribute)
     code = getattr(function, "__code__", None)
     return code is not None and "super" in code.co_names

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004  (Django's own name)
@@ -21,6 +21,9 @@ from djworker.db.checks import demand
 from djworker.db.drivers import connect_errors
 from djworker.db.engines import serving
 from djworker.ipc.contract import SURGE
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 _POSTGRES, _MYSQL = "django.db.backends.postgresql", "django.db.backends.mysql"
 #: Django's engine that asks, for each of ours; PostGIS would need its libraries for it.
@@ -103,7 +106,9 @@ def _pool(alias: str) -> Demand | None:
 def _limit(pool: Demand) -> int:
     database = connections.settings[pool.alias]
     options = {name: value for name, value in database["OPTIONS"].items() if name not in _GEVENTPOOLS_OWN}
-    wrapper: Any = import_module(f"{pool.stock}.base").DatabaseWrapper({**database, "OPTIONS": options}, pool.alias)
+    wrapper: BaseDatabaseWrapper = import_module(f"{pool.stock}.base").DatabaseWrapper(
+        {**database, "OPTIONS": options}, pool.alias
+    )
     try:
         with wrapper.cursor() as cursor:
             cursor.execute(_QUESTIONS[pool.stock])

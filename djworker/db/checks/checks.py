@@ -22,7 +22,9 @@ from djworker.db.lease.receivers import live, name_of
 from djworker.db.lease.request_state import state_read_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 # Client libraries that wait in C, with the hub stopped: what is to be said of them, and the way out.
 _BLOCKING = {
@@ -33,7 +35,7 @@ _BLOCKING = {
 
 
 @register(TAG)
-def check_databases(app_configs: object = None, **_: Any) -> list[CheckMessage]:  # noqa: ARG001
+def check_databases(app_configs: object = None, **_: object) -> list[CheckMessage]:  # noqa: ARG001
     """Everything about `DATABASES` and pools that can be known without asking a server."""
     found: list[CheckMessage] = []
     for alias in connections:
@@ -45,7 +47,11 @@ def check_databases(app_configs: object = None, **_: Any) -> list[CheckMessage]:
 
 
 @register(TAG, "database")
-def check_capacity(app_configs: object = None, databases: Any = None, **_: Any) -> list[CheckMessage]:  # noqa: ARG001
+def check_capacity(
+    app_configs: object = None,  # noqa: ARG001 - Django's shape
+    databases: Iterable[str] | None = None,
+    **_: object,
+) -> list[CheckMessage]:
     """Ask each server how many connections it takes: `check --database`, and each boot."""
     return list(capacity.check(databases or ()))
 
@@ -64,7 +70,7 @@ def _check_alias(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]
 
 def _check_library(alias: str) -> Iterator[CheckMessage]:
     try:
-        wrapper: Any = connections[alias]
+        wrapper: BaseDatabaseWrapper = connections[alias]
     except ImproperlyConfigured:  # Django says it, and better
         return
     name = getattr(getattr(wrapper, "Database", None), "__name__", "")
@@ -79,7 +85,7 @@ def _check_library(alias: str) -> Iterator[CheckMessage]:
         )
 
 
-def _late(wrapper: Any) -> str:
+def _late(wrapper: BaseDatabaseWrapper) -> str:
     """Why the library of a pooled engine cannot wait in the hub. Never asked where nothing is green, as in `migrate`."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("socket") or not hasattr(wrapper, "green_driver"):
@@ -157,7 +163,7 @@ def _check_receivers() -> Iterator[CheckMessage]:
             yield Warning(text, hint=hint, id="djworker.W113")
 
 
-def _receivers_of(alias: str) -> list[Any]:
+def _receivers_of(alias: str) -> list[Callable[..., Any]]:
     try:
         return live(type(connections[alias]))
     except ImproperlyConfigured:  # Django says it, and better

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import gevent
 
@@ -67,6 +67,27 @@ def was_ended(error: BaseException) -> bool:
     return was_logged_in(error) and bool(_ENDED_BY_HAND.intersection(error.args[:1]))
 
 
+class DatabaseCursor(Protocol):
+    """A library's own cursor."""
+
+    def execute(self, query: str, /) -> Any:
+        """Run a statement; the number of its rows."""
+
+    def fetchone(self) -> Any:
+        """The next row."""
+
+
+class Killer(Protocol):
+    """A short connection of its own."""
+
+    def cursor(self) -> DatabaseCursor:
+        """The library's."""
+        ...
+
+    def close(self) -> object:
+        """Hang up."""
+
+
 class ServerPlace(NamedTuple):
     """What COM_RESET_CONNECTION does not take back: where a session is, and with whose rights."""
 
@@ -74,7 +95,7 @@ class ServerPlace(NamedTuple):
     role: str | None
 
     @classmethod
-    def of(cls, cursor: Any) -> ServerPlace:
+    def of(cls, cursor: DatabaseCursor) -> ServerPlace:
         """Ask the server."""
         cursor.execute("SELECT DATABASE(), CURRENT_ROLE()")
         return cls(*cursor.fetchone())
@@ -88,7 +109,14 @@ class Order(enum.Enum):
 
 
 def restore(
-    cursor: Any, params: Params, charset: str, login: ServerPlace, *, track: bool, order: Order, error: type[Exception]
+    cursor: DatabaseCursor,
+    params: Params,
+    charset: str,
+    login: ServerPlace,
+    *,
+    track: bool,
+    order: Order,
+    error: type[Exception],
 ) -> None:
     """Make a reset session what `connect` had made it.
 
@@ -130,7 +158,7 @@ def killer_params(params: Params) -> Params:
     return {name: value for name, value in params.items() if name not in unwanted}
 
 
-def kill_session(connect: Callable[[], Any], thread_id: int, error: type[Exception]) -> None:
+def kill_session(connect: Callable[[], Killer], thread_id: int, error: type[Exception]) -> None:
     """KILL the session on a connection of its own; return when it has left the server's list, or after CANCEL_TIMEOUT.
 
     MySQL has no cancel outside of a session, so for a moment there is one more than the pool's bound. It is KILL
@@ -144,7 +172,7 @@ def kill_session(connect: Callable[[], Any], thread_id: int, error: type[Excepti
             killer.close()
 
 
-def _connect_patiently(connect: Callable[[], Any], error: type[Exception]) -> Any:
+def _connect_patiently(connect: Callable[[], Killer], error: type[Exception]) -> Killer:
     # At the server's limit there is no room for the killer either, until somebody leaves.
     while True:
         try:
@@ -155,7 +183,7 @@ def _connect_patiently(connect: Callable[[], Any], error: type[Exception]) -> An
         gevent.sleep(_RETRY)
 
 
-def _kill(cursor: Any, thread_id: int, error: type[Exception]) -> None:
+def _kill(cursor: DatabaseCursor, thread_id: int, error: type[Exception]) -> None:
     try:
         cursor.execute(f"KILL CONNECTION {thread_id:d}")
     except error as gone:

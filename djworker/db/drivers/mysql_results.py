@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import MySQLdb
 
 from djworker.db.drivers.turns import give_way
 
+R = TypeVar("R")
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
+
+    class Result(Protocol):
+        """The library's own: a type written in C, without a name to import it by."""
+
+        def fetch_row(self, maxrows: int, how: int, /) -> tuple[object, ...]:
+            """So many of the next rows, or all for 0."""
+            ...
+
+        def discard(self) -> None:
+            """Read the rest and throw it away."""
 
     class Reader(Protocol):
         """The connection that the rows come from."""
 
-        def fetch_in_thread(self, function: Any, *args: Any) -> Any:
+        def fetch_in_thread(self, function: Callable[..., R], *args: object) -> R:
             """Read more rows."""
 
         def rows_are_read(self) -> None:
@@ -34,18 +47,17 @@ EVERYTHING = 0  # mysqlclient's way to ask for all rows
 class Rows:
     """[worker] A stored result whose rows become Python objects in portions, with a turn of the hub in between."""
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: Result) -> None:
         self._result = result
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._result, name)
 
-    def fetch_row(self, maxrows: int = 1, how: int = 0) -> tuple[Any, ...]:
+    def fetch_row(self, maxrows: int = 1, how: int = 0) -> tuple[object, ...]:
         """As mysqlclient's: up to `maxrows` rows, or all for 0."""
         if maxrows != EVERYTHING:
-            rows: tuple[Any, ...] = self._result.fetch_row(maxrows, how)
-            return rows
-        found: list[Any] = []
+            return self._result.fetch_row(maxrows, how)
+        found: list[object] = []
         while portion := self._result.fetch_row(ROWS_AT_ONCE, how):
             found.extend(portion)
             if len(portion) < ROWS_AT_ONCE:
@@ -63,10 +75,10 @@ class UnreadRows:
     while rows of a later result are made, which holds the same lock, stopped the hub for ever. So no frame holds it either.
     """
 
-    def __init__(self, result: Any, reader: Reader) -> None:
-        self._result = result
+    def __init__(self, result: Result, reader: Reader) -> None:
+        self._result: Any = result
         self._reader = reader
-        self._ahead: tuple[Any, ...] = ()
+        self._ahead: tuple[object, ...] = ()
         self._at = 0
         self._ended = False
         self._interrupted = False  # a greenlet was killed in a read; its thread may be at it still
@@ -74,9 +86,9 @@ class UnreadRows:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._result, name)
 
-    def fetch_row(self, maxrows: int = 1, how: int = 0) -> tuple[Any, ...]:
+    def fetch_row(self, maxrows: int = 1, how: int = 0) -> tuple[object, ...]:
         """As mysqlclient's: up to `maxrows` rows, or all for 0."""
-        rows: list[Any] = []
+        rows: list[object] = []
         while maxrows == EVERYTHING or len(rows) < maxrows:
             if self._at == len(self._ahead) and not self._read_on(how):
                 break
@@ -100,14 +112,14 @@ class UnreadRows:
             self._read(self._discard)
             self._finish()
 
-    def _fetch(self, how: int) -> tuple[Any, ...]:
-        rows: tuple[Any, ...] = self._result.fetch_row(ROWS_AHEAD, how)
+    def _fetch(self, how: int) -> tuple[object, ...]:
+        rows: tuple[object, ...] = self._result.fetch_row(ROWS_AHEAD, how)
         return rows
 
     def _discard(self) -> None:
         self._result.discard()
 
-    def _read(self, function: Any, *args: Any) -> Any:
+    def _read(self, function: Callable[..., R], *args: object) -> R:
         if self._interrupted:
             self._reader.refuse()
         self._interrupted = True

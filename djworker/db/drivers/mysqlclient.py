@@ -6,7 +6,7 @@ import _socket
 import os
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import MySQLdb
 import MySQLdb.constants.CLIENT
@@ -26,7 +26,11 @@ from djworker.db.drivers.watch import READ, Watch
 from djworker.db.drivers.wrapped_connect import wrapped_as
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from djworker.db.drivers.news import News
+
+R = TypeVar("R")
 
 # A statement up to here fits into any socket's send buffer, so that sending it cannot block.
 SEND_INLINE = 16 * 1024
@@ -123,11 +127,12 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         why = "the connection was lost" if self.wire.lost else "another command waits for its answer on this connection"
         raise MySQLdb.OperationalError(mysql.SERVER_LOST if self.wire.lost else mysql.COMMANDS_OUT_OF_SYNC, why)
 
-    def _in_thread(self, function: Any, *args: Any) -> Any:
+    def _in_thread(self, function: Callable[..., R], *args: object) -> R:
         # Remembered: under a thread that a killed greenlet left behind the C structure must not be freed, nor used by another.
         if self._thread is not None or self.wire.lost:
             self.refuse()
-        job = self._thread = offload.Job(function, *args)
+        job: offload.Job[R] = offload.Job(function, *args)
+        self._thread = job
         try:
             return job.get()
         finally:
@@ -141,7 +146,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         self.wire.awaiting = False
         self.wire.lost = self.wire.lost or mysql.is_fatal(error.args[0] if error.args else None)
 
-    def _exchange(self, function: Any, *args: Any) -> Any:
+    def _exchange(self, function: Callable[..., R], *args: object) -> R:
         """A call of the C library that sends and reads: in a native thread."""
         if self.wire is None:
             return _in_login(function, *args)
@@ -162,7 +167,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
 
     # -- its answer -----------------------------------------------------------------------------------------------
 
-    def store_result(self) -> Any:
+    def store_result(self) -> object:
         """All rows of the answer, or None."""
         wire = self.wire
         if wire is None:
@@ -178,7 +183,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         wire.awaiting = False
         return None if result is None else Rows(result)
 
-    def use_result(self) -> Any:
+    def use_result(self) -> object:
         """Rows as they come (SSCursor). The connection is busy until the last is fetched."""
         result = super().use_result()
         if result is None or self.wire is None:
@@ -188,7 +193,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         self._unread = UnreadRows(result, self)
         return self._unread
 
-    def fetch_in_thread(self, function: Any, *args: Any) -> Any:
+    def fetch_in_thread(self, function: Callable[..., R], *args: object) -> R:
         """Read rows of an SSCursor."""
         try:
             return self._in_thread(function, *args)
@@ -245,7 +250,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         if collation:
             self._run(f"SET NAMES {charset} COLLATE {collation}".encode())
 
-    def change_user(self, *args: Any) -> None:
+    def change_user(self, *args: object) -> None:
         """Log in anew; forgets the whole session. Never on a lost connection: libmariadb writes into the buffer it has freed."""
         self._exchange(super().change_user, *args)
 
@@ -311,7 +316,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
             self._line.close()
 
 
-def _in_login(function: Any, *args: Any) -> Any:
+def _in_login(function: Callable[..., R], *args: object) -> R:
     """[a native thread] What the constructor sends once the server has let us in, and our own questions after it."""
     try:
         return function(*args)

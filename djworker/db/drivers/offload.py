@@ -45,7 +45,7 @@ def stop() -> None:
 class Job(Generic[R]):
     """[worker] A call in a native thread. It outlives the greenlet that asked for it."""
 
-    def __init__(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, function: Callable[..., R], *args: object, **kwargs: object) -> None:
         # gevent prints the traceback of a task that raises: the outcome is carried past it.
         self._outcome = _pool().spawn(_outcome, function, args, kwargs)
 
@@ -83,7 +83,7 @@ class _Outcome(NamedTuple, Generic[R]):
     error: BaseException | None
 
 
-def _outcome(function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outcome[R]:
+def _outcome(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> _Outcome[R]:
     try:
         return _Outcome(function(*args, **kwargs), None)
     except BaseException as error:  # noqa: BLE001  # raised again in the greenlet that waits for it

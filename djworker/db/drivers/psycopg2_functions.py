@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg2.extras  # noqa: F401 - with all modules that are named below: none is left to be imported by a native thread
 from psycopg2 import extensions, sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+R = TypeVar("R")
 
 #: Each function, whether it keeps something in the connection, and the modules that have it under this name.
 _FUNCTIONS: Final = {
@@ -37,15 +39,15 @@ def install() -> None:
     sql.Literal.as_string = _given_the_real_one(sql.Literal.as_string, keeps=False)  # type: ignore[method-assign]
 
 
-def _given_the_real_one(function: Callable[..., Any], *, keeps: bool) -> Callable[..., Any]:
+def _given_the_real_one(function: Callable[..., R], *, keeps: bool) -> Callable[..., R]:
     name = function.__name__
 
-    def real(value: Any) -> Any:
+    def real(value: object) -> object:
         give = getattr(type(value), METHOD, None)  # of the type: a proxy would answer for any name
         return value if give is None else give(value, name, keeps=keeps)
 
     @functools.wraps(function)
-    def call(*args: Any, **more: Any) -> Any:
+    def call(*args: object, **more: object) -> R:
         return function(*map(real, args), **{key: real(value) for key, value in more.items()})
 
     return call

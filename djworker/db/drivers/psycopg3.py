@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ACTIVE = TransactionStatus.ACTIVE
 BAD = ConnStatus.BAD
-_NONE: deque[Any] = deque()
+_NONE: deque[object] = deque()
 _resets = itertools.count(1)
 _COPYING = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
 

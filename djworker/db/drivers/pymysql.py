@@ -24,7 +24,8 @@ from djworker.db.drivers.wrapped_connect import wrapped_as
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
+    from socket import socket
 
     from djworker.db.drivers.news import News
 
@@ -36,7 +37,7 @@ def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
     """Note while a command waits for its answer. A greenlet that is killed then leaves the note standing."""
 
     @functools.wraps(method)
-    def call(self: PyMySQLConnection, *args: Any, **kwargs: Any) -> Any:
+    def call(self: PyMySQLConnection, *args: object, **kwargs: object) -> object:
         self.awaiting = True
         try:
             result = method(self, *args, **kwargs)
@@ -56,7 +57,7 @@ class PoliteReader(io.RawIOBase):
     for as long as there are any: a second for 100 000.
     """
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: socket) -> None:
         self._sock = sock
         self._more = False
         self._since = 0.0
@@ -89,13 +90,13 @@ class PyMySQLConnection(Connection):
     _watch: Watch | None = None
 
     if TYPE_CHECKING:  # what the stubs leave out
-        _sock: Any
-        _rfile: Any
+        _sock: socket
+        _rfile: io.BufferedReader
         _result: Any
         server_status: int
 
         def _execute_command(self, command: int, sql: bytes) -> None: ...
-        def _read_ok_packet(self) -> Any: ...
+        def _read_ok_packet(self) -> object: ...
         def thread_id(self) -> int: ...  # noqa: D102
 
     query = _answered(Connection.query)
@@ -108,7 +109,7 @@ class PyMySQLConnection(Connection):
     set_character_set = _answered(Connection.set_character_set)
     show_warnings = _answered(Connection.show_warnings)
 
-    def connect(self, sock: Any = None) -> None:
+    def connect(self, sock: socket | None = None) -> None:
         """Connect, shake hands and log in, all within `connect_timeout`. PyMySQL's own ends with the TCP connect."""
         limit = gevent.Timeout(self.connect_timeout)
         try:
@@ -137,12 +138,12 @@ class PyMySQLConnection(Connection):
             self._result.unbuffered_active = False
             self.awaiting = True
 
-    def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
+    def _create_ssl_ctx(self, sslp: object) -> ssl.SSLContext:
         """One context for all connections with the same settings.
 
         PyMySQL makes one per connection, and with it loads the system's CA bundle: 45 ms of CPU with the hub stopped.
         """
-        make: Callable[[Any], ssl.SSLContext] = super()._create_ssl_ctx  # type: ignore[misc]
+        make: Callable[[object], ssl.SSLContext] = super()._create_ssl_ctx  # type: ignore[misc]
         if not isinstance(sslp, dict):
             return make(sslp)
         files = tuple(os.stat(str(path)).st_mtime_ns for path in sslp.values() if _is_file(path))
@@ -152,8 +153,8 @@ class PyMySQLConnection(Connection):
             context = _contexts[key] = offload.apply(make, sslp)
         return context
 
-    def _read_query_result(self, unbuffered: bool = False) -> Any:  # noqa: FBT001, FBT002  # PyMySQL's signature
-        result = super()._read_query_result(unbuffered)  # type: ignore[misc]
+    def _read_query_result(self, unbuffered: bool = False) -> int:  # noqa: FBT001, FBT002  # PyMySQL's signature
+        result: int = super()._read_query_result(unbuffered)  # type: ignore[misc]
         # PyMySQL drops the status word at the end of rows. Without autocommit, rows mean that a transaction is open.
         if self._result.server_status is None and not self.get_autocommit():
             self.server_status |= mysql.IN_TRANSACTION
@@ -181,7 +182,7 @@ class PyMySQLConnection(Connection):
         return self._watch
 
 
-_contexts: dict[Any, ssl.SSLContext] = {}
+_contexts: dict[Hashable, ssl.SSLContext] = {}
 
 
 def _is_file(value: object) -> bool:

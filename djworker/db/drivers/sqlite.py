@@ -8,7 +8,7 @@ import re
 import sqlite3
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import gevent
 from gevent import get_hub
@@ -19,6 +19,8 @@ from djworker.db.drivers.sqlite_queue import WriteQueue
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+
+R = TypeVar("R")
 
 BUSY_TIMEOUT = 5.0  # seconds; the default of Python's sqlite3
 BUSY = 5  # primary result code SQLITE_BUSY
@@ -55,9 +57,9 @@ class GreenCursor(sqlite3.Cursor):
     """[worker] A cursor whose writing statements wait for their turn."""
 
     connection: SQLiteConnection
-    _rows: Iterator[Any] | None = None
+    _rows: Iterator[object] | None = None
 
-    def execute(self, sql: str, *args: Any) -> Any:
+    def execute(self, sql: str, *args: Any) -> Self:
         """As sqlite3's."""
         self._rows = None
         result = self.connection.take_turn(sql, super().execute, sql, *args)
@@ -66,7 +68,7 @@ class GreenCursor(sqlite3.Cursor):
             self.connection.release_lock()
         return result
 
-    def executemany(self, sql: str, *args: Any) -> Any:
+    def executemany(self, sql: str, *args: Any) -> Self:
         """As sqlite3's, but all or nothing: half a batch cannot be tried again."""
         self._rows = None
         if self.connection.in_transaction:
@@ -74,7 +76,7 @@ class GreenCursor(sqlite3.Cursor):
         with self.connection.batch():
             return super().executemany(sql, *args)
 
-    def executescript(self, sql_script: str) -> Any:
+    def executescript(self, sql_script: str) -> sqlite3.Cursor:
         """As sqlite3's, in one turn."""
         return self.connection.take_turn("SCRIPT", super().executescript, sql_script)
 
@@ -82,13 +84,13 @@ class GreenCursor(sqlite3.Cursor):
         """As sqlite3's."""
         return super().fetchone() if self._rows is None else next(self._rows, None)
 
-    def fetchmany(self, size: int | None = None) -> Any:
+    def fetchmany(self, size: int | None = None) -> list[Any]:
         """As sqlite3's."""
         if self._rows is None:
             return super().fetchmany(self.arraysize if size is None else size)
         return [row for _, row in zip(range(self.arraysize if size is None else size), self._rows, strict=False)]
 
-    def fetchall(self) -> Any:
+    def fetchall(self) -> list[Any]:
         """As sqlite3's."""
         return super().fetchall() if self._rows is None else list(self._rows)
 
@@ -116,7 +118,7 @@ class SQLiteConnection(sqlite3.Connection):
     closed = False
     _queue: WriteQueue | None = None
 
-    def __init__(self, database: Any, timeout: float = BUSY_TIMEOUT, **options: Any) -> None:
+    def __init__(self, database: str, timeout: float = BUSY_TIMEOUT, **options: Any) -> None:
         super().__init__(database, timeout=0, **options)
         self.timeout = timeout
 
@@ -127,23 +129,23 @@ class SQLiteConnection(sqlite3.Connection):
             status = os.stat(path)
             self._queue = WriteQueue.of(get_hub(), status.st_dev, status.st_ino)
 
-    def cursor(self, factory: type[sqlite3.Cursor] | None = None) -> Any:  # type: ignore[override]
+    def cursor(self, factory: type[sqlite3.Cursor] | None = None) -> GreenCursor:  # type: ignore[override]
         """As sqlite3's."""
         return super().cursor(green(factory or GreenCursor))
 
-    def execute(self, *args: Any) -> Any:
+    def execute(self, sql: str, *args: Any) -> GreenCursor:
         """As sqlite3's, whose own makes its cursor without asking `cursor()`."""
-        return self.cursor().execute(*args)
+        return self.cursor().execute(sql, *args)
 
-    def executemany(self, *args: Any) -> Any:
+    def executemany(self, sql: str, *args: Any) -> GreenCursor:
         """Likewise."""
-        return self.cursor().executemany(*args)
+        return self.cursor().executemany(sql, *args)
 
-    def executescript(self, *args: Any) -> Any:
+    def executescript(self, sql_script: str) -> sqlite3.Cursor:
         """Likewise."""
-        return self.cursor().executescript(*args)
+        return self.cursor().executescript(sql_script)
 
-    def take_turn(self, sql: str, call: Callable[..., Any], *args: Any) -> Any:
+    def take_turn(self, sql: str, call: Callable[..., R], *args: object) -> R:
         """Make the call, when its turn has come."""
         deadline = time.monotonic() + self.timeout
         if self._queue is not None and writes(sql):
@@ -154,7 +156,7 @@ class SQLiteConnection(sqlite3.Connection):
             self.release_lock()
 
     @staticmethod
-    def _try(deadline: float, call: Callable[..., Any], *args: Any) -> Any:
+    def _try(deadline: float, call: Callable[..., R], *args: object) -> R:
         attempt = 0
         while True:
             try:
@@ -191,7 +193,7 @@ class SQLiteConnection(sqlite3.Connection):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Any:
+    ) -> Literal[False]:
         try:
             return super().__exit__(kind, error, trace)
         finally:

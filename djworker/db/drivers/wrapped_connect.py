@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
+
+R = TypeVar("R")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
 
-def wrapped_as(library: ModuleType, connect: Callable[..., Any]) -> Callable[..., Any]:
+def wrapped_as(library: ModuleType, connect: Callable[..., R]) -> Callable[..., R]:
     """What makes our connections, in the wrapper that the library's own `connect` has.
 
     Args:

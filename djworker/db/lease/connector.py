@@ -62,7 +62,7 @@ class Connector:
     def connect(self) -> RawConnection:
         """Open, set up, `connection_created`."""
         wrapper, tape = self._make(), Tape()
-        wrapper.announce = lambda: self._receivers.announce(wrapper, tape)
+        wrapper.announce = lambda: self._receivers.announce(_of_django(wrapper), tape)
         with self._as_current(wrapper):
             try:
                 wrapper.ensure_connection()
@@ -99,7 +99,9 @@ class Connector:
         wrapper = self._make()
         wrapper.get_connection_params()  # MySQL's notes the isolation level in it
         wrapper.connection = conn
-        wrapper.make_debug_cursor = wrapper.make_cursor  # nobody has asked for it, so it is in nobody's SQL log
+        vars(wrapper)["make_debug_cursor"] = (
+            wrapper.make_cursor
+        )  # no request has asked for it: it is in no request's SQL log
         try:
             with wrapper.wrap_database_errors:
                 wrapper.set_autocommit(True)
@@ -127,11 +129,15 @@ class Connector:
         if self._alias not in known:
             yield
             return
-        connections[self._alias] = cast("BaseDatabaseWrapper", wrapper)
+        connections[self._alias] = _of_django(wrapper)
         try:
             yield
         finally:
             del connections[self._alias]
+
+
+def _of_django(wrapper: Bare) -> BaseDatabaseWrapper:
+    return cast("BaseDatabaseWrapper", wrapper)
 
 
 def _is_green(conn: RawConnection, wrapper: Bare) -> None:

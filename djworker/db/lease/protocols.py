@@ -103,7 +103,6 @@ class Bare(Protocol):
     alias: str
     connection: Any
     announce: Callable[[], None] | None
-    make_debug_cursor: Callable[[CursorWrapper], CursorWrapper]
 
     def make_cursor(self, cursor: CursorWrapper) -> CursorWrapper:
         """Around each cursor."""

@@ -25,9 +25,11 @@ from djworker import log
 from djworker.db.lease.recording import recorded, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from djworker.db.lease.tape import Tape
+
+    Receiver = Callable[..., object]
 
 logger = logging.getLogger("djworker.db")
 
@@ -48,7 +50,7 @@ _OUTSIDE: Final = (
 class WrapperState:
     """[worker] What a Django connection consists of at a moment."""
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
         self._wrapper = wrapper
         self._parts = [wrapper, *(getattr(wrapper, name) for name in _PARTS if name in vars(wrapper))]
         self._states = [dict(vars(part)) for part in self._parts]
@@ -70,7 +72,7 @@ class WrapperState:
         self._wrappers[:] = self._items
 
 
-def _changed(part: Any, before: dict[str, Any]) -> bool:
+def _changed(part: object, before: dict[str, object]) -> bool:
     now = vars(part)
     return any(
         now.get(name) is not before.get(name)
@@ -84,12 +86,12 @@ class Receivers:
 
     def __init__(self) -> None:
         #: Those that change the Django connection, in the order in which that was seen; and what their cursors answered.
-        self.personal: list[Any] = []
-        self._answers: dict[Any, list[tuple[str, Any]]] = {}
-        self._told: set[Any] = set()
+        self.personal: list[Hashable] = []
+        self._answers: dict[Hashable, list[tuple[str, object]]] = {}
+        self._told: set[Hashable] = set()
         #: Of receivers, as far as they are known.
         self.number = -1
-        self._known: set[Any] = set()
+        self._known: set[Hashable] = set()
 
     def are_late(self, engine: type) -> bool:
         """Whether there are receivers that have seen none of the connections that there are."""
@@ -98,12 +100,12 @@ class Receivers:
         self.number = len(connection_created.receivers)
         return late
 
-    def announce(self, wrapper: Any, tape: Tape) -> None:
+    def announce(self, wrapper: BaseDatabaseWrapper, tape: Tape) -> None:
         """A physical connection has been made, and stands in this bare Django connection: call all receivers."""
         # The pool connects for whichever request comes first: nothing of that one may settle in a session that all share.
         contextvars.Context().run(self._announce, wrapper, tape)
 
-    def _announce(self, wrapper: Any, tape: Tape) -> None:
+    def _announce(self, wrapper: BaseDatabaseWrapper, tape: Tape) -> None:
         sender = type(wrapper)
         for receiver in live(sender):
             before, known = WrapperState(wrapper), len(tape.answers)
@@ -115,20 +117,20 @@ class Receivers:
             if before.differs():
                 self._is_personal(receiver, tape.answers[known:])
 
-    def _is_personal(self, receiver: Any, answers: list[tuple[str, Any]]) -> None:
+    def _is_personal(self, receiver: Receiver, answers: list[tuple[str, object]]) -> None:
         key = _key(receiver)
         self._answers[key] = answers
         if key not in self.personal:
             self.personal.append(key)
 
-    def greet(self, wrapper: Any, since: int) -> None:
+    def greet(self, wrapper: BaseDatabaseWrapper, since: int) -> None:
         """A request's Django connection has got a lease: call those that change it, from this number on."""
         there = {_key(receiver): receiver for receiver in live(type(wrapper))}
         for key in self.personal[since:]:
             if key in there:
                 self._greet(there[key], key, wrapper)
 
-    def _greet(self, receiver: Any, key: Any, wrapper: Any) -> None:
+    def _greet(self, receiver: Receiver, key: Hashable, wrapper: BaseDatabaseWrapper) -> None:
         sender, before = type(wrapper), WrapperState(wrapper)
         if key not in self._told:
             try:
@@ -141,7 +143,7 @@ class Receivers:
                 return
         _call(receiver, sender, wrapper)
 
-    def _tell(self, receiver: Any, key: Any, error: Exception) -> None:
+    def _tell(self, receiver: Receiver, key: Hashable, error: Exception) -> None:
         self._told.add(key)
         text = (
             f"the receiver {name_of(receiver)} of connection_created changes the connection object, and runs statements that"
@@ -150,7 +152,7 @@ class Receivers:
         log.event(logger, logging.WARNING, "receiver_repeated", text, receiver=name_of(receiver))
 
 
-def _call(receiver: Any, sender: type, wrapper: Any) -> None:
+def _call(receiver: Receiver, sender: type, wrapper: BaseDatabaseWrapper) -> None:
     call = async_to_sync(receiver) if inspect.iscoroutinefunction(receiver) else receiver
     try:
         call(signal=connection_created, sender=sender, connection=wrapper)
@@ -159,9 +161,9 @@ def _call(receiver: Any, sender: type, wrapper: Any) -> None:
         raise
 
 
-def live(engine: type) -> list[Callable[..., Any]]:
+def live(engine: type) -> list[Receiver]:
     """The receivers for this engine and for Django's, whose place it takes: a receiver may ask for that by its class."""
-    found: dict[Any, Callable[..., Any]] = {}
+    found: dict[Hashable, Receiver] = {}
     for cls in _senders(engine):
         for kind in connection_created._live_receivers(cls):  # noqa: SLF001 - Django's `send` calls all at once
             for receiver in kind:
@@ -175,13 +177,13 @@ def _senders(cls: type) -> Iterator[type]:
     )
 
 
-def _key(receiver: Any) -> Any:
+def _key(receiver: Any) -> Hashable:
     """As Django tells receivers apart: a bound method is another object each time."""
     function = getattr(receiver, "__func__", None)
     return id(receiver) if function is None else (id(receiver.__self__), id(function))
 
 
-def name_of(receiver: Any) -> str:
+def name_of(receiver: Receiver) -> str:
     """Dotted, for a message."""
     function = inspect.unwrap(receiver)
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__qualname__)}"

@@ -20,7 +20,6 @@ from djworker.db.lease.client_libraries import CLIENT_LIBRARIES
 from djworker.db.lease.connector import Connector
 from djworker.db.lease.demotion import Demotion
 from djworker.db.lease.receivers import Receivers
-from djworker.db.lease.session_settings import resolution
 from djworker.db.lease.stats import LeaseCounters
 from djworker.db.observe.pool_watch import PoolWatch
 from djworker.db.pool.bound import Bound
@@ -57,7 +56,7 @@ class LeasedPool:
 
     keeps_untold = False  # whether a session is held that has made a number which the library does not tell
     ended = False  # its pool is closed for good, or it is not used any more
-    bound: Bound[RawConnection]  # kept by those who share it
+    bound: Bound  # kept by those who share it
     given: dict[str, Any]  # the settings as the application has them, for what goes on using them
 
     def __init__(
@@ -94,7 +93,7 @@ class LeasedPool:
         self.facts: dict[str, Any] = {}  # what is asked of the server once, for all wrappers
         self.base: dict[str, str] = {}
         self.demotion = Demotion(alias, green, notify)
-        self._plans = green.plans(resolution)
+        self._plans = green.plans(_resolution)
         self._base_known = False
         self._numbers_wiped = False
         self.receivers = Receivers()
@@ -223,13 +222,18 @@ class LeasedPool:
         return self.pool.stats() | self.counters.as_dict()
 
 
+def _resolution(conn: RawConnection) -> Hashable:
+    """The settings of a connection that say which tables a name means."""
+    return conn.lease_record.profile.resolution()
+
+
 def notify(event: str, message: str, **fields: object) -> None:
     """For a pool's `notify`: outages, recoveries and reclaims are events of the log."""
     log.event(logger, _LEVELS.get(event, logging.INFO), event, message, **fields)
 
 
 _leased_pools: dict[Hashable, LeasedPool] = {}
-_bounds: weakref.WeakValueDictionary[Hashable, Bound[RawConnection]] = weakref.WeakValueDictionary()
+_bounds: weakref.WeakValueDictionary[Hashable, Bound] = weakref.WeakValueDictionary()
 
 
 def leased_pool_for(key: Hashable, make: Callable[[], LeasedPool]) -> LeasedPool:

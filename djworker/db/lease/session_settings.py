@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TypeGuard
 
-    from djworker.db.lease.protocols import RawConnection
-
 _NAME = r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)*"
 _SET = re.compile(
     rf"^\s*SET\s+(?:SESSION\s+(?!AUTHORIZATION\b|CHARACTERISTICS\b))?"
@@ -89,14 +87,12 @@ class Profile:
             if name in changed or (name == _ROLE and as_role):
                 yield setting
 
+    def resolution(self) -> tuple[Setting | None, ...]:
+        """Those that say which tables a name means."""
+        return tuple(self.settings.get(name) for name in _RESOLVING) if self.settings else ()
+
 
 EMPTY = Profile({})
-
-
-def resolution(conn: RawConnection) -> tuple[Setting | None, ...]:
-    """The settings of a leased connection that say which tables a name means."""
-    settings = conn.lease_record.profile.settings
-    return tuple(settings.get(name) for name in _RESOLVING) if settings else ()
 
 
 def restore(name: str, base: Mapping[str, str]) -> Setting:

@@ -236,7 +236,7 @@ class Pool(Generic[C]):
         """Keep nothing that is not needed: for a worker that drains. What its requests need is still lent."""
         self._scheduler.retire(self._clock())
 
-    def share(self, bound: Bound[C]) -> None:
+    def share(self, bound: Bound) -> None:
         """From now on `max_size` is a bound for all pools that share it."""
         bound.add(self._scheduler)
 

@@ -21,6 +21,7 @@ from djworker.db.pool.slots import Slot, SlotState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from djworker.db.pool.bound import Bound
     from djworker.db.pool.state import State
 
 _IDLE = SlotState.IDLE
@@ -278,6 +279,20 @@ class Scheduler(Generic[C]):
         return self.state.driver.connect
 
     # -- sharing a bound, and retiring -------------------------------------------------------------------------------------------
+
+    def share(self, bound: Bound) -> None:
+        """From now on the bound counts."""
+        self.state.bound = bound
+
+    @property
+    def max_size(self) -> int:
+        """The most connections that the pool alone would have."""
+        return self.state.limits.max_size
+
+    @property
+    def size(self) -> int:
+        """Connections that there are, or are being made."""
+        return self._ledger.size
 
     @property
     def lacking(self) -> int:

@@ -55,7 +55,7 @@ class State(Generic[C]):
     queue: WaitQueue[C] = field(default_factory=WaitQueue)
     counters: Counters = field(default_factory=Counters)
     #: Other pools that this one shares its bound with.
-    bound: Bound[C] | None = None
+    bound: Bound | None = None
     #: Bound at the first use: a pool may be made long before its loop runs.
     hub: Hub | None = None
     closed: bool = False

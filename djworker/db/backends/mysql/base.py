@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.backends.mysql import base
 from django.utils.functional import cached_property
 
 from djworker.db.backends.mixin import Announcer, LeasingMixin
 
+if TYPE_CHECKING:
+    from djworker.db.drivers.base import Driver
+    from djworker.db.lease.protocols import RawDriver
 
-def driver() -> Any:
+
+def driver() -> Driver[Any]:
     """The library that goes by the name of MySQLdb: `pymysql.install_as_MySQLdb()` is PyMySQL's documented way."""
     library: Any = base.Database  # type: ignore[attr-defined]  # the module, not in the stubs
     if library.__name__ == "pymysql":
@@ -27,7 +31,7 @@ class GreenConnect(base.DatabaseWrapper):
 
     native: bool  # see `LeasingMixin`
 
-    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+    def get_new_connection(self, conn_params: dict[str, Any]) -> object:
         """As Django's."""
         if self.native:
             return super().get_new_connection(conn_params)
@@ -40,12 +44,12 @@ class GreenConnect(base.DatabaseWrapper):
 class MySQLMixin(LeasingMixin):
     """[worker] What stands above Django's."""
 
-    def green_driver(self) -> Any:
+    def green_driver(self) -> RawDriver:
         """See `driver`."""
         return driver()
 
     @cached_property
-    def isolation_level(self) -> Any:
+    def isolation_level(self) -> object:
         """Django's notes it when it asks for the parameters of a connection, and a lease asks for none."""
         self.get_connection_params()
         return self.__dict__["isolation_level"]

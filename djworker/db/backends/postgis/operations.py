@@ -15,7 +15,7 @@ class KnowsVersion(ComposesSQL):
     """[worker] PostGIS's version is a property of the server."""
 
     @cached_property
-    def spatial_version(self) -> Any:
+    def spatial_version(self) -> object:
         """Asked once per pool, and not once per request."""
         wrapper: Any = self.connection
         facts = wrapper.facts if wrapper.bare else wrapper.leased_pool.facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
@@ -11,6 +11,15 @@ from django.utils.functional import cached_property
 
 from djworker.db.backends.mixin import Announcer, LeasingMixin
 from djworker.db.backends.postgresql.operations import ComposesSQL, DatabaseOperations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from django.db.backends.base.operations import BaseDatabaseOperations
+
+    from djworker.db.drivers.base import Driver
+    from djworker.db.lease.protocols import RawConnection, RawDriver
 
 # While a query runs PostgreSQL does not look at its client: the query of a worker that was killed would keep its session for
 # as long as it likes, and its locks. From PostgreSQL 14 on it can be asked to look; whoever has asked already is left alone.
@@ -21,11 +30,11 @@ _LOOK_AT_CLIENT = """SELECT set_config('client_connection_check_interval', '2s',
 class Library:
     """[worker] The client library's module, but that `connect` is green."""
 
-    def __init__(self, module: Any, driver: Any) -> None:
+    def __init__(self, module: ModuleType, driver: RawDriver) -> None:
         self._module = module
         self._driver = driver
 
-    def connect(self, **params: Any) -> Any:
+    def connect(self, **params: object) -> RawConnection:
         """As the library's."""
         return self._driver.connect(params)
 
@@ -35,7 +44,7 @@ class Library:
         return value
 
 
-def driver() -> Any:
+def driver() -> Driver[Any]:
     """Psycopg 3 where it is installed, as Django chooses."""
     if is_psycopg3:
         from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415 -- one of the two is not installed
@@ -50,11 +59,11 @@ class PostgresMixin(LeasingMixin):
     """[worker] What PostgreSQL and PostGIS share."""
 
     Database: Any
-    ops_class: type[Any]
-    operations_mixin: type[Any] = ComposesSQL
-    _configure_timezone: Any
+    ops_class: type[BaseDatabaseOperations]
+    operations_mixin: type[BaseDatabaseOperations] = ComposesSQL
+    _configure_timezone: Callable[[RawConnection], object]
 
-    def __init_subclass__(cls, **more: Any) -> None:
+    def __init_subclass__(cls, **more: object) -> None:
         """An engine built on ours may bring operations that are built on Django's."""
         super().__init_subclass__(**more)
         operations = getattr(cls, "ops_class", None)
@@ -62,18 +71,18 @@ class PostgresMixin(LeasingMixin):
             bases = (cls.operations_mixin, operations)
             cls.ops_class = type(operations.__name__, bases, {"__module__": operations.__module__})
 
-    def green_driver(self) -> Any:
+    def green_driver(self) -> RawDriver:
         """See `driver`."""
         return driver()
 
-    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+    def get_new_connection(self, conn_params: dict[str, Any]) -> object:
         """Django's own, with a green `connect`."""
         if not self.native and not isinstance(self.Database, Library):
             self.Database = Library(self.Database, self.green_driver())
         return super().get_new_connection(conn_params)
 
     @cached_property
-    def isolation_level(self) -> Any:
+    def isolation_level(self) -> object:
         """Django's notes it when it connects, which a lease does not."""
         return IsolationLevel(self.settings_dict["OPTIONS"].get("isolation_level", IsolationLevel.READ_COMMITTED))
 
@@ -86,7 +95,7 @@ class PostgresMixin(LeasingMixin):
                 cursor.execute(_LOOK_AT_CLIENT)
 
     @property
-    def pool(self) -> Any:
+    def pool(self) -> None:
         """Django's own pool: there is none."""
         return None
 

@@ -11,7 +11,7 @@ from django.db.backends.postgresql.operations import DatabaseOperations as Stock
 class ComposesSQL(StockOperations):
     """[worker] `compose_sql` hands the connection to the library, which wants its own."""
 
-    def compose_sql(self, sql: Any, params: Any) -> Any:
+    def compose_sql(self, sql: object, params: object) -> object:
         """As Django's."""
         wrapper: Any = self.connection
         with wrapper.physical():

@@ -18,7 +18,7 @@ class SQLiteMixin(BaseDatabaseWrapper):
 
     bare = True  # no lease
 
-    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+    def get_new_connection(self, conn_params: dict[str, Any]) -> object:
         """Django's functions and pragmas, on a connection that takes turns."""
         if not monkey.is_module_patched("socket"):
             return super().get_new_connection(conn_params)
