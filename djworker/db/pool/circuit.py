@@ -129,7 +129,7 @@ class Circuit:
 
     def _answered(self) -> bool:
         self._in_flight -= 1
-        ended = self.is_open
+        ended = self.failures >= OUTAGE_AFTER
         self.failures, self.since, self.retry_at, self.cause = 0, math.inf, -math.inf, None
         return ended
 

@@ -307,7 +307,8 @@ class Pool(Generic[C]):
 
     def _queue_up(self, timeout: float | None, connect: Callable[[], C] | None, label: Label, now: float) -> Slot[C]:
         self._bind()
-        self._reclaim_dead()
+        if self._raw:
+            self._reclaim_dead()
         on_wait = partial(self._on_wait, label=label) if self._on_wait is not None else None
         return self._scheduler.wait(timeout, connect, now, on_wait)
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 class Waiter(Generic[C]):
     """[worker] One greenlet in the queue.
 
-    It is completed once, with a slot or with an error, by whoever takes it off the queue. Between that moment and its
+    It is completed once, with a slot or with an error, by what takes it off the queue. Between that moment and its
     waking the slot is OFFERED, not LEASED: a waiter that is killed in between finds it in `slot` and passes it on.
     """
 
-    __slots__ = ("_wake", "connect", "deadline", "error", "hub", "offered_at", "since", "slot", "timeout")
+    __slots__ = ("_wake", "completed", "connect", "deadline", "error", "hub", "offered_at", "since", "slot", "timeout")
 
     def __init__(self, hub: Hub, since: float, timeout: float, connect: Callable[[], C] | None) -> None:
         self.hub = hub
@@ -38,14 +38,11 @@ class Waiter(Generic[C]):
         self.slot: Slot[C] | None = None
         self.offered_at = math.inf
         self.error: Exception | None = None
+        #: Whether there is an outcome.
+        self.completed = False
 
     def __repr__(self) -> str:
         return f"<waiter since {self.since:.3f}, {self.slot or self.error or 'waits'}>"
-
-    @property
-    def completed(self) -> bool:
-        """Whether there is an outcome."""
-        return self.slot is not None or self.error is not None
 
     def offer(self, slot: Slot[C]) -> None:
         """Complete the wait with a slot. Does not switch."""
@@ -69,6 +66,7 @@ class Waiter(Generic[C]):
         if self.completed:
             msg = "bug: a waiter was completed twice"
             raise Bug(msg)
+        self.completed = True
         self.hub.loop.run_callback(self._wake.switch, None)
 
 

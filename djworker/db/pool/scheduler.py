@@ -118,7 +118,8 @@ class Scheduler(Generic[C]):
         limits = self.state.limits
         if self.state.closed:
             raise refusing.closed(self.state)
-        if self._is_out(now) and not self._idle and not self.state.circuit.due(now):
+        circuit = self.state.circuit
+        if circuit.failures and not self._idle and self._is_out(now) and not circuit.due(now):
             raise refusing.unavailable(self.state, now)
         if limits.max_waiting and self._lacking() >= limits.max_waiting:  # a pool that still grows has no backlog
             raise refusing.too_many_waiting(self.state, now)
@@ -188,11 +189,11 @@ class Scheduler(Generic[C]):
                 self._offer(slot, now)
             else:
                 self.maintenance.check(slot, now)
-        if not (self.state.closed or self.is_paused(now)):
+        if not self.state.closed and now >= self.state.paused_until:
             self._grow(now)
             if self.state.bound is not None and self.lacking > 0 and not self.state.bound.has_room:
                 self.state.bound.make_room(self, now)
-        if self._queue.waiting and self._is_out(now) and not self._ledger.on_its_way:
+        if self.state.circuit.failures and self._queue.waiting and self._is_out(now) and not self._ledger.on_its_way:
             self._fail_all(now)
 
     def _offer(self, slot: Slot[C], now: float) -> None:
@@ -209,24 +210,31 @@ class Scheduler(Generic[C]):
         return len(self._queue.waiting) - self._ledger.on_its_way
 
     def _grow(self, now: float) -> None:
-        ledger, circuit = self._ledger, self.state.circuit
-        if circuit.failing:
+        if self.state.circuit.failures:
             self._probe(now)
             return
-        if self.state.bound is not None:
-            self.state.bound.distribute(now)
-        while self._has_room() and self._wants_more():
-            if ledger.count(SlotState.CONNECTING) >= circuit.window:
+        bound = self.state.bound
+        if bound is not None:
+            bound.distribute(now)
+        for _ in range(self._missing()):
+            if bound is not None and not bound.has_room:
                 return
             self.maintenance.connect(self._factory(), now)
+
+    def _missing(self) -> int:
+        """How many connections to begin: what waiters lack and `min_size` asks for, as far as bound and circuit allow it."""
+        ledger, limits = self._ledger, self.state.limits
+        wanted = max(self._lacking(), limits.min_size - ledger.live, int(self.state.wants_fresh))
+        if wanted <= 0:
+            return 0
+        # The window of a circuit is no whole number, or without an end.
+        window = self.state.circuit.window - len(ledger.lists[SlotState.CONNECTING])
+        return math.ceil(min(wanted, limits.max_size - ledger.size, window))
 
     def _has_room(self) -> bool:
         return self._ledger.size < self.state.limits.max_size and (
             self.state.bound is None or self.state.bound.has_room
         )
-
-    def _wants_more(self) -> bool:
-        return self._lacking() > 0 or self._ledger.live < self.state.limits.min_size or self.state.wants_fresh
 
     def _probe(self, now: float) -> None:
         """One attempt per back-off step, on demand."""

@@ -36,6 +36,7 @@ class SlotState(enum.IntEnum):
 
 _GONE = SlotState.GONE
 _CONNECTING, _CHECKING, _RESETTING = SlotState.CONNECTING, SlotState.CHECKING, SlotState.RESETTING
+_CANCELLING, _CLOSING = SlotState.CANCELLING, SlotState.CLOSING
 _S = SlotState
 _NEXT: dict[SlotState, frozenset[SlotState]] = {
     _S.CONNECTING: frozenset({_S.OFFERED, _S.IDLE, _S.CLOSING, _S.GONE}),
@@ -123,7 +124,7 @@ class Ledger(Generic[C]):
 
     def count(self, *states: SlotState) -> int:
         """How many slots are in one of these states."""
-        return sum(len(self.lists[state]) for state in states)
+        return sum(map(len, map(self.lists.__getitem__, states)))
 
     def __iter__(self) -> Iterator[Slot[C]]:
         return (slot for list_ in self.lists for slot in list_)
@@ -137,7 +138,8 @@ class Ledger(Generic[C]):
     @property
     def live(self) -> int:
         """Connections that are, or soon may be, of use: without those on their way out."""
-        return self.size - self.count(SlotState.CANCELLING, SlotState.CLOSING)
+        lists = self.lists
+        return sum(map(len, lists)) - len(lists[_CANCELLING]) - len(lists[_CLOSING])
 
     def add(self, slot: Slot[C]) -> None:
         """Reserve: a new slot starts in CONNECTING."""

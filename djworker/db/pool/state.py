@@ -3,6 +3,11 @@
 Its verbs stand in three modules that call in one direction. `pool` lends and takes back. `scheduler` decides who is served,
 and when the pool grows. `maintenance` does to a connection what takes time, in `tasks`. Only one call goes the other way:
 when a task has ended, `maintenance` tells it to `Scheduler.ended`.
+
+The road of an acquire that has to connect:
+
+    there   Pool.acquire → Scheduler.wait → serve → _grow → Maintenance.connect → Tasks.start; the caller sleeps
+    back    Tasks → Maintenance._connected → Scheduler.ended → usable → _offer → the waiter, and so the caller
 """
 
 from __future__ import annotations
