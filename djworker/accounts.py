@@ -1,4 +1,4 @@
-"""Whom the mold and the workers run as, and doing things with that account's rights while still root.
+"""The account that the mold and the workers run as, and doing things with that account's rights while still root.
 
 What an option names is used by the mold and the workers. So root looks at it, and makes it, as they would: a check that
 root passes says nothing of them, and a file that root makes in a folder of theirs may be somewhere else entirely, because the
@@ -209,7 +209,7 @@ def out_of_reach(path: str, account: Account) -> bool:
 def _is_roots(info: os.stat_result, account: Account) -> bool:
     if info.st_uid != 0:
         return False
-    if stat.S_ISLNK(info.st_mode):  # nobody writes to a link; the folder that it is in has been looked at
+    if stat.S_ISLNK(info.st_mode):  # a link itself cannot be written to; the folder that it is in has been looked at
         return True
     if info.st_mode & stat.S_IWOTH and not info.st_mode & stat.S_ISVTX:
         return False

@@ -13,5 +13,5 @@ class DjworkerConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks."""
-        from djworker import checks  # noqa: F401, PLC0415  (registers itself; must wait for the settings)
-        from djworker.db.checks import checks as database_checks  # noqa: F401, PLC0415
+        from djworker import checks  # noqa: F401, PLC0415 - registers itself; must wait for the settings
+        from djworker.db.checks import checks as database_checks  # noqa: F401, PLC0415 - once the apps are there; it registers

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's own name)
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's own name
 
 from djworker.conf import proxies
 from djworker.conf.problems import Problem
@@ -20,7 +20,7 @@ TAG = "djworker"
 
 
 @register(TAG)
-def check_options(app_configs: object = None, **_kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401, ARG001
+def check_options(app_configs: object = None, **_kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001 - Django's shape
     """Find every problem of ``settings.DJWORKER``."""
     if proxies.served() is not None:  # in a mold, which has told of those of all sources
         return []
@@ -32,7 +32,7 @@ def check_options(app_configs: object = None, **_kwargs: Any) -> list[CheckMessa
 
 
 @register(TAG)
-def check_proxies(app_configs: object = None, **_kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401, ARG001
+def check_proxies(app_configs: object = None, **_kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001 - Django's shape
     """Look at what Django's settings and ours say of proxies, together."""
     try:
         resolved = proxies.served() or resolve({}, {}, getattr(settings, "DJWORKER", {}), "project")

@@ -46,7 +46,7 @@ def become_subreaper() -> bool:
 
 
 def die_with(parent: int) -> None:
-    """Ask the kernel for SIGKILL when *parent* dies, so that nobody outlives the arbiter, not even with a blocked hub.
+    """Ask the kernel for SIGKILL when *parent* dies, so that no child outlives the arbiter, not even with a blocked hub.
 
     To be called after a change of user (which clears it) and after re-parenting (the signal belongs to the parent of that
     moment). Does nothing where the kernel has no such service; EOF on the channel is the second net.

@@ -67,7 +67,7 @@ class Lifecycle:
     """The sender of the life-cycle signals."""
 
 
-def send_guarded(signal: Signal, *, limit: float = HOOK_TIMEOUT, **arguments: Any) -> None:  # noqa: ANN401
+def send_guarded(signal: Signal, *, limit: float = HOOK_TIMEOUT, **arguments: Any) -> None:
     """[mold, worker] Send a signal so that no receiver can stop or hold the process. Never raises.
 
     limit: seconds to wait for the receivers of a worker's signal; the mold's run inline, because it has no loop.
@@ -88,7 +88,7 @@ def has_receivers(signal: Signal) -> bool:
 def _receivers(signal: Signal) -> list[Receiver]:
     # Not public, but without it all receivers would share one greenlet, and the first that hangs would stop the others.
     # The same pair of lists from Django 5.0 to 6.1: plain receivers and asynchronous ones.
-    plain, asynchronous = signal._live_receivers(Lifecycle)  # noqa: SLF001
+    plain, asynchronous = signal._live_receivers(Lifecycle)  # noqa: SLF001 - Django's `send` calls all at once
     return [*plain, *map(_refusal, asynchronous)]
 
 
@@ -103,7 +103,7 @@ def _refusal(receiver: Receiver) -> Receiver:
 
 
 def _run_in_greenlets(signal: Signal, receivers: list[Receiver], arguments: dict[str, Any], limit: float) -> None:
-    import gevent  # noqa: PLC0415  (runserver and migrate import this module too, without gevent's world)
+    import gevent  # noqa: PLC0415 - runserver and migrate import this module too, without gevent's world
 
     running: dict[Greenlet[..., None], Receiver] = {
         gevent.spawn(_call, signal, receiver, arguments): receiver for receiver in receivers
@@ -126,7 +126,7 @@ def _call(signal: Signal, receiver: Receiver, arguments: dict[str, Any]) -> None
     try:
         receiver(signal=signal, sender=Lifecycle, **arguments)
     # SystemExit and KeyboardInterrupt of a greenlet would end the worker.
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - a receiver must not hurt the server
         log.event(
             _logger,
             logging.ERROR,

@@ -35,7 +35,7 @@ _RESET = (*HANDLED, signal.SIGPIPE)
 
 @dataclass(slots=True)
 class Child:
-    """[arbiter] A process of ours. ``pid`` is 0 until the mold has said whom it forked, or the worker has spoken itself."""
+    """[arbiter] A process of ours. ``pid`` is 0 until the mold has told it, or the worker has spoken itself."""
 
     key: Key
     pid: int = 0
@@ -87,7 +87,7 @@ class Children:
     unclaimed: dict[int, int] = field(default_factory=dict)
     #: Where the status process is wanted.
     status: StatusService | None = None
-    #: Whom molds and workers run as; 0 where that proves nothing.
+    #: The user that molds and workers run as; 0 where that proves nothing.
     _uid: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class Children:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def by_pid(self, pid: int) -> Child | None:
-        """Ours, or somebody's orphan that we inherited as PID 1."""
+        """Ours; None for another's orphan that we inherited as PID 1."""
         return next((child for child in self.by_key.values() if child.pid == pid), None)
 
     def workers(self) -> list[Child]:
@@ -250,14 +250,14 @@ class Children:
             child.channel = None
 
     def claim(self, key: Key, pid: int) -> int | None:
-        """Note the pid of a worker, whoever told us; its exit status when it is dead already.
+        """Note the pid of a worker, told by it or by its mold; its exit status when it is dead already.
 
         Raises:
             MessageRefusedError: it is another's, or no child of ours at all: a signal there would hit a stranger.
         """
         child = self.by_key.get(key)
         if child is None:
-            return self.unclaimed.pop(pid, None)  # nobody else's, even when the child is buried already
+            return self.unclaimed.pop(pid, None)  # ours, even when the child is buried already
         if child.pid:
             if child.pid != pid:
                 raise MessageRefusedError(f"{_title(key)} is process {child.pid}, not {pid}")
@@ -271,7 +271,7 @@ class Children:
         return status
 
     def _is_ours(self, pid: int) -> bool:
-        """What the kernel says: reaped by us, or a child that runs as the workers do. An orphan may be somebody else's."""
+        """What the kernel says: reaped by us, or a child that runs as the workers do. An orphan may be another's."""
         if pid in self.unclaimed:
             return True
         return process.is_our_child(pid) and (not self._uid or process.runs_as(pid, self._uid))
@@ -330,7 +330,7 @@ def _new_row(generation: int) -> Row:
 
 
 def spawn(command: list[str], environ: dict[str, str], inherited: Sequence[int]) -> int:
-    """Start a process that inherits these descriptors and no others. Single-threaded, so nobody else can fork meanwhile."""
+    """Start a process that inherits these descriptors and no others. Single-threaded, so no other fork can come in between."""
     for fd in inherited:
         os.set_inheritable(fd, True)
     try:

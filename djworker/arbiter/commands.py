@@ -88,7 +88,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """Nobody is left."""
+    """No child is left."""
 
     code: int
 

@@ -75,7 +75,7 @@ class Client:
         state = "ended" if self.ended else "asking" if self.asking else "silent"
         return f"<Client {self.sock.fileno()} {state}, {len(self.heard)} bytes heard, {len(self.unread)} unread>"
 
-    def say(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401 - JSON
+    def say(self, kind: str, /, **fields: Any) -> None:
         """Have a line sent. Of an answer, the last kind gives the turn back to the client."""
         reply = Reply(kind, fields)
         if not self.unread:
@@ -84,7 +84,7 @@ class Client:
         if reply.is_last:
             self.asking = False
 
-    def refuse(self, reason: str, **fields: Any) -> None:  # noqa: ANN401 - JSON
+    def refuse(self, reason: str, **fields: Any) -> None:
         """End an answer with the reason why it is not done."""
         self.say("refused", reason=reason, **fields)
 
@@ -228,7 +228,7 @@ class Control:
             client.asking = True
             self._service.ask(client, request)
 
-    def tell(self, client: Client, kind: str, /, **fields: Any) -> None:  # noqa: ANN401 - JSON
+    def tell(self, client: Client, kind: str, /, **fields: Any) -> None:
         """Say a line to a client that waits for it, outside of its own events."""
         if not client.ended:
             client.say(kind, **fields)

@@ -219,7 +219,7 @@ class Fleet:
 
     def _stop(self, now: float, *, fast: bool) -> None:
         self.stop_at = inf
-        fast = fast or self.stopping  # asked twice: whoever asks means it
+        fast = fast or self.stopping  # asked twice: it is meant
         if not self.stopping or fast:
             self._announce("stopping", "stopping at once" if fast else "stopping", fast=fast)
         self.stopping = True
@@ -271,7 +271,7 @@ class Fleet:
             self._measure(mold, now)
         else:
             self._trust(mold, now)
-            if policy.probe:  # nobody serves yet, so nobody waits for the answers
+            if policy.probe:  # no worker serves yet, so no client waits for the answers
                 self._orders.probe(generation, generation)
 
     def _on_mold_failed(self, generation: int, failure: Failure) -> None:
@@ -454,7 +454,7 @@ class Fleet:
     def _retire(self, worker: WorkerHandle, now: float, *, grace: float) -> None:
         self._orders.retire(worker, now, grace, empty_backlog=self.stopping)
 
-    def _announce(self, name: str, message: str, level: str = "info", **fields: Any) -> None:  # noqa: ANN401 - goes to a log
+    def _announce(self, name: str, message: str, level: str = "info", **fields: Any) -> None:
         self._orders.tell(do.Announce(name, level, message, fields))
 
     def _give_up(self, now: float) -> None:
@@ -484,7 +484,7 @@ class Fleet:
             self._approach_target(now)
 
     def _approach_target(self, now: float) -> None:
-        if self._exhausted():  # and somebody has asked for newer code meanwhile
+        if self._exhausted():  # and newer code was asked for meanwhile
             self._boot_queued(now)
         self._bring_back_old_code(now)
         self._shrink(now)

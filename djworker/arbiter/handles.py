@@ -44,7 +44,7 @@ class MoldState(Enum):
     """BOOTING → MEASURING → PROBING → READY → RETIRING → gone; KILLED when it did not boot in time.
 
     MEASURING: it is loaded, and the generation in force is asked for the answers that it is to be measured by. PROBING: it is
-    asked itself. Both are left out where there is nothing to ask, the first where nobody is there to be asked.
+    asked itself. Both are left out where there is nothing to ask, the first where no worker is there to be asked.
     """
 
     BOOTING = "booting"
@@ -94,7 +94,7 @@ class MoldHandle:
     questioned: bool = False
     #: Why it is given up, as far as anybody said.
     failure: Failure | None = None
-    #: What it is to be measured by, and who has answered so; nothing where there was nobody to ask.
+    #: What it is to be measured by, and what has answered so; nothing where there was no worker to ask.
     measure: Answers | None = None
     measured_by: int = 0
 
@@ -128,7 +128,7 @@ class WorkerHandle:
     proven_at: float = inf
     proven: bool = False
     recycle: bool = False
-    #: The end of its grace; infinity while nobody has asked it to leave.
+    #: The end of its grace; infinity while it has not been asked to leave.
     drain_by: float = inf
 
     def become(self, state: WorkerState, deadline: float) -> None:

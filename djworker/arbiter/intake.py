@@ -1,6 +1,6 @@
 """What the arbiter believes of what its children say.
 
-Molds and workers run the project's code, and may have been taken over by whom they serve. The arbiter may be root where they
+Molds and workers run the project's code, and may have been taken over by a client. The arbiter may be root where they
 are not, so a message is a claim: it is taken in only where this child may make it, as often as it may, and where the kernel
 confirms who speaks and whose process it is about. A child that claims anything else is ended, and the log says why. That also
 bounds a child that never stops talking: a packet costs, and the purse fills slowly.

@@ -35,7 +35,7 @@ def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -
 
 
 #: Classic BPF on the TCP header (byte 13: the flags): drop what asks for a connection, and that alone. The client asks again
-#: after a second, and is refused, or served by whoever listens then.
+#: after a second, and is refused, or served by the process that listens then.
 _DROP_SYN = b"".join(
     (
         _instruction(0x30, 13),  # load byte 13
@@ -82,7 +82,7 @@ class Listener:
             )
 
     def close(self) -> None:
-        """Close it; a unix socket's file goes with it, unless somebody has put another in its place."""
+        """Close it; a unix socket's file goes with it, unless another stands in its place."""
         self.sock.close()
         if self.unlink is None:
             return
@@ -135,7 +135,7 @@ def preflight(addresses: Iterable[Address], backlog: int = 1, account: Account |
 
 
 def let_go(listeners: Sequence[Listener]) -> None:
-    """Close them for good, so that nobody new gets in and nobody who is in the queue gets lost."""
+    """Close them for good, so that no new client gets in and no client in the queue gets lost."""
     for listener in listeners:
         try:
             listener.turn_away()
@@ -205,7 +205,7 @@ def _open_tcp(family: socket.AddressFamily, address: Address, backlog: int, *, b
     """Listen on TCP. both: for IPv6, serve IPv4 as well."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Without it a restart fails for as long as old connections linger in TIME_WAIT. A port that somebody else listens
+        # Without it a restart fails for as long as old connections linger in TIME_WAIT. A port that another process listens
         # on is still refused on Linux.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -275,7 +275,7 @@ def _remove_stale(path: str) -> None:
 
 
 def adopt(fd: int) -> socket.socket:
-    """A socket that somebody else opened: systemd's LISTEN_FDS, ``fd://3``, or ourselves before an exec."""
+    """A socket that was opened before: systemd's LISTEN_FDS, ``fd://3``, or ourselves before an exec."""
     sock = socket.socket(fileno=fd)
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.detach()

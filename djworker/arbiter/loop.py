@@ -110,7 +110,7 @@ class Loop:
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self, first: Event | None) -> int:
-        """Run until nobody is left; the exit code."""
+        """Run until no child is left; the exit code."""
         if first is not None:
             self.happen(first)
         while self.exit_code is None:
@@ -225,7 +225,7 @@ class Loop:
         elif child.key == STATUS_KEY:
             self._status_gone(status)
         else:
-            self.reporter.say("reloader_gone", "nobody watches the files any more", logging.WARNING, status=status)
+            self.reporter.say("reloader_gone", "the files are not watched any more", logging.WARNING, status=status)
 
     def _mold_gone(self, generation: int, status: int) -> None:
         """A spare is missed only when a worker is wanted; but where it had loaded, the next one is made now."""
@@ -367,7 +367,7 @@ class Loop:
         self.control = control.Control(listener, self._selector, self.verbs, trusted)
 
     def close_control(self) -> None:
-        """Answer nobody any more."""
+        """Answer no client any more."""
         if self.control is not None:
             self.control.close()
             self.control = None
@@ -680,7 +680,7 @@ class Loop:
             self._bury(child, 1)
         elif status is not None:
             self._bury(child, status)
-        elif reason in _HANGS:  # somebody will ask why
+        elif reason in _HANGS:  # an operator will ask why
             process.kill(child.pid, signal.SIGQUIT)  # faulthandler writes every stack, even where C code holds the GIL
             self._kills.append((time.monotonic() + STACKS_WITHIN, key))
         else:

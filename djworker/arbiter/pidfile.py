@@ -65,7 +65,7 @@ class Pidfile:
             raise
 
     def remove(self) -> None:
-        """Remove it, unless it is somebody else's by now."""
+        """Remove it, unless it is another server's by now."""
         if self._read() == os.getpid():
             try:
                 with accounts.acting_in(os.path.dirname(self.path), self._account):

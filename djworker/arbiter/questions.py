@@ -90,7 +90,7 @@ class Questions:
         self._asked = {number: asked for number, asked in self._asked.items() if asked.client is not client}
 
     def hear(self, worker_id: int, said: messages.WorkerAnswered) -> None:
-        """A worker has answered. What nobody asked, or asks any more, is let pass: it may be late."""
+        """A worker has answered. An answer to no question, or to one that is over, is let pass: it may be late."""
         asked = self._asked.get(said.number)
         if asked is None or worker_id not in asked.due:
             return

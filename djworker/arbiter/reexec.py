@@ -87,7 +87,7 @@ def _become(loop: Loop) -> None:
             "the arbiter replaces its own program (USR2); a reload goes on, and status tells how it ends"
         )
     sys.stderr.flush()
-    os.execve(sys.executable, _command(), environ)  # noqa: S606
+    os.execve(sys.executable, _command(), environ)  # noqa: S606 - ourselves, without a shell
 
 
 def _stay(loop: Loop, error: OSError) -> None:

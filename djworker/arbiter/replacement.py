@@ -26,7 +26,7 @@ def surplus(processes: ProcessTable, current: int, target: int) -> list[WorkerHa
     """Workers that are too many, oldest code first; never so many that proven ones fall below *target*."""
     excess = sum(worker.proven for worker in processes.ready()) - target
     if excess <= 0 or not any(worker.proven for worker in processes.ready(current)):
-        return []  # code that has proved nothing retires nobody, even where it wants fewer workers
+        return []  # code that has proved nothing retires no worker, even where it wants fewer workers
     outdated = [worker for worker in processes.outdated(current) if worker.state is WorkerState.READY]
     outdated.sort(key=lambda worker: (worker.generation == current, worker.worker_id))
     others = sorted((worker for worker in processes.ready() if worker not in outdated), key=lambda worker: -worker.slot)

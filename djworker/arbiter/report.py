@@ -1,4 +1,4 @@
-"""The state of the server as JSON, from what the arbiter itself knows: it asks nobody, so it always answers."""
+"""The state of the server as JSON, from what the arbiter itself knows: it asks no other process, so it always answers."""
 
 from __future__ import annotations
 

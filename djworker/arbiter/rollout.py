@@ -18,7 +18,7 @@ class Rollout:
     systemd hears of the beginning and the end too, so each end has a beginning that was told, and none is told twice.
     """
 
-    #: Somebody asked at a moment when it had to wait.
+    #: It was asked for at a moment when it had to wait.
     queued: bool = False
     #: Told, and not yet told to have ended.
     begun: bool = False

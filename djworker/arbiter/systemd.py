@@ -58,7 +58,7 @@ class Systemd:
     def keep_alive(self, now: float, beat: float) -> None:
         """Pet the watchdog, when it is time and a hub has turned since the last time.
 
-        An arbiter that is well vouches for nothing: where the hubs of all workers are blocked, nobody is answered.
+        An arbiter that is well vouches for nothing: where the hubs of all workers are blocked, no client is answered.
 
         Args:
             now: seconds of the monotonic clock.

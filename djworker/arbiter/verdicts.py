@@ -85,7 +85,7 @@ class Verdicts:
             for wait in list(self._waits):
                 self._end(wait, "the server stops")
 
-    def _judge(self, done: bool, message: str, fields: Mapping[str, Any]) -> None:  # noqa: FBT001
+    def _judge(self, done: bool, message: str, fields: Mapping[str, Any]) -> None:  # noqa: FBT001 - from two callers in this class
         generation = fields["generation"]
         self.last = {"generation": generation, "ok": done, "reason": "" if done else fields["reason"]}
         for wait in [wait for wait in self._waits if wait.generation == generation]:
@@ -95,6 +95,6 @@ class Verdicts:
             else:
                 self._end(wait, str(fields["reason"]), **{name: fields[name] for name in _FIELDS if name in fields})
 
-    def _end(self, wait: Wait, reason: str, **fields: Any) -> None:  # noqa: ANN401 - JSON
+    def _end(self, wait: Wait, reason: str, **fields: Any) -> None:
         self.forget(wait.client)
         self._tell(wait.client, "refused", reason=reason, **fields)

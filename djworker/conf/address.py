@@ -37,7 +37,7 @@ class Address:
     """One place to listen. ``str(address)`` is its canonical text, which ``Address.parse`` reads back.
 
     host and port are set for TCP and TCP6 (host is an IP address or, for TCP only, a name), path for UNIX (absolute, or
-    @ and the name of an abstract socket), fd for FD (a listening socket that somebody else opened).
+    @ and the name of an abstract socket), fd for FD (a listening socket that another process has opened).
     """
 
     family: Family
@@ -144,7 +144,7 @@ def _ipv6(host: str) -> str:
 
 def _ipv4_or_name(host: str) -> str:
     if host in {"", "0"}:
-        return "0.0.0.0"  # noqa: S104  (the operator asked for every interface)
+        return "0.0.0.0"  # noqa: S104 - the operator asked for every interface
     if ":" in host:
         raise UnreadableError("an IPv6 address needs brackets", "give [::1]:8000")
     if host.replace(".", "").isdigit():

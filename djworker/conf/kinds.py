@@ -232,7 +232,7 @@ def _show_optional(value: str | None) -> str:
     return value or ""
 
 
-def _show_flag(value: bool) -> str:  # noqa: FBT001  (it shows a flag)
+def _show_flag(value: bool) -> str:  # noqa: FBT001 - it shows a flag
     return "true" if value else "false"
 
 

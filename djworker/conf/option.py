@@ -73,7 +73,7 @@ class Option:
         short = tuple(name for name in self.spec.flags if not name.startswith("--"))
         return (*short, self.flag, *(name for name in self.spec.flags if name.startswith("--")))
 
-    def read(self, raw: object) -> Any:  # noqa: ANN401  (a table of options of every type)
+    def read(self, raw: object) -> Any:
         """Read and bound a raw value. Raises UnreadableError with the remedy."""
         value = self.spec.kind.read(raw)
         low, high = self.spec.minimum, self.spec.maximum
@@ -81,7 +81,7 @@ class Option:
             raise BoundsError("out of bounds", f"give {self.bounds}")
         return value
 
-    def show(self, value: Any) -> str:  # noqa: ANN401
+    def show(self, value: Any) -> str:
         """Write a value as the text that ``read`` takes."""
         return self.spec.kind.show(value)
 
@@ -94,7 +94,7 @@ class Option:
         return f"at least {self.show(low)}" if high is None else f"{self.show(low)} to {self.show(high)}"
 
 
-def option(default: T | Callable[[], T], kind: Kind[T], group: str, text: str, **spec: Any) -> T:  # noqa: ANN401
+def option(default: T | Callable[[], T], kind: Kind[T], group: str, text: str, **spec: Any) -> T:
     """Declare a field of a table's class as an option. default: a value, or a function that finds one on this machine."""
     metadata = {_METADATA_KEY: Spec(kind, group, " ".join(text.split()), **spec)}
     if callable(default):

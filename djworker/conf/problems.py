@@ -18,7 +18,7 @@ CATALOGUE: Mapping[str, str] = {
     "E005": "A user or a group that does not exist on this machine.",
     "E006": "A change of user or group without being root.",
     "E007": "A descriptor in bind that is not a listening socket.",
-    "E008": "A file that cannot be written by whoever is to write it: root, or the user of the workers.",
+    "E008": "A file that cannot be written by the process that writes it: as root, or as the user of the workers.",
     "E009": "An option that needs a package which is not installed.",
     "E010": "settings.DJWORKER is not a dict.",
     "E011": "An address that cannot be listened on, such as a port in use.",

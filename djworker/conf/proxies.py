@@ -27,12 +27,12 @@ def served() -> Resolved | None:
     return _served[0] if _served else None
 
 
-def trusted(settings: Any) -> tuple[str, ...]:  # noqa: ANN401 - Django's, which this module does not import
+def trusted(settings: Any) -> tuple[str, ...]:
     """Return the names of those settings that take a proxy's word."""
     return tuple(name for name in _TRUSTING if getattr(settings, name, None))
 
 
-def variables(settings: Any) -> tuple[str, ...]:  # noqa: ANN401
+def variables(settings: Any) -> tuple[str, ...]:
     """Return the variables that the settings take a proxy's word from: no client may set them."""
     header = getattr(settings, "SECURE_PROXY_SSL_HEADER", None)
     return (header[0],) if header and str(header[0]).startswith("HTTP_") else ()
@@ -47,9 +47,9 @@ def problems(resolved: Resolved, names: tuple[str, ...], *, redirects: bool = Fa
     """Find where Django and the server differ about proxies.
 
     Args:
-        resolved: the configuration, and whether somebody has named the proxies.
+        resolved: the configuration, and whether the proxies are named in it.
         names: settings that take a proxy's word: a client may pretend to be one.
-        redirects: SECURE_SSL_REDIRECT: a proxy of whom nothing is believed gets the same redirect for ever.
+        redirects: SECURE_SSL_REDIRECT: a proxy that is not believed gets the same redirect for ever.
     """
     wide = [text for text in resolved.config.bind if _is_wide(Address.parse(text))]
     if names and wide and unsaid(resolved):

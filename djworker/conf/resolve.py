@@ -148,7 +148,7 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> tuple[str, ...]:
 
 
 def foreign_sockets(environ: Mapping[str, str], pid: int) -> tuple[Problem, ...]:
-    """Tell of sockets that systemd passed to another process, which has started this one: nobody accepts on them."""
+    """Tell of sockets that systemd passed to another process, which has started this one: no process accepts on them."""
     count, other = environ.get("LISTEN_FDS", ""), environ.get("LISTEN_PID", "")
     if not count or not other or other == str(pid):
         return ()
@@ -206,7 +206,7 @@ def _unknown(cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mappi
 
 
 def _as_dict(name: str) -> str:
-    """How a pool's option is written in the settings, where somebody writes it as in the environment."""
+    """How a pool's option is written in the settings, where it is written as in the environment."""
     option = EVERY.get(name)
     return f"write {option.section.upper()!r}: {{{option.name!r}: ...}}" if option and option.section else ""
 

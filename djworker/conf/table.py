@@ -61,7 +61,7 @@ def usual_workers() -> int:
     return min(cpu_count(), MOST_WORKERS)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - of any option
+def _plain(value: Any) -> Any:
     if isinstance(value, Span):
         return str(value)
     return list(value) if isinstance(value, tuple) else value

@@ -76,7 +76,7 @@ class ControlConnection:
         timeout: seconds to wait for the next line.
 
     Raises:
-        UnreachableError: nobody listens there.
+        UnreachableError: no server listens there.
     """
 
     def __init__(self, address: str, timeout: float = TIMEOUT) -> None:

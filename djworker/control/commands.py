@@ -76,8 +76,8 @@ def _add_arguments(command: argparse.ArgumentParser, verb: Verb) -> None:
         command.add_argument("--json", action="store_true", help="print JSON, see the reference of schemas")
 
 
-def _reader(argument: Argument) -> Any:  # noqa: ANN401 - what argparse calls a type
-    def read(word: str) -> Any:  # noqa: ANN401 - of the argument's kind
+def _reader(argument: Argument) -> Any:
+    def read(word: str) -> Any:
         try:
             value = READERS[argument.kind](word.lower() if argument.choices else word)
         except ValueError:
@@ -105,7 +105,7 @@ def main(words: Sequence[str], prog: str = "djworkerctl", program: str = "") -> 
         return _run(options, program)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `... | head`: nobody reads any more
+    except BrokenPipeError:  # `... | head`: the reader is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
 
@@ -136,9 +136,9 @@ def _ask(server: Instance, verb: Verb, arguments: Mapping[str, Any], *, as_json:
     if answer.get("refused"):
         return _fail(text.printable(str(answer["refused"])))
     if as_json:
-        print(json.dumps({"version": VERSION, "verb": verb.name, **answer}, indent=2))  # noqa: T201 - a command prints
+        print(json.dumps({"version": VERSION, "verb": verb.name, **answer}, indent=2))
     else:
-        print(text.render(verb.name, answer))  # noqa: T201
+        print(text.render(verb.name, answer))
     return EXIT_DONE
 
 
@@ -151,7 +151,7 @@ def _collect(replies: Iterator[Reply]) -> tuple[dict[str, Any], dict[int, str]]:
     said: dict[int, str] = {}
     for reply in replies:
         if reply.kind == "progress":
-            print(text.progress(reply.fields), flush=True)  # noqa: T201
+            print(text.progress(reply.fields), flush=True)
         elif reply.kind == "result":
             return dict(reply.fields), said
         elif reply.kind == "piece":
@@ -168,5 +168,5 @@ def _reason(fields: Mapping[str, Any]) -> str:
 
 
 def _fail(reason: str, code: int = EXIT_FAILED) -> int:
-    print(reason, file=sys.stderr)  # noqa: T201
+    print(reason, file=sys.stderr)
     return code

@@ -113,7 +113,7 @@ def _one(found: Sequence[Place], otherwise: str) -> Instance:
 
 
 def _trusted(project: Iterable[str]) -> set[int]:
-    """Users whose servers are believed: root, ourselves, and for root those whom the project belongs to.
+    """Users whose servers are believed: root, ourselves, and for root the owners of the project.
 
     Any user may listen under any abstract name, and say that he serves this project.
     """

@@ -75,7 +75,7 @@ class Reply:
         """Read a line.
 
         Raises:
-            UnreadableLineError: it is no line of an answer. A socket of somebody else's may have said it.
+            UnreadableLineError: it is no line of an answer. The socket may be another program's.
         """
         fields = _object(line)
         kind = fields.pop("kind", None)

@@ -86,7 +86,7 @@ _GAUGES: Final = {
     "rss": _a("integer", "resident memory, bytes"),
     "pool": _object(
         size=_a("integer", "database connections, all aliases together"),
-        idle=_a("integer", "of these, lent to nobody"),
+        idle=_a("integer", "of these, not lent"),
         waiting=_a("integer", "requests that wait for one"),
         max=_a("integer", "the bound"),
     ),
@@ -167,7 +167,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 alias=_a("string", "in DATABASES"),
                 database=_a("string", "name of the database"),
                 size=_a("integer", "connections"),
-                idle=_a("integer", "lent to nobody"),
+                idle=_a("integer", "not lent"),
                 leased=_a("integer", "lent"),
                 waiting=_a("integer", "requests that wait for one"),
                 bound=_a("integer", "connections at most"),

@@ -174,7 +174,7 @@ def read_arguments(verb: Verb, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _read(verb, argument, given) for name, argument in known.items()}
 
 
-def _read(verb: Verb, argument: Argument, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of the argument's kind
+def _read(verb: Verb, argument: Argument, given: Mapping[str, Any]) -> Any:
     value = given.get(argument.name)
     if not argument.fits(value):
         if value is None:

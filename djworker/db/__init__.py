@@ -21,6 +21,6 @@ def __getattr__(name: str) -> Any:
     """Public names, imported when they are used: most of this package needs Django, and the pool must not."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module  # noqa: PLC0415 - at the first use
 
     return getattr(import_module(_LAZY[name]), name)

@@ -88,7 +88,7 @@ class Loader:
 
 def serving(engine: str) -> str:
     """Our engine that serves a name in `DATABASES`, or that name: nothing is exchanged outside of `runworkers`."""
-    from django.db import utils  # noqa: PLC0415 - after the import path
+    from django.db import utils
 
     loader = utils.load_backend
     return loader.serving.get(engine, engine) if isinstance(loader, Loader) else engine
@@ -102,7 +102,7 @@ def install(settings: LazySettings) -> list[EngineChoice]:
     Raises:
         ConfigError: pool options that cannot be used.
     """
-    from django.db import utils  # noqa: PLC0415
+    from django.db import utils
 
     given = getattr(settings, "DJWORKER", {})
     loader = Loader(utils.load_backend)
@@ -122,8 +122,8 @@ def install(settings: LazySettings) -> list[EngineChoice]:
 
 def load_all() -> None:
     """Load the engine of each alias, so that all are known, and shared by all workers."""
-    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
-    from django.db import connections  # noqa: PLC0415
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db import connections
 
     for alias in connections:
         with contextlib.suppress(ImproperlyConfigured):  # an alias that nothing uses may lack its library
@@ -132,9 +132,9 @@ def load_all() -> None:
 
 def _begin_anew() -> None:
     """Connection objects that were made while the settings were loaded are Django's: the next ones are of our engines."""
-    from django.db import connections  # noqa: PLC0415
+    from django.db import connections
 
-    from djworker.db import unheld  # noqa: PLC0415
+    from djworker.db import unheld
 
     held = unheld.close(unheld.here())
     for connection in connections.all(initialized_only=True):
@@ -151,7 +151,7 @@ def _row(
     alias: str, was: str, engine: str, database: dict[str, Any], djworker: object, trouble: str = ""
 ) -> EngineChoice:
     if engine.startswith(GEVENTPOOL):
-        from djworker.db import geventpool  # noqa: PLC0415 -- only where it is wanted
+        from djworker.db import geventpool
 
         most = database.get("OPTIONS", {}).get("MAX_CONNS", MAX_CONNS)
         return EngineChoice(alias, engine, was, geventpool.install(engine), "request", f"0-{most}")
@@ -162,7 +162,7 @@ def _row(
 
 
 def _options(alias: str, database: dict[str, Any], djworker: object) -> PoolOptions:
-    from djworker.conf.pool_resolve import for_alias  # noqa: PLC0415
+    from djworker.conf.pool_resolve import for_alias
 
     return for_alias(alias, djworker, database.get("OPTIONS", {}).get("pool"))
 
@@ -171,10 +171,10 @@ def _driver(engine: str) -> str:
     if not engine.endswith("mysql"):
         return "psycopg" if _installed("psycopg") else "psycopg2"
     if not _installed("MySQLdb") and _installed("pymysql"):
-        import pymysql  # noqa: PLC0415 -- optional
+        import pymysql
 
         pymysql.install_as_MySQLdb()
-    import MySQLdb  # noqa: PLC0415
+    import MySQLdb
 
     return "pymysql" if MySQLdb.__name__ == "pymysql" else "mysqlclient"
 

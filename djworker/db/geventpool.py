@@ -62,7 +62,7 @@ class _Plain:
         conn = self._green.connect(self._params)
         mind_the_peer(conn.watch.fd)
         if self._green.name == "psycopg2":
-            from psycopg2.extras import register_default_jsonb  # noqa: PLC0415 -- optional
+            from psycopg2.extras import register_default_jsonb  # noqa: PLC0415 - optional
 
             register_default_jsonb(
                 conn_or_curs=cast("connection", conn), loads=lambda text: text
@@ -183,9 +183,9 @@ def install(engine: str) -> str:
 def _green(engine: str) -> Driver[Any]:
     name = engine.removeprefix(GEVENTPOOL)
     if name == "postgresql_psycopg2" or importlib.util.find_spec("psycopg") is None:
-        from djworker.db.drivers.psycopg2 import Psycopg2Driver  # noqa: PLC0415 -- one of the two is not installed
+        from djworker.db.drivers.psycopg2 import Psycopg2Driver  # noqa: PLC0415 - one of the two is not installed
 
         return Psycopg2Driver()
-    from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415
+    from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415 - one of the two is not installed
 
     return Psycopg3Driver()

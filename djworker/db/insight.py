@@ -75,7 +75,7 @@ def doing(frames: Iterable[FrameType]) -> Doing:
         elif code in _RUNS:
             found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"].db.alias))
         elif code in _RUNS_LEASED:  # whose unknown attributes are the library's, and take a connection
-            found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"]._lease.leased_pool.alias))  # noqa: SLF001
+            found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"]._lease.leased_pool.alias))  # noqa: SLF001 - of a frame, and no method may be called there
         elif code in _ENDS and not found.sql:
             alias = str(frame.f_locals["self"].alias)
             found = found._replace(phase=found.phase or IN_SQL, alias=alias, sql=_ENDS[code])

@@ -19,7 +19,7 @@ def here() -> list[BaseDatabaseWrapper]:
 
 
 def everywhere() -> list[BaseDatabaseWrapper]:
-    """Django's connection objects with something open in them, whoever has them."""
+    """Django's connection objects with something open in them, wherever they are."""
     # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
     return _open(each for each in gc.get_objects() if issubclass(type(each), BaseDatabaseWrapper))
 

@@ -45,7 +45,7 @@ class AdmissionQueue:
     connections stand in the same queue. No request is overtaken by a later one: libev calls the watchers of one turn in the
     opposite order, so what arrives on kept connections is collected until the turn is over, and sorted.
 
-    Somebody may keep a turn to himself: gevent looks for events after fifty switches at the earliest where a greenlet works in
+    A greenlet may keep a turn to itself: gevent looks for events after fifty switches at the earliest where a greenlet works in
     pieces, with sleep(0) between. In such turns more than one begins, or a single view would leave the others a few a second.
     """
 
@@ -66,7 +66,7 @@ class AdmissionQueue:
         """Whether no request is under way, and none waits."""
         return not (self._concurrency.taken or self.waiting or self._arrived)
 
-    def arrive(self, connection: Any) -> None:  # noqa: ANN401
+    def arrive(self, connection: Any) -> None:
         """[hub] Have a kept connection that has become readable go on, in the order of arrival."""
         if not self._arrived:
             get_hub().loop.run_callback(self._sort)
@@ -91,7 +91,7 @@ class AdmissionQueue:
                 return
 
     def queue(self, begin: Callable[[], Any]) -> None:
-        """Call begin in the hub when its turn has come, even if nobody needs it any more.
+        """Call begin in the hub when its turn has come, even if it is not needed any more.
 
         It says whether what it began has come to a wait.
         """

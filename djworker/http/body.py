@@ -23,7 +23,7 @@ EXTENSION: Final = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN +
 CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + EXTENSION + rb")*)")
 TRAILER: Final = re.compile(TOKEN + rb":[\t \x21-\x7e\x80-\xff]*")
 
-# Chunk lines: size and extensions. Nobody uses extensions; attackers do, to have the server read much for little
+# Chunk lines: size and extensions. Clients use no extensions; attackers do, to have the server read much for little
 # (CVE-2023-39326), so all of a body's together have a limit too.
 MAX_CHUNK_LINE: Final = 256
 MAX_EXTENSIONS: Final = 4096

@@ -133,7 +133,7 @@ def away_from_hub(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -
     return value  # type: ignore[no-any-return]
 
 
-def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[BaseException | None, Any]:  # noqa: ANN401
+def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[BaseException | None, Any]:
     """Carry an exception past gevent, which prints the traceback of one in its threads."""
     try:
         return None, function(*args, **kwargs)

@@ -91,7 +91,7 @@ class Connection(IdleConnection):
         "exchange",
     )
 
-    def __init__(self, server: Server, sock: Any, peer: Any) -> None:  # noqa: ANN401
+    def __init__(self, server: Server, sock: Any, peer: Any) -> None:
         super().__init__(server, sock)
         self._inbox = Inbox()
         # Never empty: databases, throttles and filters take REMOTE_ADDR for an address. A unix socket's peer is on this machine.
@@ -100,7 +100,7 @@ class Connection(IdleConnection):
         self._standing: Standing | None = None
         self._upload: Upload | None = None
         self.exchange: Exchange | None = None
-        # Nobody reads any more.
+        # The client does not read any more.
         self._gone = False
         if isinstance(peer, tuple):
             with contextlib.suppress(OSError):
@@ -116,7 +116,7 @@ class Connection(IdleConnection):
             pass
         except GreenletExit:
             self.forget_peer()
-        except BaseException:  # noqa: BLE001  (a fault of ours: this connection ends, the others live)
+        except BaseException:  # noqa: BLE001 - a fault of ours: this connection ends, the others live
             log.event(logger, logging.ERROR, "connection_failed", "connection failed", peer=self._peer, exc_info=True)
             self.forget_peer()
 
@@ -246,7 +246,7 @@ class Connection(IdleConnection):
                 self._run_with_body(exchange, head)
             else:
                 Context().run(exchange.run, server.app if exchange.target != "*" else server_options)
-        except BaseException as error:  # noqa: BLE001  (whatever the application raises, GreenletExit and Timeout too)
+        except BaseException as error:  # noqa: BLE001 - whatever the application raises, GreenletExit and Timeout too
             self._failed(exchange, error)
         self.served = server.total = server.total + 1
         if exchange.status >= FAILED:
@@ -321,7 +321,7 @@ class Connection(IdleConnection):
             self._answer(exchange, 503)
             return
         if isinstance(error, (GreenletExit, ClientGone)) or self.cut_for == WRITE_TIMEOUT:
-            # Nobody to answer, and not the application's fault.
+            # There is no client to answer, and it is not the application's fault.
             exchange.persists = False
             self._gone = True
             exchange.reason = self.cut_for or str(error) or type(error).__name__
@@ -484,7 +484,7 @@ _ACQUIRE: Final = Connection._acquire.__code__  # noqa: SLF001 - of this class
 WRITE_TIMEOUT: Final = "the peer did not take the answer in time"
 
 
-def server_options(_: dict[str, Any], start_response: Any) -> list[bytes]:  # noqa: ANN401
+def server_options(_: dict[str, Any], start_response: Any) -> list[bytes]:
     """Answer OPTIONS * (RFC 9110 9.3.7), which asks the server and not the application: PATH_INFO could not hold it."""
     start_response("200 OK", [])
     return [b""]

@@ -21,7 +21,7 @@ class FileWrapper:
 
     __slots__ = ("block_size", "file")
 
-    def __init__(self, file: Any, block_size: int = BLOCK) -> None:  # noqa: ANN401
+    def __init__(self, file: Any, block_size: int = BLOCK) -> None:
         self.file = file
         self.block_size = block_size
 

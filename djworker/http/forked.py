@@ -28,11 +28,11 @@ class _Forked(Connection):
 
     send = send_parts = send_file = may_persist = _next_head = _report = _end = _come_back
 
-    def _failed(self, exchange: Any, error: BaseException) -> NoReturn:  # noqa: ANN401, ARG002 - as in the base class
+    def _failed(self, exchange: Any, error: BaseException) -> NoReturn:  # noqa: ARG002 - as in the base class
         process.end_child_with(error)
 
 
-def forsake(server: Server, forker: Any) -> None:  # noqa: ANN401
+def forsake(server: Server, forker: Any) -> None:
     """[a worker's child] Close the copies of all connections, and see that none is answered from here.
 
     Args:
@@ -42,7 +42,7 @@ def forsake(server: Server, forker: Any) -> None:  # noqa: ANN401
     BulkWork.serving = None
     for connection in (*server.busy, *server.idle_ones):
         connection.forsake()
-        if connection._greenlet is forker:  # noqa: SLF001
+        if connection._greenlet is forker:  # noqa: SLF001 - of a copy that no method may be called on
             connection.__class__ = _Forked
     for sock in server.arriving:
         sock.close()

@@ -124,7 +124,7 @@ class Forwarding:
         said = tuple(map(environ.get, CONSIDERED))
         meant = self._known.get(said)
         if meant is None:
-            # From nothing but these, so that they mean the same in every request, whoever the peer is.
+            # From nothing but these, so that they mean the same in every request, whatever the peer is.
             meant = {name: value for name, value in zip(CONSIDERED, said, strict=True) if value is not None}
             self._find_out(meant)
             if sum(len(value) for value in said if value is not None) <= LONGEST:

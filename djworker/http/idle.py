@@ -42,7 +42,7 @@ class IdleConnection(Transport):
         "suspended",
     )
 
-    def __init__(self, server: Server, sock: Any) -> None:  # noqa: ANN401
+    def __init__(self, server: Server, sock: Any) -> None:
         super().__init__(sock, server.deadline_in, server.write_timeout, server.bulk)
         self._server = server
         self._greenlet: Any = None
@@ -192,7 +192,7 @@ class IdleConnection(Transport):
             return b""
 
     def suspend(self) -> None:
-        """Give the greenlet back: nobody has asked for long, and a stack weighs more than a connection.
+        """Give the greenlet back: no request has come for long, and a stack weighs more than a connection.
 
         What the greenlet held of the application's, a database connection for example, goes with it.
         """
@@ -210,13 +210,13 @@ class IdleConnection(Transport):
         self._greenlet = self._switch = None
         self._reader.start(resume, self)
 
-    def begin(self, greenlet: Any) -> None:  # noqa: ANN401
+    def begin(self, greenlet: Any) -> None:
         """[hub] Begin in a greenlet, at once."""
         self._greenlet = greenlet
         self._switch = greenlet.switch
         self._switch()
 
-    def resume(self, greenlet: Any) -> None:  # noqa: ANN401
+    def resume(self, greenlet: Any) -> None:
         """Go on in another greenlet."""
         self._reader.stop()
         self._greenlet = greenlet
@@ -261,7 +261,7 @@ class IdleConnection(Transport):
             self.has_permit = False
             self._server.concurrency.release()
 
-    def _wait_for_peer(self, watcher: Any) -> None:  # noqa: ANN401
+    def _wait_for_peer(self, watcher: Any) -> None:
         """Wait without a permit: a request runs while its application does, and slow clients can be many."""
         if self.has_permit:
             self._without_permit(self._wait, watcher)

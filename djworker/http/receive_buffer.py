@@ -1,4 +1,4 @@
-"""Bytes that a connection received and nobody has used yet."""
+"""Bytes that a connection has received and that are not used yet."""
 
 from __future__ import annotations
 

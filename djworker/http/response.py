@@ -179,7 +179,7 @@ _second_lines = ""
 
 def common_fields(meanings: int = 0) -> str:
     """Return the Date and Server lines, without those that the application gave itself, and the empty line."""
-    global _since, _until, _second_lines  # noqa: PLW0603  (one text serves a second's answers)
+    global _since, _until, _second_lines  # noqa: PLW0603 - one text serves a second's answers
     now = time()
     if not _since <= now < _until:
         _since = int(now)

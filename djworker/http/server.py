@@ -53,7 +53,7 @@ RESERVED_DESCRIPTORS: Final = 64
 FEWEST_CONNECTIONS: Final = 16
 # Where room is made, so much more is: one part in so many of all connections. To find them takes a look at each.
 ROOM: Final = 64
-# Seconds without a whole head after which a connection is a silent one: whoever connects to ask has asked by then.
+# Seconds without a whole head after which a connection is a silent one: a client that connects to ask has asked by then.
 SILENT_AFTER: Final = 0.5
 # Where more than one connection in so many is new, idle ones are not ended for them: they may be silent ones in a moment.
 CROWD: Final = 4
@@ -74,7 +74,7 @@ class Server:
         app: WSGIApplication,
         config: Config,
         *,
-        server_address: Any,  # noqa: ANN401
+        server_address: Any,
         access: Callable[[Exchange], None] | None = None,
         declared: Declared = NOTHING_DECLARED,
     ) -> None:
@@ -165,12 +165,12 @@ class Server:
 
     # --- connections
 
-    def arrive(self, sock: Any, peer: Any) -> None:  # noqa: ANN401
+    def arrive(self, sock: Any, peer: Any) -> None:
         """[hub] Serve an accepted, non-blocking socket when its turn has come: behind the requests that are here already."""
         self.arriving.add(sock)
         self.admission.queue(partial(self._begin, sock, peer, time.monotonic()))
 
-    def _begin(self, sock: Any, peer: Any, arrived: float) -> bool:  # noqa: ANN401
+    def _begin(self, sock: Any, peer: Any, arrived: float) -> bool:
         """[hub] Begin to serve; say whether there is a request, and it waits for something."""
         connection = self._connect(sock, peer)
         if connection is None:
@@ -179,7 +179,7 @@ class Server:
         connection.begin(Greenlet(self._serve, connection))
         return connection.is_under_way
 
-    def _connect(self, sock: Any, peer: Any) -> Connection | None:  # noqa: ANN401
+    def _connect(self, sock: Any, peer: Any) -> Connection | None:
         self.arriving.discard(sock)
         try:
             connection = Connection(self, sock, peer)
@@ -300,7 +300,7 @@ class Server:
 def _silent_before(connections: Iterable[Any]) -> Iterator[Any]:
     """Give those that had been silent for long when they were accepted.
 
-    Whoever connects to ask has sent the request by the time that the kernel's queue has come to its connection. The others
+    A client that connects to ask has sent the request by the time that the kernel's queue has come to its connection. The others
     connected later: where there is one, no look at them is needed.
     """
     fresh = (one for one in connections if one.phase is ConnectionPhase.FRESH)
@@ -314,7 +314,7 @@ def _without_request(connections: list[Any]) -> list[Any]:
     ]
 
 
-def _base_environ(server_address: Any) -> dict[str, Any]:  # noqa: ANN401
+def _base_environ(server_address: Any) -> dict[str, Any]:
     if isinstance(server_address, tuple):
         name, port = str(server_address[0]), str(server_address[1])
     else:

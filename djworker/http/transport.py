@@ -53,7 +53,7 @@ class Transport(Phased):
 
     def __init__(
         self,
-        sock: Any,  # noqa: ANN401
+        sock: Any,
         deadline_in: Callable[[float], float],
         write_timeout: float,
         bulk: BulkWork,
@@ -90,7 +90,7 @@ class Transport(Phased):
         if self.bulk.is_used_up():
             self.bulk.pause()
 
-    def _wait_for_peer(self, watcher: Any) -> None:  # noqa: ANN401
+    def _wait_for_peer(self, watcher: Any) -> None:
         self._wait(watcher)
 
     def send(self, data: bytes) -> None:
@@ -190,7 +190,7 @@ class Transport(Phased):
 
         return stop
 
-    def _look_for_end(self, watcher: Any, gone: Callable[[], object]) -> None:  # noqa: ANN401
+    def _look_for_end(self, watcher: Any, gone: Callable[[], object]) -> None:
         """[hub] There is something to receive, or the end."""
         watcher.stop()
         try:

@@ -143,7 +143,7 @@ class ProcessGone:
 class Retire:
     """arbiter → worker: stop accepting, finish what runs, exit.
 
-    ``grace`` is in seconds. ``empty_backlog``: nobody else will accept, so take what the kernel has queued first.
+    ``grace`` is in seconds. ``empty_backlog``: no other process will accept, so take what the kernel has queued first.
     """
 
     grace: float
@@ -259,7 +259,7 @@ def encode(message: Message) -> bytes:
     return json.dumps([type(message).__name__, fields], separators=(",", ":")).encode() + b"\n"
 
 
-def _fitting(name: str, value: Any) -> Any:  # noqa: ANN401
+def _fitting(name: str, value: Any) -> Any:
     if name == "traceback" or not isinstance(value, str) or len(value) <= TEXT_LIMIT:
         return value
     return value[:TEXT_LIMIT] + "…"

@@ -7,7 +7,7 @@ cannot be made shorter, and what it says is its worker's word: a reader believes
 
 A region is a row of words of eight bytes. Behind the header stand entries, each a series: which metric, its labels, its
 values. An entry is never moved or removed; the header's word ``USED`` takes it in once it is complete. So a worker that is
-killed in the middle leaves nothing half. One store of a word is not torn, and nobody else writes.
+killed in the middle leaves nothing half. One store of a word is not torn, and no other process writes.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ No heartbeat file, no system call per beat: a beat is one store of eight bytes, 
 is not torn. Times are CLOCK_MONOTONIC nanoseconds, which all processes of a machine share.
 
 A row is a page of its own, in a file of its own without a name. Its worker gets the descriptor, and the mold, from which
-all workers are forked, maps none: so a worker that runs somebody else's code can write nothing but its own row, and a row
+all workers are forked, maps none: so a worker that runs an attacker's code can write nothing but its own row, and a row
 dies with its worker. On Linux the file is sealed: were it made shorter, the arbiter's next look would end the arbiter.
 """
 
@@ -113,5 +113,5 @@ class Row:
 
 
 def free_slot(taken: set[int]) -> int:
-    """The lowest slot number that nobody holds."""
+    """The lowest slot number that is free."""
     return next(slot for slot in count() if slot not in taken)

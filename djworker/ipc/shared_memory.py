@@ -1,4 +1,4 @@
-"""Memory that processes share: a file without a name, whose size nobody can change.
+"""Memory that processes share: a file without a name, whose size cannot be changed.
 
 On Linux it is sealed and never touches a disk: were it made shorter, the next look of another process would end that process.
 """

@@ -34,7 +34,7 @@ class SinkHandler(logging.Handler):
         self.sink = sink
         self.setFormatter(formatter)
 
-    def createLock(self) -> None:  # noqa: N802
+    def createLock(self) -> None:  # noqa: N802 - logging's name
         """Have no lock."""
         self.lock = None
 
@@ -49,7 +49,7 @@ class SinkHandler(logging.Handler):
         """Write one record; nothing is ever raised."""
         try:
             self.sink.write(self.format(record))
-        except Exception:  # noqa: BLE001  (a log that cannot be written must not fail a request)
+        except Exception:  # noqa: BLE001 - a log that cannot be written must not fail a request
             with contextlib.suppress(Exception):
                 self.sink.write(f"djworker: a log record of {record.pathname}:{record.lineno} could not be written")
 
@@ -162,7 +162,7 @@ def capture_warnings() -> None:
     """Have Python's warnings be events, where the log is JSON: they are lines of the same stream."""
     usual = warnings.showwarning
 
-    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:  # noqa: ANN401
+    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
         if file is not None or _state.format != "json":
             usual(message, category, filename, lineno, file, line)
         else:
@@ -187,7 +187,7 @@ def _attach(name: str, handler: SinkHandler | None, level: int) -> None:
         logger.addHandler(handler)
 
 
-def event(logger: logging.Logger, level: int, name: str, message: str, **fields: Any) -> None:  # noqa: ANN401
+def event(logger: logging.Logger, level: int, name: str, message: str, **fields: Any) -> None:
     """Log an event.
 
     name: what happened, as an identifier (``worker_ready``); it is an API. message: the same for people, without
@@ -207,7 +207,7 @@ def wants_fields() -> bool:
     return not (_state.access is not None and _state.format == "text" and len(_ACCESS.handlers) == 1)
 
 
-def access_line(line: str, **fields: Any) -> None:  # noqa: ANN401
+def access_line(line: str, **fields: Any) -> None:
     """Write one request to the access log. line: as the operator's format made it; fields: the same for JSON."""
     if _state.access is not None and not wants_fields():
         _state.access.sink.write(escape(line))  # the usual case, for each request: no record, no look at the threads

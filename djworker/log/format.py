@@ -83,7 +83,7 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
 def _traceback(record: logging.LogRecord) -> str:
     try:
         return logging.Formatter().formatException(record.exc_info)  # type: ignore[arg-type]  # not None: see caller
-    except Exception as error:  # noqa: BLE001  (an exception whose repr raises must not lose the line)
+    except Exception as error:  # noqa: BLE001 - an exception whose repr raises must not lose the line
         return f"<no traceback: {type(error).__name__}>"
 
 
@@ -91,11 +91,11 @@ def message_of(record: logging.LogRecord) -> str:
     """Return the message, or what can be said of one whose arguments do not fit."""
     try:
         return record.getMessage()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - a line is written whatever its parts do
         return f"{safe_str(record.msg)} <arguments do not fit: {type(error).__name__}>"
 
 
-def jsonable(value: object, depth: int = _DEPTH) -> Any:  # noqa: ANN401
+def jsonable(value: object, depth: int = _DEPTH) -> Any:
     """Turn anything into what JSON can carry; what it does not know becomes its text."""
     # Exact types only: a subclass's methods (a lazy translation, a queryset) may run queries or raise.
     kind = type(value)
@@ -116,7 +116,7 @@ def safe_str(value: object) -> str:
     """Return ``str(value)``, or a placeholder where that raises."""
     try:
         return str(value)
-    except Exception as error:  # noqa: BLE001  (a log line is never worth a failure)
+    except Exception as error:  # noqa: BLE001 - a log line is never worth a failure
         return f"<unprintable {type(value).__name__}: {type(error).__name__}>"
 
 

@@ -1,6 +1,6 @@
 """Where log lines go: a descriptor or a file, written so that a log in trouble never troubles a request.
 
-A full disk, a reader that is gone, a pipe that nobody empties: the line is lost, it is counted, and the loss is told at
+A full disk, a reader that is gone, a pipe that is not emptied: the line is lost, it is counted, and the loss is told at
 most once a minute. Nothing here takes a lock: a worker's watchdog logs from another thread while the first may be stuck
 anywhere, so each line is one ``write`` instead, which the kernel keeps whole on a pipe (up to PIPE_BUF) and on a file
 opened for appending.
@@ -83,7 +83,7 @@ class Sink:
         poller.register(self._fd, select.POLLOUT)
         if not poller.poll(0 if now < self._stalled_until else TIMEOUT * 1000):
             self._stalled_until = now + 1
-            raise BlockingIOError(errno.EAGAIN, "nobody reads this log")
+            raise BlockingIOError(errno.EAGAIN, "this log is not read")
 
     def _lose(self, error: OSError) -> None:
         self._lost += 1
@@ -120,7 +120,7 @@ class FileSink(Sink):
         except OSError as error:
             self._lose(error)
             return
-        # dup2 keeps the number: whoever writes at this moment writes to the old file or to the new one.
+        # dup2 keeps the number: a process that writes at this moment writes to the old file or to the new one.
         os.dup2(fresh, self._fd, inheritable=False)
         self._may_block = not _is_regular(fresh)
         raw_close(fresh)
@@ -159,7 +159,7 @@ def is_strangers_link(path: str) -> bool:
     return os.path.islink(path) and _in_strangers_folder(path)
 
 
-def original(module: Any, name: str) -> Any:  # noqa: ANN401
+def original(module: Any, name: str) -> Any:
     """Return a function as it was before gevent replaced it, without importing gevent.
 
     gevent's ``poll`` and ``close`` run the hub, which the mold must not, and which a blocked worker cannot.

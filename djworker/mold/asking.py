@@ -43,7 +43,7 @@ class PageReply:
         return "".join(traceback.format_exception(self.error)) if self.error is not None else ""
 
 
-def get(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:  # noqa: ANN401
+def get(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:
     """Request a path. extra: what else the environ is to have.
 
     Raises:
@@ -52,7 +52,7 @@ def get(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:  # noqa:
     headers: dict[str, str] = {}
     statuses: list[str] = []
 
-    def start_response(status: str, fields: Any, _exc_info: Any = None) -> Callable[[bytes], None]:  # noqa: ANN401
+    def start_response(status: str, fields: Any, _exc_info: Any = None) -> Callable[[bytes], None]:
         statuses.append(status)
         headers.update((name.lower(), value) for name, value in fields)
         return lambda _data: None
@@ -76,7 +76,7 @@ def _read(chunks: Iterator[bytes]) -> None:
             left -= len(chunk)
 
 
-def follow(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:  # noqa: ANN401
+def follow(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:
     """As ``get``, but an answer that only leads to another page of the site is followed, a few times."""
     reply = get(app, path, **extra)
     for _ in range(_MOST_REDIRECTS):
@@ -91,7 +91,7 @@ def follow(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:  # no
 
 def _is_ours(host: str, extra: Mapping[str, Any]) -> bool:
     """Another host may be another site. The one that Django itself sends everybody to is this one."""
-    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+    from django.conf import settings
 
     asked = str(extra.get("HTTP_HOST", ""))
     return host == asked or bool(settings.PREPEND_WWW and host == f"www.{asked}")
@@ -100,12 +100,12 @@ def _is_ours(host: str, extra: Mapping[str, Any]) -> bool:
 @contextlib.contextmanager
 def _noting_exceptions() -> Iterator[list[BaseException]]:
     """What Django turns into answers meanwhile: its handlers look this function up by its name."""
-    from django.core.handlers import exception  # noqa: PLC0415 - Django comes after the import path
+    from django.core.handlers import exception
 
     errors: list[BaseException] = []
     usual = exception.response_for_exception
 
-    def noting(request: Any, error: BaseException) -> Any:  # noqa: ANN401
+    def noting(request: Any, error: BaseException) -> Any:
         errors.append(error)
         return usual(request, error)  # type: ignore[arg-type]
 
@@ -117,7 +117,7 @@ def _noting_exceptions() -> Iterator[list[BaseException]]:
 
 
 def _environ(path: str) -> dict[str, Any]:
-    from django.conf import settings  # noqa: PLC0415
+    from django.conf import settings
 
     target = path
     path, _question, query = path.partition("?")

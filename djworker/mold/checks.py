@@ -28,9 +28,9 @@ _NICENESS: Final = 10
 
 def run(config: Config) -> list[str]:
     """Run them as `manage.py check` does, but knowing how many workers there will be; a line for each error."""
-    from django.core import checks  # noqa: PLC0415 - Django comes after the import path
+    from django.core import checks
 
-    from djworker.db.checks import demand  # noqa: PLC0415
+    from djworker.db.checks import demand
 
     demand.expect(config.workers)
     found = [*(message for message in checks.run_checks() if not message.is_silenced()), *preflight.run(config)]
@@ -42,10 +42,10 @@ def run(config: Config) -> list[str]:
 
 def ask_servers() -> None:
     """Ask the database servers whether they can take what the workers may want; nothing of it is left in the mold."""
-    from django.core.checks import Warning  # noqa: A004, PLC0415 - Django's own name
-    from django.db import connections  # noqa: PLC0415
+    from django.core.checks import Warning  # noqa: A004 - Django's own name
+    from django.db import connections
 
-    from djworker.db.checks import capacity  # noqa: PLC0415
+    from djworker.db.checks import capacity
 
     aliases = capacity.askable(connections)
     if not aliases:
@@ -61,7 +61,9 @@ def ask_servers() -> None:
 def ask_for_migrations() -> str:
     """[a child of the mold] What `tell` is to say of them."""
     os.nice(_NICENESS)
-    logging.getLogger("djworker.db").setLevel(logging.CRITICAL + 1)  # an outage is told of by those whom it concerns
+    logging.getLogger("djworker.db").setLevel(
+        logging.CRITICAL + 1
+    )  # an outage is told of by the worker that it concerns
     try:
         return _as_json(preflight.unapplied())
     finally:
@@ -88,7 +90,7 @@ def tell(answer: str) -> None:
 
 def count_deployment_findings() -> None:
     """One line with what ``check --deploy`` would find; a check that raises is a finding, too."""
-    from django.core.checks.registry import registry  # noqa: PLC0415
+    from django.core.checks.registry import registry
 
     found: list[str] = []
     for check in registry.deployment_checks:
@@ -103,7 +105,7 @@ def count_deployment_findings() -> None:
         log.event(logger, logging.INFO, "deployment_checks", text, count=len(found), ids=sorted(found))
 
 
-def _as_json(found: Any) -> str:  # noqa: ANN401 - an iterable of check messages
+def _as_json(found: Any) -> str:
     return json.dumps([(item.id, in_one_line(item)) for item in found if not item.is_silenced()])
 
 

@@ -17,7 +17,7 @@ from greenlet import GreenletExit
 from djworker.db.drivers import turns
 from djworker.mold.patches.later_loop import LaterLoop
 
-#: Seconds that threads get to end. A look-up of a name that nobody answers takes the resolver's own 5 s and more.
+#: Seconds that threads get to end. A look-up of a name that is not answered takes the resolver's own 5 s and more.
 TIMEOUT: Final = 0.5
 #: Seconds between two looks at them.
 PAUSE: Final = 0.001
@@ -25,9 +25,9 @@ PAUSE: Final = 0.001
 
 def hang_up() -> None:
     """[a child of the mold] End its sessions: servers should not see their clients vanish."""
-    from django.db import connections  # noqa: PLC0415
+    from django.db import connections
 
-    from djworker.db.lease import registry  # noqa: PLC0415
+    from djworker.db.lease import registry
 
     connections.close_all()
     registry.leave()
@@ -35,9 +35,9 @@ def hang_up() -> None:
 
 def close_connections() -> None:
     """Close Django's connections that nothing holds, so that the next stage opens its own."""
-    from django.conf import settings  # noqa: PLC0415 -- Django comes after the import path
+    from django.conf import settings
 
-    from djworker.db import unheld  # noqa: PLC0415
+    from djworker.db import unheld
 
     if (
         settings.configured
@@ -47,9 +47,9 @@ def close_connections() -> None:
 
 def wipe() -> None:
     """Close Django's connections that nothing holds; close and forget the pools, if there are any, and all that they used."""
-    from djworker.db import unheld  # noqa: PLC0415
-    from djworker.db.drivers import offload  # noqa: PLC0415
-    from djworker.db.lease import registry  # noqa: PLC0415
+    from djworker.db import unheld
+    from djworker.db.drivers import offload
+    from djworker.db.lease import registry
 
     found = unheld.everywhere()
     unheld.close(found)
@@ -59,7 +59,7 @@ def wipe() -> None:
 
 
 def let_threads_end() -> None:
-    """Threads that have nothing more to do end when they get their turn: those of executors that nobody has any more.
+    """Threads that have nothing more to do end when they get their turn: those of executors that are not referred to any more.
 
     Django runs an async view in such a thread. They are greenlets, and their executors may be in cycles.
     """
@@ -90,17 +90,17 @@ def has_hub() -> bool:
     return _hub() is not None
 
 
-def _hub() -> Any:  # noqa: ANN401
+def _hub() -> Any:
     return get_hub_if_exists()
 
 
-def _end_threads(hub: Any) -> None:  # noqa: ANN401
+def _end_threads(hub: Any) -> None:
     """As the hub would, but it waits for them: a thread that is about to end is still a thread when the process is forked."""
-    pool = hub._threadpool  # noqa: SLF001 - asking for the public one makes one
+    pool = hub._threadpool
     if pool is not None:
         pool.kill()
         with turns.at_most(TIMEOUT):
-            while pool._worker_greenlets:  # noqa: SLF001
+            while pool._worker_greenlets:
                 gevent.sleep(PAUSE)
 
 
@@ -108,7 +108,7 @@ def _await_native_threads() -> None:
     """A thread has frames for some microseconds after its last word."""
     sleep = monkey.get_original("time", "sleep")
     for _turn in range(round(TIMEOUT / PAUSE)):
-        if len(sys._current_frames()) == 1:  # noqa: SLF001
+        if len(sys._current_frames()) == 1:
             return
         sleep(PAUSE)
 
@@ -119,6 +119,6 @@ def idents_of_hub() -> set[int]:
     return idents_of(pool) if pool is not None else set()
 
 
-def idents_of(pool: Any) -> set[int]:  # noqa: ANN401
+def idents_of(pool: Any) -> set[int]:
     """The native threads of a pool of gevent's."""
-    return {worker._thread_ident for worker in pool._worker_greenlets}  # noqa: SLF001
+    return {worker._thread_ident for worker in pool._worker_greenlets}

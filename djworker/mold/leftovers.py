@@ -46,18 +46,18 @@ class LeftoversWatch:
     @contextlib.contextmanager
     def connections(self) -> Iterator[None]:
         """Note meanwhile who opens database connections, and who begins greenlets."""
-        from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: PLC0415 - Django comes after the import path
+        from django.db.backends.base.base import BaseDatabaseWrapper
 
-        from djworker.db.backends.mixin import LeasingMixin  # noqa: PLC0415
+        from djworker.db.backends.mixin import LeasingMixin
 
         with self._noting(BaseDatabaseWrapper), self._noting(LeasingMixin), _noting_threads(), _noting_pools():
             yield
 
     @contextlib.contextmanager
-    def _noting(self, cls: Any) -> Iterator[None]:  # noqa: ANN401
+    def _noting(self, cls: Any) -> Iterator[None]:
         connect = cls.connect
 
-        def noting(connection: Any) -> None:  # noqa: ANN401
+        def noting(connection: Any) -> None:
             if not (place := blame.project_place(traceback.extract_stack())).startswith(blame.OURS):
                 self._opened[connection.alias] = place
             connect(connection)
@@ -78,7 +78,7 @@ class LeftoversWatch:
 
     def _open_connections(self) -> Iterator[str]:
         """Those that could not be closed."""
-        from djworker.db.unheld import everywhere  # noqa: PLC0415
+        from djworker.db.unheld import everywhere
 
         for connection in everywhere():
             place = self._opened.get(connection.alias, blame.UNKNOWN)
@@ -112,12 +112,12 @@ def _noting_threads() -> Iterator[None]:
 @contextlib.contextmanager
 def _noting_pools() -> Iterator[None]:
     """Note who makes a pool of native threads: their own stacks have gevent's frames only."""
-    from gevent.threadpool import ThreadPool  # noqa: PLC0415
+    from gevent.threadpool import ThreadPool
 
     make = ThreadPool.__init__
 
     @wraps(make)
-    def noting(pool: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def noting(pool: Any, *args: Any, **kwargs: Any) -> None:
         make(pool, *args, **kwargs)
         _pools.append((pool, blame.project_place(traceback.extract_stack())))
         renewal.thread_pools.append(pool)
@@ -137,9 +137,9 @@ def hang_up() -> list[tuple[str, str]]:
     another. Without that, an operation on them fails for want of the hub of this process.
 
     Returns:
-        Whom each led to, and the library that opens another by itself, empty where none is known to.
+        The peer of each, and the library that opens another by itself; empty where none is known to.
     """
-    from gevent import socket  # noqa: PLC0415
+    from gevent import socket
 
     found: dict[tuple[str, str], None] = {}
     for thing in list(existing(socket.socket)):
@@ -148,12 +148,12 @@ def hang_up() -> list[tuple[str, str]]:
             if thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
                 for peer in _address(thing.getpeername()):
                     found[peer, _library_of(thing)] = None
-                    thing._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - gevent's own would ask for a hub
+                    thing._sock.shutdown(socket.SHUT_RDWR)
                     renewal.keep(thing)
     return sorted(found)
 
 
-def _library_of(thing: Any) -> str:  # noqa: ANN401
+def _library_of(thing: Any) -> str:
     """The library among those that are known to open another whose object has it."""
     layer: list[Any] = [thing]
     seen = {id(layer)}
@@ -167,8 +167,8 @@ def _library_of(thing: Any) -> str:  # noqa: ANN401
     return ""
 
 
-def _address(peer: Any) -> Iterator[str]:  # noqa: ANN401
-    """Nobody where it has no name: that is the other end of a pair, asyncio's loops have one, and ours too."""
+def _address(peer: Any) -> Iterator[str]:
+    """Empty where it has no name: that is the other end of a pair, asyncio's loops have one, and ours too."""
     if isinstance(peer, tuple):
         yield f"{peer[0]}:{peer[1]}"
     elif peer:
@@ -183,7 +183,7 @@ def existing(kind: type) -> Iterator[Any]:
 
 def greenlets() -> Iterator[Any]:
     """Those that have not ended, threads among them; without gevent's own."""
-    from gevent import Greenlet  # noqa: PLC0415
+    from gevent import Greenlet
 
     return (thing for thing in existing(Greenlet) if not thing.ready() and not _is_worker_of_hub(thing))
 
@@ -197,7 +197,7 @@ def _greenlets(known: Collection[Any]) -> Iterator[str]:
         yield f"{_name(thing)}, started {place}"
 
 
-def _is_worker_of_hub(greenlet: Any) -> bool:  # noqa: ANN401
+def _is_worker_of_hub(greenlet: Any) -> bool:
     """A resolver, and what ends a pool's threads."""
     owner = getattr(getattr(greenlet, "_run", None), "__self__", None)
     return any(
@@ -205,19 +205,19 @@ def _is_worker_of_hub(greenlet: Any) -> bool:  # noqa: ANN401
     )
 
 
-def thread_of(greenlet: Any) -> threading.Thread | None:  # noqa: ANN401
+def thread_of(greenlet: Any) -> threading.Thread | None:
     """A patched thread is a greenlet that runs ``Thread._bootstrap``."""
     owner = getattr(getattr(greenlet, "_run", None), "__self__", None)
     return owner if isinstance(owner, threading.Thread) else None
 
 
-def _name(greenlet: Any) -> str:  # noqa: ANN401
+def _name(greenlet: Any) -> str:
     if thread := thread_of(greenlet):
         return f"thread {thread.name!r}"
-    return f"greenlet {getattr(greenlet._run, '__qualname__', greenlet)!r}"  # noqa: SLF001
+    return f"greenlet {getattr(greenlet._run, '__qualname__', greenlet)!r}"
 
 
-def _spawning_stack(greenlet: Any) -> list[traceback.FrameSummary] | None:  # noqa: ANN401
+def _spawning_stack(greenlet: Any) -> list[traceback.FrameSummary] | None:
     frame = getattr(greenlet, "spawning_stack", None)
     found = []
     while frame is not None:
@@ -233,7 +233,7 @@ def _threads() -> Iterator[str]:
 
     Those of the hub's pool do not count: they end with the hub.
     """
-    frames = sys._current_frames()  # noqa: SLF001
+    frames = sys._current_frames()
     known = {_native_ident(), *cleanup.idents_of_hub()}
     pools = {ident: place for pool, place in _pools for ident in cleanup.idents_of(pool)}
     for ident, frame in frames.items():
@@ -251,7 +251,7 @@ def _clients() -> Iterator[str]:
                 yield f"{kind.__name__} of {name.partition('.')[0]}, {_holder_of(thing)}"
 
 
-def _holder_of(thing: Any) -> str:  # noqa: ANN401
+def _holder_of(thing: Any) -> str:
     """Name the variable of the project that has it: C code keeps no stack."""
     for module in list(sys.modules.values()):
         if (file := getattr(module, "__file__", None)) and blame.is_project(file):

@@ -10,33 +10,33 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from djworker.mold.patches import asyncio_loops  # noqa: E402
+from djworker.mold.patches import asyncio_loops
 
 asyncio_loops.install()
 
-import argparse  # noqa: E402
-import contextlib  # noqa: E402
-import gc  # noqa: E402
-import logging  # noqa: E402
-import os  # noqa: E402
-import posix as raw  # noqa: E402 - the system calls themselves: gevent replaces those of ``os`` with ones that need the loop
-import signal  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from dataclasses import dataclass, field  # noqa: E402
-from typing import TYPE_CHECKING, NoReturn  # noqa: E402
+import argparse
+import contextlib
+import gc
+import logging
+import os
+import posix as raw
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
 
-from djworker import accounts, log, process  # noqa: E402
-from djworker.ipc import messages  # noqa: E402
-from djworker.ipc.channel import Channel  # noqa: E402
-from djworker.ipc.contract import EXIT_BOOT, HOOK_MARGIN, HOOK_TIMEOUT, PROBE_TIMEOUT, Flag  # noqa: E402
-from djworker.ipc.launch import Launch  # noqa: E402
-from djworker.ipc.regions import Region  # noqa: E402
-from djworker.ipc.scoreboard import Gauge, Row  # noqa: E402
-from djworker.mold import checks, forked_call, hangs, probe, project, restarting  # noqa: E402
-from djworker.mold.patches import forks, multiprocess, resolver  # noqa: E402
-from djworker.mold.project import BootError, Project  # noqa: E402
-from djworker.worker import signal_handlers  # noqa: E402
+from djworker import accounts, log, process
+from djworker.ipc import messages
+from djworker.ipc.channel import Channel
+from djworker.ipc.contract import EXIT_BOOT, HOOK_MARGIN, HOOK_TIMEOUT, PROBE_TIMEOUT, Flag
+from djworker.ipc.launch import Launch
+from djworker.ipc.regions import Region
+from djworker.ipc.scoreboard import Gauge, Row
+from djworker.mold import checks, forked_call, hangs, probe, project, restarting
+from djworker.mold.patches import forks, multiprocess, resolver
+from djworker.mold.project import BootError, Project
+from djworker.worker import signal_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +90,7 @@ class Mold:
             received = self.channel.receive()
             if received.eof:
                 multiprocess.end_children()
-                raw._exit(0)  # noqa: SLF001 - nothing to finish, and no exit handlers of the project's to run
+                raw._exit(0)
             fds = list(received.fds)
             for message in received.messages:
                 if isinstance(message, messages.SpawnWorker) and len(fds) > 1:
@@ -203,10 +203,10 @@ class Mold:
             pid = forks.fork()
         except OSError as error:
             raw.write(write, f"!{error}".encode())
-            raw._exit(1)  # noqa: SLF001
+            raw._exit(1)
         if pid:
             raw.write(write, str(pid).encode())
-            raw._exit(0)  # noqa: SLF001
+            raw._exit(0)
         row = Row(fds[1])
         row[Gauge.PID] = os.getpid()  # first of all: the mold may die before it tells
         raw.close(write)
@@ -227,7 +227,7 @@ class Mold:
 
     def become_worker(self, slot: int, channel: Channel, row: Row, region_fds: Sequence[int] = ()) -> NoReturn:
         """[worker] From here on this process is a worker. region_fds: its region's, where metrics are wanted."""
-        from djworker.worker import main as worker_main  # noqa: PLC0415 - it starts the hub, which the mold must not have
+        from djworker.worker import main as worker_main
 
         guard = forks.Guard(row.close, descriptor_limit=self.descriptor_limit)
         region = Region(region_fds[0]) if region_fds else None
@@ -384,7 +384,7 @@ def _probe_at_once(loaded: Project) -> None:
 def _leave(code: int) -> NoReturn:
     """End at once: a thread that the project left behind, which may be why we leave, would keep the process."""
     _flush()
-    raw._exit(code)  # noqa: SLF001
+    raw._exit(code)
 
 
 def _flush() -> None:

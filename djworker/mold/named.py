@@ -31,7 +31,7 @@ Question = tuple[str, Callable[[], None]]
 
 def questions() -> Iterator[Question]:
     """What is asked, and how: a question that raises is answered badly. What may wait for the network comes last."""
-    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+    from django.conf import settings
 
     for name in filter(settings.is_overridden, _PATHS):  # Django's own needs applications that may not be installed
         yield f"setting {name}", lambda name=name: _import(_listed(_read(name)))  # type: ignore[misc]
@@ -45,27 +45,27 @@ def questions() -> Iterator[Question]:
         yield f"cache {alias!r}", lambda alias=alias: _ask_cache(alias)  # type: ignore[misc]
 
 
-def _read(name: str) -> Any:  # noqa: ANN401
-    """Django warns whoever reads a setting that will go, and the project may have made that an error."""
-    from django.conf import settings  # noqa: PLC0415
+def _read(name: str) -> Any:
+    """Django warns when a setting is read that will go, and the project may have made that an error."""
+    from django.conf import settings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return getattr(settings, name)
 
 
-def _mailers(settings: Any) -> list[str]:  # noqa: ANN401
+def _mailers(settings: Any) -> list[str]:
     """Django 6.1 has several, each with its class."""
     mailers = settings.MAILERS if settings.is_overridden("MAILERS") else {}
     return [mailer["BACKEND"] for mailer in mailers.values() if "BACKEND" in mailer]
 
 
-def _listed(value: Any) -> list[str]:  # noqa: ANN401
+def _listed(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
 def _import(paths: list[str]) -> None:
-    from django.utils.module_loading import import_string  # noqa: PLC0415
+    from django.utils.module_loading import import_string
 
     for path in paths:
         try:
@@ -74,26 +74,26 @@ def _import(paths: list[str]) -> None:
             raise ImportError(f"{path!r} cannot be imported") from error
 
 
-def _context_processors(settings: Any) -> list[str]:  # noqa: ANN401
+def _context_processors(settings: Any) -> list[str]:
     """Django imports them with the first template that is given a request."""
     return [path for engine in settings.TEMPLATES for path in engine.get("OPTIONS", {}).get("context_processors", ())]
 
 
-def _storages(settings: Any) -> list[str]:  # noqa: ANN401
+def _storages(settings: Any) -> list[str]:
     """Django has an entry for static files in every project; it needs settings of theirs, and is used by their application."""
-    from django.apps import apps  # noqa: PLC0415
+    from django.apps import apps
 
     static = apps.is_installed("django.contrib.staticfiles")
     return [alias for alias in settings.STORAGES if static or alias != "staticfiles"]
 
 
 def _make_storage(alias: str) -> None:
-    from django.core.files.storage import storages  # noqa: PLC0415
+    from django.core.files.storage import storages
 
     storages[alias]
 
 
-def _ask_sessions(settings: Any) -> None:  # noqa: ANN401
+def _ask_sessions(settings: Any) -> None:
     """Their table may be in another schema than the one that is asked (a tenant's), so no table is read."""
     store = importlib.import_module(settings.SESSION_ENGINE).SessionStore
     model = getattr(store, "get_model_class", None)
@@ -104,8 +104,8 @@ def _ask_sessions(settings: Any) -> None:  # noqa: ANN401
 
 
 def _ask_cache(alias: str) -> None:
-    from django.core.cache import caches  # noqa: PLC0415
-    from django.core.cache.backends.db import BaseDatabaseCache  # noqa: PLC0415
+    from django.core.cache import caches
+    from django.core.cache.backends.db import BaseDatabaseCache
 
     cache = caches[alias]
     if not isinstance(cache, BaseDatabaseCache):  # whose table may be a tenant's, too

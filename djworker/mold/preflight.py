@@ -49,8 +49,8 @@ def run(config: Config) -> Iterator[CheckMessage]:
 
 def unapplied() -> Iterator[CheckMessage]:
     """[a child of the mold] Ask the default database which migrations it lacks. A server that is away is told of elsewhere."""
-    from django.db import DatabaseError, connections  # noqa: PLC0415 - Django comes after the import path
-    from django.db.migrations.executor import MigrationExecutor  # noqa: PLC0415
+    from django.db import DatabaseError, connections
+    from django.db.migrations.executor import MigrationExecutor
 
     connection = connections["default"]
     if connection.vendor == "unknown":  # DATABASES is empty
@@ -79,7 +79,7 @@ def _lacking(names: list[str]) -> Said:
 
 
 def _message(number: str, text: str, hint: str) -> Iterator[CheckMessage]:
-    from django.core.checks import Warning  # noqa: A004, PLC0415 - Django's own name
+    from django.core.checks import Warning  # noqa: A004 - Django's own name
 
     if text:
         meant = f"where it is meant so: SILENCED_SYSTEM_CHECKS = [{number!r}]"
@@ -93,8 +93,8 @@ def _message(number: str, text: str, hint: str) -> Iterator[CheckMessage]:
 
 def secret_key() -> Said:
     """An empty key fails with the first page that signs something; another's key signs for everybody."""
-    from django.conf import settings  # noqa: PLC0415
-    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
 
     hint = "set it from the environment or a file that only the service can read"
     try:
@@ -110,7 +110,7 @@ def secret_key() -> Said:
 
 def allowed_hosts() -> Said:
     """Without DEBUG, Django answers only to these."""
-    from django.conf import settings  # noqa: PLC0415
+    from django.conf import settings
 
     if settings.ALLOWED_HOSTS or settings.DEBUG:
         return NOTHING
@@ -120,7 +120,7 @@ def allowed_hosts() -> Said:
 
 def debug() -> Said:
     """Nothing else tells a visitor so much."""
-    from django.conf import settings  # noqa: PLC0415
+    from django.conf import settings
 
     if not settings.DEBUG:
         return NOTHING
@@ -130,12 +130,12 @@ def debug() -> Said:
 
 def manifest() -> Said:
     """A page finds out only where it names a file; which pages do is for each project to know."""
-    from django.apps import apps  # noqa: PLC0415
-    from django.conf import settings  # noqa: PLC0415
+    from django.apps import apps
+    from django.conf import settings
 
     if settings.DEBUG or not apps.is_installed("django.contrib.staticfiles"):
         return NOTHING
-    from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage  # noqa: PLC0415
+    from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage
 
     staticfiles_storage.url  # noqa: B018 - a lazy object; now it is made
     storage = getattr(staticfiles_storage, "_wrapped", staticfiles_storage)
@@ -149,7 +149,7 @@ def _guarded(check: Callable[[], Said]) -> Said:
     """A storage that cannot be made is the probe's to tell, with its traceback."""
     try:
         return check()
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - the probe tells of it
         return NOTHING
 
 
@@ -166,8 +166,8 @@ SETTINGS: Final[Mapping[str, tuple[str, Callable[[], Said]]]] = {
 
 
 def _no_databases() -> Said:
-    from django.apps import apps  # noqa: PLC0415
-    from django.db import connections  # noqa: PLC0415
+    from django.apps import apps
+    from django.db import connections
 
     models = [model._meta.label for model in apps.get_models()]  # noqa: SLF001 - Django's own way to the name
     if connections["default"].vendor != "unknown" or not models:
@@ -180,7 +180,7 @@ def _no_databases() -> Said:
 
 def _sqlite_files() -> Iterator[tuple[str, str]]:
     """Aliases and files of SQLite databases that are to be written."""
-    from django.db import connections  # noqa: PLC0415
+    from django.db import connections
 
     for alias in connections:
         database = connections.settings[alias]
@@ -211,9 +211,9 @@ def _may_write(path: str) -> bool:
 
 
 def _too_few_descriptors(config: Config) -> Said:
-    from django.db import connections as database_connections  # noqa: PLC0415 - Django comes after the import path
+    from django.db import connections as database_connections
 
-    from djworker.db.checks.capacity import most_connections  # noqa: PLC0415
+    from djworker.db.checks.capacity import most_connections
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     connections = most_connections(database_connections)

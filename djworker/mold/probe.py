@@ -26,7 +26,7 @@ _LAST_WORDS: Final = 0.5
 #: Bytes that all tracebacks of one generation take at most: they travel in one message.
 _TRACEBACKS: Final = 24 * 1024
 #: Hosts that say nothing about where a site is visited.
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver", "0.0.0.0"})  # noqa: S104 - nobody listens
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver", "0.0.0.0"})  # noqa: S104 - names to compare with, not to listen on
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 
@@ -72,7 +72,7 @@ class Transcript:
         return messages.Probed(self.about, list(hosts), self.answers)
 
 
-def _parse(line: bytes) -> Any:  # noqa: ANN401
+def _parse(line: bytes) -> Any:
     """Two threads of the child's write, and a long line of one may be cut by the other's."""
     try:
         return json.loads(line)
@@ -82,14 +82,14 @@ def _parse(line: bytes) -> Any:  # noqa: ANN401
 
 def allowed_hosts() -> list[str]:
     """What this generation allows."""
-    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+    from django.conf import settings
 
     return [str(host) for host in settings.ALLOWED_HOSTS]
 
 
 def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], write: Write) -> None:
     """[the child] Ask everything. hosts: what the generation in force allows, where it was asked before this one."""
-    import gevent  # noqa: PLC0415 - only its child may have a hub
+    import gevent
 
     renewal.take_over_sockets()
     greenlet = gevent.spawn(_ask_all, app, paths, hosts, write)
@@ -117,7 +117,7 @@ def _line(value: list[Any]) -> bytes:
 def _questions(
     app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str]
 ) -> Iterator[tuple[str, Callable[[], Verdict]]]:
-    from django.db import connections  # noqa: PLC0415
+    from django.db import connections
 
     for question, (number, check) in preflight.SETTINGS.items():
         yield question, _guarded(_settled, number, check)
@@ -131,7 +131,7 @@ def _questions(
         yield question, _guarded(_is_there, ask)
 
 
-def _guarded(question: Callable[..., Verdict], *arguments: Any) -> Callable[[], Verdict]:  # noqa: ANN401
+def _guarded(question: Callable[..., Verdict], *arguments: Any) -> Callable[[], Verdict]:
     def ask() -> Verdict:
         try:
             return question(*arguments)
@@ -143,16 +143,16 @@ def _guarded(question: Callable[..., Verdict], *arguments: Any) -> Callable[[], 
 
 def _settled(number: str, check: Callable[[], tuple[str, str]]) -> Verdict:
     """What is silenced is meant to be so."""
-    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+    from django.conf import settings
 
     text, hint = check()
     return (f"{text}: {hint}", "") if text and number not in settings.SILENCED_SYSTEM_CHECKS else None
 
 
 def _reach(alias: str) -> Verdict:
-    from django.db import DatabaseError, connections  # noqa: PLC0415
+    from django.db import DatabaseError, connections
 
-    from djworker.db.drivers import connect_errors  # noqa: PLC0415
+    from djworker.db.drivers import connect_errors
 
     connection = connections[alias]
     try:
@@ -187,7 +187,7 @@ def host_for(own: Sequence[str], measure: Sequence[str]) -> str:
         own: ``ALLOWED_HOSTS`` of the generation that is asked.
         measure: those of the generation that it is measured by; empty for none.
     """
-    from django.http.request import validate_host  # noqa: PLC0415
+    from django.http.request import validate_host
 
     candidates = [_as_host(host) for host in (*own, *measure) if host != "*"]
     both = [host for host in candidates if validate_host(host, own) and (not measure or validate_host(host, measure))]
@@ -203,9 +203,9 @@ def _as_host(pattern: str) -> str:
     return pattern.removeprefix(".")
 
 
-def _watch(greenlet: Any, write: Write) -> None:  # noqa: ANN401
+def _watch(greenlet: Any, write: Write) -> None:
     """A thread of the system's writes down where it hangs, before the alarm ends the child."""
-    from gevent import monkey  # noqa: PLC0415
+    from gevent import monkey
 
     start, sleep = monkey.get_original("_thread", "start_new_thread"), monkey.get_original("time", "sleep")
     main = monkey.get_original("_thread", "get_ident")()

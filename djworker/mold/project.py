@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djworker.mold")
 
-#: Calls a hook by name; a hook that raises or hangs is logged and holds nobody back.
+#: Calls a hook by name; a hook that raises or hangs is logged and holds no worker back.
 Notify = Callable[..., None]
 
 
@@ -62,7 +62,7 @@ class BootError(Exception):
 _TOLD: Final = (0, 1)
 
 
-def _not_loaded(_environ: Any, _start_response: Any) -> Any:  # noqa: ANN401
+def _not_loaded(_environ: Any, _start_response: Any) -> Any:
     message = "bug: a worker without an application"
     raise Bug(message)
 
@@ -161,7 +161,7 @@ def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
 
 
 def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> Project:
-    import django  # noqa: PLC0415 - Django comes after the import path
+    import django
 
     setup = Setup(launch, django.setup, warns=generation not in _TOLD)
     named = _named_application(launch, setup) if launch.app else None
@@ -187,7 +187,7 @@ def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> P
         insight=_insight(),
     )
     if config.status_bind:
-        from djworker.mold.patches import url_names  # noqa: PLC0415 - only where it is wanted
+        from djworker.mold.patches import url_names
 
         url_names.install()
     request_errors.install()
@@ -203,8 +203,8 @@ def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> P
 
 def _tell_what_is_loaded(generation: int) -> None:
     """Settings and code may be others with each generation, and so may Django be."""
-    import django  # noqa: PLC0415 - as above
-    from django.conf import settings  # noqa: PLC0415
+    import django
+    from django.conf import settings
 
     module = str(getattr(settings, "SETTINGS_MODULE", "") or os.environ.get(SETTINGS_VARIABLE, ""))
     fields = {"settings": module, "debug": settings.DEBUG, "django": django.get_version()}
@@ -231,7 +231,7 @@ class Setup:
     #: Django's own.
     django_setup: Callable[..., None]
     resolved: Resolved | None = None
-    #: Whether nobody has told yet what is odd in the options: the command line does so before it starts a server, or a check.
+    #: Whether what is odd in the options is still to be told: the command line does so before it starts a server, or a check.
     warns: bool = True
     #: A project may have caught it; it is fatal all the same.
     failure: BootError | None = None
@@ -249,7 +249,7 @@ class Setup:
         assert self.resolved is not None  # noqa: S101 - for mypy
         return self.resolved
 
-    def _run(self, set_prefix: bool) -> None:  # noqa: FBT001
+    def _run(self, set_prefix: bool) -> None:  # noqa: FBT001 - its only argument
         with _stage("settings"):
             self.resolved = _resolve(self.launch, warns=self.warns)
         config = self.resolved.config
@@ -266,7 +266,7 @@ class Setup:
 
 def _named_application(launch: Launch, setup: Setup) -> Callable[..., Any]:
     """Import the module that the command line names, before the settings: it chooses them, as under gunicorn."""
-    import django  # noqa: PLC0415 - as above
+    import django
 
     django.setup = setup  # type: ignore[assignment]  # what get_wsgi_application() calls
     try:
@@ -298,10 +298,10 @@ def _enter(launch: Launch) -> None:
     """The directory and the import path that ``manage.py`` had."""
     launch.enter()
     if importlib.util.find_spec("psycopg2") is not None:
-        from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - psycopg2 is optional
+        from psycogreen.gevent import patch_psycopg
 
         patch_psycopg()
-        from djworker.db.drivers import psycopg2_functions  # noqa: PLC0415 - likewise
+        from djworker.db.drivers import psycopg2_functions
 
         psycopg2_functions.install()
     interpreter.find_configurations(os.environ)
@@ -320,10 +320,10 @@ def _warn_of_two_places(launch: Launch) -> None:
 
 
 def _resolve(launch: Launch, *, warns: bool) -> Resolved:
-    from django.conf import settings  # noqa: PLC0415 - Django comes after the import path
+    from django.conf import settings
 
-    from djworker.conf import client_libraries, pool_resolve  # noqa: PLC0415
-    from djworker.conf.resolve import resolve, together  # noqa: PLC0415
+    from djworker.conf import client_libraries, pool_resolve
+    from djworker.conf.resolve import resolve, together
 
     given = getattr(settings, "DJWORKER", {})
     pool_resolve.expect(launch.cli, os.environ)
@@ -345,24 +345,24 @@ def _resolve(launch: Launch, *, warns: bool) -> Resolved:
 
 def _declared(resolved: Resolved) -> Declared:
     """Return what the project's settings say of proxies."""
-    from django.conf import settings  # noqa: PLC0415
+    from django.conf import settings
 
     passes = proxies.unsaid(resolved) and bool(proxies.trusted(settings))
     return Declared(proxies.variables(settings), passes=passes)
 
 
 def _map_engines() -> None:
-    from django.conf import settings  # noqa: PLC0415
+    from django.conf import settings
 
-    from djworker.db import engines  # noqa: PLC0415
-    from djworker.db.backends import mixin  # noqa: PLC0415
+    from djworker.db import engines
+    from djworker.db.backends import mixin
 
     engines.install(settings)
     mixin.first_aliases()  # before the project can add some
 
 
 def _load_engines() -> None:
-    from djworker.db import engines  # noqa: PLC0415
+    from djworker.db import engines
 
     engines.load_all()
 
@@ -385,10 +385,10 @@ def _pools() -> tuple[
     Callable[[Writer], object],
     Callable[[], object],
 ]:
-    from djworker.db import forked  # noqa: F401, PLC0415 - the first one only has to be there
-    from djworker.db.lease import registry  # noqa: PLC0415 - the first one only has to be there
-    from djworker.db.lease.beat import beat  # noqa: PLC0415
-    from djworker.db.lease.metrics import PoolMetrics  # noqa: PLC0415
+    from djworker.db import forked  # noqa: F401 - the first one only has to be there
+    from djworker.db.lease import registry
+    from djworker.db.lease.beat import beat
+    from djworker.db.lease.metrics import PoolMetrics
 
     return beat, registry.warm, registry.retire, PoolMetrics(), registry.leave
 
@@ -399,15 +399,15 @@ def _refuse_without_migrations() -> None:
         raise BootError("migrations", "database 'default'", "; ".join(lines))
 
 
-def _insight() -> Any:  # noqa: ANN401 - a module
-    from djworker.db import insight  # noqa: PLC0415
+def _insight() -> Any:
+    from djworker.db import insight
 
     return insight
 
 
 def _wsgi_application() -> Callable[..., Any]:
-    from django.conf import settings  # noqa: PLC0415
-    from django.core.servers.basehttp import get_internal_wsgi_application  # noqa: PLC0415
+    from django.conf import settings
+    from django.core.servers.basehttp import get_internal_wsgi_application
 
     name = settings.WSGI_APPLICATION or "django.core.wsgi"
     try:
@@ -450,7 +450,7 @@ def _warn_of_copies(found: Sequence[str]) -> None:
 
 
 def _refuse(found: Sequence[str]) -> None:
-    """A copy of a thread does not run, a copy of a connection talks to somebody else's session."""
+    """A copy of a thread does not run, a copy of a connection talks to another process's session."""
     if found:
         names = "; ".join(found)
         reason = f"left behind while loading: {names}. End it there, or begin it in a receiver of djworker.signals.worker_ready"
@@ -469,9 +469,9 @@ def _tell_of(closed: Sequence[tuple[str, str]]) -> None:
 
 
 def _notifier() -> Notify:
-    from djworker import signals  # noqa: PLC0415
+    from djworker import signals
 
-    def notify(name: str, **arguments: Any) -> None:  # noqa: ANN401
+    def notify(name: str, **arguments: Any) -> None:
         signals.send_guarded(getattr(signals, name), **arguments)
 
     return notify
@@ -479,7 +479,7 @@ def _notifier() -> Notify:
 
 def hears(name: str) -> bool:
     """Whether a hook has receivers."""
-    from djworker import signals  # noqa: PLC0415
+    from djworker import signals
 
     return signals.has_receivers(getattr(signals, name))
 

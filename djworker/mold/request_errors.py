@@ -21,19 +21,19 @@ _DJANGO: Final = logging.getLogger("django.request")
 
 def install() -> None:
     """Tell of them from now on."""
-    from django.core.signals import got_request_exception  # noqa: PLC0415 - Django comes after the import path
+    from django.core.signals import got_request_exception
 
     got_request_exception.connect(_tell, dispatch_uid=_ID)
 
 
 def end() -> None:
-    """[a child that is asked] Whoever asks tells of it."""
-    from django.core.signals import got_request_exception  # noqa: PLC0415
+    """[a child that is asked] The process that asks tells of it."""
+    from django.core.signals import got_request_exception
 
     got_request_exception.disconnect(dispatch_uid=_ID)
 
 
-def _tell(request: Any = None, **_kwargs: Any) -> None:  # noqa: ANN401
+def _tell(request: Any = None, **_kwargs: Any) -> None:
     error = sys.exc_info()[1]
     if error is None or _project_tells():
         return
@@ -65,7 +65,7 @@ def _project_tells() -> bool:
 
 
 def _shows(handler: logging.Handler, record: logging.LogRecord) -> bool:
-    from django.utils.log import AdminEmailHandler  # noqa: PLC0415
+    from django.utils.log import AdminEmailHandler
 
     mails = isinstance(handler, (AdminEmailHandler, logging.NullHandler))
     return not mails and record.levelno >= handler.level and bool(handler.filter(record))

@@ -1,4 +1,4 @@
-"""[mold] Doing now what Django would do in the first requests, so that workers share it and nobody waits for it."""
+"""[mold] Doing now what Django would do in the first requests, so that workers share it and no client waits for it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WarmUpError(Exception):
 
 def load_urlconf() -> None:
     """Import every URLconf and with it every view."""
-    from django.conf import settings  # noqa: PLC0415
-    from django.urls import get_resolver  # noqa: PLC0415
+    from django.conf import settings
+    from django.urls import get_resolver
 
     if getattr(settings, "ROOT_URLCONF", None):
         _descend(get_resolver().url_patterns)
@@ -35,7 +35,7 @@ def _descend(patterns: Sequence[Any]) -> None:
         if hasattr(pattern, "url_patterns"):
             _descend(pattern.url_patterns)
         else:
-            pattern.callback  # noqa: B018 - a string until somebody looks, in old URLconfs
+            pattern.callback  # noqa: B018 - a string until it is looked at, in old URLconfs
 
 
 def load_templates() -> None:
@@ -43,7 +43,7 @@ def load_templates() -> None:
 
     A template that does not compile is logged, not fatal: it may belong to an application's optional feature.
     """
-    from django.template import TemplateDoesNotExist, TemplateSyntaxError, engines  # noqa: PLC0415
+    from django.template import TemplateDoesNotExist, TemplateSyntaxError, engines
 
     for engine in engines.all():
         for name in _template_names(engine.template_dirs):

@@ -24,7 +24,7 @@ _STATUS: Final = re.compile(r"[1-5]\d\d")
 _ADDRESS: Final = re.compile(r"(?:[\w.*-]*|\[[0-9A-Fa-f:.]+\]):\d+|\d+|(?:unix|fd):.+")
 
 
-def add_arguments(group: Any) -> None:  # noqa: ANN401 - a parser or a group of one
+def add_arguments(group: Any) -> None:
     """Add the options of a smoke test."""
     group.add_argument(
         FLAG,

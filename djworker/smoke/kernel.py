@@ -36,7 +36,7 @@ def owners(pids: Iterable[int], server_port: int, client_ports: Iterable[int]) -
 
 
 def describe(what: str) -> str:
-    """Say what a descriptor is: of a TCP socket, whom it is connected to."""
+    """Say what a descriptor is: of a TCP socket, its peer."""
     for _, (host, port), inode in _connections():
         if what == f"socket:[{inode}]" and port:
             return f"a connection to {host}:{port}"

@@ -68,7 +68,7 @@ class TriedServer:
         """Where it listens."""
         return int(str(self.first("listening")["address"]).rpartition(":")[2])
 
-    def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - of each argument's kind
+    def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """Ask its control socket.
 
         Raises:

@@ -80,7 +80,7 @@ class Target:
         return f"{self.module}:{self.expression}"
 
 
-def _called(factory: Any, call: ast.Call) -> Any:  # noqa: ANN401 - what a project's factory takes and gives
+def _called(factory: Any, call: ast.Call) -> Any:
     try:
         arguments = [ast.literal_eval(item) for item in call.args]
         named = {item.arg: ast.literal_eval(item.value) for item in call.keywords if item.arg}
@@ -91,7 +91,7 @@ def _called(factory: Any, call: ast.Call) -> Any:  # noqa: ANN401 - what a proje
     return factory(*arguments, **named)
 
 
-def wsgi_callable(found: Any, name: str) -> Callable[..., Any]:  # noqa: ANN401 - anything may stand under a name
+def wsgi_callable(found: Any, name: str) -> Callable[..., Any]:
     """Return *found* where it can be a WSGI application. name: what to call it. Raises ApplicationError."""
     if not callable(found):
         raise ApplicationError(

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         given = vars(parser.parse_args(arguments))
         from_environ = vars(parser.parse_args(shlex.split(environ.get(VARIABLE, ""))))
     except ValueError as error:  # shlex: no closing quotation
-        print(f"{VARIABLE}: {error}", file=sys.stderr)  # noqa: T201 - a tool for a terminal
+        print(f"{VARIABLE}: {error}", file=sys.stderr)
         return EXIT_CONFIG
     words = [*given.pop("words"), *from_environ.pop("words")]
     files, apps = _sorted(words)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         read = _read(name) if name else _read(DEFAULT_FILE) if os.path.exists(DEFAULT_FILE) else {}
     except (Exception, SystemExit):  # noqa: BLE001 - the file is a program
-        print(f"{name or DEFAULT_FILE} does not load:", file=sys.stderr)  # noqa: T201
+        print(f"{name or DEFAULT_FILE} does not load:", file=sys.stderr)
         traceback.print_exc()
         return EXIT_CONFIG
     values = {key: value for key, value in read.items() if key in BY_NAME}
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         values |= {key: value for key, value in layer.items() if value is not None and key != "config"}
     if apps:
         values["wsgi_app"] = apps[0]
-    print("\n".join(_lines(values)))  # noqa: T201
+    print("\n".join(_lines(values)))
     return 0
 
 
@@ -129,7 +129,7 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"# {' '.join(note.split())}"
 
 
-def _literal(option: Option, value: Any) -> str:  # noqa: ANN401 - what people write
+def _literal(option: Option, value: Any) -> str:
     """A value as Python writes it. Raises UnreadableError where our option cannot have it."""
     if option.spec.kind in {NAME, FILE} and isinstance(value, int):  # gunicorn has numbers for users
         value = str(value)

@@ -164,7 +164,7 @@ def python_flags() -> tuple[str, ...]:
     how the next interpreter finds us. See ``environment_of``.
     """
     # Not public, but what multiprocessing itself starts its interpreters with, since Python 3.2.
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing asks it, too
     shown = ({"-I": "-s"}.get(flag, flag) for flag in flags if flag != "-E")
     return tuple(dict.fromkeys((*shown, "-P")))
 

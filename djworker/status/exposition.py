@@ -33,7 +33,7 @@ class _Numbers:
                 yield _family(metric, self._series.get(metric, {}))
 
 
-def _family(metric: Metric, series: Series) -> Any:  # noqa: ANN401 - its classes have no common one that is typed
+def _family(metric: Metric, series: Series) -> Any:
     labels = [*metric.labels, *(["slot"] if metric.by_slot else [])]
     if metric.type is Type.HISTOGRAM:
         histogram = HistogramMetricFamily(metric.name, metric.help, labels=labels)

@@ -36,7 +36,7 @@ _PAUSE = 0.5
 _POLL = 0.01
 #: The client gave up between the handshake and accept(2).
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR)
-#: A unix socket that is shut down: the arbiter lets nobody new in.
+#: A unix socket that is shut down: the arbiter lets no new client in.
 _TURNED_AWAY = errno.EINVAL
 #: Handshakes that were under way when the arbiter turned new connections away end within this time, seconds.
 _HANDSHAKES = 0.1
@@ -50,7 +50,7 @@ class Acceptor:
         self._server = server
         self._sockets = list(sockets)
         self._share = share
-        # Connections were left to other workers; when that ends, nobody has taken them.
+        # Connections were left to other workers; when that ends, no worker has taken them.
         self._holding = False
         self._watchers: list[Any] = []
         self._timer: Any = None

@@ -63,7 +63,7 @@ _poll = monkey.get_original("select", "poll")
 class Insight(Protocol):
     """What is known of the database: ``djworker.db.insight``."""
 
-    def doing(self, frames: Iterable[FrameType], /) -> Any:  # noqa: ANN401 - a tuple with phase, alias, sql and view, or None
+    def doing(self, frames: Iterable[FrameType], /) -> Any:
         """Return what a greenlet does, by its frames, the innermost first."""
 
     def pools(self) -> list[dict[str, Any]]:
@@ -300,7 +300,7 @@ class Answers:
         return self._insight.resume(str(arguments["alias"]))
 
 
-def _frames(greenlet: Any, blocked: FrameType | None) -> Iterator[FrameType]:  # noqa: ANN401 - any library's greenlet
+def _frames(greenlet: Any, blocked: FrameType | None) -> Iterator[FrameType]:
     """Where a greenlet is, the innermost frame first. blocked: the main thread's, which the one that runs has."""
     if greenlet is None:
         return iter(())
@@ -310,7 +310,7 @@ def _frames(greenlet: Any, blocked: FrameType | None) -> Iterator[FrameType]:  #
     return _upwards(frame)
 
 
-def _is_running(greenlet: Any) -> bool:  # noqa: ANN401
+def _is_running(greenlet: Any) -> bool:
     """Whether it is the one that the main thread is in: begun, not ended, and not put aside."""
     return bool(greenlet) and greenlet.gr_frame is None
 
@@ -327,7 +327,7 @@ def _stack(frames: Iterable[FrameType]) -> str:
     return "".join(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in reversed(found)).format())
 
 
-def _request_of(greenlet: Any, requests: Mapping[int, Any]) -> int | None:  # noqa: ANN401
+def _request_of(greenlet: Any, requests: Mapping[int, Any]) -> int | None:
     """Which of these requests has spawned it, itself or by others."""
     for _ in range(5):
         spawning = getattr(greenlet, "spawning_greenlet", None)  # a weak reference, of gevent's

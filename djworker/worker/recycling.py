@@ -35,7 +35,7 @@ class Recycling:
         self.fresh_memory = fresh_memory
         self.max_memory = config.max_memory
         self._max_requests = _with_jitter(config)
-        self._ends = began + config.max_lifetime * random.uniform(1 - SPREAD, 1) if config.max_lifetime else 0.0  # noqa: S311
+        self._ends = began + config.max_lifetime * random.uniform(1 - SPREAD, 1) if config.max_lifetime else 0.0  # noqa: S311 - jitter, not a secret
         self._pss = pss
         self._too_big = 0
 
@@ -65,4 +65,4 @@ def _with_jitter(config: Config) -> int:
     """Keep workers that were started together from reaching the limit all at once."""
     if not config.max_requests:
         return 0
-    return config.max_requests + random.randint(0, config.max_requests_jitter)  # noqa: S311
+    return config.max_requests + random.randint(0, config.max_requests_jitter)  # noqa: S311 - jitter, not a secret

@@ -23,7 +23,7 @@ def adopt_thread_pools() -> None:
         pool.fork_watcher = pool.hub.loop.fork(ref=False)
 
 
-def keep(socket: Any) -> None:  # noqa: ANN401 - gevent's, or an SSL one
+def keep(socket: Any) -> None:
     """[mold] Note a socket that workers are to find ended."""
     _sockets.append(socket)
 
@@ -42,9 +42,9 @@ def renew() -> None:
 def _forget_children() -> None:
     """What ``multiprocessing`` began while loading is the mold's: as its own children do, neither wait for it nor end it."""
     if (processes := sys.modules.get("multiprocessing.process")) is not None:
-        processes._children.clear()  # noqa: SLF001
+        processes._children.clear()  # noqa: SLF001 - there is no public way to begin anew
     if (util := sys.modules.get("multiprocessing.util")) is not None:
-        util._finalizer_registry.clear()  # noqa: SLF001
+        util._finalizer_registry.clear()  # noqa: SLF001 - there is no public way to begin anew
 
 
 def make_green() -> None:
@@ -62,4 +62,4 @@ def take_over_sockets() -> None:
         if number >= 0:
             _watchers.append((socket._read_event, socket._write_event))  # noqa: SLF001 - gevent has no public way
             socket.hub = hub
-            socket._read_event, socket._write_event = hub.loop.io(number, 1), hub.loop.io(number, 2)  # noqa: SLF001
+            socket._read_event, socket._write_event = hub.loop.io(number, 1), hub.loop.io(number, 2)  # noqa: SLF001 - there is no public way to begin anew

@@ -40,12 +40,12 @@ def install() -> None:
 
 
 def begin(hub: Hub) -> None:
-    """[worker] Keep exceptions from those whom they do not concern."""
+    """[worker] Keep exceptions from greenlets that they do not concern."""
     global _worker  # noqa: PLW0603 - one process, one worker
     _worker = os.getpid()
     usual = hub.handle_error
 
-    def handle_error(context: Any, type: type[BaseException], value: Any, tb: Any) -> None:  # noqa: A002, ANN401 - the library's shape
+    def handle_error(context: Any, type: type[BaseException], value: Any, tb: Any) -> None:  # noqa: A002 - the library's shape
         if issubclass(type, (HubDestroyed, SystemError)) or not (context is None or issubclass(type, hub.SYSTEM_ERROR)):
             usual(context, type, value, tb)
         elif context is None:
@@ -72,17 +72,17 @@ class _Noted:
         # A connection's next request runs in the same greenlet, and in another context.
         self._context = None if context is None else weakref.ref(context)
 
-    def __call__(self, number: int, frame: Any) -> None:  # noqa: ANN401
+    def __call__(self, number: int, frame: Any) -> None:
         """Run it here, and see to it that an exception arrives where it belongs."""
         if os.getpid() != _worker or self._is_owner(getcurrent()):
             self.function(number, frame)
             return
         try:
             self.function(number, frame)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - it is raised in the greenlet that it is for
             gevent.get_hub().loop.run_callback(self._deliver, error, number)
 
-    def _is_owner(self, greenlet: Any) -> bool:  # noqa: ANN401
+    def _is_owner(self, greenlet: Any) -> bool:
         context = greenlet.gr_context
         return greenlet is self._greenlet() and context is not None and context is (self._context and self._context())
 
@@ -95,15 +95,15 @@ class _Noted:
             owner.throw(error)
 
 
-def _set_noted(number: int, handler: Any) -> Any:  # noqa: ANN401
+def _set_noted(number: int, handler: Any) -> Any:
     """As ``signal.signal``."""
     return _bare(_set(number, _Noted(handler) if callable(handler) else handler))
 
 
-def _get_bare(number: int) -> Any:  # noqa: ANN401
+def _get_bare(number: int) -> Any:
     """As ``signal.getsignal``."""
     return _bare(_get(number))
 
 
-def _bare(handler: Any) -> Any:  # noqa: ANN401
+def _bare(handler: Any) -> Any:
     return handler.function if isinstance(handler, _Noted) else handler

@@ -66,7 +66,7 @@ class Worker:
         retire_pools: Callable[[], object] = dict,
         share: Share | None = None,
         declared: Declared = NOTHING_DECLARED,
-        insight: Any = None,  # noqa: ANN401 - a module
+        insight: Any = None,
     ) -> None:
         """pools: called at each beat; looks after the database pools, and returns their gauges.
 
@@ -234,10 +234,10 @@ class Worker:
             case messages.WorkerAsked():
                 self._answers.answer(message)
 
-    def _retire(self, grace: float, empty_backlog: bool) -> None:  # noqa: FBT001
+    def _retire(self, grace: float, empty_backlog: bool) -> None:  # noqa: FBT001 - the message's own fields
         gevent.spawn(self._drain, grace, empty_backlog)
 
-    def _drain(self, grace: float, empty_backlog: bool) -> None:  # noqa: FBT001
+    def _drain(self, grace: float, empty_backlog: bool) -> None:  # noqa: FBT001 - the message's own fields
         deadline = time.monotonic() + grace
         if not self._retiring:
             self._retiring = True
@@ -248,7 +248,7 @@ class Worker:
             if empty_backlog and grace:
                 self._acceptor.empty_backlog(deadline)
             self._acceptor.close()
-            gevent.sleep(0)  # whoever was accepted in this very turn of the hub is counted before anybody counts
+            gevent.sleep(0)  # a connection that was accepted in this very turn of the hub is counted, too
             self.server.drain()
         while self.server.open and time.monotonic() < deadline:
             gevent.sleep(_DRAIN_POLL)
@@ -271,6 +271,6 @@ def _listening_socket(fd: int) -> _socket.socket:
 
 
 def _access(config: Config) -> Callable[[Any], None] | None:
-    """Nothing where nobody reads it: neither our file, nor a handler that the project has put on the logger."""
+    """Nothing where it is not read: neither by our file, nor a handler that the project has put on the logger."""
     wanted = config.access_log or logging.getLogger("djworker.access").handlers
     return access_logger(config.access_log_format) if wanted else None

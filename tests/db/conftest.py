@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.db import patched
-from tests.db.fixtures import *  # noqa: F403  # fixtures are found by their names here
+from tests.db.fixtures import *  # noqa: F403 - fixtures are found by their names here
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

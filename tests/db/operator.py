@@ -69,6 +69,6 @@ class Operator:
     def _obey(self, verb: str, arguments: list[str]) -> str:
         try:
             getattr(self.server, "stop" if verb == "go" else verb)(*arguments)
-        except Exception as error:  # noqa: BLE001 -- told where it was asked for
+        except Exception as error:  # noqa: BLE001 - told where it was asked for
             return repr(error)
         return ""

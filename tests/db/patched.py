@@ -139,7 +139,7 @@ class Runner:
         """Call it; the traceback as text."""
         try:
             getattr(importlib.import_module(module), function)(**arguments)
-        except BaseException:  # noqa: BLE001  # a gevent.Timeout is none of Exception's
+        except BaseException:  # noqa: BLE001 - a gevent.Timeout is none of Exception's
             return traceback.format_exc()
         return ""
 

@@ -194,7 +194,7 @@ def file(environ: Environ, start_response: Any) -> Iterable[bytes]:
     if kind == "memory":
         opened = io.BytesIO(content)
     else:
-        opened = tempfile.TemporaryFile()  # noqa: SIM115  (the server closes it)
+        opened = tempfile.TemporaryFile()  # noqa: SIM115 - the server closes it
         opened.write(gzip.compress(content) if kind == "gzip" else content)
         opened.seek(0)
         if kind == "gzip":
@@ -212,7 +212,7 @@ def file(environ: Environ, start_response: Any) -> Iterable[bytes]:
 
 def hole(environ: Environ, start_response: Any) -> Iterable[bytes]:
     """Send a gigabyte that is on no disk."""
-    opened = tempfile.TemporaryFile()  # noqa: SIM115  (the server closes it)
+    opened = tempfile.TemporaryFile()  # noqa: SIM115 - the server closes it
     opened.truncate(1 << 30)
     start_response("200 OK", TEXT)
     wrapper: Callable[..., Iterable[bytes]] = environ["wsgi.file_wrapper"]
@@ -243,7 +243,7 @@ def fail(environ: Environ, start_response: Any) -> Any:
             raise RuntimeError("failed at second")
         if point == "reported":
             try:
-                raise RuntimeError("failed at reported")  # noqa: TRY301  (with a traceback)
+                raise RuntimeError("failed at reported")  # noqa: TRY301 - with a traceback
             except RuntimeError as error:
                 start_response("500 Sorry", TEXT, (type(error), error, error.__traceback__))
 
@@ -273,7 +273,7 @@ def replaced(environ: Environ, start_response: Any) -> list[bytes]:
     """Replace the answer by an error's, before it was sent."""
     start_response("200 OK", [*TEXT, ("Content-Length", "5")])
     try:
-        raise RuntimeError("replaced")  # noqa: TRY301  (with a traceback)
+        raise RuntimeError("replaced")  # noqa: TRY301 - with a traceback
     except RuntimeError as error:
         start_response("503 Later", TEXT, (type(error), error, error.__traceback__))
     return [b"later"]

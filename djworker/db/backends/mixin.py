@@ -244,7 +244,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         return super().create_cursor(name) if name else super().create_cursor()
 
     def raw_cursor(self, conn: RawConnection, name: str | None) -> Any:
-        """Django's own cursor on this physical connection. Does not switch greenlets, so nobody sees the exchange."""
+        """Django's own cursor on this physical connection. Does not switch greenlets, so that the exchange is not seen."""
         lease, self.connection = self.connection, conn
         try:
             return self.bare_cursor(name)
@@ -274,7 +274,7 @@ class LeasingMixin(BaseDatabaseWrapper):
 
     # -- transactions -----------------------------------------------------------------------------------------------------
 
-    def _set_autocommit(self, autocommit: bool) -> None:  # noqa: FBT001
+    def _set_autocommit(self, autocommit: bool) -> None:  # noqa: FBT001 - Django's shape
         lease = self.lease
         if lease is not None:
             with self.wrap_database_errors:
@@ -307,7 +307,7 @@ class LeasingMixin(BaseDatabaseWrapper):
 
 
 def _unblocked(driver: RawDriver, alias: str) -> RawDriver:
-    """The driver; where it was loaded too early the log says so, for nobody runs the checks under gunicorn or Celery."""
+    """The driver; where it was loaded too early the log says so, for the checks do not run under gunicorn or Celery."""
     if why := driver.blocks_hub():
         message = f"djworker.E025: database {alias!r} stops the whole process whenever it connects: {why}"
         log.event(logger, logging.WARNING, "driver_blocks", message, alias=alias)
@@ -323,6 +323,6 @@ def _prove(lease: Lease) -> None:
         if cause is None or isinstance(cause, OperationalError | InterfaceError | OSError):
             raise
         if isinstance(cause, DatabaseError) and cause.__cause__ is not None:
-            cause = cause.__cause__  # the library's: whoever called connect() wraps it, or does not
+            cause = cause.__cause__  # the library's: the caller of connect() wraps it, or does not
         raise cause from None
     lease.release_if_free()

@@ -20,7 +20,7 @@ STOCK: Final = {f"{name}.base": ours for name, ours in ENGINES.items()}
 #: A lease decides these; an engine that decides them too has a life of connections in mind that is not ours.
 _DECIDED: Final = frozenset(
     """_close _set_autocommit is_usable close_if_unusable_or_obsolete close_if_health_check_failed ensure_connection pool
-    close_pool validate_thread_sharing _commit _rollback""".split()  # noqa: SIM905
+    close_pool validate_thread_sharing _commit _rollback""".split()  # noqa: SIM905 - words are read more easily than quoted ones
 )
 #: These may be extended, and not replaced: ours does a part of the work.
 _EXTENDED: Final = frozenset({"connect", "get_new_connection", "close", "commit", "rollback"})

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Warning  # noqa: A004  (Django's own name)
+from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's own name
 from django.db import DatabaseError, InterfaceError, connections
 
 from djworker.conf.engine_names import ENGINES, GEVENTPOOL, MAX_CONNS, POOLED

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's own name)
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's own name
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
@@ -35,7 +35,7 @@ _BLOCKING = {
 
 
 @register(TAG)
-def check_databases(app_configs: object = None, **_: object) -> list[CheckMessage]:  # noqa: ARG001
+def check_databases(app_configs: object = None, **_: object) -> list[CheckMessage]:  # noqa: ARG001 - Django's shape
     """Everything about `DATABASES` and pools that can be known without asking a server."""
     found: list[CheckMessage] = []
     for alias in connections:

@@ -24,7 +24,7 @@ def expect(workers: int) -> None:
 
 
 def workers() -> int:
-    """The number, or 1 where nobody says it: the processors of the machine that checks are not those of the server."""
+    """The number, or 1 where it is not said: the processors of the machine that checks are not those of the server."""
     if _told.workers is not None:
         return _told.workers
     try:

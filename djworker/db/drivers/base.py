@@ -105,14 +105,14 @@ class Driver(ABC, Generic[C]):
     def new_password(self, conn: C, password: str | None) -> None:
         """The password of the connection's user has changed; for what is done on further connections."""
 
-    def ended_by_hand(self, error: BaseException) -> bool:  # noqa: ARG002
+    def ended_by_hand(self, error: BaseException) -> bool:  # noqa: ARG002 - for the drivers that have an answer
         """Whether `connect` failed because the server let us in, and then ended that one session.
 
-        Somebody ends sessions there (`pg_terminate_backend`, KILL): the next attempt may succeed at once.
+        An operator ends sessions there (`pg_terminate_backend`, KILL): the next attempt may succeed at once.
         """
         return False
 
-    def inserted(self, conn: C, *, called: bool) -> int:  # noqa: ARG002
+    def inserted(self, conn: C, *, called: bool) -> int:  # noqa: ARG002 - for the drivers that have an answer
         """The number that the last statement has made, of which the server's function for the last one tells; 0 if none.
 
         Args:
@@ -124,7 +124,7 @@ class Driver(ABC, Generic[C]):
         """
         return UNTOLD
 
-    def warned(self, conn: C) -> bool:  # noqa: ARG002
+    def warned(self, conn: C) -> bool:  # noqa: ARG002 - for the drivers that have an answer
         """Whether the last statement had warnings."""
         return False
 
@@ -134,7 +134,7 @@ class Driver(ABC, Generic[C]):
     def in_transaction(self, conn: C) -> bool | None:
         """Whether the server is in a transaction, a failed one included; None if the library does not tell."""
 
-    def in_failed_transaction(self, conn: C) -> bool:  # noqa: ARG002
+    def in_failed_transaction(self, conn: C) -> bool:  # noqa: ARG002 - for the drivers that have an answer
         """Whether the server is in a transaction that can only be rolled back, even by a COMMIT."""
         return False
 
@@ -143,14 +143,14 @@ class Driver(ABC, Generic[C]):
         """The mode, from the client's knowledge."""
 
     @abstractmethod
-    def set_autocommit(self, conn: C, value: bool) -> None:  # noqa: FBT001  # the shape of every library's own setter
+    def set_autocommit(self, conn: C, value: bool) -> None:  # noqa: FBT001 - the shape of every library's own setter
         """Change the mode; no round trip if it is that already."""
 
     @abstractmethod
     def backend_id(self, conn: C) -> int:
         """The server's number for the session: PostgreSQL's backend PID, MySQL's thread id."""
 
-    def news(self, error: BaseException | None) -> News | None:  # noqa: ARG002
+    def news(self, error: BaseException | None) -> News | None:  # noqa: ARG002 - for the drivers that have an answer
         """What an error of a statement says of the server; None if it speaks of the statement alone."""
         return None
 
@@ -158,7 +158,7 @@ class Driver(ABC, Generic[C]):
     def refuses_writes(self, conn: C) -> bool:
         """Ask whether the server itself refuses writes to everybody. On a session that was just reset; one round trip."""
 
-    def plans(self, resolution: Callable[[C], Hashable]) -> object:  # noqa: ARG002
+    def plans(self, resolution: Callable[[C], Hashable]) -> object:  # noqa: ARG002 - for the drivers that have an answer
         """What the connections of one pool share about statements that the library prepares by itself; None if it does not.
 
         resolution: of a connection, the settings by which names of tables are resolved on it.
@@ -174,10 +174,10 @@ class Driver(ABC, Generic[C]):
     #: (parameters) -> what stands in the statement as it is, unquoted; empty if nothing does. None: nothing ever does.
     spliced: ClassVar[Any] = None
 
-    def command_tags(self, cursor: Any) -> tuple[str, ...]:  # noqa: ARG002
+    def command_tags(self, cursor: Any) -> tuple[str, ...]:  # noqa: ARG002 - for the drivers that have an answer
         """PostgreSQL's command tags of what the cursor executed last, one per statement that is still known."""
         return ()
 
-    def session_state_changed(self, conn: C, cursor: Described) -> bool | None:  # noqa: ARG002
+    def session_state_changed(self, conn: C, cursor: Described) -> bool | None:  # noqa: ARG002 - for the drivers that have an answer
         """Whether the server said that the statement changed session state; None if it does not say."""
         return None

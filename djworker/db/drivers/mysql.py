@@ -120,7 +120,7 @@ def restore(
 ) -> None:
     """Make a reset session what `connect` had made it.
 
-    Raises `error` if that takes a new login: a role, for nobody else knows the user's default, and the lack of a database.
+    Raises `error` if that takes a new login: a role, for only the server knows the user's default, and the lack of a database.
     """
     init_command = params.get("init_command")
     if init_command and order is Order.FIRST:
@@ -173,7 +173,7 @@ def kill_session(connect: Callable[[], Killer], thread_id: int, error: type[Exce
 
 
 def _connect_patiently(connect: Callable[[], Killer], error: type[Exception]) -> Killer:
-    # At the server's limit there is no room for the killer either, until somebody leaves.
+    # At the server's limit there is no room for the killer either, until another session ends.
     while True:
         try:
             return connect()
@@ -189,5 +189,5 @@ def _kill(cursor: DatabaseCursor, thread_id: int, error: type[Exception]) -> Non
     except error as gone:
         if gone.args[:1] != (ER_NO_SUCH_THREAD,):
             raise
-    while cursor.execute(f"SELECT 1 FROM information_schema.processlist WHERE id = {thread_id:d}"):  # noqa: S608  # a number
+    while cursor.execute(f"SELECT 1 FROM information_schema.processlist WHERE id = {thread_id:d}"):  # noqa: S608 - a number
         gevent.sleep(_POLL)

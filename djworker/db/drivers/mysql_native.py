@@ -47,7 +47,7 @@ class Handle:
     def __init__(self, conn: _mysql.connection) -> None:
         get = ctypes.pythonapi.PyCapsule_GetPointer
         get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-        self._pointer = get(conn._get_native_connection(), _CAPSULE)  # noqa: SLF001  # its only way out
+        self._pointer = get(conn._get_native_connection(), _CAPSULE)  # noqa: SLF001 - its only way out
         self._word = ctypes.c_uint()
         self._word_at = ctypes.addressof(self._word)
 

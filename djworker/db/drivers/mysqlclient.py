@@ -83,7 +83,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         self._line = _socket.socket(fileno=os.dup(self._fd))
         self.watch = Watch(self._line.fileno())
         self.handle = Handle(self)
-        self.backend = int(self.thread_id())  # while a thread of ours is in the library, whoever asks it is refused
+        self.backend = int(self.thread_id())  # while a thread of ours is in the library, a question is refused
         self._thread: offload.Job[Any] | None = None
         self._unread: UnreadRows | None = None
         # What is compressed cannot be looked through: nothing is taken for whole.
@@ -209,7 +209,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
     def next_result(self) -> int:
         """Go to the next answer of a procedure or of several statements; 0, or -1 if there is none."""
         wire = self.wire
-        # Nothing is left of a command before the one under way. Whoever asks the library beside that one's thread is refused.
+        # Nothing is left of a command before the one under way. A question beside that one's thread is refused.
         if (wire is not None and wire.awaiting) or not self.more_results():
             return -1
         wire.whole = False  # it may be in the library's buffer already: the socket does not tell
@@ -229,7 +229,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         """ROLLBACK."""
         self._run(b"ROLLBACK") if self.wire is not None else super().rollback()
 
-    def autocommit(self, on: bool) -> None:  # noqa: FBT001  # mysqlclient's signature
+    def autocommit(self, on: bool) -> None:  # noqa: FBT001 - mysqlclient's signature
         """Set the mode, if it is a change."""
         if self.wire is None:
             _in_login(super().autocommit, on)
@@ -272,8 +272,8 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         Raises the library's error in a transaction that is prepared in two phases: of such a session MariaDB lets go only
         when it ends, and after a reset each statement would fail.
         """
-        # What nobody read. libmariadb reads one answer and takes the next for the reset's, or goes round for ever at an error.
-        with suppress(MySQLdb.Error):  # a statement's, which nobody waits for; of a lost connection the reset will tell
+        # What was not read. libmariadb reads one answer and takes the next for the reset's, or goes round for ever at an error.
+        with suppress(MySQLdb.Error):  # a statement's, whose caller is gone; of a lost connection the reset will tell
             while self.next_result() == 0:
                 self.discard_result()
         if (self.handle.server_status() or 0) & mysql.IN_TRANSACTION:
@@ -430,7 +430,7 @@ class MySQLClientDriver(Driver[MySQLClientConnection]):
         """See `Driver`. From the status word of the last reply."""
         return bool(conn.get_autocommit())
 
-    def set_autocommit(self, conn: MySQLClientConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: MySQLClientConnection, value: bool) -> None:  # noqa: FBT001 - the shape of every library's own setter
         """One round trip, if it is a change."""
         conn.autocommit(value)
 

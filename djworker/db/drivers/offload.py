@@ -7,7 +7,7 @@ mysqlclient's, hung for ever in 13 of 80 processes.
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401  # the first look-up of a name would import it, in one of gevent's native threads
+import encodings.idna  # noqa: F401 - the first look-up of a name would import it, in one of gevent's native threads
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from gevent import get_hub
@@ -86,7 +86,7 @@ class _Outcome(NamedTuple, Generic[R]):
 def _outcome(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> _Outcome[R]:
     try:
         return _Outcome(function(*args, **kwargs), None)
-    except BaseException as error:  # noqa: BLE001  # raised again in the greenlet that waits for it
+    except BaseException as error:  # noqa: BLE001 - raised again in the greenlet that waits for it
         return _Outcome(None, error)
 
 

@@ -65,7 +65,7 @@ class Prepared(PrepareManager):
             return (query.query, query.types)
         return (query.query, query.types, self.plans.resolution(self._conn()))
 
-    def get(self, query: PostgresQuery, prepare: bool | None = None) -> tuple[Prepare, bytes]:  # noqa: FBT001 -- psycopg's
+    def get(self, query: PostgresQuery, prepare: bool | None = None) -> tuple[Prepare, bytes]:  # noqa: FBT001 - psycopg's
         """As psycopg's, which asks it before each statement."""
         if prepare is False or self.prepare_threshold is None:
             return Prepare.NO, b""

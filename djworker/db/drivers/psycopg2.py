@@ -165,10 +165,10 @@ class Psycopg2Driver(Driver[Psycopg2Connection]):
                 conn: Psycopg2Connection = psycopg2.connect(**_resolved(wanted))
         except gevent.Timeout as overrun:
             if overrun is not limit:
-                raise overrun.with_traceback(None)  # noqa: B904  # its frames would keep the half-made connection open
+                raise overrun.with_traceback(None)  # noqa: B904 - its frames would keep the half-made connection open
             raise psycopg2.OperationalError(f"connection timeout expired: no answer in {seconds:g} s") from None
-        except BaseException as error:  # noqa: BLE001  # raised again at once
-            raise error.with_traceback(None)  # noqa: B904  # likewise
+        except BaseException as error:  # noqa: BLE001 - raised again at once
+            raise error.with_traceback(None)  # noqa: B904 - likewise
         conn.notices = Notices(conn)
         return conn
 
@@ -261,7 +261,7 @@ class Psycopg2Driver(Driver[Psycopg2Connection]):
         """See `Driver`."""
         return conn.autocommit
 
-    def set_autocommit(self, conn: Psycopg2Connection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: Psycopg2Connection, value: bool) -> None:  # noqa: FBT001 - the shape of every library's own setter
         """Never a round trip: psycopg2 only remembers whether to send BEGIN."""
         if conn.autocommit is not value:
             conn.autocommit = value
@@ -302,7 +302,7 @@ def _factory(wanted: type[extensions.connection] | None) -> type[Psycopg2Connect
 @functools.cache
 def _libpq() -> Any:
     """The libpq that psycopg2 is linked with; `dlsym` finds it through the extension module."""
-    library = ctypes.CDLL(psycopg2._psycopg.__file__)  # noqa: SLF001  # the only name of the shared library
+    library = ctypes.CDLL(psycopg2._psycopg.__file__)  # noqa: SLF001 - the only name of the shared library
     library.PQgetCancel.argtypes = [ctypes.c_void_p]
     library.PQgetCancel.restype = ctypes.c_void_p
     library.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]

@@ -104,9 +104,9 @@ class Psycopg3Driver(Driver[PsycopgConnection]):
         """Names are resolved and every address is tried in the hub, each within `connect_timeout` (default 10 s)."""
         try:
             return PsycopgConnection.connect(**{"connect_timeout": CONNECT_TIMEOUT, **params})
-        except BaseException as error:  # noqa: BLE001  # raised again at once
+        except BaseException as error:  # noqa: BLE001 - raised again at once
             # A killed greenlet is often kept with its exception, whose frames would keep the half-made connection open.
-            raise error.with_traceback(None)  # noqa: B904
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
 
     def close(self, conn: PsycopgConnection) -> None:
         """See `Driver`."""
@@ -167,7 +167,7 @@ class Psycopg3Driver(Driver[PsycopgConnection]):
         conn.autocommit = True
         # psycopg takes notice of a DISCARD only the first time it sees the text, and prepares a text that comes often.
         conn.execute(f"DISCARD ALL /* {next(_resets)} */", prepare=False)
-        # Notifications that came between statements wait there for whoever asks next (psycopg 3.2.4 and later).
+        # Notifications that came between statements wait there for the next that asks (psycopg 3.2.4 and later).
         (getattr(conn, "_notifies_backlog", None) or _NONE).clear()
 
     def forget(self, conn: PsycopgConnection) -> None:
@@ -190,7 +190,7 @@ class Psycopg3Driver(Driver[PsycopgConnection]):
         """See `Driver`."""
         return conn.autocommit
 
-    def set_autocommit(self, conn: PsycopgConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: PsycopgConnection, value: bool) -> None:  # noqa: FBT001 - the shape of every library's own setter
         """Never a round trip: psycopg only remembers whether to send BEGIN."""
         if conn.autocommit is not value:
             conn.autocommit = value
@@ -213,13 +213,13 @@ class Psycopg3Driver(Driver[PsycopgConnection]):
 
     def share_plans(self, conn: PsycopgConnection, plans: object) -> None:
         """See `Driver`."""
-        prepared = conn._prepared  # noqa: SLF001 -- psycopg has no seam for it
+        prepared = conn._prepared  # noqa: SLF001 - psycopg has no seam for it
         if isinstance(prepared, Prepared) and isinstance(plans, Plans):
             prepared.share(plans)
 
     def stale_plan(self, conn: PsycopgConnection) -> None:
         """See `Driver`."""
-        prepared = conn._prepared  # noqa: SLF001
+        prepared = conn._prepared  # noqa: SLF001 - psycopg has no seam for it
         if isinstance(prepared, Prepared):
             prepared.refused()
 

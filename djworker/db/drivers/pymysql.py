@@ -97,7 +97,7 @@ class PyMySQLConnection(Connection):
 
         def _execute_command(self, command: int, sql: bytes) -> None: ...
         def _read_ok_packet(self) -> object: ...
-        def thread_id(self) -> int: ...  # noqa: D102
+        def thread_id(self) -> int: ...  # noqa: D102 - PyMySQL's
 
     query = _answered(Connection.query)
     next_result = _answered(Connection.next_result)
@@ -153,7 +153,7 @@ class PyMySQLConnection(Connection):
             context = _contexts[key] = offload.apply(make, sslp)
         return context
 
-    def _read_query_result(self, unbuffered: bool = False) -> int:  # noqa: FBT001, FBT002  # PyMySQL's signature
+    def _read_query_result(self, unbuffered: bool = False) -> int:  # noqa: FBT001, FBT002 - PyMySQL's signature
         result: int = super()._read_query_result(unbuffered)  # type: ignore[misc]
         # PyMySQL drops the status word at the end of rows. Without autocommit, rows mean that a transaction is open.
         if self._result.server_status is None and not self.get_autocommit():
@@ -214,14 +214,14 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
 
     @staticmethod
     def _drop(conn: PyMySQLConnection) -> None:
-        conn._force_close()  # noqa: SLF001  # close() would still say good-bye
+        conn._force_close()  # noqa: SLF001 - close() would still say good-bye
 
     def close(self, conn: PyMySQLConnection) -> None:
         """See `Driver`."""
         if self.busy(conn) or not conn.open:
             self._drop(conn)
             return
-        with until_gone(conn._sock.fileno()):  # noqa: SLF001
+        with until_gone(conn._sock.fileno()):  # noqa: SLF001 - PyMySQL has no public name for it
             conn.close()
 
     def check(self, conn: PyMySQLConnection) -> None:
@@ -238,7 +238,7 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
 
     def busy(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`. Rows of an SSCursor that were not fetched count too."""
-        result = conn._result  # noqa: SLF001
+        result = conn._result  # noqa: SLF001 - PyMySQL has no public name for it
         return conn.awaiting or (result is not None and bool(result.unbuffered_active))
 
     def cancel(self, conn: PyMySQLConnection) -> None:
@@ -267,12 +267,12 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
     def forget(self, conn: PyMySQLConnection) -> None:
         """See `Driver`."""
         with suppress(Exception):
-            if conn._sock is not None:  # noqa: SLF001
-                cut_loose(conn._sock.fileno())  # noqa: SLF001
+            if conn._sock is not None:  # noqa: SLF001 - PyMySQL has no public name for it
+                cut_loose(conn._sock.fileno())  # noqa: SLF001 - PyMySQL has no public name for it
 
     def inserted(self, conn: PyMySQLConnection, *, called: bool) -> int:
         """See `Driver`. LAST_INSERT_ID() goes on telling of an earlier row, perhaps a stranger's. RETURNING says nothing."""
-        result = conn._result  # noqa: SLF001
+        result = conn._result  # noqa: SLF001 - PyMySQL has no public name for it
         if result is None:
             return 0
         if result.field_count:
@@ -281,7 +281,7 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
 
     def warned(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`."""
-        return bool(conn._result is not None and conn._result.warning_count)  # noqa: SLF001
+        return bool(conn._result is not None and conn._result.warning_count)  # noqa: SLF001 - PyMySQL has no public name for it
 
     def in_transaction(self, conn: PyMySQLConnection) -> bool:
         """See `Driver`."""
@@ -291,7 +291,7 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
         """See `Driver`. From the status word of the last reply."""
         return conn.get_autocommit()
 
-    def set_autocommit(self, conn: PyMySQLConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: PyMySQLConnection, value: bool) -> None:  # noqa: FBT001 - the shape of every library's own setter
         """One round trip, if it is a change."""
         conn.autocommit(value)
 

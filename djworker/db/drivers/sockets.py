@@ -27,7 +27,7 @@ _DEAD_AFTER = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_U
 
 
 def mind_the_peer(fd: int) -> None:
-    """Have the kernel find out within a minute that the peer is gone. What somebody has set is left as it is."""
+    """Have the kernel find out within a minute that the peer is gone. What has been set is left as it is."""
     line, plain = _socket.socket(fileno=fd), _socket.socket()
     try:
         for name, value in _DEAD_AFTER.items():
@@ -45,7 +45,7 @@ def _tcp(line: _socket.socket, option: int) -> int:
 
 
 def cut_loose(fd: int) -> None:
-    """Put a dead end in the descriptor's place: whatever the client library still writes to it reaches nobody.
+    """Put a dead end in the descriptor's place: what the client library still writes to it reaches no server.
 
     After a fork the socket is shared with the parent, and a good-bye from the child would end the parent's session.
     Closing the number instead would let a late finalizer write into whatever has taken it since.

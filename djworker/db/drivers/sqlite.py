@@ -235,7 +235,7 @@ class SQLiteDriver(Driver[SQLiteConnection]):
         return self.set_up(conn)
 
     def set_up(self, conn: SQLiteConnection) -> SQLiteConnection:
-        """What `connect` does after opening, for a connection that somebody else has opened. Closes it when it fails."""
+        """What `connect` does after opening, for a connection that Django has opened. Closes it when it fails."""
         try:
             conn.join_queue()
             self._use_wal(conn)
@@ -267,7 +267,7 @@ class SQLiteDriver(Driver[SQLiteConnection]):
         """See `Driver`."""
         return conn.closed
 
-    def busy(self, conn: SQLiteConnection) -> bool:  # noqa: ARG002
+    def busy(self, conn: SQLiteConnection) -> bool:  # noqa: ARG002 - no connection differs
         """Never: a statement cannot be left half-way, and waiting for a turn is not a statement yet."""
         return False
 
@@ -293,14 +293,14 @@ class SQLiteDriver(Driver[SQLiteConnection]):
         """See `Driver`."""
         return conn.isolation_level is None
 
-    def set_autocommit(self, conn: SQLiteConnection, value: bool) -> None:  # noqa: FBT001
+    def set_autocommit(self, conn: SQLiteConnection, value: bool) -> None:  # noqa: FBT001 - the shape of every library's own setter
         """As Django does it: `isolation_level`. Turning it on commits what is open."""
         wanted: Any = None if value else ""
         if conn.isolation_level != wanted:
             conn.isolation_level = wanted
             conn.release_lock()
 
-    def refuses_writes(self, conn: SQLiteConnection) -> bool:  # noqa: ARG002
+    def refuses_writes(self, conn: SQLiteConnection) -> bool:  # noqa: ARG002 - no connection differs
         """Never: a file has no standby."""
         return False
 

@@ -59,7 +59,7 @@ class ClientLibrary:
         """It ends. MySQL's libraries close."""
         door.close()
 
-    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:  # noqa: ARG002
+    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:  # noqa: ARG002 - for the libraries that need it
         """A cursor's attribute as it may be given out: it must not lead to the connection either, nor tell of other leases."""
         return getattr(cursor, name)
 
@@ -75,7 +75,7 @@ class ClientLibrary:
     def hand_over(self, conn: Any, turns: tuple[int, ...]) -> None:
         """Code is about to see the library's object, whose turns these were: without what others received on it."""
 
-    def base(self, conn: Any) -> dict[str, str]:  # noqa: ARG002
+    def base(self, conn: Any) -> dict[str, str]:  # noqa: ARG002 - for the libraries that need it
         """The settings that a connection has after its set-up."""
         return {}
 
@@ -131,7 +131,7 @@ class Psycopg3(_Postgres):
         kind: Any = type(cursor)
         cursor.__class__ = _quiet(kind)
 
-    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:  # noqa: ARG002
+    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:  # noqa: ARG002 - for the libraries that need it
         """Of what was sent, the text and its parameters: beside them the library keeps what leads to its connection."""
         value = getattr(cursor, name)
         return (
@@ -148,7 +148,7 @@ class Psycopg3(_Postgres):
 
     def replay(self, conn: Any, settings: Sequence[Setting]) -> None:
         """Bound on our side: several statements in one string take no parameters."""
-        from psycopg import ClientCursor  # noqa: PLC0415 -- optional
+        from psycopg import ClientCursor  # noqa: PLC0415 - optional
 
         with ClientCursor(conn) as cursor:
             texts = [cursor.mogrify(setting.sql, setting.params) for setting in settings]
@@ -178,7 +178,7 @@ class Psycopg2(_Postgres):
 
     def cut_error(self, error: BaseException | None) -> None:
         """`error.cursor`; what `error.diag` shows is the error's own."""
-        from psycopg2 import Error  # noqa: PLC0415 -- optional
+        from psycopg2 import Error  # noqa: PLC0415 - optional
 
         if isinstance(error, Error) and error.cursor is not None:
             error.__setstate__({"pgerror": error.pgerror, "pgcode": error.pgcode})  # type: ignore[no-untyped-call]
@@ -224,7 +224,7 @@ class Detached:
 
     def scroll(self, value: int, mode: str = "relative") -> None:
         """As psycopg2's, with its errors."""
-        from psycopg2 import ProgrammingError  # noqa: PLC0415 -- optional
+        from psycopg2 import ProgrammingError  # noqa: PLC0415 - optional
 
         if mode not in ("relative", "absolute"):
             raise ProgrammingError("scroll mode must be 'relative' or 'absolute'")
@@ -278,7 +278,7 @@ class _MySQL(ClientLibrary):
 
 
 def _cut(cursor: Any) -> Any:
-    """Its `close()` would look for more results on the connection, which is somebody else's by then."""
+    """Its `close()` would look for more results on the connection, which is another request's by then."""
     getattr(cursor, "cursor", cursor).connection = None  # the library's, in Django's wrapper
     return cursor
 
@@ -304,7 +304,7 @@ class PyMySQL(_MySQL):
     @staticmethod
     def detach(conn: Any, cursor: Any) -> Any:
         """Cut the cursor loose, unless there is more to read."""
-        result = conn._result  # noqa: SLF001 -- the status of the last answer stands nowhere else
+        result = conn._result  # noqa: SLF001 - the status of the last answer stands nowhere else
         return None if result is not None and (result.has_next or result.unbuffered_active) else _cut(cursor)
 
 

@@ -89,7 +89,7 @@ class LeasedCursor:
                 raw = self._real(verdict)
                 result = getattr(raw, method)(sql, *args, **more)
                 verdict = lease.leased_pool.contract.confirm(verdict, lease.driver, lease.conn, raw, text)
-                # Of several rounds nobody knows what was set: {} is no sequence, so that it pins.
+                # Of several rounds it is not known what was set: {} is no sequence, so that it pins.
                 self._finish(raw, verdict, text, args[0] if args and method == "execute" else {})
             except BaseException:
                 lease.failed(verdict)
@@ -395,7 +395,7 @@ class OpenedCursor(LeasedCursor):
         self._raw = stable
         return stable
 
-    def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:  # noqa: ARG002
+    def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:  # noqa: ARG002 - as of the cursor that it becomes one of
         self._lease.done(verdict, sql, params)
 
 

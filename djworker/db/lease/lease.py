@@ -254,7 +254,7 @@ class Lease:
         self._last = conn
 
     def _acquire_same(self, verdict: Verdict) -> Any:
-        """For a read-back: the session that the earlier statement ran in, or nobody's."""
+        """For a read-back: the session that the earlier statement ran in, or none."""
         wanted, turn = (self._wrote, self._wrote_turn) if verdict.of_write else (self._last, self._last_turn)
         if wanted is not None and wanted.lease_record.turn == turn and (verdict.of_write or turn != self._probed_turn):
             conn = self.pool.acquire(prefer=wanted, label=self.label)
@@ -484,7 +484,7 @@ class Lease:
         self._ended(committed=committed)
         self._release_between()
 
-    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
+    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 - Django's own shape
         """Off: said to the server with the next statement, in a transaction by hand now. On: now; the connection goes back."""
         conn = self.held()
         self.refuse_if_sending()
@@ -525,7 +525,7 @@ class Lease:
     def close(self) -> None:
         """End of the request: the connection goes back, wiped if there is anything on it.
 
-        Raises StatementRunning inside of a statement, which would go on with a connection that is somebody else's.
+        Raises StatementRunning inside of a statement, which would go on with a connection that is another request's.
         """
         conn, driver = self.held(), self.driver
         if conn is not None and self.turn.locked() and not driver.busy(conn):
@@ -576,7 +576,7 @@ class Lease:
                 cursor.fetchall()
             finally:
                 cursor.close()
-        except Exception:  # noqa: BLE001 -- the question was whether it works
+        except Exception:  # noqa: BLE001 - the question was whether it works
             self.failed()
             return False
         except BaseException:
@@ -603,7 +603,7 @@ class Lease:
         """Whether autocommit is on."""
         return self.autocommit_mode
 
-    def mode_was_set(self, value: bool) -> None:  # noqa: FBT001
+    def mode_was_set(self, value: bool) -> None:  # noqa: FBT001 - Django's shape
         """Code has put the connection that we hold into the mode that we want, but for the first statement."""
         if not self.is_opened:
             self._mode = value
@@ -704,7 +704,7 @@ class OpenedLease(Lease):
         conn = self.held()
         return self.autocommit_mode if conn is None else bool(self.driver.autocommit(conn))
 
-    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001  # Django's own shape
+    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 - Django's own shape
         """Both ways at once."""
         conn = self.held()
         if conn is None or self.lost:

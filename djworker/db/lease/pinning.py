@@ -1,8 +1,8 @@
 """The pinning contract, what a text can tell: which statements leave something behind in their session, or ask for it.
 
 PostgreSQL's command tags and MySQL's session tracking come from the server, so comments, CTEs and case cannot fool them.
-What they do not show is looked for in the text. To see too much only costs a pin; to see too little gives a stranger
-somebody's state. A text is judged once: verdicts are kept by SQL string.
+What they do not show is looked for in the text. To see too much only costs a pin; to see too little gives one request
+another's state. A text is judged once: verdicts are kept by SQL string.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class OwnFinder:
 
 Pattern = tuple[str, Finder | OwnFinder]
 
-_PROCEDURE = r"(?:^|;)\s*call\b"  # what it does, nobody sees
+_PROCEDURE = r"(?:^|;)\s*call\b"  # what it does cannot be seen
 
 
 def _words(**patterns: Finder) -> tuple[Pattern, ...]:
@@ -190,7 +190,7 @@ class Contract(ABC):
     def _reason(self, text: Text) -> str:
         return next((reason for reason, pattern in self._patterns if pattern.search(text)), "")
 
-    def _special(self, sql: Text, text: Text, verdict: Verdict) -> Verdict:  # noqa: ARG002
+    def _special(self, sql: Text, text: Text, verdict: Verdict) -> Verdict:  # noqa: ARG002 - for the contract that has something to look at
         return verdict
 
     def judge_procedure(self, name: str) -> tuple[str, Verdict]:
@@ -205,7 +205,7 @@ class Contract(ABC):
             return verdict.pin
         return "a statement that failed half-way" if verdict.rounds and verdict.relied_on else ""
 
-    def tells_of_last(self, verdict: Verdict, driver: RawDriver, conn: RawConnection) -> bool:  # noqa: ARG002
+    def tells_of_last(self, verdict: Verdict, driver: RawDriver, conn: RawConnection) -> bool:  # noqa: ARG002 - for the contract that has something to look at
         """Whether what is read back is of the session's last statement, and not of one before it."""
         return True
 

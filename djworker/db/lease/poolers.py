@@ -45,7 +45,7 @@ def multiplexes(conn: RawConnection, green: RawDriver, connect: Callable[[], Raw
             return any(_leaks(conn, other) for _ in range(_ROUNDS))
     finally:
         if other is not None and (green.busy(other) or green.is_broken(other)):
-            green.forget(other)  # it waits in the pooler's queue: nobody answers a good-bye there
+            green.forget(other)  # it waits in the pooler's queue, where a good-bye is not answered
         elif other is not None:
             green.close(other)
     return False

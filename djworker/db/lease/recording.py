@@ -92,7 +92,7 @@ class _Watched:
 
     @connection.setter
     def connection(self, value: Any) -> None:
-        self._note(sys._getframe(1))  # noqa: SLF001
+        self._note(sys._getframe(1))  # noqa: SLF001 - the caller is the question
         self.__dict__["connection"] = value
 
     def _note(self, frame: FrameType) -> None:

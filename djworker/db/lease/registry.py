@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djworker.db")
 #: Seconds between two replacements of all sessions for a new password. Settings that have another one for each request (a
-#: token of IAM that somebody asks for too often) must not make a connection for each request.
+#: token of IAM that is asked for too often) must not make a connection for each request.
 RECONNECT: Final = 5.0
 #: Seconds after which a pool without requests is one that is not used any more, if its alias has another or is gone.
 UNUSED: Final = 60.0
 #: Numbers of which several pools with one alias have one.
 _NO_SUMS: Final = frozenset({"pool_min", "pool_max", "circuit_open", "circuit_failures"})
-CLOSING = 2.0  # seconds for connections to be closed, where somebody wants them gone
+CLOSING = 2.0  # seconds for connections to be closed, where a caller wants them gone
 _LEVELS = {
     "pool_outage": logging.ERROR,
     "pool_recovered": logging.WARNING,
@@ -193,7 +193,7 @@ class LeasedPool:
         self.tend(time.monotonic())
 
     def tend(self, now: float) -> None:
-        """What is due once in a while: old sessions are replaced, and a pool that nobody uses any more ends."""
+        """What is due once in a while: old sessions are replaced, and a pool that is not used any more ends."""
         if self._reconnect_due and now >= self._reconnected_at + RECONNECT:
             self._reconnect_due, self._reconnected_at = False, now
             self.pool.reconnect()
@@ -344,7 +344,7 @@ def retire() -> None:
 def end_all(timeout: float = CLOSING) -> None:
     """[mold] Close the pools and forget them, so that nothing of them is left to be copied. New ones are made at need.
 
-    Those without leases are kept by whoever made them: they are emptied, and go on.
+    Those without leases belong to the code that made them: they are emptied, and go on.
     """
     for leased_pool in leased_pools():
         leased_pool.ended = True

@@ -1,6 +1,6 @@
 """Who holds a connection, in words, for messages and counts: the request's method, path and view.
 
-Noted in words when a request begins, put together only when somebody asks: a request that nobody complains about pays
+Noted in words when a request begins, put together only when they are asked for: a request that is never named pays
 for two look-ups.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ATTRIBUTE = "djworker_request"
 # Where Django keeps the request with what it resolved to. A private name: without it, the path is resolved again.
 _RESOLVES = getattr(getattr(BaseHandler, "_get_response", None), "__code__", None)
-_GENERATIONS = 5  # a greenlet that a view's greenlet spawned asks its parent for whom it works, and so on
+_GENERATIONS = 5  # a greenlet that a view's greenlet spawned asks its parent which request it works for, and so on
 
 
 class _Request(NamedTuple):
@@ -98,7 +98,7 @@ def view_of(label: Label | str | Callable[[], str] | None) -> str:
 
 def frames(owner: greenlet) -> Iterator[FrameType]:
     """Where a greenlet is now, the innermost first; nothing if it has ended. Neither stops it nor switches."""
-    frame = sys._getframe(1) if owner is getcurrent() else owner.gr_frame  # noqa: SLF001
+    frame = sys._getframe(1) if owner is getcurrent() else owner.gr_frame  # noqa: SLF001 - its documented name
     while frame is not None:
         yield frame
         frame = frame.f_back
@@ -107,7 +107,7 @@ def frames(owner: greenlet) -> Iterator[FrameType]:
 def _as_the_path_says(request: _Request) -> str:
     try:
         return str(resolve(_decoded(request.path)).view_name)
-    except Exception:  # noqa: BLE001 -- a path of nobody's, or a URLconf that cannot be loaded: the message matters more
+    except Exception:  # noqa: BLE001 - a path without a view, or a URLconf that cannot be loaded: the message matters more
         return "no view"
 
 

@@ -118,7 +118,7 @@ class PoolWatch(Generic[C]):
     def _held(self, slot: Slot[C]) -> Held:
         conn, green = slot.conn, self._green
         busy = green.busy(conn)
-        # Without a count (django-db-geventpool's cursors are not ours) nobody knows what ran between two looks.
+        # Without a count (django-db-geventpool's cursors are not ours) it is not known what ran between two looks.
         statements = getattr(getattr(conn, "lease_record", None), "statements", None)
         # In MySQL a transaction begins with the first table that is read; the connection is held since the mode changed.
         inside = statements is not None and not busy and (green.in_transaction(conn) or not green.autocommit(conn))

@@ -90,7 +90,7 @@ class Maintenance(Generic[C]):
 
     @property
     def _parting(self) -> float:
-        """Seconds for a cancel or a close: nobody waits for them, and a driver that limits them itself knows better how."""
+        """Seconds for a cancel or a close: no request waits for them, and a driver that limits them itself knows better how."""
         return 2 * self._state.limits.io_timeout
 
     @property

@@ -54,7 +54,7 @@ class Pool(Generic[C]):
     switch, nor raise.
     """
 
-    def __init__(  # noqa: PLR0913 -- keywords, and each is a collaborator of its own
+    def __init__(  # noqa: PLR0913 - keywords, and each is a collaborator of its own
         self,
         driver: PoolDriver[C],
         limits: Limits,
@@ -67,7 +67,7 @@ class Pool(Generic[C]):
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        rng = rng or random.Random()  # noqa: S311 -- jitter, not a secret
+        rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._state: State[C] = State(
             name=name,
             driver=driver,
@@ -147,7 +147,7 @@ class Pool(Generic[C]):
             self._take_back(slot, self._clock(), reset=reset)
 
     def discard(self, conn: C, *, ticket: int | None = None) -> None:
-        """Give a connection back that nobody shall use again. Otherwise as `release`."""
+        """Give a connection back that shall not be used again. Otherwise as `release`."""
         slot = self._held(conn, ticket)
         if slot is not None:
             slot.expires = -math.inf
@@ -173,7 +173,7 @@ class Pool(Generic[C]):
         return self._state.limits
 
     def resize(self, min_size: int, max_size: int) -> None:
-        """Change the sizes. What is too much is closed when it comes back; nobody is interrupted."""
+        """Change the sizes. What is too much is closed when it comes back; no request is interrupted."""
         self._state.limits = replace(self._state.limits, min_size=min_size, max_size=max_size)
         now = self._clock()
         self._maintenance.shed(self._maintenance.excess, now)
@@ -210,11 +210,11 @@ class Pool(Generic[C]):
             self._scheduler.serve(self._clock())
 
     def look_for_server(self, now: float) -> None:
-        """During an outage, try to connect though nobody waits: a balancer sends no requests as long as there is one."""
+        """During an outage, try to connect though no request waits: a balancer sends no requests as long as there is one."""
         self._scheduler.look_for_server(now)
 
     def pause(self, seconds: float) -> None:
-        """Have whoever asks wait, for so many seconds at most, and close every connection: at once, or when it comes back.
+        """Have requests wait, for so many seconds at most. Every connection is closed: at once, or when it comes back.
 
         What is lent goes on to its end. A wait that ends with the pause lasts as long as it would have without it.
         """
@@ -248,7 +248,7 @@ class Pool(Generic[C]):
     def recall(self) -> None:
         """Take back what is out, and close it; queries that run are cancelled in the server. For a process that ends.
 
-        Whoever used a connection gets an error with its next statement.
+        A request that used one gets an error with its next statement.
         """
         now = self._clock()
         for slot in self.leased():
@@ -290,7 +290,7 @@ class Pool(Generic[C]):
     def _pick(self, prefer: C | None, now: float) -> Slot[C] | None:
         """An idle connection that may be lent as it is. Affinity first, then the warmest.
 
-        Nobody is overtaken: while anyone waits, a connection that is fresh is never idle.
+        No waiter is overtaken: while one waits, a connection that is fresh is never idle.
         """
         idle = self._idle
         if not idle:
@@ -346,7 +346,7 @@ class Pool(Generic[C]):
         counters.returns_num += 1
         try:
             busy, broken = driver.busy(conn), driver.is_broken(conn)
-        except Exception:  # noqa: BLE001 -- it must not; but a slot that is lost is lost for ever
+        except Exception:  # noqa: BLE001 - it must not; but a slot that is lost is lost for ever
             busy, broken = False, True
         if busy:
             counters.returns_bad += 1
@@ -402,7 +402,7 @@ class Pool(Generic[C]):
             self.orphan(slot.conn, ticket)
 
     def _reclaim_dead(self) -> None:
-        """A greenlet that is not gevent's tells nobody when it has finished: look."""
+        """A greenlet that is not gevent's does not tell when it has finished: look."""
         for slot in list(self._raw):
             owner = slot.owner() if slot.owner is not None else None
             if owner is None or owner.dead:

@@ -30,7 +30,7 @@ _IN_USE = (SlotState.OFFERED, SlotState.LEASED, SlotState.CHECKING, SlotState.RE
 
 # Seconds. While no attempt to connect succeeds but connections keep coming back healthy, the server is full, not gone.
 _SIGN_OF_LIFE = 1.0
-# Seconds. Nobody waits for a refill up to min_size: during an outage it need not knock as often as a waiter does.
+# Seconds. No request waits for a refill up to min_size: during an outage it need not knock as often as a waiter does.
 _REFILL_RETRY = 15.0
 #: Seconds. A worker that drains keeps a connection for the next statement of the same request, and no longer.
 RETIRING_IDLE: Final = 0.1
@@ -127,7 +127,7 @@ class Scheduler(Generic[C]):
     # -- a pause ----------------------------------------------------------------------------------------------------------------
 
     def is_paused(self, now: float) -> bool:
-        """Whether nothing is lent now, and whoever asks waits."""
+        """Whether nothing is lent now, and every request waits."""
         return now < self.state.paused_until
 
     def pause(self, until: float, now: float) -> None:
@@ -162,7 +162,7 @@ class Scheduler(Generic[C]):
             slot.idle_since = now
             fresh_until, due = now + self._check_after, now + self._idle_life
             # Once per release, and min() is five times slower.
-            slot.fresh_until = fresh_until if fresh_until < slot.expires else slot.expires  # noqa: FURB136
+            slot.fresh_until = fresh_until if fresh_until < slot.expires else slot.expires  # noqa: FURB136 - min() is five times slower
             self._ledger.move(slot, _IDLE)
             if due < self.state.upkeep.at or slot.expires < self.state.upkeep.at:
                 self.state.remind(min(due, slot.expires))
@@ -304,12 +304,12 @@ class Scheduler(Generic[C]):
 
     @property
     def lacking(self) -> int:
-        """Waiters for whom no connection is on its way."""
+        """Waiters without a connection on its way for them."""
         return max(self._lacking(), 0)
 
     @property
     def next_lacking(self) -> float:
-        """When the oldest waiter came for whom no connection is on its way."""
+        """When the oldest of these waiters came."""
         if self.lacking == 0:
             return math.inf
         return next(islice(self._queue.waiting, self._ledger.on_its_way, None)).since
@@ -352,7 +352,7 @@ class Scheduler(Generic[C]):
         """Close the coldest connection."""
         self.maintenance.close(next(iter(self._idle)), now)
 
-    def keep_idle(self, wanted: bool) -> None:  # noqa: FBT001 -- its only argument
+    def keep_idle(self, wanted: bool) -> None:  # noqa: FBT001 - its only argument
         """Whether a connection that comes back may stay; otherwise it is closed a moment later."""
         usual = RETIRING_IDLE if self.retiring else self.state.limits.idle_life
         life = usual if wanted else 0.0
@@ -382,7 +382,7 @@ class Scheduler(Generic[C]):
         self._rest()
 
     def close(self) -> None:
-        """Refuse whoever waits."""
+        """Refuse all waiters."""
         self.state.closed = True
         while self._queue.waiting:
             self._queue.pop().fail(refusing.closed(self.state))

@@ -111,6 +111,6 @@ def text_of(label: Label) -> str:
     if callable(label):
         try:
             label = label()
-        except Exception as error:  # noqa: BLE001 -- the caller's code, run for a message: the message matters more
+        except Exception as error:  # noqa: BLE001 - the caller's code, run for a message: the message matters more
             label = f"(label failed: {error!r})"
     return label or "(unnamed)"

@@ -82,7 +82,7 @@ class Tasks:
 def _attempt(work: Work) -> Outcome:
     try:
         return work(), None
-    except Exception as error:  # noqa: BLE001 -- handed to `done`, which decides
+    except Exception as error:  # noqa: BLE001 - handed to `done`, which decides
         return None, error
     except gevent.Timeout as error:  # a driver's own time limit that got away; not one of ours
         return None, error

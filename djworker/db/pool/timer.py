@@ -18,7 +18,7 @@ _SHORTEST = 0.001
 class Timer:
     """[worker] Calls `action` in the hub when the earliest deadline it was told of has come.
 
-    `keeps_alive` says whether a pending timer keeps the event loop running: yes while somebody waits for it, no for upkeep.
+    `keeps_alive` says whether a pending timer keeps the event loop running: yes while a greenlet waits for it, no for upkeep.
     A deadline that is no longer of interest is not withdrawn: the timer rings for nothing and is set again. So a busy
     pool sets it about once per time-out, not once per waiter.
     """

@@ -67,11 +67,11 @@ class Command(BaseCommand):
 
     help = "Serve this project: an arbiter, and workers that are replaced one by one when the code changes (HUP)."
     # The mold runs the checks, in the interpreter that will serve; here they would cost the same time twice.
-    requires_system_checks = []  # noqa: RUF012  (Django's own form)
+    requires_system_checks = []  # noqa: RUF012 - Django's own form
     #: Whether a word may be ``MODULE[:APP]``: ``manage.py`` has chosen the settings already.
     takes_app = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: How this process becomes a module with a launch; a child of it hands both to its parent.
         self.become: Callable[[Sequence[str], Launch], NoReturn] = become
@@ -82,7 +82,7 @@ class Command(BaseCommand):
         python = platform.python_version()
         return f"djworker {djworker.__version__} (Python {python}, Django {django.get_version()}, gevent {gevent})"
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:  # noqa: ANN401
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Refuse abbreviated options: ``--work 4`` would change its meaning with the next version."""
         app = "[MODULE[:APP]]" if self.takes_app else ""
         usage = " ".join(filter(None, (os.path.basename(prog_name), subcommand, app, "[ADDR:PORT] [options]")))
@@ -146,7 +146,7 @@ class Command(BaseCommand):
         """Do it, as ``manage.py`` would."""
         self.execute(request=request, **request.options)
 
-    def handle(self, *_args: Any, request: StartRequest | None = None, **options: Any) -> None:  # noqa: ANN401
+    def handle(self, *_args: Any, request: StartRequest | None = None, **options: Any) -> None:
         """Resolve the options, then print them, check, or become the arbiter."""
         if request is None:  # call_command()
             request = StartRequest(options, "", [], Surroundings.note())
@@ -238,7 +238,7 @@ def _no_settings(*, takes_app: bool) -> Problem:
 
 
 def _preflight(addresses: Sequence[Address], account: Account | None) -> Sequence[str]:
-    from djworker.arbiter.listeners import preflight  # noqa: PLC0415  (--help and --print-config need no sockets)
+    from djworker.arbiter.listeners import preflight  # noqa: PLC0415 - --help and --print-config need no sockets
 
     return preflight(addresses, account=account)
 
@@ -283,7 +283,7 @@ def _unread(request: StartRequest) -> Iterator[Problem]:
 
 
 def _warn(resolved: Resolved, problems: Sequence[Problem]) -> None:
-    """Log what is odd in the form that the server's log will have: somebody may be reading JSON from the first line."""
+    """Log what is odd in the form that the server's log will have: a program may read JSON from the first line."""
     config = resolved.config
     log.configure(config.log_level, "json" if config.log_format == "json" else "text", "command")
     for problem in problems:
@@ -312,7 +312,7 @@ def _launch(request: StartRequest, resolved: Resolved) -> Launch:
 
 def _hold_signals() -> None:
     """Have the arbiter take what is sent from now on: until its handlers stand, a HUP would simply end the process."""
-    from djworker.arbiter.signal_queue import HANDLED  # noqa: PLC0415  (as above)
+    from djworker.arbiter.signal_queue import HANDLED  # noqa: PLC0415 - as above
 
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
@@ -335,4 +335,4 @@ def become(module: Sequence[str], launch: Launch) -> NoReturn:
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it is closed
         stream.flush()
     logging.shutdown()
-    os.execve(sys.executable, [sys.executable, *launch.python_flags, "-m", *module], environ)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, *launch.python_flags, "-m", *module], environ)  # noqa: S606 - ourselves, without a shell

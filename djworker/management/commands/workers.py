@@ -14,7 +14,7 @@ class Command(BaseCommand):
     """[client] Needs nothing of the project: what ``manage.py`` itself loads before is all."""
 
     help = "Ask the running server of this project, and steer it: status, reload --wait, requests, pool ..."
-    requires_system_checks = []  # noqa: RUF012  (Django's own form)
+    requires_system_checks = []  # noqa: RUF012 - Django's own form
 
     def print_help(self, prog_name: str, subcommand: str) -> None:
         """Print the verbs."""

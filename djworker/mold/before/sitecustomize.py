@@ -30,18 +30,18 @@ def _step_aside() -> None:
 
 
 def _patch() -> None:
-    from gevent import monkey  # noqa: PLC0415 - an agent may have to come first
+    from gevent import monkey
 
     monkey.patch_all()
-    from djworker.mold.patches import asyncio_loops  # noqa: PLC0415 - as above
+    from djworker.mold.patches import asyncio_loops
 
     asyncio_loops.install()
 
 
 def _is_service() -> bool:
-    """Become what serves, where and as whom it does: agents import settings. What cannot be done is the mold's to tell."""
-    from djworker import accounts  # noqa: PLC0415 - patched, where that comes first
-    from djworker.ipc.launch import Launch  # noqa: PLC0415
+    """Become what serves, in its place and as its user: agents import settings. What cannot be done is the mold's to tell."""
+    from djworker import accounts
+    from djworker.ipc.launch import Launch
 
     try:
         launch = Launch.from_environ(os.environ)

@@ -31,11 +31,11 @@ _END: Final = object()
 
 def install() -> None:
     """Patch Django."""
-    from django.http import StreamingHttpResponse  # noqa: PLC0415 - Django comes after the import path
+    from django.http import StreamingHttpResponse
 
     original = StreamingHttpResponse.__iter__
 
-    def iterate(self: Any) -> Iterator[bytes]:  # noqa: ANN401
+    def iterate(self: Any) -> Iterator[bytes]:
         return _Stream(self.streaming_content).blocks() if self.is_async else original(self)
 
     StreamingHttpResponse.__iter__ = iterate  # type: ignore[method-assign]
@@ -69,7 +69,7 @@ class _Stream:
             self._closed = True
             self._tell(self._cancel)
 
-    def _tell(self, what: Any) -> None:  # noqa: ANN401
+    def _tell(self, what: Any) -> None:
         """Have the loop do something, unless it has ended."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
@@ -85,7 +85,7 @@ class _Stream:
 
     def _run(self) -> None:
         """Run the iterator, in a greenlet that the ORM takes for its thread."""
-        from asgiref.sync import async_to_sync  # noqa: PLC0415 - comes with Django
+        from asgiref.sync import async_to_sync
 
         outcome: object = _END
         try:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import ModuleType
 
-_first_step = base_events.BaseEventLoop._asyncgen_firstiter_hook  # type: ignore[attr-defined]  # noqa: SLF001
-_process_events = selector_events.BaseSelectorEventLoop._process_events  # type: ignore[attr-defined]  # noqa: SLF001
+_first_step = base_events.BaseEventLoop._asyncgen_firstiter_hook  # type: ignore[attr-defined]
+_process_events = selector_events.BaseSelectorEventLoop._process_events  # type: ignore[attr-defined]
 
 
 class RunningLoop(local):
@@ -34,35 +34,35 @@ class RunningLoop(local):
 
 def install() -> None:
     """Use asyncio's Python code in place of its C code. To be called before anybody takes a name out of asyncio."""
-    events._running_loop = RunningLoop()  # type: ignore[attr-defined]  # noqa: SLF001 -- in case asyncio was there before gevent
+    events._running_loop = RunningLoop()  # type: ignore[attr-defined]
     for module in (events, futures, tasks):
         for name, twin in list(vars(module).items()):
             if name.startswith("_py_"):
                 _replace(module, twin.__name__, twin)
-    _replace(futures, "Future", futures._PyFuture)  # type: ignore[attr-defined]  # noqa: SLF001
-    _replace(tasks, "Task", tasks._PyTask)  # type: ignore[attr-defined]  # noqa: SLF001
-    base_events.BaseEventLoop._asyncgen_firstiter_hook = _note  # type: ignore[attr-defined]  # noqa: SLF001
-    selector_events.BaseSelectorEventLoop._process_events = _woken_up  # type: ignore[attr-defined]  # noqa: SLF001
+    _replace(futures, "Future", futures._PyFuture)  # type: ignore[attr-defined]
+    _replace(tasks, "Task", tasks._PyTask)  # type: ignore[attr-defined]
+    base_events.BaseEventLoop._asyncgen_firstiter_hook = _note  # type: ignore[attr-defined]
+    selector_events.BaseSelectorEventLoop._process_events = _woken_up  # type: ignore[attr-defined]
 
 
-def _replace(module: ModuleType, name: str, value: Any) -> None:  # noqa: ANN401
+def _replace(module: ModuleType, name: str, value: Any) -> None:
     setattr(module, name, value)
     if hasattr(asyncio, name):
         setattr(asyncio, name, value)
 
 
-def _woken_up(loop: Any, ready: Any) -> None:  # noqa: ANN401
+def _woken_up(loop: Any, ready: Any) -> None:
     """A loop comes back from its wait, in which others ran and set the hooks for asynchronous generators to their own.
 
-    The hooks are the thread's. With another loop's, a generator that nobody reads to its end is closed there, or not at all.
+    The hooks are the thread's. With another loop's, a generator that is not read to its end is closed there, or not at all.
     """
-    sys.set_asyncgen_hooks(firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook)  # noqa: SLF001
+    sys.set_asyncgen_hooks(firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook)
     _process_events(loop, ready)
 
 
-def _note(loop: Any, generator: AsyncGenerator[Any, Any]) -> None:  # noqa: ANN401
-    """A generator begins: it is one of the loop that runs it, whoever's hook this is.
+def _note(loop: Any, generator: AsyncGenerator[Any, Any]) -> None:
+    """A generator begins: it is one of the loop that runs it, whichever loop's hook this is.
 
     At its end a loop closes the generators that were noted as its own, and would close another's in the middle.
     """
-    _first_step(events._get_running_loop() or loop, generator)  # noqa: SLF001
+    _first_step(events._get_running_loop() or loop, generator)

@@ -19,9 +19,9 @@ __all__ = ["install"]
 
 def install() -> None:
     """Patch Django."""
-    from django.core.files.base import File  # noqa: PLC0415 - Django comes after the import path
-    from django.core.files.storage import FileSystemStorage, filesystem  # noqa: PLC0415
-    from django.core.files.uploadedfile import TemporaryUploadedFile  # noqa: PLC0415
+    from django.core.files.base import File
+    from django.core.files.storage import FileSystemStorage, filesystem
+    from django.core.files.uploadedfile import TemporaryUploadedFile
 
     File.chunks = _sharing(File.chunks)  # type: ignore[method-assign]
     TemporaryUploadedFile.close = _holding(TemporaryUploadedFile.close)  # type: ignore[assignment, method-assign]
@@ -34,7 +34,7 @@ def _sharing(original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     """Let others have their turn between two pieces of a file: Django's documentation has views copy files in such a loop."""
 
     @functools.wraps(original)
-    def chunks(self: Any, chunk_size: int | None = None) -> Iterator[Any]:  # noqa: ANN401
+    def chunks(self: Any, chunk_size: int | None = None) -> Iterator[Any]:
         for chunk in original(self, chunk_size):
             yield chunk
             share()
@@ -44,14 +44,14 @@ def _sharing(original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
 
 def _holding(original: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(original)
-    def close(self: Any) -> None:  # noqa: ANN401
+    def close(self: Any) -> None:
         with held(_descriptor(self)):
             original(self)
 
     return close
 
 
-def _descriptor(file: Any) -> int:  # noqa: ANN401
+def _descriptor(file: Any) -> int:
     try:
         return int(file.fileno())
     except (AttributeError, OSError, ValueError):  # closed, or none of the system's files
@@ -60,7 +60,7 @@ def _descriptor(file: Any) -> int:  # noqa: ANN401
 
 def _holding_named(original: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
     @functools.wraps(original)
-    def delete(self: Any, name: str) -> None:  # noqa: ANN401
+    def delete(self: Any, name: str) -> None:
         with held(self.path(name) if name else ""):
             original(self, name)
 

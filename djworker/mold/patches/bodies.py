@@ -48,8 +48,8 @@ def install(limit: int) -> None:
     Args:
         limit: bytes of a body without a length that are held in memory when the length is asked for (``chunked_buffer``).
     """
-    from django.core.handlers import exception  # noqa: PLC0415 - Django comes after the import path
-    from django.core.handlers.wsgi import WSGIRequest  # noqa: PLC0415
+    from django.core.handlers import exception
+    from django.core.handlers.wsgi import WSGIRequest
 
     WSGIRequest.__init__ = _teaching(WSGIRequest.__init__, limit)  # type: ignore[method-assign]
     WSGIRequest.parse_file_upload = _placing(WSGIRequest.parse_file_upload)  # type: ignore[method-assign]
@@ -84,12 +84,12 @@ class Meta(dict[str, Any]):
             reason = f"a body without a length, of more than chunked_buffer ({self._limit} bytes)"
             raise BodyError(reason, 413)
 
-    def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
+    def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key."""
         self._look(key)
         return super().get(key, default)
 
-    def __getitem__(self, key: str) -> Any:  # noqa: ANN401
+    def __getitem__(self, key: str) -> Any:
         self._look(key)
         return super().__getitem__(key)
 
@@ -99,10 +99,10 @@ class Meta(dict[str, Any]):
 
 
 def _teaching(original: Callable[..., None], limit: int) -> Callable[..., None]:
-    from django.core.handlers.wsgi import LimitedStream  # noqa: PLC0415
+    from django.core.handlers.wsgi import LimitedStream
 
     @functools.wraps(original)
-    def init(self: Any, environ: dict[str, Any]) -> None:  # noqa: ANN401
+    def init(self: Any, environ: dict[str, Any]) -> None:
         original(self, environ)
         if environ.get(_CODING) is not None and _LENGTH not in environ:
             self.META = self.environ = Meta(environ, limit)
@@ -115,9 +115,9 @@ def _placing(original: Callable[..., Any]) -> Callable[..., Any]:
     """Parse a form with files. One that is too long to be held streams to the upload handlers, as one without a known end."""
 
     @functools.wraps(original)
-    def parse_file_upload(self: Any, META: dict[str, Any], post_data: Any) -> Any:  # noqa: ANN401, N803 - Django's name
+    def parse_file_upload(self: Any, META: dict[str, Any], post_data: Any) -> Any:  # noqa: N803 - Django's name
         if isinstance(META, Meta) and not META.hold():
-            META = {**META, _LENGTH: str(sys.maxsize)}  # noqa: N806
+            META = {**META, _LENGTH: str(sys.maxsize)}  # noqa: N806 - Django's name
         try:
             return original(self, META, post_data)
         except OSError as error:
@@ -139,19 +139,19 @@ def _without_place(error: OSError) -> bool:
 
 def _forgiving(original: Callable[[HttpRequest, Exception], HttpResponse]) -> Callable[..., HttpResponse]:
     """Answer for a body that cannot be read: it is the client's failure, no mail to ADMINS and no report of an exception."""
-    from django.http import HttpResponse  # noqa: PLC0415
+    from django.http import HttpResponse
 
     @functools.wraps(original)
-    def response_for_exception(request: Any, exc: Exception) -> HttpResponse:  # noqa: ANN401
+    def response_for_exception(request: Any, exc: Exception) -> HttpResponse:
         failure = _body_error(exc)
         if failure is None:
             return original(request, exc)
-        request._mark_post_parse_error()  # noqa: SLF001 - as Django does for bodies that it refuses
+        request._mark_post_parse_error()
         response = HttpResponse(f"{failure}\n", status=failure.status, content_type="text/plain")
         if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
             response["Retry-After"] = str(RETRY_AFTER)
         # Django's handler would log it again, and 503 is a mail there.
-        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
+        response._has_been_logged = True  # type: ignore[attr-defined]
         return response
 
     return response_for_exception

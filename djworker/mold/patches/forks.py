@@ -5,7 +5,7 @@ the hub, and with it everybody's requests a second time. So a fork that is none 
 greenlet that forked, as a fork in a program with threads leaves only the thread that forked:
 
 * The copied hub is left as it is and never runs again; its event loop is destroyed, and the child gets a hub of its own. Nothing
-  of it is stopped or freed: a greenlet that is freed runs its ``finally`` blocks, and those are somebody else's.
+  of it is stopped or freed: a greenlet that is freed runs its ``finally`` blocks, and those are the parent's.
 * What the original talks through is closed.
 * Signals do what they do in any program of Python's.
 * The process ends when the greenlet that forked does. It began inside the hub, and must not return there.
@@ -37,7 +37,7 @@ from gevent.os import _closing_fd_to_event  # type: ignore[attr-defined]  # not 
 from greenlet import getcurrent
 
 # Its own hook comes before this module's: it says farewell to timers in the copied loop.
-import djworker.db.pool.pool  # noqa: F401
+import djworker.db.pool.pool  # noqa: F401 - registers what it does at a fork first
 from djworker import process
 from djworker.mold.patches.later_loop import LaterLoop
 
@@ -127,7 +127,7 @@ class Guard:
         spawn = getattr(spawn, "__wrapped__", spawn)
 
         @wraps(spawn)
-        def start(*args: Any, **kwargs: Any) -> int:  # noqa: ANN401
+        def start(*args: Any, **kwargs: Any) -> int:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptor_limit, hard))
             try:
@@ -169,7 +169,7 @@ class Guard:
             signal.pthread_sigmask(signal.SIG_SETMASK, _masks[_ident()])
         except BaseException:  # noqa: BLE001 - Python would print it and go on, with everything that this was to end
             traceback.print_exc()
-            raw._exit(_EX_SOFTWARE)  # noqa: SLF001
+            raw._exit(_EX_SOFTWARE)
         _masks.clear()
         self._is_first = False
         self._hub = None
@@ -197,7 +197,7 @@ def _leave_hubs(copies: set[Hub]) -> None:
         sys.stderr.write(
             "djworker: a fork in a callback of gevent's hub cannot go on: it would run everything that waits\n"
         )
-        raw._exit(_EX_SOFTWARE)  # noqa: SLF001
+        raw._exit(_EX_SOFTWARE)
     for copy in copies:
         _copies.extend((copy, copy.loop))
         copy.loop.break_(0)  # libev notes in the loop that it waits, which it does in another thread
@@ -221,7 +221,7 @@ def _close_what_waits() -> None:
 class _End(Hub):
     """[a worker's child] What the greenlet that forked returns to in the hub's place. A hub, as gevent wants it of a parent."""
 
-    def __init__(self, forker: Any) -> None:  # noqa: ANN401
+    def __init__(self, forker: Any) -> None:
         super().__init__(LaterLoop())  # type: ignore[call-overload]
         self._forker = forker
         self.parent = forker.parent
@@ -232,11 +232,11 @@ class _End(Hub):
         """Let it go on; what comes back is its end."""
         try:
             self._forker.switch()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the child
             process.end_child_with(error)
         finally:
             process.end_child()
 
-    def handle_system_error(self, type: Any, value: Any, tb: Any = None) -> None:  # noqa: A002, ANN401, ARG002 - the library's own shape
+    def handle_system_error(self, type: Any, value: Any, tb: Any = None) -> None:  # noqa: A002, ARG002 - the library's own shape
         """Its ``sys.exit()`` is the process's."""
         process.end_child_with(value)

@@ -17,5 +17,5 @@ class LaterLoop:
     #: By this gevent knows a loop.
     run = None
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         return getattr(get_hub().loop, name)

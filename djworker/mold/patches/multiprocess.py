@@ -28,22 +28,22 @@ PIPE_BUF: Final = select.PIPE_BUF
 #: Seconds between two looks at a lock that another process has: no descriptor tells of it.
 _FIRST_NAP, _LONGEST_NAP = 0.001, 0.02
 _poll = monkey.get_original("select", "poll")
-_make_methods: Final[Callable[[Any], None]] = SemLock._make_methods  # type: ignore[attr-defined]  # noqa: SLF001
+_make_methods: Final[Callable[[Any], None]] = SemLock._make_methods  # type: ignore[attr-defined]
 
 
 def install() -> None:
     """Use it from now on."""
-    Connection._recv.__defaults__ = (_read,)  # type: ignore[attr-defined]  # noqa: SLF001
-    Connection._send = _send  # type: ignore[attr-defined]  # noqa: SLF001
-    SemLock._make_methods = _make_green_methods  # type: ignore[attr-defined]  # noqa: SLF001
+    Connection._recv.__defaults__ = (_read,)  # type: ignore[attr-defined]
+    Connection._send = _send  # type: ignore[attr-defined]
+    SemLock._make_methods = _make_green_methods  # type: ignore[attr-defined]
     SemLock.__enter__ = lambda lock: lock.acquire()  # type: ignore[method-assign]
 
 
 def end_children() -> None:
     """[mold] Those that the project began while loading, a ``Manager`` say: Python ends them at its own end, which is cut."""
-    for child in set(children._children):  # type: ignore[attr-defined]  # noqa: SLF001 - the public way waits in the hub
-        if child._popen is not None:  # noqa: SLF001
-            process.kill(child._popen.pid, signal.SIGTERM)  # noqa: SLF001
+    for child in set(children._children):  # type: ignore[attr-defined]
+        if child._popen is not None:
+            process.kill(child._popen.pid, signal.SIGTERM)
 
 
 def _can_wait() -> bool:
@@ -65,9 +65,9 @@ def _read(fd: int, size: int) -> bytes:
     return os.read(fd, size)
 
 
-def _send(connection: Any, data: Any) -> None:  # noqa: ANN401 - a Connection with its private parts
+def _send(connection: Any, data: Any) -> None:
     """As ``Connection._send``. In pieces that cannot block: the other end has the descriptor too, so it stays blocking."""
-    fd, rest = connection._handle, memoryview(data).cast("B")  # noqa: SLF001
+    fd, rest = connection._handle, memoryview(data).cast("B")
     while rest:
         if not _can_wait():
             rest = rest[os.write(fd, rest) :]
@@ -77,7 +77,7 @@ def _send(connection: Any, data: Any) -> None:  # noqa: ANN401 - a Connection wi
         rest = rest[os.write(fd, rest[:PIPE_BUF]) :]
 
 
-def _make_green_methods(lock: Any) -> None:  # noqa: ANN401
+def _make_green_methods(lock: Any) -> None:
     _make_methods(lock)
     native = lock.acquire
 

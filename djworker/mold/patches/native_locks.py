@@ -2,7 +2,7 @@
 
 gevent's locks are for greenlets that wait for each other, and `threading.RLock` under it is written in Python. asgiref's
 `Local` (the language, the time zone, the URLconf) takes one at each access, a signal takes one at each `send`: five and two
-times in a page, and nobody ever holds one across a switch of greenlets. With native ones a page without a database takes
+times in a page, and none is ever held across a switch of greenlets. With native ones a page without a database takes
 5 % less CPU.
 """
 

@@ -16,11 +16,11 @@ class Resolver(ThreadResolver):
     """[worker] gevent's resolver, short-cut for addresses.
 
     Every outgoing connection asks, one to `127.0.0.1` too, and a connection to a name asks again with the address that
-    was found. To write an address in another form asks nobody, so it cannot block the hub; a visit to a native thread for
+    was found. To write an address in another form asks no server, so it cannot block the hub; a visit to a native thread for
     it cost fourteen times as much CPU as the answer.
     """
 
-    def getaddrinfo(self, host: Any, port: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401 - the library's own shape
+    def getaddrinfo(self, host: Any, port: Any, *args: Any, **more: Any) -> Any:
         """As `socket.getaddrinfo`."""
         if isinstance(port, int) and is_address(host):
             return _socket.getaddrinfo(host, port, *args, **more)
@@ -41,6 +41,6 @@ def is_address(host: object) -> bool:
 
 
 def install() -> None:
-    """For every hub from now on. Whoever chose a resolver of gevent's keeps it."""
+    """For every hub from now on. A resolver of gevent's that was chosen is kept."""
     if "GEVENT_RESOLVER" not in os.environ:
         gevent.config.resolver = Resolver

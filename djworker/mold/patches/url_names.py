@@ -15,11 +15,11 @@ __all__ = ["install"]
 
 def install() -> None:
     """Note the name of each request's URL from now on."""
-    from django.core.handlers.base import BaseHandler  # noqa: PLC0415 - Django comes after the import path
+    from django.core.handlers.base import BaseHandler
 
     resolve = BaseHandler.resolve_request
 
-    def resolve_request(self: BaseHandler, request: Any) -> Any:  # noqa: ANN401
+    def resolve_request(self: BaseHandler, request: Any) -> Any:
         match = resolve(self, request)
         request.META[URL_NAME] = match.view_name
         return match

@@ -57,7 +57,7 @@ def test_backends_that_die_and_greenlets_that_do_not_say_good_bye(geventpool_sit
     def doomed() -> None:
         from django.db import DatabaseError, transaction
 
-        with pytest.raises(DatabaseError), transaction.atomic():  # noqa: PT012 -- the block is what raises
+        with pytest.raises(DatabaseError), transaction.atomic():  # noqa: PT012 - the block is what raises
             item.objects.create(name="x")
             geventpool_site.server.terminate_backends(geventpool_site.database)
             query("SELECT 1")

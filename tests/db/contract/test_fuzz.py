@@ -132,7 +132,7 @@ class Fuzz:
         except gevent.GreenletExit:
             self.count["killed"] += 1
             raise
-        except Exception as error:  # noqa: BLE001 -- whatever it is, it is the finding
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
             self.count["failed"] += 1
             self.wrong.append(repr(error))
         finally:

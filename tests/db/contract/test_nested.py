@@ -66,7 +66,7 @@ def test_a_transaction_inside_of_parameters_gives_nothing_back_too_early(site: S
         from django.db import transaction
 
         for _ in range(20):
-            with pytest.raises(ValueError, match="wanted"), transaction.atomic():  # noqa: PT012 -- the block is what raises
+            with pytest.raises(ValueError, match="wanted"), transaction.atomic():  # noqa: PT012 - the block is what raises
                 item.objects.create(name="stranger")
                 gevent.sleep(0.002)
                 raise ValueError("wanted")

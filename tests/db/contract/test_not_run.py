@@ -209,7 +209,7 @@ def test_half_a_transfer_is_never_committed(site: Site, fault: str) -> None:
     def work() -> None:
         from django.db import OperationalError, transaction
 
-        with pytest.raises(OperationalError), transaction.atomic():  # noqa: PT012 -- the block is what raises
+        with pytest.raises(OperationalError), transaction.atomic():  # noqa: PT012 - the block is what raises
             attempt(site, fault, "UPDATE lease_item SET name = 'half' WHERE name = '0'")
             with suppress(OperationalError):
                 query("UPDATE lease_item SET name = 'other half' WHERE name = '1'")

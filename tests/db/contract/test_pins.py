@@ -266,7 +266,7 @@ def test_a_transaction_that_was_lost_cannot_be_committed(leasing: Site) -> None:
     def work() -> None:
         from django.db import DatabaseError, transaction
 
-        with pytest.raises(DatabaseError, match="nothing to commit"), transaction.atomic():  # noqa: PT012 -- the block is what raises
+        with pytest.raises(DatabaseError, match="nothing to commit"), transaction.atomic():  # noqa: PT012 - the block is what raises
             query("INSERT INTO lease_item (name) VALUES ('lost')")
             leasing.server.terminate_backends(leasing.database)
             with pytest.raises(DatabaseError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.db.drivers.target import DRIVERS, Target
-from tests.db.patched import pytest_pyfunc_call  # noqa: F401  # a hook
+from tests.db.patched import pytest_pyfunc_call  # noqa: F401 - a hook
 from tests.db.proxy import TCPProxy
 from tests.db.servers import DatabaseServer
 

@@ -83,7 +83,7 @@ class Running(threading.Thread):
         request_started.send(sender=None, environ={"REQUEST_METHOD": "GET", "PATH_INFO": "/visit/"})
         try:
             self.value = self._function(*self._args)
-        except Exception as error:  # noqa: BLE001 -- an answer
+        except Exception as error:  # noqa: BLE001 - an answer
             if os.environ.get("ECOSYSTEM_SHOW"):
                 traceback.print_exc()
             self.value = type(error).__name__

@@ -69,7 +69,7 @@ class Clients:
     def _attempt(self) -> Exception | None:
         try:
             self._work()
-        except Exception as error:  # noqa: BLE001 -- judged by the test
+        except Exception as error:  # noqa: BLE001 - judged by the test
             return error
         return None
 

@@ -79,7 +79,7 @@ def test_rollback_undoes_and_gives_back(site: Site) -> None:
     def work() -> None:
         from django.db import transaction
 
-        with pytest.raises(ValueError, match="wanted"), transaction.atomic():  # noqa: PT012 -- the block is what raises
+        with pytest.raises(ValueError, match="wanted"), transaction.atomic():  # noqa: PT012 - the block is what raises
             item.objects.create(name="e")
             raise ValueError("wanted")
         assert held() is not site.transaction_lease

@@ -278,7 +278,7 @@ def refusal(thing: Any, name: str, value: Any) -> Exception | None:
     """What setting the attribute raises."""
     try:
         setattr(thing, name, value)
-    except Exception as error:  # noqa: BLE001 -- of any library
+    except Exception as error:  # noqa: BLE001 - of any library
         return error
     return None
 
@@ -626,7 +626,7 @@ def test_nothing_done_to_the_librarys_object_is_seen_by_the_next_request(site: S
     }
     fresh = view(look)
     for change in changes[site.driver]:
-        view(lambda: change(raw()))  # noqa: B023 -- called at once
+        view(lambda: change(raw()))  # noqa: B023 - called at once
         assert view(look) == fresh
 
 
@@ -715,7 +715,7 @@ def test_a_transaction_of_the_librarys_includes_djangos_statements(psycopg3_site
     item = psycopg3_site.start()
 
     def work() -> None:
-        with pytest.raises(ValueError, match="wanted"), raw().transaction():  # noqa: PT012 -- the block is what raises
+        with pytest.raises(ValueError, match="wanted"), raw().transaction():  # noqa: PT012 - the block is what raises
             item.objects.create(name="one")
             fail()
         with raw().transaction():
@@ -826,7 +826,7 @@ def test_no_attribute_of_a_cursor_is_the_librarys_connection(leasing: Site) -> N
             for name in sorted(names):
                 try:
                     value = getattr(leased, name)
-                except Exception:  # noqa: BLE001 -- not there
+                except Exception:  # noqa: BLE001 - not there
                     continue
                 assert not issubclass(type(value), kind), name
                 owner = getattr(value, "__self__", None)

@@ -129,7 +129,7 @@ def test_a_launch_survives_the_environment(config: Config) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"config": 3}'])
 def test_a_launch_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  (json's own error is one)
+    with pytest.raises(ValueError):  # noqa: PT011 - json's own error is one
         Launch.from_json(text)
 
 

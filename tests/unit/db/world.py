@@ -69,9 +69,9 @@ class FakeServer:
         try:
             self._visit("connect")
             if self.ends_logins:
-                raise Ended("terminating connection due to administrator command")  # noqa: TRY301 -- likewise
+                raise Ended("terminating connection due to administrator command")  # noqa: TRY301 - likewise
             if not self.up:
-                raise DriverError("connection refused")  # noqa: TRY301 -- as a real one does, half-way
+                raise DriverError("connection refused")  # noqa: TRY301 - as a real one does, half-way
         except BaseException:
             self.sessions.discard(conn)
             raise

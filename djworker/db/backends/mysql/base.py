@@ -18,10 +18,10 @@ def driver() -> Driver[Any]:
     """The library that goes by the name of MySQLdb: `pymysql.install_as_MySQLdb()` is PyMySQL's documented way."""
     library: Any = base.Database  # type: ignore[attr-defined]  # the module, not in the stubs
     if library.__name__ == "pymysql":
-        from djworker.db.drivers.pymysql import PyMySQLDriver  # noqa: PLC0415 -- one of the two is not installed
+        from djworker.db.drivers.pymysql import PyMySQLDriver  # noqa: PLC0415 - one of the two is not installed
 
         return PyMySQLDriver()
-    from djworker.db.drivers.mysqlclient import MySQLClientDriver  # noqa: PLC0415
+    from djworker.db.drivers.mysqlclient import MySQLClientDriver  # noqa: PLC0415 - one of the two is not installed
 
     return MySQLClientDriver()
 

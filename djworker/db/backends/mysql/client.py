@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from django.db.backends.mysql.client import *  # noqa: F403
+from django.db.backends.mysql.client import *  # noqa: F403 - the whole of it

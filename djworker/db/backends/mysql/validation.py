@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from django.db.backends.mysql.validation import *  # noqa: F403
+from django.db.backends.mysql.validation import *  # noqa: F403 - the whole of it

@@ -18,7 +18,7 @@ class PostGISMixin(PostgresMixin):
     operations_mixin = KnowsVersion
     _type_infos: dict[str, dict[str, object]]
 
-    def register_geometry_adapters(self, pg_connection: object, clear_caches: bool = False) -> None:  # noqa: FBT001, FBT002
+    def register_geometry_adapters(self, pg_connection: object, clear_caches: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's shape
         """Django calls it with the lease when it has just created the extension: all connections are replaced."""
         if type(pg_connection) is not LeasedConnection:
             super().register_geometry_adapters(pg_connection, clear_caches)  # type: ignore[misc]  # Django's, below

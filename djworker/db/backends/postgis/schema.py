@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from django.contrib.gis.db.backends.postgis.schema import *  # noqa: F403
+from django.contrib.gis.db.backends.postgis.schema import *  # noqa: F403 - the whole of it

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from djworker.db.lease.protocols import RawConnection, RawDriver
 
 # While a query runs PostgreSQL does not look at its client: the query of a worker that was killed would keep its session for
-# as long as it likes, and its locks. From PostgreSQL 14 on it can be asked to look; whoever has asked already is left alone.
+# as long as it likes, and its locks. From PostgreSQL 14 on it can be asked to look; a value that is set already is left alone.
 _LOOK_AT_CLIENT = """SELECT set_config('client_connection_check_interval', '2s', false)
  WHERE current_setting('client_connection_check_interval', true) = '0'"""
 
@@ -47,10 +47,10 @@ class Library:
 def driver() -> Driver[Any]:
     """Psycopg 3 where it is installed, as Django chooses."""
     if is_psycopg3:
-        from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415 -- one of the two is not installed
+        from djworker.db.drivers.psycopg3 import Psycopg3Driver  # noqa: PLC0415 - one of the two is not installed
 
         return Psycopg3Driver()
-    from djworker.db.drivers.psycopg2 import Psycopg2Driver  # noqa: PLC0415
+    from djworker.db.drivers.psycopg2 import Psycopg2Driver  # noqa: PLC0415 - one of the two is not installed
 
     return Psycopg2Driver()
 

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 import django.db.backends.postgresql.base  # noqa: F401 - first: from Django 6.1 on the two import each other
-from django.db.backends.postgresql.introspection import *  # noqa: F403
+from django.db.backends.postgresql.introspection import *  # noqa: F403 - the whole of it

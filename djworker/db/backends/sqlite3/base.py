@@ -22,11 +22,11 @@ class SQLiteMixin(BaseDatabaseWrapper):
         """Django's functions and pragmas, on a connection that takes turns."""
         if not monkey.is_module_patched("socket"):
             return super().get_new_connection(conn_params)
-        from djworker.db.drivers.sqlite import SQLiteConnection, SQLiteDriver  # noqa: PLC0415 -- only where it is green
+        from djworker.db.drivers.sqlite import SQLiteConnection, SQLiteDriver  # noqa: PLC0415 - only where it is green
 
         conn = super().get_new_connection({"factory": SQLiteConnection, **conn_params})
         conn.join_queue()
-        SQLiteDriver._use_wal(conn)  # noqa: SLF001 -- the same set-up, on a connection that Django has made
+        SQLiteDriver._use_wal(conn)  # noqa: SLF001 - the same set-up, on a connection that Django has made
         return conn
 
 

@@ -78,7 +78,7 @@ def state_of(conn: Any) -> dict[str, Any]:
             continue
         try:
             value = getattr(conn, name)
-        except Exception as error:  # noqa: BLE001 -- that is an answer, too
+        except Exception as error:  # noqa: BLE001 - that is an answer, too
             value = f"raises {type(error).__name__}"
         if not callable(value) or isinstance(value, type) or name.endswith("_factory"):
             found[name] = described(value)

@@ -161,7 +161,7 @@ class Session:
         request_started.send(sender=None, environ={"REQUEST_METHOD": "GET", "PATH_INFO": f"/fuzz/{self.number}"})
         try:
             self.steps(program, ())
-        except (Exception, gevent.GreenletExit, gevent.Timeout):  # noqa: BLE001 -- it is in the trace
+        except (Exception, gevent.GreenletExit, gevent.Timeout):  # noqa: BLE001 - it is in the trace
             pass
         finally:
             self.cursors.clear()

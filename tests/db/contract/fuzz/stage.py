@@ -183,7 +183,7 @@ class Stage:
         """Wait until the pool has all its connections back, wiped; what is wrong if it has not."""
         try:
             eventually(self._at_rest, "all connections are back")
-        except Exception as error:  # noqa: BLE001 -- it is the finding
+        except Exception as error:  # noqa: BLE001 - it is the finding
             return [f"a connection was not given back: {error}"]
         return []
 
