@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from djworker.db.drivers.news import News
 from djworker.db.lease.standby import Standby
@@ -13,16 +13,16 @@ from djworker.db.pool.driver import Useless
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from djworker.db.drivers.base import Driver
+    from djworker.db.lease.protocols import RawConnection, RawDriver
     from djworker.db.pool.pool import Pool
 
 
 class Demotion:
     """[worker] For one pool."""
 
-    pool: Pool[Any]  # set when there is one: its driver asks us
+    pool: Pool[RawConnection]  # set when there is one: its driver asks us
 
-    def __init__(self, alias: str, driver: Driver[Any], notify: Callable[..., None]) -> None:
+    def __init__(self, alias: str, driver: RawDriver, notify: Callable[..., None]) -> None:
         """alias: of the database, for messages. notify: (event, message, **fields), for the log."""
         self._alias = alias
         self._driver = driver
@@ -37,7 +37,7 @@ class Demotion:
             self.pool.renew()
         return news is News.READ_ONLY and self._standby.may_look(now)
 
-    def judge(self, conn: Any) -> None:
+    def judge(self, conn: RawConnection) -> None:
         """A session in which a write was refused has been wiped.
 
         Raises:
@@ -48,7 +48,7 @@ class Demotion:
         if refused:
             raise Useless("the server is read-only")
 
-    def connected(self, conn: Any) -> bool:
+    def connected(self, conn: RawConnection) -> bool:
         """A new connection: while the last server was read-only, this one is asked. Whether it was."""
         if not self._standby.refusing:
             return False
