@@ -24,6 +24,7 @@ from djworker.arbiter.handles import MoldState, Policy
 from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.listeners import let_go
 from djworker.arbiter.logfiles import LogFileError, hand_over
+from djworker.arbiter.observer import Observer
 from djworker.arbiter.probing import Failure
 from djworker.arbiter.reporting import Reporter
 from djworker.arbiter.scaling import Reading, Scaler
@@ -101,6 +102,8 @@ class Loop:
         #: What a client has asked to be logged from on, until the next reload; empty where the configuration says it.
         self.log_level = ""
         self.verbs = Verbs(self, self._tell_client)
+        self.observer = Observer()
+        self.herald.listeners.append(self.observer.hear)
         self.control: control.Control | None = None
         for child in children.by_key.values():
             self._watch(child)
@@ -120,6 +123,7 @@ class Loop:
             self.deaths.tell(self.children, self.fleet.current)
             self.reporter.report(self.children.beat_of)
             self._follow_load()
+            self.observer.keep(self.fleet, self.children.workers(), time.monotonic())
             self._serve_status()
         return self.exit_code
 
@@ -137,7 +141,7 @@ class Loop:
         spares = self.children.loading.values()
         clients = self.control.next_deadline() if self.control is not None else inf
         told_at = self.status.next_deadline() if self.status is not None else inf
-        verbs = self.verbs.next_deadline()
+        verbs = min(self.verbs.next_deadline(), self.observer.next_deadline())
         look_at = self.scaler.due() if self.fleet.may_resize else inf
         deadline = min(
             self.fleet.next_deadline(), self.reporter.next_report(), kill_at, clients, verbs, told_at, look_at, *spares
@@ -209,8 +213,10 @@ class Loop:
             self._listen(child)  # its last words came before its death
         self._unwatch(child)
         running = child.reads(Gauge.RUNNING)
-        self.children.forget(child.key)
         kind, number = child.key
+        if kind == "worker":
+            self.observer.worker_gone(child)
+        self.children.forget(child.key)
         if kind != "helper":
             self.deaths.note(kind, child.pid, self._generation_of(child), status)
         if kind == "mold":
@@ -304,7 +310,7 @@ class Loop:
             self.reporter.say("status_gone", text, logging.WARNING, status=status, seconds=round(pause, 3))
 
     def _count_restart(self, child: Child) -> None:
-        if self.status is None or self.fleet.stopping:
+        if self.fleet.stopping:
             return
         handle = self.fleet.processes.workers[child.key[1]]
         if child.cause:
@@ -313,7 +319,9 @@ class Loop:
             cause = "reload"
         else:
             cause = "scaled" if handle.leaving else "crash"
-        self.status.worker_gone(cause)
+        self.observer.restarted(child.slot, cause)
+        if self.status is not None:
+            self.status.worker_gone(cause)
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import djworker
+from djworker.arbiter.history import INTERVAL
+from djworker.arbiter.recent import Lately
 from djworker.ipc.scoreboard import Gauge
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 _NANOSECONDS: Final = 1e9
 _KIBIBYTE: Final = 1024
+#: What clients are told of a ``Lately``, in its order.
+_LATELY: Final = ("requests_per_second", "errors_per_second", "cpu", "p50", "p99")
 
 
 def identity(loop: Loop) -> dict[str, Any]:
@@ -34,24 +38,46 @@ def identity(loop: Loop) -> dict[str, Any]:
 def status(loop: Loop) -> dict[str, Any]:
     """Return the server, its generations and its workers."""
     fleet, now = loop.fleet, time.monotonic()
+    loop.observer.look(loop.children.workers(), now)
+    recent = loop.observer.recent.workers()
     workers = sorted(fleet.processes.workers.values(), key=lambda worker: (worker.slot, worker.worker_id))
     return {
         "server": {
             **identity(loop),
             "addresses": [str(listener) for listener in loop.children.listeners],
             "stopping": fleet.ending,
+            "started": round(loop.observer.started, 3),
         },
         "generation": fleet.current,
         "workers_wanted": fleet.target,
         "workers_ready": fleet.ready_count(),
         "rolling": fleet.rolling,
         "log_level": loop.log_level or loop.config.log_level,
+        "recent": _lately(loop.observer.recent.total()),
+        "restarts": dict(loop.observer.restarts),
         "generations": [
             {"generation": mold.generation, "state": mold.state.value, "pid": _pid(loop, mold.generation)}
             for mold in fleet.processes.molds.values()
         ],
-        "workers": [_worker(loop, worker, now) for worker in workers],
+        "workers": [
+            {
+                **_worker(loop, worker, now),
+                "restarts": loop.observer.restarts_of[worker.slot],
+                "recent": _lately(recent.get(worker.worker_id, Lately())),
+            }
+            for worker in workers
+        ],
     }
+
+
+def history(loop: Loop, since: float) -> dict[str, Any]:
+    """Return the last hour, or what of it is later than *since* (seconds since 1970)."""
+    observer = loop.observer
+    return {"interval": INTERVAL, "samples": observer.history.columns(since), "reloads": list(observer.reloads)}
+
+
+def _lately(figures: Lately) -> dict[str, Any]:
+    return {name: None if value is None else round(value, 6) for name, value in zip(_LATELY, figures, strict=True)}
 
 
 def _pid(loop: Loop, generation: int) -> int:
@@ -86,7 +112,13 @@ def _gauges(child: Child | None, now: float) -> dict[str, Any]:
         "oldest": _seconds_since(oldest, now) if oldest else 0.0,
         "connections": reads(Gauge.OPEN),
         "idle_connections": reads(Gauge.IDLE),
+        "queued": reads(Gauge.QUEUED),
+        "errors": reads(Gauge.ERRORS),
+        "hub_lag": round(reads(Gauge.LATE) / _NANOSECONDS, 4),
+        "stalls": reads(Gauge.STALLS),
+        "cpu_seconds": round(reads(Gauge.CPU) / _NANOSECONDS, 3),
         "rss": reads(Gauge.RSS) * _KIBIBYTE,
+        "pss": reads(Gauge.PSS) * _KIBIBYTE,
         "pool": {
             "size": reads(Gauge.POOL_SIZE),
             "idle": reads(Gauge.POOL_AVAILABLE),

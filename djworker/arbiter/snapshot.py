@@ -63,6 +63,7 @@ def take(loop: Loop) -> str:
         "log_level": loop.log_level,
         "last_reload": loop.verbs.verdicts.last,
         "paused": loop.verbs.paused,
+        "observer": loop.observer.to_json(),
     }
     return json.dumps(state)
 
@@ -74,7 +75,8 @@ def descriptors(loop: Loop) -> list[int]:
     rows = [child.row.fileno() for child in children if child.row is not None]
     control = [loop.control.listener.sock.fileno()] if loop.control is not None else []
     status = loop.status.descriptors() if loop.status is not None else []
-    return [*(item.sock.fileno() for item in loop.children.listeners), *control, *channels, *rows, *status]
+    history = loop.observer.history.fileno()
+    return [*(item.sock.fileno() for item in loop.children.listeners), history, *control, *channels, *rows, *status]
 
 
 class Snapshot:
@@ -128,6 +130,10 @@ class Snapshot:
         loop.log_level = str(self._state.get("log_level", ""))
         loop.verbs.verdicts.last = self._state.get("last_reload")
         loop.verbs.paused.update(self._state.get("paused", {}))
+        observer = self._state.get("observer", {})
+        if observer:
+            os.set_inheritable(observer["history"], False)
+        loop.observer.adopt(observer)
 
 
 def _listener_to_json(listener: Listener) -> tuple[int, str, tuple[str, int] | None]:

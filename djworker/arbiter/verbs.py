@@ -40,6 +40,7 @@ class Verbs:
         self._answers: Mapping[str, Callable[[Client, dict[str, Any]], None]] = {
             "hello": lambda client, _: client.say("result", **report.identity(loop)),
             "status": self._status,
+            "history": self._history,
             "reload": self._reload,
             "scale": self._scale,
             "stop": self._stop,
@@ -56,8 +57,8 @@ class Verbs:
     def ask(self, client: Client, request: Request) -> None:
         """Answer, now or later."""
         verb = VERBS.get(request.verb)
-        if verb is None:
-            known = ", ".join(verb.name for verb in VERBS.values() if not verb.hidden)
+        if verb is None or verb.local:
+            known = ", ".join(verb.name for verb in VERBS.values() if not (verb.hidden or verb.local))
             client.refuse(f"no verb {request.verb!r:.100}; this server knows {known}")
             return
         try:
@@ -86,6 +87,9 @@ class Verbs:
     def _status(self, client: Client, _: dict[str, Any]) -> None:
         paused = [{"alias": alias, "seconds": round(left, 1)} for alias, left in self.pauses(time.monotonic()).items()]
         client.say("result", **report.status(self._loop), last_reload=self.verdicts.last, paused=paused)
+
+    def _history(self, client: Client, arguments: dict[str, Any]) -> None:
+        client.say("result", **report.history(self._loop, arguments["since"]))
 
     def _reload(self, client: Client, arguments: dict[str, Any]) -> None:
         if self._refuses_stopping(client):

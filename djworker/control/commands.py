@@ -15,7 +15,7 @@ from djworker.control.client import ControlConnection, RefusedError, Unreachable
 from djworker.control.finding import Instance, NoServerError, SeveralServersError, find
 from djworker.control.places import here
 from djworker.control.protocol import VERSION, Reply
-from djworker.control.verbs import READERS, VERBS, Argument, Verb
+from djworker.control.verbs import READERS, TOP_INTERVAL, VERBS, Argument, Verb
 
 __all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_NO_SERVER", "EXIT_USAGE", "build_parser", "main"]
 
@@ -118,7 +118,7 @@ def _run(options: dict[str, Any], program: str) -> int:
         server = find(instance, here(os.environ, program), os.environ)
         if server.refusal:
             return _fail(server.refusal)
-        return _ask(server, verb, arguments, as_json=as_json)
+        return _top(instance, program, arguments) if verb.local else _ask(server, verb, arguments, as_json=as_json)
     except NoServerError as error:
         return _fail(str(error), EXIT_NO_SERVER)
     except SeveralServersError as error:
@@ -139,6 +139,16 @@ def _ask(server: Instance, verb: Verb, arguments: Mapping[str, Any], *, as_json:
         print(json.dumps({"version": VERSION, "verb": verb.name, **answer}, indent=2))
     else:
         print(text.render(verb.name, answer))
+    return EXIT_DONE
+
+
+def _top(instance: str, program: str, arguments: Mapping[str, Any]) -> int:
+    # What needs a terminal is imported where one is used.
+    from djworker.control.top import command  # noqa: PLC0415
+
+    project = here(os.environ, program)
+    interval = arguments.get("interval", TOP_INTERVAL)
+    command.run(lambda: find(instance, project, os.environ), interval, arguments.get("count", 0))
     return EXIT_DONE
 
 

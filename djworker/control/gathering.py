@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["gather"]
+from djworker.control.client import ControlConnection, RefusedError
+
+__all__ = ["ask", "gather", "receive"]
 
 #: A worker and what it has said.
 Said = tuple[dict[str, Any], dict[str, Any]]
@@ -24,6 +26,39 @@ def gather(verb: str, result: Mapping[str, Any], said: Mapping[int, str]) -> dic
         return dict(result)
     read = [_read(worker, said.get(worker.get("worker", 0), "")) for worker in result.get("workers", ())]
     return _GATHERERS[verb](read)
+
+
+def ask(
+    connection: ControlConnection, verb: str, arguments: Mapping[str, Any] | None = None, patience: float | None = None
+) -> dict[str, Any]:
+    """Ask, and return the answer as ``--json`` prints it, without ``version`` and ``verb``.
+
+    Args:
+        connection: to the server.
+        verb: its name.
+        arguments: of the verb.
+        patience: seconds for the whole answer; without it, for each line.
+
+    Raises:
+        RefusedError: the server does not do it.
+        UnreachableError: it does not answer.
+    """
+    connection.send(verb, arguments)
+    return receive(connection, verb, patience)
+
+
+def receive(connection: ControlConnection, verb: str, patience: float | None = None) -> dict[str, Any]:
+    """Read the answer to a verb that was sent; see ``ask``."""
+    said: dict[int, str] = {}
+    for reply in connection.replies(patience):
+        if reply.kind == "piece":
+            worker = reply.fields.get("worker", 0)
+            said[worker] = said.get(worker, "") + str(reply.fields.get("text", ""))
+        elif reply.kind == "refused":
+            raise RefusedError(reply.fields)
+        elif reply.kind == "result":
+            return gather(verb, reply.fields, said)
+    raise AssertionError("bug: an answer ended without a result")
 
 
 def _read(worker: Mapping[str, Any], text: str) -> Said:

@@ -24,6 +24,11 @@ def _list(items: Schema, text: str = "") -> Schema:
     return {"type": "array", "items": items, **({"description": text} if text else {})}
 
 
+def _numbers(text: str, *other: str) -> Schema:
+    """One number for each sample."""
+    return _list({"type": ["number", *other] if other else "number"}, text)
+
+
 def _answer(verb: str, **fields: Schema) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -76,14 +81,33 @@ _REQUEST: Final = {
     "request_id": _a("string", "X-Request-ID"),
     "blocks_hub": _a("boolean", "it is what blocks the loop of its worker"),
 }
+_RECENT: Final = _object(
+    requests_per_second=_a("number", "answered, since the last look: a second at least, ten at most"),
+    errors_per_second=_a("number", "of these, with 5xx"),
+    cpu=_a("number", "processors that were busy"),
+    p50={
+        "type": ["number", "null"],
+        "description": "seconds for half of the requests of the last 10 to 20 seconds; null: none",
+    },
+    p99={"type": ["number", "null"], "description": "seconds for 99 of 100 of them"},
+)
 _GAUGES: Final = {
     "hub_silent": _a("number", "seconds since its loop turned: half a second at most where all is well"),
     "running": _a("integer", "requests that run"),
+    "queued": _a("integer", "requests that are complete and wait to begin"),
     "requests": _a("integer", "requests answered since the fork"),
+    "errors": _a("integer", "of these, with 5xx"),
     "oldest": _a("number", "age of the oldest request, seconds"),
     "connections": _a("integer", "of clients"),
     "idle_connections": _a("integer", "of these, without a request"),
+    "hub_lag": _a("number", "seconds by which its loop came late to what was due, at the last look"),
+    "stalls": _a("integer", "times that its loop stood still, since the fork"),
+    "cpu_seconds": _a("number", "processor time since the fork"),
     "rss": _a("integer", "resident memory, bytes"),
+    "pss": _a(
+        "integer",
+        "memory in which a page that several processes share counts in parts, bytes; looked at every 10 seconds",
+    ),
     "pool": _object(
         size=_a("integer", "database connections, all aliases together"),
         idle=_a("integer", "of these, not lent"),
@@ -100,6 +124,7 @@ _SERVER: Final = _object(
     djworker=_a("string", "version"),
     addresses=_list({"type": "string"}, "where it listens"),
     stopping=_a("boolean", ""),
+    started=_a("number", "seconds since 1970"),
 )
 _GENERATION: Final = _object(
     generation=_a("integer", ""),
@@ -126,10 +151,55 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         workers_ready=_a("integer", ""),
         rolling=_a("boolean", "a new generation is being brought in"),
         log_level=_a("string", ""),
+        recent=_RECENT,
+        restarts={
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "workers that have ended and were to be replaced, by cause",
+        },
         last_reload=_LAST_RELOAD,
         paused=_list(_object(alias=_a("string", ""), seconds=_a("number", "yet, at most"))),
         generations=_list(_GENERATION),
-        workers=_list(_object(**_WORKER, **_STATE, **_GAUGES)),
+        workers=_list(
+            _object(
+                **_WORKER,
+                **_STATE,
+                **_GAUGES,
+                restarts=_a("integer", "workers that were replaced in this slot"),
+                recent=_RECENT,
+            )
+        ),
+    ),
+    "history": _answer(
+        "history",
+        interval=_a("number", "seconds between two samples"),
+        samples=_object(
+            at=_numbers("seconds since 1970, the oldest first"),
+            generation=_numbers("the one in force"),
+            ready=_numbers("workers"),
+            wanted=_numbers("workers"),
+            running=_numbers("requests that run"),
+            queued=_numbers("requests that wait to begin"),
+            requests=_numbers("answered, per second"),
+            errors=_numbers("of these, with 5xx, per second"),
+            p50=_numbers("seconds for half of the requests; null where there was none", "null"),
+            p99=_numbers("seconds for 99 of 100 of them", "null"),
+            cpu=_numbers("processors that were busy"),
+            memory=_numbers("of the workers (PSS), bytes"),
+            lag=_numbers("of the latest loop, seconds"),
+            connections=_numbers("of databases"),
+            leased=_numbers("of these, lent"),
+            waiting=_numbers("requests that wait for one"),
+        ),
+        reloads=_list(
+            _object(
+                at=_a("number", "seconds since 1970"),
+                generation=_a("integer", ""),
+                ok=_a("boolean", ""),
+                reason=_a("string", "why it has failed"),
+            ),
+            "the latest last",
+        ),
     ),
     "requests": _answer(
         "requests",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -44,15 +45,20 @@ def _message(answer: Mapping[str, Any]) -> str:
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return columns; numbers stand right."""
-    cells = [list(titles), *([printable(str(cell)) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(titles))]
     numbers = [
         bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(titles))
     ]
+    return columns(titles, rows, numbers)
+
+
+def columns(titles: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[bool]) -> str:
+    """Return columns. right: whether each one's cells stand right."""
+    cells = [list(titles), *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(titles))]
     lines = [
         "  ".join(
             cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, numbers, strict=True)
+            for cell, width, number in zip(row, widths, right, strict=True)
         )
         for row in cells
     ]
@@ -108,6 +114,40 @@ def _worker(worker: Mapping[str, Any]) -> list[object]:
         round(worker["rss"] / _MEBIBYTE),
         f"{pool['size']}/{pool['max']}, {pool['waiting']} wait" if pool["max"] else "",
     ]
+
+
+def _history(answer: Mapping[str, Any]) -> str:
+    samples = answer["samples"]
+    rows = [
+        [
+            time.strftime("%H:%M:%S", time.localtime(at)),
+            *(int(samples[name][number]) for name in ("generation", "ready", "running", "queued")),
+            *(round(samples[name][number], 1) for name in ("requests", "errors")),
+            *(_milliseconds(samples[name][number]) for name in ("p50", "p99")),
+            round(samples["cpu"][number] * 100),
+            round(samples["memory"][number] / _MEBIBYTE),
+            _milliseconds(samples["lag"][number]),
+            f"{samples['leased'][number]:.0f}/{samples['connections'][number]:.0f}",
+            int(samples["waiting"][number]),
+        ]
+        for number, at in enumerate(samples["at"])
+    ]
+    lines = [table(_HISTORY_TITLES, rows)] if rows else [f"no sample yet: there is one every {answer['interval']:g} s"]
+    for one in answer["reloads"]:
+        verdict = "serves" if one["ok"] else f"failed: {one['reason']}"
+        when = time.strftime("%F %T", time.localtime(one["at"]))
+        lines.append(printable(f"{when}  reload: generation {one['generation']} {verdict}"))
+    return "\n".join(lines)
+
+
+_HISTORY_TITLES: Final = (
+    *("time", "gen", "ready", "running", "queued", "req/s", "err/s", "p50 ms", "p99 ms"),
+    *("cpu %", "MiB", "lag ms", "db", "db wait"),
+)
+
+
+def _milliseconds(seconds: float | None) -> object:
+    return "" if seconds is None else round(seconds * 1000, 1)
 
 
 def _silent(workers: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -174,6 +214,7 @@ def _pool(answer: Mapping[str, Any]) -> str:
 
 _RENDERERS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "status": _status,
+    "history": _history,
     "requests": _requests,
     "trace": _trace,
     "pool": _pool,

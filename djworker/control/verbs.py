@@ -20,6 +20,8 @@ LONGEST_WAIT: Final = 3600.0
 #: Seconds of a pause where ``--timeout`` says nothing, and at most: a fail-over that takes longer is an outage.
 PAUSE_TIMEOUT: Final = 30.0
 LONGEST_PAUSE: Final = 600.0
+#: Seconds between two looks of ``top``.
+TOP_INTERVAL: Final = 1.0
 #: Characters of a text.
 LONGEST_TEXT: Final = 200
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -86,6 +88,8 @@ class Verb:
     reads: bool = False
     #: Not a command of its own: clients ask it for their own ends.
     hidden: bool = False
+    #: Only a client knows it, which asks other verbs for it.
+    local: bool = False
 
 
 _SLOT: Final = Argument(
@@ -96,6 +100,40 @@ _SLOT: Final = Argument(
 _ALL: Final = (
     Verb("hello", "Who answers: the project, its directory, its settings.", reads=True, hidden=True),
     Verb("status", "Show the server, its generations and its workers.", reads=True),
+    Verb(
+        "top",
+        "Show workers, requests and pools on the whole screen, as they change.",
+        (
+            Argument(
+                "interval",
+                float,
+                "seconds between two looks",
+                flag=True,
+                default=TOP_INTERVAL,
+                lowest=0.5,
+                highest=60.0,
+                metavar="S",
+            ),
+            Argument("count", int, "looks, then end; 0 for no end", flag=True, default=0, lowest=0, metavar="N"),
+        ),
+        local=True,
+    ),
+    Verb(
+        "history",
+        "Show the last hour: a sample every ten seconds, and the last reloads.",
+        (
+            Argument(
+                "since",
+                float,
+                "seconds since 1970: later samples only",
+                flag=True,
+                default=0.0,
+                lowest=0.0,
+                metavar="T",
+            ),
+        ),
+        reads=True,
+    ),
     Verb(
         "reload",
         "Load the code on disk, and replace the workers one by one.",

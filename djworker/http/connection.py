@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 import time
+from bisect import bisect_left
 from contextvars import Context
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -27,6 +28,7 @@ from djworker.http.response import error_response
 from djworker.http.wsgi import ClientGone, Exchange
 from djworker.http.wsgi_input import Input
 from djworker.ipc.contract import READ_SIZE
+from djworker.ipc.latency import BOUNDS
 
 if TYPE_CHECKING:
     from djworker.http.forwarded import Standing
@@ -251,8 +253,10 @@ class Connection(IdleConnection):
         self.served = server.total = server.total + 1
         if exchange.status >= FAILED:
             server.failed += 1
+        lasted = now() - exchange.started
+        server.latencies[bisect_left(BOUNDS, lasted)] += 1
         if server.recorder is not None:
-            server.recorder.request(exchange)
+            server.recorder.request(exchange, lasted)
         if server.access is not None or exchange.error:
             self._report(exchange)
         self.exchange = None
@@ -378,7 +382,7 @@ class Connection(IdleConnection):
             peer=self._peer,
         )
         if self._server.recorder is not None:
-            self._server.recorder.refused(exchange)
+            self._server.recorder.refused(exchange, now() - exchange.started)
         if self._server.access is not None:
             self._server.access(exchange)
         self.exchange = None

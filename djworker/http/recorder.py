@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
@@ -32,8 +31,6 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 _CLASSES: Final = {number: f"{number}xx" for number in "12345"}
 _SUM: Final = len(LATENCY_BOUNDS) + 1
 
-now = time.monotonic
-
 
 class Recorder:
     """[worker] Where the end of a request is counted."""
@@ -50,19 +47,19 @@ class Recorder:
     def __repr__(self) -> str:
         return f"<Recorder of {len(self._urls)} URLs, {self._writer.count(REQUESTS)} series>"
 
-    def request(self, exchange: Exchange) -> None:
-        """Count one that has ended."""
+    def request(self, exchange: Exchange, lasted: float) -> None:
+        """Count one that has ended. lasted: seconds."""
         key = (exchange.environ.get(URL_NAME), exchange.method, exchange.status[:1])
         counter, first = self._known.get(key) or self._find(key)
-        words, lasted = self._words, now() - exchange.started
+        words = self._words
         words[counter] += 1
         words[first + bisect_left(LATENCY_BOUNDS, lasted)] += 1
         words[first + _SUM] += int(lasted * NANOSECONDS)
 
-    def refused(self, exchange: Exchange) -> None:
+    def refused(self, exchange: Exchange, lasted: float) -> None:
         """Count one that the server has answered itself, without the application."""
         self._writer.add(REFUSED, 1, (exchange.status[:3],))
-        self.request(exchange)
+        self.request(exchange, lasted)
 
     def _find(self, key: tuple[str | None, str, str]) -> tuple[int, int]:
         """Look for the series, or make it; what is within the bounds is known from then on."""

@@ -24,6 +24,7 @@ from djworker.http.phases import NEVER, ConnectionPhase
 from djworker.http.receive_buffer import HeadLimits
 from djworker.http.request import HeadParser
 from djworker.http.wsgi_input import Input
+from djworker.ipc.latency import BUCKETS
 from djworker.log import event
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Server:
         self.access = access
         # Counts requests, where metrics are wanted.
         self.recorder: Recorder | None = None
+        # How many requests took how long; a worker has its row of the scoreboard here.
+        self.latencies: memoryview[int] | list[int] = [0] * BUCKETS
         self.keep_alive = config.keep_alive
         self.header_timeout = config.header_timeout
         self.body_timeout = config.body_timeout

@@ -16,13 +16,15 @@ from enum import IntEnum, auto
 from itertools import count
 
 from djworker.conf.table import MOST_WORKERS
-from djworker.ipc import shared_memory
+from djworker.ipc import latency, shared_memory
 
 #: Twice the most workers that can be asked for: the others drain.
 SLOTS = 2 * MOST_WORKERS
 _WORD = 8  # bytes
 #: What is mapped of a row, and what its file holds: the least that can be shared.
 ROW_SIZE = mmap.PAGESIZE
+#: The word where the buckets of ``latency`` begin; the gauges stand before it.
+_LATENCIES = 64
 
 
 class Phase(IntEnum):
@@ -66,18 +68,22 @@ class Gauge(IntEnum):
     #: Of the requests answered, those with 5xx; and how often the hub did not turn for half a second.
     ERRORS = auto()
     STALLS = auto()
+    #: Memory in which a page that several processes share counts in parts, KiB.
+    PSS = auto()
 
 
 class Row:
     """[arbiter, worker] One worker's words. The memory lives while a process maps it, and never touches a disk on Linux."""
 
-    __slots__ = ("_fd", "_map", "_words")
+    __slots__ = ("_fd", "_map", "_words", "latencies")
 
     def __init__(self, fd: int) -> None:
         """Map the row behind descriptor *fd*, which this object owns from now on."""
         self._fd = fd
         self._map = shared_memory.mapped(fd, ROW_SIZE)
         self._words: memoryview[int] = memoryview(self._map).cast("q")
+        #: How many requests took how long, by bucket: see ``latency``.
+        self.latencies: memoryview[int] = self._words[_LATENCIES : _LATENCIES + latency.BUCKETS]
 
     @classmethod
     def create(cls) -> Row:
@@ -107,6 +113,7 @@ class Row:
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
+        self.latencies.release()
         self._words.release()
         self._map.close()
         raw.close(fd)
