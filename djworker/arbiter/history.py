@@ -14,7 +14,7 @@ from djworker.ipc import shared_memory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["INTERVAL", "History", "Sample"]
+__all__ = ["INTERVAL", "History", "Moment"]
 
 #: Seconds between two samples.
 INTERVAL: Final = 10.0
@@ -27,7 +27,7 @@ _WORD: Final = 8
 _NONE: Final = nan
 
 
-class Sample(NamedTuple):
+class Moment(NamedTuple):
     """What is known of one moment, and of the interval before it. All workers together, where it is not said otherwise."""
 
     #: Seconds since 1970.
@@ -56,7 +56,7 @@ class Sample(NamedTuple):
     waiting: float
 
 
-_COLUMNS: Final = Sample._fields
+_COLUMNS: Final = Moment._fields
 SIZE: Final = (_HEADER + KEPT * len(_COLUMNS)) * _WORD
 
 
@@ -83,7 +83,7 @@ class History:
         """The descriptor, which must stay open across an exec."""
         return self._fd
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Moment) -> None:
         """Keep a sample, in the place of the oldest."""
         number = int(self._words[_NEXT])
         first = _HEADER + number % KEPT * len(_COLUMNS)

@@ -103,7 +103,7 @@ class Loop:
         self.log_level = ""
         self.verbs = Verbs(self, self._tell_client)
         self.observer = Observer()
-        self.herald.listeners.append(self.observer.hear)
+        self.reporter.listeners.append(self.observer.hear)
         self.control: control.Control | None = None
         for child in children.by_key.values():
             self._watch(child)

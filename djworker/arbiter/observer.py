@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
-from djworker.arbiter.history import INTERVAL, History, Sample
+from djworker.arbiter.history import INTERVAL, History, Moment
 from djworker.arbiter.recent import Count, Recent
 from djworker.ipc.scoreboard import Gauge
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer"]
 
+#: Seconds until the first sample, and again while no worker has ever been ready.
+FIRST: Final = 1.0
 #: Reloads whose verdicts are kept, and characters of a reason.
 RELOADS_KEPT: Final = 20
 LONGEST_REASON: Final = 300
@@ -44,7 +46,9 @@ class Observer:
         self.reloads: deque[dict[str, Any]] = deque(maxlen=RELOADS_KEPT)
         #: Seconds since 1970.
         self.started = time.time()
-        self._tell_at = 0.0
+        now = time.monotonic()
+        self._tell_at = now + FIRST
+        self.recent.tell({}, now)
 
     # -- what is noted ------------------------------------------------------------------------------------------------
 
@@ -72,18 +76,19 @@ class Observer:
         """Keep a sample, if it is time."""
         if now < self._tell_at:
             return
-        first, self._tell_at = not self._tell_at, now + INTERVAL
+        if not fleet.ever_ready:
+            self._tell_at = now + FIRST
+            return
+        self._tell_at = now + INTERVAL
         children = list(workers)
         lately = self.recent.tell({child.key[1]: _count(child) for child in children}, now)
-        if first:  # there was no interval before
-            return
 
         def total(gauge: Gauge) -> int:
             return sum(child.reads(gauge) for child in children)
 
         size, idle = total(Gauge.POOL_SIZE), total(Gauge.POOL_AVAILABLE)
         self.history.add(
-            Sample(
+            Moment(
                 at=time.time(),
                 generation=fleet.current,
                 ready=fleet.ready_count(),
@@ -118,8 +123,9 @@ class Observer:
             "started": self.started,
         }
 
-    def adopt(self, state: Mapping[str, Any]) -> None:
-        """Go on where an earlier program was; *state* is empty where that knew no observer."""
+    def adopt(self, state: Mapping[str, Any], workers: Iterable[Child]) -> None:
+        """Go on where an earlier program was, with its workers; *state* is empty where that knew no observer."""
+        self.recent.tell({child.key[1]: _count(child) for child in workers}, time.monotonic())
         if not state:
             return
         self.history.close()

@@ -58,6 +58,10 @@ class _Reading:
     at: float = -inf
     counts: Counts = field(default_factory=dict)
 
+    def after(self, before: _Reading) -> float:
+        """Seconds between the two."""
+        return self.at - before.at if before.at > -inf else inf
+
     def since(self, before: _Reading) -> dict[int, Count]:
         """What each worker has counted; one that is new there has begun meanwhile."""
         return {number: count.since(before.counts.get(number, Count())) for number, count in self.counts.items()}
@@ -71,7 +75,7 @@ def _sum(counts: Mapping[int, Count]) -> Count:
 
 
 def _lately(count: Count, elapsed: float, latencies: tuple[int, ...]) -> Lately:
-    """elapsed: seconds in which that was counted."""
+    """elapsed: seconds in which that was counted; endless, where there was no reading before."""
     return Lately(
         count.requests / elapsed,
         count.errors / elapsed,
@@ -112,7 +116,7 @@ class Recent:
 
     def workers(self) -> dict[int, Lately]:
         """Return what each worker has done lately."""
-        elapsed = self._last.at - self._before.at
+        elapsed = self._last.after(self._before)
         latencies = self._last.since(self._told_before)
         return {
             number: _lately(count, elapsed, latencies[number].latencies)
@@ -122,13 +126,13 @@ class Recent:
     def total(self) -> Lately:
         """Return what they have done together."""
         count, longer = _sum(self._last.since(self._before)), _sum(self._last.since(self._told_before))
-        return _lately(count, self._last.at - self._before.at, longer.latencies)
+        return _lately(count, self._last.after(self._before), longer.latencies)
 
     def tell(self, counts: Counts, now: float) -> Lately:
         """Return what all workers, those included that have ended, have done since the last call. Arguments as of ``read``."""
         reading = _Reading(now, dict(counts))
         count = _sum(reading.since(self._told)).plus(self._gone)
-        told = _lately(count, now - self._told.at, count.latencies)
+        told = _lately(count, reading.after(self._told), count.latencies)
         self._told_before, self._told, self._gone = self._told, reading, Count()
         if self.due(now):
             self.read(counts, now)

@@ -133,7 +133,7 @@ class Snapshot:
         observer = self._state.get("observer", {})
         if observer:
             os.set_inheritable(observer["history"], False)
-        loop.observer.adopt(observer)
+        loop.observer.adopt(observer, loop.children.workers())
 
 
 def _listener_to_json(listener: Listener) -> tuple[int, str, tuple[str, int] | None]:

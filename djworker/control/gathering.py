@@ -29,7 +29,7 @@ def gather(verb: str, result: Mapping[str, Any], said: Mapping[int, str]) -> dic
 
 
 def ask(
-    connection: ControlConnection, verb: str, arguments: Mapping[str, Any] | None = None, patience: float | None = None
+    connection: ControlConnection, verb: str, arguments: Mapping[str, Any] | None = None, timeout: float | None = None
 ) -> dict[str, Any]:
     """Ask, and return the answer as ``--json`` prints it, without ``version`` and ``verb``.
 
@@ -37,20 +37,20 @@ def ask(
         connection: to the server.
         verb: its name.
         arguments: of the verb.
-        patience: seconds for the whole answer; without it, for each line.
+        timeout: seconds for the whole answer; without it, for each line.
 
     Raises:
         RefusedError: the server does not do it.
         UnreachableError: it does not answer.
     """
     connection.send(verb, arguments)
-    return receive(connection, verb, patience)
+    return receive(connection, verb, timeout)
 
 
-def receive(connection: ControlConnection, verb: str, patience: float | None = None) -> dict[str, Any]:
+def receive(connection: ControlConnection, verb: str, timeout: float | None = None) -> dict[str, Any]:
     """Read the answer to a verb that was sent; see ``ask``."""
     said: dict[int, str] = {}
-    for reply in connection.replies(patience):
+    for reply in connection.replies(timeout):
         if reply.kind == "piece":
             worker = reply.fields.get("worker", 0)
             said[worker] = said.get(worker, "") + str(reply.fields.get("text", ""))

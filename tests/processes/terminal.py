@@ -7,6 +7,7 @@ import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +21,10 @@ import pyte
 from tests.processes.events import PATIENCE, eventually
 from tests.processes.server import environment
 
-#: The private modes that a program of the whole screen sets, as pyte knows them: 1049 (shifted by 5) is the other screen.
-ALTERNATE_SCREEN = 1049
-HIDDEN_CURSOR = 25
+#: Without a terminal that controls it, a process gets no signal for Ctrl-C.
+CONTROLLING = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
 class Terminal:
@@ -44,14 +46,13 @@ class Terminal:
         self._lock = threading.Lock()
         self.raw = b""
         self.process = subprocess.Popen(
-            words,
+            [sys.executable, "-c", CONTROLLING, *words],
             cwd=folder,
-            env={**environment({"TERM": "xterm-256color", "PWD": str(folder), **(environ or {})})},
+            env=environment({"TERM": "xterm-256color", "PWD": str(folder), **(environ or {})}),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # else Ctrl-C reaches no process
         )
         self._theirs = theirs  # kept open, so that its modes can be looked at after the end
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -123,5 +124,9 @@ class Terminal:
     def is_restored(self) -> None:
         """It echoes, hands out lines, shows its cursor, and its first screen."""
         assert termios.tcgetattr(self._theirs) == self.before
+        self.is_back()
+
+    def is_back(self) -> None:
+        """Its cursor is shown, and its first screen, of which pyte has no other."""
         eventually(lambda: self.raw.rfind(b"\x1b[?1049l") >= self.raw.rfind(b"\x1b[?1049h"), "the first screen is back")
         assert self.raw.rfind(b"\x1b[?25h") >= self.raw.rfind(b"\x1b[?25l"), "the cursor is shown"

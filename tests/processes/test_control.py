@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from djworker.control import client as control_client
 from djworker.control.client import ControlConnection
 from tests.processes import procfs
-from tests.processes.control import Ended, clients_of, ctl, place_of, run
+from tests.processes.control import Ended, ask, clients_of, ctl, place_of, run
 from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, VIEWS, copy_template
 from tests.processes.server import Server
@@ -70,6 +71,43 @@ def test_status_is_found_by_the_folder_of_the_project(shared: Server) -> None:
     assert text.code == 0
     assert f"pid {shared.pid}: serving" in text.out
     assert ctl(shared, "status", "--json", manage=True).json()["server"] == told["server"]
+
+
+def test_status_tells_rates_and_times_of_what_was_answered(shared: Server) -> None:
+    before = sum(worker["requests"] for worker in ask(shared, "status")["workers"])
+    for _ in range(40):
+        shared.get("/debug/pid")
+
+    def counted() -> dict[str, Any] | None:
+        told = ask(shared, "status")
+        complete = sum(worker["requests"] for worker in told["workers"]) >= before + 40
+        return told if complete and told["recent"]["requests_per_second"] else None
+
+    told = eventually(counted, "the requests are counted")
+    assert 0.0 < told["recent"]["p50"] <= told["recent"]["p99"] < 60.0
+    assert all(worker["pss"] > 10 << 20 and worker["cpu_seconds"] > 0.0 for worker in told["workers"])
+
+
+def test_the_last_hour_survives_a_new_program(make_server: Callable[[], Server]) -> None:
+    server = make_server().start(workers=1)
+    eventually(lambda: ask(server, "history")["samples"]["at"], "a sample")
+    server.reload()
+    told = ask(server, "history")
+    assert [(reload["generation"], reload["ok"]) for reload in told["reloads"]] == [(2, True)]
+    [memory, *_] = told["samples"]["memory"]
+    assert memory > 10 << 20
+    text = ctl(server, "history").out
+    assert "p99 ms" in text
+    assert "reload: generation 2 serves" in text
+    assert ask(server, "status")["restarts"] == {"reload": 1}
+    mark = server.send(signal.SIGUSR2)
+    server.wait_for("arbiter_started", since=mark)
+    again = ask(server, "history")
+    assert again["samples"]["at"][: len(told["samples"]["at"])] == told["samples"]["at"]
+    assert again["reloads"] == told["reloads"]
+    assert ask(server, "status")["restarts"] == {"reload": 1}
+    late = told["samples"]["at"][-1]
+    assert late not in ask(server, "history", since=late)["samples"]["at"]
 
 
 def test_steering_verbs_do_what_they_say(make_server: Callable[[], Server]) -> None:

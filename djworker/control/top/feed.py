@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Feed"]
 
 #: Seconds for one answer. The server has one second to ask its workers.
-PATIENCE: Final = 4.0
+TIMEOUT: Final = 4.0
 #: Seconds between two attempts to reach a server that does not answer.
 RETRY: Final = 0.5
 #: What the arbiter knows comes at once; what it asks its workers for takes a second where one of them is blocked or stopped.
@@ -65,7 +65,7 @@ class Feed:
     def _ask_for_ever(self, verbs: tuple[str, ...]) -> None:
         while not self._ended.is_set():
             try:
-                with ControlConnection(self._address(), PATIENCE) as connection:
+                with ControlConnection(self._address(), TIMEOUT) as connection:
                     self._ask_while_it_answers(connection, verbs)
             except (UnreachableError, NoServerError, SeveralServersError) as error:
                 self._lost(verbs, str(error).splitlines()[0])
@@ -82,7 +82,7 @@ class Feed:
             began = time.monotonic()
             for verb in verbs:
                 try:
-                    self._learned(verb, ask(connection, verb, patience=PATIENCE))
+                    self._learned(verb, ask(connection, verb, timeout=TIMEOUT))
                 except RefusedError:  # there is no worker to be asked
                     self._learned(verb, {})
             self._ended.wait(max(0.05, began + self._interval - time.monotonic()))

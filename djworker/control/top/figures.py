@@ -68,7 +68,9 @@ TABLES: Final = ("workers", "requests", "pools")
 
 
 def tables(view: View) -> dict[str, Table]:
-    """Return the tables by name."""
+    """Return the tables by name; none before the server has said anything."""
+    if "status" not in view.answers:
+        return {}
     status, requests, pool = (view.answers.get(verb, {}) for verb in ("status", "requests", "pool"))
     return {"workers": _workers(status, requests), "requests": _requests(requests), "pools": _pools(pool)}
 

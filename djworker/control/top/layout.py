@@ -13,7 +13,7 @@ __all__ = ["HELP", "Choice", "Line", "lines"]
 #: Pieces of text with their looks: those of ``Cell``, ``title``, ``sorted``, ``strong`` and ``chosen``.
 Line = list[tuple[str, str]]
 #: The most important first: a narrow screen shows the beginning.
-HELP: Final = "q quit  1 workers  2 requests  3 pools  < > sort by  r reverse  z zoom  space hold"
+HELP: Final = "q quit  1 workers  2 requests  3 pools  < > sort  r reverse  z zoom  space hold"
 #: Rows that a table gets at least, where it has them.
 FEWEST: Final = 3
 #: The table that is shown first, and the column by which each is sorted at first.
@@ -42,7 +42,7 @@ class Choice:
         elif key == "\t":
             self.table = TABLES[(TABLES.index(self.table) + 1) % len(TABLES)]
         elif key in _STEPS:
-            count = columns[self.table]
+            count = columns.get(self.table, 1)
             self.column[self.table] = (self.column[self.table] + _STEPS[key]) % count
             self.reverse[self.table] = False
         elif key in _SCROLLS:
@@ -61,11 +61,15 @@ _SCROLLS: Final = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -10, "page d
 
 def lines(head: Sequence[Line], tables: Mapping[str, Table], choice: Choice, width: int, height: int) -> list[Line]:
     """Return exactly *height* lines, of which none is wider than *width*."""
+    if not tables:
+        return [_cut(line, width) for line in [*head, *[[] for _ in range(height)]][:height]]
     room = height - len(head) - 1
     shown = [choice.table] if choice.zoomed else list(TABLES)
     heights = _heights([_wanted(tables[name]) for name in shown], room, shown.index(choice.table))
+    between: list[Line] = [[]] if room - sum(heights) >= len(shown) else []
     found = [*head]
     for name, rows in zip(shown, heights, strict=True):
+        found += between
         found += _table(tables[name], choice, width, rows)
     found = found[: height - 1]
     found += [[] for _ in range(height - 1 - len(found))]

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from djworker.control import text
-from djworker.control.top.figures import TABLES, View, headlines, tables
+from djworker.control.top.figures import View, headlines, tables
 
 if TYPE_CHECKING:
     from djworker.control.top.feed import Feed
@@ -21,10 +21,7 @@ CLEAR: Final = "\x1b[H\x1b[2J"
 def render(view: View) -> str:
     """Return all that is known, as text."""
     found = ["".join(piece for piece, _ in line) for line in headlines(view)]
-    if "status" not in view.answers:
-        return "\n".join(found)
-    for name in TABLES:
-        table = tables(view)[name]
+    for table in tables(view).values():
         rows = [[cell.text for cell in row] for row in table.rows]
         titles = [column.title for column in table.columns]
         right = [column.right for column in table.columns]

@@ -57,7 +57,7 @@ _KEYS: Final = {
 }
 #: Where the terminal does not say how large it is.
 _SIZE: Final = (80, 24)
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGTSTP)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGTSTP)
 
 
 #: One key: a sequence that begins with escape, or a character.
@@ -65,7 +65,7 @@ _KEY: Final = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 
 
 class _Ended(BaseException):
-    """A signal asks the program to end."""
+    """A signal asks for the end, for the second time: the first one has not come to an end."""
 
 
 class Screen:
@@ -84,6 +84,7 @@ class Screen:
         self._console = Console(highlight=False)
         self._choice = Choice()
         self._view = View()
+        self._paused = False
         self._input = sys.stdin.fileno()
         self._found = termios.tcgetattr(self._input)
         self._live = self._new_live()
@@ -128,6 +129,9 @@ class Screen:
         ready, _, _ = select.select([self._input, self._news], [], [], REDRAW)
         if self._news in ready:
             os.read(self._news, 4096)
+        if self._paused:
+            self._paused = False
+            self._pause()
         if self._input in ready:
             columns = {name: len(table.columns) for name, table in tables(self._view).items()}
             typed = os.read(self._input, 1024).decode(errors="replace")
@@ -144,12 +148,15 @@ class Screen:
                 signal.signal(number, handler)
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        """Note it, and wake the loop: what we were writing is to be written to its end first."""
         if number == signal.SIGTSTP:
-            self._pause()
+            self._paused = True
         elif number != signal.SIGWINCH:
-            raise _Ended
+            if self._choice.ended:
+                raise _Ended
+            self._choice.ended = True
         with contextlib.suppress(BlockingIOError):
-            os.write(self._tell, b".")  # draw anew
+            os.write(self._tell, b".")
 
     def _pause(self) -> None:
         """Ctrl-Z: give the terminal back, stop, and take it again when we go on."""
@@ -178,5 +185,5 @@ def _text(line: Line) -> Text:
 
 def run(feed: Feed, news: tuple[int, int], count: int) -> None:
     """Show what *feed* learns until the reader, a signal, or *count* ends it; see ``Screen``."""
-    with contextlib.suppress(KeyboardInterrupt, _Ended):
+    with contextlib.suppress(_Ended):
         Screen(feed, news, count).run()

@@ -171,6 +171,7 @@ class Arbiter:
         for end in (*self.theirs.values(), self.signals._wake, self.signals._wakeup):
             end.close()
         self.loop._selector.close()
+        self.loop.observer.history.close()
 
 
 def line_of(message: messages.Message) -> bytes:

@@ -56,6 +56,7 @@ class Edge:
         for key in list(self.children.by_key):
             self.children.forget(key)
         self.loop._selector.close()
+        self.loop.observer.history.close()
         for end in (self.signals._wake, self.signals._wakeup):
             end.close()
 

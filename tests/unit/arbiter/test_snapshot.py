@@ -54,6 +54,7 @@ def loop() -> Iterator[Loop]:
     made.systemd.ready = True
     yield made
     made._selector.close()
+    made.observer.history.close()
     signals._wake.close()
     signals._wakeup.close()
     for end in ends:
@@ -113,14 +114,15 @@ def test_all_descriptors_are_kept(loop: Loop) -> None:
     channels = {child.channel.fileno() for child in loop.children.by_key.values() if child.channel is not None}
     rows = {child.row.fileno() for child in loop.children.by_key.values() if child.row is not None}
     assert len(rows) == 2
-    assert set(kept) == channels | rows | {loop.children.listeners[0].sock.fileno()}
+    history = loop.observer.history.fileno()
+    assert set(kept) == channels | rows | {loop.children.listeners[0].sock.fileno(), history}
 
 
 def test_a_child_that_was_hung_up_on(loop: Loop) -> None:
     loop.children.hang_up(("mold", 1))
     state = json.loads(snapshot.take(loop))
     assert state["children"][0]["channel"] is None
-    assert len(snapshot.descriptors(loop)) == 5
+    assert len(snapshot.descriptors(loop)) == 6
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"version": 999}', '{"version": 1}'])
