@@ -83,6 +83,10 @@ class PostgresServer(DatabaseServer):
     def create_database(self, name: str) -> None:
         self.execute(f"CREATE DATABASE {name} OWNER {self.user}{self._strategy}")
 
+    def drop_database(self, name: str) -> None:
+        """As ever; a pool that lives on may knock between the cut and the drop, and is kept out."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
     def execute(self, sql: str, params: tuple[object, ...] = (), dbname: str = "") -> list[tuple[Any, ...]]:
         import psycopg
 

@@ -93,6 +93,7 @@ class Session:
         self.model = stage.models[number]
         self.table: str = self.model._meta.db_table
         self.alias, self.database = self._place()
+        self.second = {"default": "other", "stock": "stock_other"}[self.alias]
         self.cursors: dict[int, Any] = {}
         self.memory: dict[Any, Any] = {}
         self.log: list[Any] = []

@@ -68,15 +68,18 @@ class Stage:
     # -- before -----------------------------------------------------------------------------------------------------------
 
     def open(self, *, options: dict[str, Any] | None = None, **pool: Any) -> None:
-        """Point the three aliases at their databases: ours, Django's, and Django's on our database, to look on."""
+        """Point the aliases at their databases: ours and Django's, two for each, and Django's on our database, to look on."""
         from django.db import connections
 
         self.site.start(options=options, create=False, **{"timeout": PATIENCE, **pool})
         ours = connections.settings["default"]
         stock = ours["ENGINE"].replace("djworker.", "django.")
         connections.settings["stock"] = {**ours, "ENGINE": stock, "NAME": self.twin, "OPTIONS": dict(ours["OPTIONS"])}
+        connections.settings["stock_other"] = dict(connections.settings["stock"])
         connections.settings["looker"] = {**ours, "ENGINE": stock, "OPTIONS": {}}
-        for alias in ("stock", "looker"):
+        # Who holds a connection of the first alias never waits for one of the second.
+        connections.settings["other"]["OPTIONS"]["pool"] = {"max_size": NEIGHBOURS}
+        for alias in ("stock", "stock_other", "looker"):
             connections[alias].close()
             del connections[alias]
         if not self.models:

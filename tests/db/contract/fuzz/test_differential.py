@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.db.contract.fuzz import mysql, physical, postgres  # noqa: F401 - they register their kinds
+from tests.db.contract.fuzz import aliases, mysql, physical, postgres  # noqa: F401 - they register their kinds
 from tests.db.contract.fuzz.kinds import KINDS
 from tests.db.contract.fuzz.programs import Maker, Program, shown, shrink
 from tests.db.contract.fuzz.sides import Round
