@@ -240,6 +240,16 @@ class Config:
         maximum=DAY,
         flags=("-t",),
     )
+    stall_threshold: float = option(
+        0.5,
+        SECONDS,
+        "Deadlines",
+        """A worker's loop that one request keeps from turning for so long has stalled: all other requests of the worker waited
+        meanwhile. The log says which request, view, statement and line it was (event `hub_stalled`), and it is counted; 0
+        switches that off. Time in which the process was stopped, or had no processor, does not count.""",
+        minimum=0,
+        maximum=DAY,
+    )
     boot_timeout: float = option(
         60.0,
         SECONDS,

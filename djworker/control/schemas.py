@@ -101,7 +101,7 @@ _GAUGES: Final = {
     "connections": _a("integer", "of clients"),
     "idle_connections": _a("integer", "of these, without a request"),
     "hub_lag": _a("number", "seconds by which its loop came late to what was due, at the last look"),
-    "stalls": _a("integer", "times that its loop stood still, since the fork"),
+    "stalls": _a("integer", "times since the fork that its loop did not turn for stall_threshold"),
     "cpu_seconds": _a("number", "processor time since the fork"),
     "rss": _a("integer", "resident memory, bytes"),
     "pss": _a(

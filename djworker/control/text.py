@@ -93,7 +93,20 @@ def _last_reload(last: Mapping[str, Any] | None) -> list[str]:
     return [printable(f"last reload: generation {last['generation']} failed: {last['reason']}")]
 
 
-_WORKER_TITLES: Final = ("slot", "gen", "pid", "state", "running", "oldest", "requests", "conns", "hub", "MiB", "db")
+_WORKER_TITLES: Final = (
+    "slot",
+    "gen",
+    "pid",
+    "state",
+    "running",
+    "oldest",
+    "requests",
+    "conns",
+    "hub",
+    "stalls",
+    "MiB",
+    "db",
+)
 
 
 def _worker(worker: Mapping[str, Any]) -> list[object]:
@@ -111,6 +124,7 @@ def _worker(worker: Mapping[str, Any]) -> list[object]:
         worker["requests"],
         worker["connections"],
         f"{worker['hub_silent']:.1f} s",
+        worker["stalls"],
         round(worker["rss"] / _MEBIBYTE),
         f"{pool['size']}/{pool['max']}, {pool['waiting']} wait" if pool["max"] else "",
     ]

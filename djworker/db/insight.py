@@ -17,6 +17,7 @@ from django.db.backends.utils import CursorWrapper
 from djworker.db.lease import registry
 from djworker.db.lease.cursor import LeasedCursor
 from djworker.db.lease.registry import leased_pools, pool_watches
+from djworker.db.observe import labels
 from djworker.db.observe.labels import view_of
 from djworker.db.pool.driver import C
 from djworker.db.pool.scheduler import Scheduler
@@ -85,13 +86,27 @@ def doing(frames: Iterable[FrameType]) -> Doing:
 
 
 def _in_sql(found: Doing, names: Mapping[str, object], alias: str) -> Doing:
-    text = names.get("sql")
-    if isinstance(text, bytes):
-        text = text.decode(errors="replace")
-    if not isinstance(text, str):  # made of parts, and to put them together may take a connection
-        text = f"({type(text).__name__})"
-    sql = found.sql or " ".join(text[:SQL_SHOWN].split())
+    sql = found.sql or _shown(names.get("sql"))
     return found._replace(phase=found.phase or IN_SQL, alias=found.alias or alias, sql=sql)
+
+
+def _shown(sql: object) -> str:
+    if isinstance(sql, bytes):
+        sql = sql.decode(errors="replace")
+    if not isinstance(sql, str):  # made of parts, and to put them together may take a connection
+        sql = f"({type(sql).__name__})"
+    return " ".join(sql[:SQL_SHOWN].split())
+
+
+def last_sql(greenlet: object) -> str:
+    """Return the last statement that a greenlet has begun, in its request; without its parameters. Safe in other threads."""
+    statement = labels.last_statement(greenlet)
+    return "" if statement is None else _shown(statement)
+
+
+def view_at(environ: Mapping[str, object]) -> str:
+    """Return the view of a request whose frames do not tell it: its answer is being streamed. Project code may run for it."""
+    return labels.view_at(environ)
 
 
 def _view(request: object) -> str:

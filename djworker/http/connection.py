@@ -78,6 +78,8 @@ class InFlight(NamedTuple):
     request_id: str
     # One that no other request of this machine has: its descriptor and its beginning.
     number: str
+    # Its variables; empty while there is no complete head.
+    environ: dict[str, Any]
 
 
 class Connection(IdleConnection):
@@ -473,6 +475,7 @@ class Connection(IdleConnection):
             environ.get("REMOTE_ADDR", self._peer),
             environ.get("HTTP_X_REQUEST_ID", ""),
             f"{self._sock.fileno()}-{int(self.began * 1e6):x}",
+            environ,
         )
 
     def _queued_line(self) -> tuple[str, str]:

@@ -102,10 +102,14 @@ LAG: Final = _histogram(
     20, "hub_lag_seconds", "How late a hub came to what was due, looked at ten times a second.", LAG_BOUNDS
 )
 STALLS: Final = _counter(
-    21, "hub_stalls_total", "Times that a hub did not turn for half a second or longer.", by_slot=True
+    21, "hub_stalls_total", "Times that one request kept a hub from turning for `stall_threshold`.", by_slot=True
 )
 STALLED: Final = _counter(
-    22, "hub_stalled_seconds_total", "Time that hubs did not turn in such stalls.", unit=NANOSECONDS, by_slot=True
+    22,
+    "hub_stalled_seconds_total",
+    "Time that hubs did not turn in such stalls, counted at their ends.",
+    unit=NANOSECONDS,
+    by_slot=True,
 )
 CPU: Final = _counter(23, "worker_cpu_seconds_total", "Processor time of workers.", unit=NANOSECONDS, by_slot=True)
 PSS: Final = _gauge(

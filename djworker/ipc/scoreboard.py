@@ -65,8 +65,9 @@ class Gauge(IntEnum):
     CPU = auto()
     #: How late the last beat was, nanoseconds.
     LATE = auto()
-    #: Of the requests answered, those with 5xx; and how often the hub did not turn for half a second.
+    #: Of the requests answered, those with 5xx.
     ERRORS = auto()
+    #: How often the hub did not turn for `stall_threshold`; a native thread counts that.
     STALLS = auto()
     #: Memory in which a page that several processes share counts in parts, KiB.
     PSS = auto()

@@ -7,22 +7,28 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Final
 
+from djworker.log.source import LIBRARIES, OURS, UNKNOWN, is_library, is_project, project_place
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-_LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}", "<frozen")
+__all__ = [
+    "OURS",
+    "UNKNOWN",
+    "first_module",
+    "frame_place",
+    "is_project",
+    "library_of",
+    "module_at",
+    "module_of",
+    "project_place",
+    "root_of",
+    "sentence",
+]
+
 #: The module ``os`` as tracebacks name it.
 _OS: Final = (os.__file__, "<frozen os>")
-UNKNOWN: Final = "an unknown place"
-OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_STANDARD = os.path.dirname(os.path.abspath(os.__file__))
-
-
-def is_project(filename: str) -> bool:
-    """Whether a file is the project's, and neither a library's nor ours."""
-    path = os.path.abspath(filename)
-    return not any(part in path for part in _LIBRARIES) and not path.startswith((_STANDARD + os.sep, OURS + os.sep))
 
 
 def module_of(error: BaseException) -> str:
@@ -36,7 +42,7 @@ def module_of(error: BaseException) -> str:
         return _module_name(own[-1])
     if isinstance(root, ImportError) and root.name:
         return root.name
-    libraries = [filename for filename in frames if _is_library(filename)]
+    libraries = [filename for filename in frames if is_library(filename)]
     return _module_name((libraries or frames)[-1]) if frames else type(root).__module__
 
 
@@ -64,35 +70,13 @@ def _is_of_the_environment(error: KeyError) -> bool:
     return bool(frames) and frames[-1].filename in _OS and frames[-1].name == "__getitem__"
 
 
-def project_place(stack: Sequence[traceback.FrameSummary] | None) -> str:
-    """``file:line in function`` of the innermost frame of the project; where it has none there, of the library that it uses.
-
-    Never of gevent, ours, or Python's own library: those are in every stack.
-    """
-    inwards = list(reversed(stack or ()))
-    own = (item for item in inwards if is_project(item.filename))
-    frame = next(own, None) or next((item for item in inwards if _is_library(item.filename)), None)
-    return f"{frame.filename}:{frame.lineno} in {frame.name}" if frame is not None else UNKNOWN
-
-
 def library_of(stack: Sequence[traceback.FrameSummary] | None) -> str:
     """The package of the innermost library in a stack that tells a reader something; empty without one."""
     for item in reversed(stack or ()):
-        if _is_library(item.filename):
-            inside = os.path.abspath(item.filename).rpartition(_LIBRARIES[0])[2].rpartition(_LIBRARIES[1])[2]
+        if is_library(item.filename):
+            inside = os.path.abspath(item.filename).rpartition(LIBRARIES[0])[2].rpartition(LIBRARIES[1])[2]
             return inside.partition(os.sep)[0].removesuffix(".py")
     return ""
-
-
-def _is_library(filename: str) -> bool:
-    """Whether it may tell a reader something: a package that is neither Django nor what we are made of."""
-    path = os.path.abspath(filename)
-    parts = (f"{os.sep}{name}{os.sep}" for name in ("gevent", "greenlet", "django"))
-    return (
-        any(mark in path for mark in _LIBRARIES[:2])
-        and not path.startswith(OURS)
-        and not any(part in path for part in parts)
-    )
 
 
 def frame_place(frame: FrameType | None) -> str:

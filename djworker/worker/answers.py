@@ -22,7 +22,7 @@ from djworker import log
 from djworker.http.connection import RequestKilled
 from djworker.ipc import messages
 from djworker.ipc.scoreboard import Gauge
-from djworker.worker.stacks import greenlets
+from djworker.worker.stacks import greenlets, is_running, request_of, upwards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,6 +66,12 @@ class Insight(Protocol):
     def doing(self, frames: Iterable[FrameType], /) -> Any:
         """Return what a greenlet does, by its frames, the innermost first."""
 
+    def last_sql(self, greenlet: Any, /) -> str:
+        """Return the last statement of a greenlet's request."""
+
+    def view_at(self, environ: Mapping[str, Any], /) -> str:
+        """Return the view of a request, as the URLconf has it."""
+
     def pools(self) -> list[dict[str, Any]]:
         """Return the pools of this process."""
 
@@ -82,6 +88,14 @@ class Nothing:
     def doing(self, _frames: Iterable[FrameType]) -> None:
         """Return nothing."""
         return
+
+    def last_sql(self, _greenlet: Any) -> str:
+        """Return no statement."""
+        return ""
+
+    def view_at(self, _environ: Mapping[str, Any]) -> str:
+        """Return no view."""
+        return ""
 
     def pools(self) -> list[dict[str, Any]]:
         """Return no pools."""
@@ -226,7 +240,7 @@ class Answers:
             "client": item.client,
             "peer": item.peer,
             "request_id": item.request_id,
-            "blocks_hub": blocked is not None and _is_running(item.greenlet),
+            "blocks_hub": blocked is not None and is_running(item.greenlet),
         }
 
     # -- stacks -------------------------------------------------------------------------------------------------------
@@ -241,7 +255,7 @@ class Answers:
             for greenlet in greenlets():
                 if id(greenlet) in requests:
                     continue
-                owner = _request_of(greenlet, requests)
+                owner = request_of(greenlet, requests)
                 stack = _stack(_frames(greenlet, None))
                 if owner is not None:
                     requests[owner][1].append(stack)
@@ -249,7 +263,7 @@ class Answers:
                     others[stack] += 1
         groups = [{"request": self._request(item, blocked), "stacks": stacks} for item, stacks in requests.values()]
         return {
-            "main": _stack(_upwards(blocked)) if blocked is not None else "",
+            "main": _stack(upwards(blocked)) if blocked is not None else "",
             **_within_limit(groups, [{"count": count, "stack": stack} for stack, count in others.most_common()]),
         }
 
@@ -305,38 +319,15 @@ def _frames(greenlet: Any, blocked: FrameType | None) -> Iterator[FrameType]:
     if greenlet is None:
         return iter(())
     frame = greenlet.gr_frame
-    if frame is None and blocked is not None and _is_running(greenlet):
+    if frame is None and blocked is not None and is_running(greenlet):
         frame = blocked
-    return _upwards(frame)
-
-
-def _is_running(greenlet: Any) -> bool:
-    """Whether it is the one that the main thread is in: begun, not ended, and not put aside."""
-    return bool(greenlet) and greenlet.gr_frame is None
-
-
-def _upwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+    return upwards(frame)
 
 
 def _stack(frames: Iterable[FrameType]) -> str:
     """As a traceback has it, the innermost call last."""
     found = [frame for frame, _ in zip(frames, range(MOST_FRAMES), strict=False)]
     return "".join(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in reversed(found)).format())
-
-
-def _request_of(greenlet: Any, requests: Mapping[int, Any]) -> int | None:
-    """Which of these requests has spawned it, itself or by others."""
-    for _ in range(5):
-        spawning = getattr(greenlet, "spawning_greenlet", None)  # a weak reference, of gevent's
-        greenlet = spawning() if spawning is not None else None
-        if greenlet is None:
-            return None
-        if id(greenlet) in requests:
-            return id(greenlet)
-    return None
 
 
 def _within_limit(groups: list[dict[str, Any]], others: list[dict[str, Any]]) -> dict[str, Any]:

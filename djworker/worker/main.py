@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from math import inf
 from typing import TYPE_CHECKING, NoReturn
 
 import gevent
@@ -17,8 +18,11 @@ import gevent
 from djworker import log, process
 from djworker.ipc import messages
 from djworker.worker import renewal, signal_handlers
+from djworker.worker.answers import Nothing
+from djworker.worker.blockers import Blockers
 from djworker.worker.metrics import WorkerMetrics
-from djworker.worker.watchdog import Watchdog
+from djworker.worker.stalls import LASTING
+from djworker.worker.watchdog import StallReports, Watchdog
 from djworker.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -77,8 +81,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
         if region is not None:
             worker.measure(WorkerMetrics(region, worker.server, project.count_pools))
             guard.also(region.close)
-        if project.config.timeout:
-            Watchdog(row, project.config.timeout, worker.server.in_flight, worker.server.report_lost).start()
+        _watch(worker, row, project)
         guard.also(worker.forsake)
         signal_handlers.begin(gevent.get_hub())
         guard.install()
@@ -89,6 +92,17 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
         channel.send(messages.WorkerBootFailed(repr(error), messages.tail(traceback.format_exc())))
     finally:
         _leave(code)
+
+
+def _watch(worker: Worker, row: Row, project: Project) -> None:
+    timeout, threshold = project.config.timeout, project.config.stall_threshold
+    insight, server = project.insight or Nothing(), worker.server
+    blockers = Blockers(server.in_flight, insight)
+    watchdog = Watchdog(row, timeout, blockers, server.in_flight, server.report_lost)
+    if threshold:
+        lasting = LASTING if not timeout or timeout > LASTING else inf
+        watchdog.stalls = StallReports(row, threshold, blockers, insight, worker.count_stall, lasting)
+    watchdog.start()
 
 
 def _prepare(project: Project, generation: int, slot: int) -> None:

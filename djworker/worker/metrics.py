@@ -25,8 +25,6 @@ __all__ = ["WorkerMetrics"]
 
 #: Seconds between two looks at how late the hub is: ten wake-ups a second cost a thousandth of a processor.
 LOOK: Final = 0.1
-#: Seconds that the hub does not turn, from which on that is a stall.
-STALL: Final = 0.5
 #: Seconds between two looks at memory; one takes a millisecond for each hundred MiB.
 MEMORY: Final = 10.0
 _LAG_SUM: Final = len(LAG_BOUNDS) + 1
@@ -82,9 +80,13 @@ class WorkerMetrics:
         place = self._writer.word(metrics.LAG)
         words[place + _bucket(lag)] += 1
         words[place + _LAG_SUM] += int(lag * NANOSECONDS)
-        if lag + LOOK / 2 > STALL:  # it began, on average, in the middle between two looks
+
+    def count_stall(self, seconds: float | None) -> None:
+        """Count one that is found (None; a native thread says so, and nothing else writes that word), or its seconds."""
+        if seconds is None:
             self._writer.add(metrics.STALLS)
-            self._writer.add(metrics.STALLED, int(lag * NANOSECONDS))
+        else:
+            self._writer.add(metrics.STALLED, int(seconds * NANOSECONDS))
 
     def beat(self) -> None:
         """Say how things are now."""

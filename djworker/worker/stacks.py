@@ -5,12 +5,17 @@ from __future__ import annotations
 import gc
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from greenlet import greenlet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
+    from types import FrameType
+
+
+#: A greenlet that a request's greenlet has spawned, one that this one has spawned, and so on.
+_GENERATIONS: Final = 5
 
 
 def all_stacks() -> str:
@@ -37,3 +42,27 @@ def _described(waiting: greenlet) -> str:
 def _threads() -> Iterator[str]:
     for ident, frame in sys._current_frames().items():  # noqa: SLF001 - the only way to another thread's stack
         yield f"thread {ident:#x}\n{''.join(traceback.format_stack(frame))}"
+
+
+def is_running(one: Any) -> bool:
+    """Whether it is the one that its thread is in: begun, not ended, and not put aside."""
+    return bool(one) and one.gr_frame is None
+
+
+def upwards(frame: FrameType | None) -> Iterator[FrameType]:
+    """Return a frame and its callers."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def request_of(one: Any, requests: Container[int]) -> int | None:
+    """Which of these requests (by the ids of their greenlets) has spawned a greenlet, itself or by others."""
+    for _ in range(_GENERATIONS):
+        spawning = getattr(one, "spawning_greenlet", None)  # a weak reference, of gevent's
+        one = spawning() if spawning is not None else None
+        if one is None:
+            return None
+        if id(one) in requests:
+            return id(one)
+    return None

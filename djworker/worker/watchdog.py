@@ -1,37 +1,54 @@
-"""The watchdog: a native thread that writes down what blocks the hub, before the arbiter ends it.
+"""The watchdog: a native thread that says what blocks the hub: after each stall, and before the arbiter ends the worker.
 
 gunicorn's log has one line for this, ``WORKER TIMEOUT (pid)`` (gunicorn#1440, #3385). A greenlet cannot do it: it would have
 to run. The thread is made with the original ``_thread`` and sleeps with the original ``time.sleep``; nothing it calls is
 patched, takes a lock, or needs the hub.
+
+C code that keeps the GIL keeps this thread from looking, too. The moment it is over the thread has its turn, and finds the main
+thread at the line that has called it. If it never is, the arbiter has the C-level fault handler show the stack.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import resource
 import sys
 import time
-import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import gevent
 from gevent import monkey
 
 from djworker import log
-from djworker.ipc.scoreboard import Gauge
+from djworker.ipc.scoreboard import Gauge, Phase
+from djworker.log.throttle import Throttle
+from djworker.worker.stalls import LASTING, LOOK_INTO, Look, StallWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from djworker.http.server import InFlight
+    from djworker.http.connection import InFlight
     from djworker.ipc.scoreboard import Row
+    from djworker.worker.answers import Insight
+    from djworker.worker.blockers import Blocker, Blockers
+    from djworker.worker.stalls import Stall
 
 logger = logging.getLogger("djworker.worker")
 
-_LOOKS_PER_TIMEOUT = 20
-_SHORTEST_NAP = 0.05
-_LONGEST_NAP = 1.0
-_IN_FLIGHT_SHOWN = 20
+_LOOKS_PER_TIMEOUT: Final = 20
+_SHORTEST_NAP: Final = 0.05
+_LONGEST_NAP: Final = 1.0
+_IN_FLIGHT_SHOWN: Final = 20
+#: Seconds between two events of stalls in the same function of one worker. Those between are counted in the next.
+PERIOD: Final = 10.0
+#: CPython wakes a thread that waits for the GIL after each switch interval, and a little later.
+_GIL_SLACK: Final = 1.4
+#: Seconds that a thread's sleep may be late on a machine that does other things, too.
+_SLEEP_SLACK: Final = 0.02
+_OWN: Final = "/proc/thread-self/schedstat"
 _start_thread = monkey.get_original("_thread", "start_new_thread")
-_ident = monkey.get_original("_thread", "get_ident")
 _sleep = monkey.get_original("time", "sleep")
 
 
@@ -42,6 +59,7 @@ class Watchdog:
         self,
         row: Row,
         timeout: float,
+        blockers: Blockers,
         in_flight: Callable[[], Sequence[InFlight]],
         report_lost: Callable[[str], object],
     ) -> None:
@@ -49,40 +67,211 @@ class Watchdog:
 
         Args:
             row: where the hub beats.
-            timeout: seconds without a beat.
+            timeout: seconds without a beat; 0 for any.
+            blockers: finds what blocks the hub.
             in_flight: what is being served.
             report_lost: writes to the access log what will not be answered, and why.
         """
         self._row = row
         self._timeout = timeout
+        self._blockers = blockers
         self._in_flight = in_flight
         self._report_lost = report_lost
-        self._main = _ident()
         self._barked_at = 0
+        self._nap = min(_LONGEST_NAP, max(_SHORTEST_NAP, timeout / _LOOKS_PER_TIMEOUT)) if timeout else _LONGEST_NAP
+        self.stalls: StallReports | None = None
 
     def start(self) -> None:
         """Watch from now on, as long as the process lives."""
-        _start_thread(self._watch, ())
+        if self._timeout or self.stalls is not None:
+            _start_thread(self._watch, ())
 
     def _watch(self) -> None:
-        nap = min(_LONGEST_NAP, max(_SHORTEST_NAP, self._timeout / _LOOKS_PER_TIMEOUT))
         while True:
+            nap = self._nap if self.stalls is None else min(self._nap, self.stalls.nap())
             _sleep(nap)
-            beat = self._row[Gauge.BEAT]
-            silent = (time.monotonic_ns() - beat) / 1e9
-            if silent > self._timeout and beat != self._barked_at:
-                self._barked_at = beat
-                self._bark(silent)
+            try:
+                if self.stalls is not None:
+                    self.stalls.look(nap)
+                self._look()
+            except Exception:  # noqa: BLE001 - another look may succeed, and without the thread there is none
+                text = "the watchdog's look at the hub failed"
+                log.event(logger, logging.ERROR, "watchdog_failed", text, exc_info=True)
+                _sleep(_LONGEST_NAP)
+
+    def _look(self) -> None:
+        beat = self._row[Gauge.BEAT]
+        silent = (time.monotonic_ns() - beat) / 1e9
+        if self._timeout and silent > self._timeout and beat != self._barked_at:
+            self._barked_at = beat
+            self._bark(silent)
 
     def _bark(self, silent: float) -> None:
-        frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the only way to another thread's stack
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else "(gone)"
+        blocker = self._blockers.find()
         running = [_describe(item) for item in self._in_flight()[:_IN_FLIGHT_SHOWN]]
         text = f"the hub has not turned for {silent:.1f} s"
-        log.event(
-            logger, logging.CRITICAL, "hub_blocked", text, silent=round(silent, 3), in_flight=running, stack=stack
-        )
+        told = f"{text}: blocked by {blocker.text()}"
+        fields = {"silent": round(silent, 3), "in_flight": running, **blocker.fields()}
+        log.event(logger, logging.CRITICAL, "hub_blocked", told, **fields)
+        if self.stalls is not None:
+            self.stalls.is_told()
         self._report_lost(f"lost with the worker: {text}")
+
+
+class StallReports:
+    """[worker] Tells of stalls: ``hub_stalled``, when one is over or has lasted for long."""
+
+    def __init__(
+        self,
+        row: Row,
+        threshold: float,
+        blockers: Blockers,
+        insight: Insight,
+        count: Callable[[float | None], object],
+        lasting: float = LASTING,
+    ) -> None:
+        """Make them.
+
+        Args:
+            row: counts stalls, and says whether the worker serves yet.
+            threshold: seconds of the shortest stall.
+            blockers: finds what blocks the hub.
+            insight: knows the views of URLs.
+            count: counts a stall (None), and later its seconds.
+            lasting: seconds after which a stall is told of before its end; infinite where something else tells.
+        """
+        self._row = row
+        self._watch = StallWatch(threshold)
+        self._blockers = blockers
+        self._insight = insight
+        self._count = count
+        self._lasting = max(lasting, threshold)
+        self._loop = blockers.hub.loop
+        self._throttle = Throttle(PERIOD)
+        self._clocks = _Clocks()
+        #: What was seen of the candidate before it was a stall, in case that it ends before another look at it.
+        self._early: Blocker | None = None
+        self._at = time.monotonic()
+
+    def nap(self) -> float:
+        """Seconds until the next look."""
+        return self._watch.nap(time.monotonic())
+
+    def look(self, nap: float) -> None:
+        """[native thread] See whether the hub turns. nap: seconds that the thread has slept."""
+        seen = self._see(nap)
+        found = self._watch.look(seen)
+        stall = self._watch.candidate
+        if self._early is not None and self._early.number != seen.running:
+            self._early = None
+        if stall is None:
+            return
+        if found:
+            self._found(stall, seen.running)
+        elif not self._watch.found:
+            if self._early is None and stall.seconds(seen.at) > self._watch.threshold / 2:
+                self._early = self._blockers.find()
+        elif not stall.told and (lasted := stall.seconds(time.monotonic())) >= self._lasting:
+            stall.told = True
+            self._tell(self._blockers.find(), lasted, 0, lasts=True)
+
+    def _see(self, nap: float) -> Look:
+        at = time.monotonic()
+        elapsed, self._at = at - self._at, at
+        counts = self._clocks.read(nap, elapsed)
+        turn = self._loop.iteration
+        began = min(at, at - (time.time() - self._loop.now()))
+        looks_into = (turn == self._watch.turn or at - began > LOOK_INTO) and self._row[Gauge.PHASE] != Phase.STARTING
+        return Look(at, turn, began, self._blockers.running() if looks_into else 0, counts)
+
+    def is_told(self) -> None:
+        """Of the stall that there is, if any, something has been told while it lasts."""
+        if (stall := self._watch.candidate) is not None:
+            stall.told = True
+
+    # -- a stall ------------------------------------------------------------------------------------------------------
+
+    def _found(self, stall: Stall, running: int) -> None:
+        """[native thread] The hub is blocked, or has been until now. The hub itself knows best when that ends."""
+        blocker, early = self._blockers.find(), self._early
+        if early is not None and early.number == running != blocker.number:
+            blocker = early  # it has just ended
+        self._early = None
+        self._row[Gauge.STALLS] += 1
+        self._count(None)
+        left_out = self._throttle.admit(blocker.subject, time.monotonic())
+        self._loop.run_callback_threadsafe(self._ended, stall, blocker, left_out)
+
+    def _ended(self, stall: Stall, blocker: Blocker, left_out: int | None) -> None:
+        """[hub] It turns again. Must not wait."""
+        seconds = stall.seconds(time.monotonic())
+        self._count(seconds)
+        if stall.told:
+            gevent.spawn(self._tell_of_end, blocker, seconds)
+        elif left_out is not None:
+            gevent.spawn(self._tell, blocker, seconds, left_out, lasts=False)
+
+    def _tell(self, blocker: Blocker, seconds: float, left_out: int, *, lasts: bool) -> None:
+        """lasts: the hub is still blocked, and this is the native thread."""
+        view = blocker.view if lasts else self._view(blocker)
+        state = "has been blocked for" if lasts else "blocked"
+        text = f"hub {state} {_duration(seconds)} by {blocker.text(view)}"
+        if left_out:
+            text += f"; {left_out} more like this since the last one that was told"
+        fields = {"seconds": round(seconds, 3), "lasts": lasts, "left_out": left_out, **blocker.fields(view)}
+        log.event(logger, logging.WARNING, "hub_stalled", text, **fields)
+
+    def _tell_of_end(self, blocker: Blocker, seconds: float) -> None:
+        view = self._view(blocker)
+        text = f"the hub turns again: blocked {_duration(seconds)} by {blocker.text(view)}"
+        log.event(logger, logging.WARNING, "hub_recovered", text, seconds=round(seconds, 3), **blocker.fields(view))
+
+    def _view(self, blocker: Blocker) -> str:
+        """Its name. Where an answer was being streamed, no frame knows it any more, but the URLconf does."""
+        if blocker.view or blocker.request is None or not blocker.request.environ:
+            return blocker.view
+        return self._insight.view_at(blocker.request.environ)
+
+
+class _Clocks:
+    """[worker, a native thread of it] Of the time that has passed, how much counts: see `djworker.worker.stalls`."""
+
+    def __init__(self) -> None:
+        self._path = f"/proc/self/task/{os.getpid()}/schedstat"  # of the main thread
+        self._main = self._own = (0.0, 0.0)
+        self._waits = 0
+
+    def read(self, nap: float, elapsed: float) -> float:
+        """Seconds that count since the last call.
+
+        nap: seconds that this thread has slept since then. elapsed: all seconds since then.
+        """
+        waits, self._waits = self._waits, _wake_ups()
+        (_, own), self._own = self._own, _scheduled(_OWN)
+        (computed, delay), self._main = self._main, _scheduled(self._path)
+        gil = (self._waits - waits) * sys.getswitchinterval() * _GIL_SLACK
+        awake = min(elapsed, nap + _SLEEP_SLACK + gil + self._own[1] - own)
+        return max(self._main[0] - computed, awake - (self._main[1] - delay), 0.0)
+
+
+def _wake_ups() -> int:
+    """How often this thread has waited for something: each wait for the GIL counts, for it wakes up to ask for it again."""
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nvcsw
+
+
+def _scheduled(path: str) -> tuple[float, float]:
+    """Seconds that a thread has computed, and that it could have and had no processor: a busy machine, a cgroup's quota.
+
+    proc(5). Where the kernel does not tell, the process's processor time stands for the thread's.
+    """
+    with contextlib.suppress(OSError, ValueError), open(path) as file:
+        computed, delay, _ = map(int, file.read().split())
+        return computed / 1e9, delay / 1e9
+    return time.process_time(), 0.0
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
 
 
 def _describe(item: InFlight) -> str:

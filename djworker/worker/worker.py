@@ -40,8 +40,6 @@ logger = logging.getLogger("djworker.worker")
 
 #: How often the hub shows that it turns, and deadlines of connections are looked at, seconds.
 BEAT_INTERVAL = 0.5
-#: A hub that is so much late, in seconds, has stalled.
-STALL = 0.5
 MEMORY_INTERVAL = 1.0
 #: Seconds between two looks at the memory that is shared in parts; one takes a millisecond for each hundred MiB.
 PSS_INTERVAL = 10.0
@@ -104,6 +102,11 @@ class Worker:
         """Tell the status process of this worker."""
         self._metrics = metrics
 
+    def count_stall(self, seconds: float | None) -> None:
+        """Count a stall of the hub, which has just been found (None), or is over. The first is the native thread's word."""
+        if self._metrics is not None:
+            self._metrics.count_stall(seconds)
+
     def run(self) -> int:
         """Serve until retired; the exit code."""
         self._row[Gauge.PID] = os.getpid()
@@ -151,10 +154,8 @@ class Worker:
 
     def _keep_house(self) -> None:
         while True:
-            due = time.monotonic() + BEAT_INTERVAL
             gevent.sleep(BEAT_INTERVAL)
             try:
-                self._row[Gauge.STALLS] += time.monotonic() - due > STALL
                 self._beat()
                 self.server.sweep(time.monotonic())
                 self._ask_for_recycling()

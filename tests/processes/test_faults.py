@@ -131,6 +131,9 @@ def test_a_view_that_loops_on_the_cpu(server: Server) -> None:
         (blocked,) = server.running("/debug/spin?s=60")
         seen = server.wait_for("hub_blocked")
         assert "views/debug.py" in seen["stack"]
+        assert "views/debug.py" in seen["line"]
+        assert "blocked by GET /debug/spin (" in seen["message"]
+        assert not server.events("hub_stalled"), "it is told once"
         assert any("/debug/spin?s=60" in line for line in seen["in_flight"]), seen["in_flight"]
         killed = server.wait_for("worker_killed")
         assert (killed["reason"], killed["pid"]) == ("timeout", seen["pid"])

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import gevent
-from gevent import get_hub
+from gevent import get_hub, getcurrent
 
 from djworker.db.drivers.base import Driver, Params
 from djworker.db.drivers.sqlite_queue import WriteQueue
@@ -62,6 +62,8 @@ class GreenCursor(sqlite3.Cursor):
     def execute(self, sql: str, *args: Any) -> Self:
         """As sqlite3's."""
         self._rows = None
+        user: Any = getcurrent()
+        user.djworker_statement = sql
         result = self.connection.take_turn(sql, super().execute, sql, *args)
         if returns_rows(sql) and self.connection.isolation_level is None:
             self._rows = iter(super().fetchall())

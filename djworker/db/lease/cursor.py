@@ -50,7 +50,9 @@ class LeasedCursor:
             verdict = None
         if verdict is None or not lease.turn.acquire(blocking=False):
             return self._run("execute", sql, (params,), more)
-        lease.user = getcurrent()
+        user: Any = getcurrent()
+        lease.user = user
+        user.djworker_statement = sql
         try:
             raw = self._real(verdict)
             result = raw.execute(sql, params)
@@ -80,6 +82,8 @@ class LeasedCursor:
 
     def _run(self, method: str, sql: Any, args: tuple[Any, ...], more: dict[str, Any]) -> Any:
         """The long way: the text was not seen before, it is something rare, or it is not our turn."""
+        user: Any = getcurrent()
+        user.djworker_statement = sql
         text, verdict = self._judged(method, sql, args[0] if args else None)
         if method == "executemany":
             verdict = replace(verdict, rounds=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from djworker.db.drivers.news import News
 from djworker.db.lease.standby import Standby
-from djworker.db.observe.throttle import Throttle
 from djworker.db.pool.driver import Useless
+from djworker.log.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

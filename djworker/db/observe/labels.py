@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from greenlet import greenlet
 
 _ATTRIBUTE = "djworker_request"
+# Of a greenlet: the last statement that it has begun. Cursors set it, by its name.
+_STATEMENT = "djworker_statement"
 # Where Django keeps the request with what it resolved to. A private name: without it, the path is resolved again.
 _RESOLVES = getattr(getattr(BaseHandler, "_get_response", None), "__code__", None)
 _GENERATIONS = 5  # a greenlet that a view's greenlet spawned asks its parent which request it works for, and so on
@@ -36,7 +38,9 @@ class _Request(NamedTuple):
 
 def _remember(environ: Mapping[str, object] | None = None, **_: object) -> None:
     request = _Request(str(environ.get("REQUEST_METHOD", "")), str(environ.get("PATH_INFO", ""))) if environ else None
-    setattr(getcurrent(), _ATTRIBUTE, request)
+    current = getcurrent()
+    setattr(current, _ATTRIBUTE, request)
+    setattr(current, _STATEMENT, None)  # not one of the request before
 
 
 request_started.connect(_remember, dispatch_uid="djworker.db.observe.labels")
@@ -94,6 +98,16 @@ def label_of(owner: greenlet) -> Label:
 def view_of(label: Label | str | Callable[[], str] | None) -> str:
     """The view of any label that the pool may have been given."""
     return label.view if isinstance(label, Label) else text_of(label)
+
+
+def last_statement(owner: object) -> object:
+    """What a greenlet has given last to a cursor's ``execute``, in its request; None if there is nothing."""
+    return getattr(owner, _STATEMENT, None)
+
+
+def view_at(environ: Mapping[str, object]) -> str:
+    """The view that the URLconf has for a request; project code may run for it."""
+    return _as_the_path_says(_Request(str(environ.get("REQUEST_METHOD", "")), str(environ.get("PATH_INFO", ""))))
 
 
 def frames(owner: greenlet) -> Iterator[FrameType]:

@@ -10,10 +10,10 @@ from djworker import log
 from djworker.db.observe.labels import frames, view_of
 from djworker.db.observe.long_holds import Held, LongHolds
 from djworker.db.observe.slow_acquires import SlowAcquires
-from djworker.db.observe.throttle import Throttle
 from djworker.db.pool.driver import C
 from djworker.db.pool.stats import Holder, text_of
 from djworker.ipc.metrics import WAIT_BOUNDS
+from djworker.log.throttle import Throttle
 
 if TYPE_CHECKING:
     from greenlet import greenlet

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.db.observe.throttle import PERIOD, SUBJECTS, Throttle
+from djworker.log.throttle import PERIOD, SUBJECTS, Throttle
 
 
 def test_the_first_is_told_and_its_followers_are_counted() -> None:
