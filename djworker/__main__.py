@@ -22,22 +22,21 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import django
 from django.conf import ENVIRONMENT_VARIABLE, settings
 
 from djworker import log, process
-from djworker.conf.problems import ConfigError
-from djworker.conf.resolve import resolve
 from djworker.conf.table import Config
-from djworker.ipc import messages
 from djworker.ipc.contract import EXIT_BOOT, STACKS_WITHIN
 from djworker.ipc.launch import Launch
+from djworker.management import refusal
 from djworker.management.commands.runworkers import Command, StartRequest, become
-from djworker.mold import blame
+from djworker.management.refusal import config_without_settings
+from djworker.mold import blame, named_settings
 from djworker.smoke import command as smoke
-from djworker.start import cli, gunicorn_import, interpreter
+from djworker.start import gunicorn_import, interpreter
 from djworker.start.application import ApplicationError, Target
 
 logger = logging.getLogger("djworker")
@@ -92,14 +91,9 @@ def _read_settings() -> None:
 
 def _refuse(stage: str, error: BaseException, request: StartRequest) -> NoReturn:
     """Say it as the mold would, in the form that the log was to have."""
-    config = _config_without_settings(request.options)
-    log.configure(config.log_level, config.log_format, "command")
-    module = _module_to_blame(error, request)
-    reason = _reason(error, request)
-    fields = {"stage": stage, "module": module, "error": reason}
-    text = messages.tail("".join(traceback.format_exception(error)))
     what = f"{request.app} does not load" if stage == "application" else "the settings do not load"
-    log.event(logger, logging.CRITICAL, "not_started", f"{what} ({module}): {reason}", **fields, traceback=text)
+    config = config_without_settings(request.options)
+    refusal.say(config, what, stage, _module_to_blame(error, request), _reason(error, request), error)
     sys.exit(EXIT_BOOT)
 
 
@@ -113,17 +107,18 @@ def _reason(error: BaseException, request: StartRequest) -> str:
     if isinstance(error, ApplicationError):
         return str(error)
     found = blame.sentence(error)
-    if isinstance(error, ModuleNotFoundError) and error.name and f"{request.app}.".startswith(f"{error.name}."):
-        place = request.surroundings.cwd
-        found += f"; it was looked for in {place}, among others: --chdir or --pythonpath name another place"
-    return found
+    place = f"it was looked for in {request.surroundings.cwd}, among others: --chdir or --pythonpath name another place"
+    settings_module = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if _is_part_of(error, request.app):
+        return f"{found}; {place}"
+    if _is_part_of(error, settings_module):
+        return f"{ENVIRONMENT_VARIABLE} names {settings_module!r}: {found}; {place}"
+    return "; ".join(filter(None, (found, named_settings.not_installed(error))))
 
 
-def _config_without_settings(options: dict[str, Any]) -> Config:
-    try:
-        return resolve(cli.overrides(options), os.environ, {}, "").config
-    except ConfigError:  # an option is wrong too; first things first
-        return Config()
+def _is_part_of(error: BaseException, module: str) -> bool:
+    """Whether what was not found is the module itself, or a package that it is in."""
+    return isinstance(error, ModuleNotFoundError) and bool(error.name) and f"{module}.".startswith(f"{error.name}.")
 
 
 # -- with a module that chooses the settings
@@ -141,7 +136,7 @@ def _decide_in_child(command: Command, request: StartRequest) -> NoReturn:
         process.die_with(parent)
         _leave(_decide, command, request, write)
     os.close(write)
-    config = _config_without_settings(request.options)
+    config = config_without_settings(request.options)
     if not select.select([read], [], [], config.boot_timeout)[0]:
         _end_hanging(child, request, config)
     with os.fdopen(read, "rb") as answer:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.apps import AppConfig
+
+if sys.argv[1:2] == ["runworkers"]:
+    from djworker.management import refusal
+
+    refusal.tell_of_applications(sys.argv)
 
 
 class DjworkerConfig(AppConfig):

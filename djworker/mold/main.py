@@ -295,7 +295,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     forks.Guard(mold.forsake, descriptor_limit=descriptor_limit).install()
 
     def confess(module: str, place: str, stack: str) -> NoReturn:
-        error = f"not loaded in time: it hangs at {place}"
+        error = f"not loaded within boot_timeout: it hangs at {place}"
         channel.send(messages.MoldFailed(project.stage(), module, error, messages.tail(stack)))
         _leave(EXIT_BOOT)
 

@@ -26,7 +26,17 @@ from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.ipc import messages
 from djworker.ipc.contract import SETTINGS_VARIABLE
 from djworker.ipc.scoreboard import Gauge
-from djworker.mold import blame, checks, cleanup, leftovers, request_errors, restarting, rights, warmup
+from djworker.mold import (
+    blame,
+    checks,
+    cleanup,
+    leftovers,
+    named_settings,
+    request_errors,
+    restarting,
+    rights,
+    warmup,
+)
 from djworker.mold.patches import async_streams, big_files, bodies, native_locks
 from djworker.start import interpreter
 from djworker.start.application import ApplicationError, Target, wsgi_callable
@@ -121,14 +131,15 @@ def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
     except (BootError, spared):
         raise
     except Exception as error:
-        raise BootError(name, blame.module_of(error), _reason(error), traceback.format_exc()) from error
+        module, reason = named_settings.described(error)
+        raise BootError(name, module, _with_remedies(reason, error), traceback.format_exc()) from error
     except SystemExit as error:  # a settings module that calls sys.exit()
         raise BootError(name, blame.module_of(error), f"sys.exit({error.code!r})", traceback.format_exc()) from error
 
 
-def _reason(error: BaseException) -> str:
+def _with_remedies(reason: str, error: BaseException) -> str:
     root = blame.root_of(error)
-    return "; ".join(filter(None, (blame.sentence(error), rights.complaint(root), _taken(root))))
+    return "; ".join(filter(None, (reason, rights.complaint(root), _taken(root))))
 
 
 def _taken(error: BaseException) -> str:

@@ -69,7 +69,7 @@ def test_an_import_that_hangs_has_its_verdict(server: Server) -> None:
     server.project.append(VIEWS, HANG)
     ended = ctl(server, "reload", "--wait")
     assert ended.code == 1
-    assert "not loaded in time: it hangs at" in ended.err
+    assert "not loaded within boot_timeout: it hangs at" in ended.err
     assert server.version() == 1
 
 

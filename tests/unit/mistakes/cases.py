@@ -61,6 +61,12 @@ def check(name: str, text: str, *words: str) -> Case:
     return Case(" ".join(["manage.py runworkers 127.0.0.1:0 --workers 1 --check", *words]), {name: text})
 
 
+def broken_application(models: str) -> Case:
+    """An application whose models do not load."""
+    files = {"basket/__init__.py": "", "basket/models.py": f"from django.db import models\n{models}"}
+    return Case("manage.py runworkers", {"shop/settings.py": 'INSTALLED_APPS += ["basket"]', **files})
+
+
 SETTINGS: Final = "shop/settings.py"
 LOGGING: Final = {
     "version": 1,
@@ -137,6 +143,17 @@ CASES: Final = (
     manage("", 'DATABASES = {"default": {"ENGINE": "django.db.backends.oracle", "NAME": "shop"}}'),
     djworker("", {SETTINGS: 'import os\nKEY = os.environ["SHOP_KEY"]'}, DJANGO_SETTINGS_MODULE="shop.settings"),
     djworker("", {SETTINGS: "ALLOWED_HOSTS = ["}, DJANGO_SETTINGS_MODULE="shop.settings"),
+    djworker("", {SETTINGS: "1 / 0"}, DJANGO_SETTINGS_MODULE="shop.settings"),
+    djworker("", {SETTINGS: "import environ_that_is_not_here"}, DJANGO_SETTINGS_MODULE="shop.settings"),
+    # applications, which manage.py loads before it knows the command
+    manage("", 'INSTALLED_APPS += ["shop.basket"]'),
+    manage("", 'INSTALLED_APPS += ["debug_toolbar_that_is_not_here"]'),
+    manage("", 'INSTALLED_APPS += ["shop.apps.ShopConfig"]'),
+    broken_application("import stripe_that_is_not_here"),
+    broken_application(
+        "class Order(models.Model):\n    user = models.ForeignKey('shop.User', models.CASCADE)\n    price = no_such_name"
+    ),
+    manage("", 'INSTALLED_APPS += ["django.contrib.admin"]'),
     # the application
     djworker("shop.wsgii"),
     djworker("shop.wsgi:app --check"),
@@ -144,9 +161,28 @@ CASES: Final = (
     djworker("shop.wsgi --check", {"shop/wsgi.py": "import sys; sys.exit('no licence')"}),
     # what loads, and does not work
     check(SETTINGS, 'MIDDLEWARE = ["shop.middleware.Basket"]'),
+    check(SETTINGS, 'MIDDLEWARE = ["shop.urls.Basket"]'),
+    check(SETTINGS, 'MIDDLEWARE = ["whitenoise_that_is_not_here.middleware.WhiteNoise"]'),
+    check(SETTINGS, 'MIDDLEWARE = ["Basket"]'),
     djworker("shop.wsgi --check", {SETTINGS: 'INSTALLED_APPS += ["shop.basket"]'}),
     check(SETTINGS, 'ROOT_URLCONF = "shop.url"'),
+    check("shop/urls.py", "del urlpatterns"),
     check(SETTINGS, 'WSGI_APPLICATION = "shop.wsgi.app"'),
+    check(SETTINGS, 'WSGI_APPLICATION = "shop.wsgii.application"'),
+    check(SETTINGS, 'WSGI_APPLICATION = "application"'),
+    check(
+        SETTINGS,
+        'AUTH_USER_MODEL = "shop.User"\nINSTALLED_APPS += ["django.contrib.contenttypes", "django.contrib.auth"]',
+    ),
+    check(
+        SETTINGS, 'AUTH_USER_MODEL = "User"\nINSTALLED_APPS += ["django.contrib.contenttypes", "django.contrib.auth"]'
+    ),
+    check(SETTINGS, 'TEMPLATES = [{"BACKEND": "django.template.backends.jinja.Jinja"}]'),
+    check(
+        SETTINGS,
+        'STORAGES = {"default": {"BACKEND": "storages_that_are_not_here.S3"}, "staticfiles": {"BACKEND": "x.Y"}}',
+    ),
+    check(SETTINGS, 'DATABASES = {"default": {"ENGINE": "django.db.backends.postgres", "NAME": "shop"}}'),
     djworker("shop.wsgi --check", {SETTINGS: f"LOGGING = {LOGGING}"}),
     check(SETTINGS, "DEBUG = True\nSECRET_KEY = ''"),
     check(SETTINGS, "ALLOWED_HOSTS = []"),
