@@ -17,7 +17,7 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 SIDE_BY_SIDE := -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick test-django lint format bench attacks tox docs clean packages
+.PHONY: help run test test-quick test-django test-apps lint format bench attacks tox docs clean packages
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ test-quick: packages $(VENV)/.stamp-dev ## Run the tests that need neither a dat
 
 test-django: packages $(VENV)/.stamp-dev ## Run Django's own tests on our engines and compare with Django's (ARGS=--help).
 	$(BIN)/python -m tests.db.django_suite $(ARGS)
+
+test-apps: packages $(VENV)/.stamp-dev ## Crawl applications from PyPI on djworker and gunicorn (ARGS='wagtail oscar').
+	$(BIN)/python -m tests.apps $(ARGS)
 
 lint: packages $(VENV)/.stamp-dev ## Check style, types, import contracts and the documentation.
 	$(BIN)/ruff check .
