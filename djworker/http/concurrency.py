@@ -1,4 +1,4 @@
-"""The concurrency limit: concurrency to run a request, a bound on what runs at once, in the order of arrival."""
+"""The concurrency limit: permits to run a request, as many as may run at once, given in the order of arrival."""
 
 from __future__ import annotations
 

@@ -110,6 +110,11 @@ class Connection(IdleConnection):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def __repr__(self) -> str:
+        exchange = self.exchange
+        request = f", {exchange.method} {exchange.target}" if exchange is not None else ""
+        return f"<connection of {self._peer}, {self.phase.value}{request}>"
+
     # --- the loop
 
     def serve(self) -> None:

@@ -128,6 +128,9 @@ class Server:
         self.idle_ones: dict[Any, None] = {}
         self.busy: dict[Any, None] = {}
 
+    def __repr__(self) -> str:
+        return f"<server: {self.running} running, {self.queued} queued, {self.open} connections>"
+
     # --- gauges
 
     @property

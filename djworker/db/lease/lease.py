@@ -75,6 +75,10 @@ class Lease:
         self._pending: list[Setting] = []  # made in the open transaction
         self._lost_in_transaction = False
 
+    def __repr__(self) -> str:
+        words = [*self.pins, *(["lost"] if self.lost else []), *(["closed"] if self.closed else [])]
+        return f"<lease of {self.leased_pool.alias!r}, holds {self.conn!r}{''.join(f', {word}' for word in words)}>"
+
     # -- a statement ------------------------------------------------------------------------------------------------
 
     @contextmanager

@@ -109,6 +109,9 @@ class LeasedPool:
         )
         self.pool_watch.pool = self.demotion.pool = self.pool
 
+    def __repr__(self) -> str:
+        return f"<leased pool {self.alias!r}: {self.pool!r}>"
+
     def _set_up(self, conn: RawConnection) -> None:
         if not self._base_known:
             self.base = self.client_library.base(conn)

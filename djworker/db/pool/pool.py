@@ -95,6 +95,9 @@ class Pool(Generic[C]):
         self._inherited: set[C] = set()  # the parent's connections, after a fork
         _pools.add(self)
 
+    def __repr__(self) -> str:
+        return repr(self._state)
+
     # -- lending --------------------------------------------------------------------------------------------------------------
 
     def acquire(
