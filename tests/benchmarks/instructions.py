@@ -160,7 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found = count(scenario, tree, env, options.requests, options.rounds)
                 least = min(found)
                 first = first or least
-                print(f"{scenario.name:<16} {least:>14.0f} {max(found):>10.0f} {least / first:>8.4f}  {tree}", flush=True)
+                print(
+                    f"{scenario.name:<16} {least:>14.0f} {max(found):>10.0f} {least / first:>8.4f}  {tree}", flush=True
+                )
     return 0
 
 

@@ -11,7 +11,7 @@ from djworker.db.lease.raw_connection import LeasedConnection
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from djworker.db.lease.lease import Lease
+    from djworker.db.lease.protocols import Door, Holding
     from djworker.db.lease.session_settings import Setting
 
 # What the set-up of a connection has set, beside the server's own defaults. `role` is not in the view.
@@ -45,21 +45,21 @@ class ClientLibrary:
 
     may_be_pooled = False  # by something in front of the server that may lend one session to several clients
 
-    def own(self, cursor: Any) -> None:
+    def own(self, cursor: object) -> None:
         """A server-side cursor is in a lease's care from now on."""
 
-    def next_result(self, cursor: Any) -> Any:
+    def next_result(self, cursor: Any) -> object:
         """As the library's `nextset()`."""
         return cursor.nextset()
 
-    def enter(self, door: LeasedConnection) -> None:
+    def enter(self, door: Door) -> None:
         """`with connection.connection:` begins."""
 
-    def leave(self, door: LeasedConnection, *_exc_info: object) -> Any:
+    def leave(self, door: Door, *_exc_info: object) -> Any:
         """It ends. MySQL's libraries close."""
         door.close()
 
-    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:  # noqa: ARG002 - for the libraries that need it
+    def fact(self, name: str, cursor: Any, lease: Holding) -> object:  # noqa: ARG002 - for the libraries that need it
         """A cursor's attribute as it may be given out: it must not lead to the connection either, nor tell of other leases."""
         return getattr(cursor, name)
 
@@ -108,9 +108,9 @@ class Sent(NamedTuple):
     """[worker] What psycopg 3 has sent."""
 
     query: bytes
-    params: Any
-    types: Any
-    formats: Any
+    params: object
+    types: object
+    formats: object
 
 
 @functools.cache
@@ -131,14 +131,14 @@ class Psycopg3(_Postgres):
         kind: Any = type(cursor)
         cursor.__class__ = _quiet(kind)
 
-    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:  # noqa: ARG002 - for the libraries that need it
+    def fact(self, name: str, cursor: Any, lease: Holding) -> object:  # noqa: ARG002 - for the libraries that need it
         """Of what was sent, the text and its parameters: beside them the library keeps what leads to its connection."""
         value = getattr(cursor, name)
         return (
             Sent(*(getattr(value, each) for each in Sent._fields)) if name == "_query" and value is not None else value
         )
 
-    def leave(self, door: LeasedConnection, *exc_info: object) -> Any:
+    def leave(self, door: Door, *exc_info: object) -> Any:
         """Psycopg 3 ends the transaction, and closes."""
         if exc_info[:1] == (None,):
             door.commit()
@@ -167,14 +167,16 @@ class Psycopg2(_Postgres):
         """Take the rows now."""
         return Detached(cursor) if cursor.description is not None else cursor
 
-    def enter(self, door: LeasedConnection) -> None:
+    def enter(self, door: Door) -> None:
         """psycopg2 begins a transaction with the next statement, in autocommit too."""
         door.lease.opened("with connection.connection").__enter__()
 
-    def leave(self, door: LeasedConnection, *exc_info: object) -> Any:
+    def leave(self, door: Door, *exc_info: object) -> Any:
         """It ends the transaction, and the connection goes on."""
         conn = door.lease.held()
-        return door.commit() if conn is None else conn.__exit__(*exc_info)
+        if conn is None:
+            return door.commit()
+        return conn.__exit__(*exc_info)
 
     def cut_error(self, error: BaseException | None) -> None:
         """`error.cursor`; what `error.diag` shows is the error's own."""
@@ -204,20 +206,20 @@ class Detached:
         self._rows = cursor.fetchall()
         self._at = 0
 
-    def fetchone(self) -> Any:
+    def fetchone(self) -> object:
         """The next row."""
         if self._at >= len(self._rows):
             return None
         self._at += 1
         return self._rows[self._at - 1]
 
-    def fetchmany(self, size: int | None = None) -> list[Any]:
+    def fetchmany(self, size: int | None = None) -> list[object]:
         """The next rows."""
         end = self._at + (self.raw.arraysize if size is None else size)
         rows, self._at = self._rows[self._at : end], min(end, len(self._rows))
         return list(rows)
 
-    def fetchall(self) -> list[Any]:
+    def fetchall(self) -> list[object]:
         """The other rows."""
         rows, self._at = self._rows[self._at :], len(self._rows)
         return list(rows)
@@ -233,7 +235,7 @@ class Detached:
             raise ProgrammingError("scroll destination out of bounds")
         self._at = at
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         while (row := self.fetchone()) is not None:
             yield row
 
@@ -272,7 +274,7 @@ class _MySQL(ClientLibrary):
             with conn.cursor() as cursor:
                 cursor.execute(f"DO {', '.join(wanted)}")
 
-    def next_result(self, cursor: Any) -> Any:
+    def next_result(self, cursor: Any) -> object:
         """A cursor that was cut loose had no more."""
         return None if getattr(cursor, "cursor", cursor).connection is None else cursor.nextset()
 
@@ -291,7 +293,7 @@ class MySQLClient(_MySQL):
         """Cut the cursor loose, unless there is more to read."""
         return None if conn.wire.awaiting or conn.more_results() else _cut(cursor)
 
-    def fact(self, name: str, cursor: Any, lease: Lease) -> Any:
+    def fact(self, name: str, cursor: Any, lease: Holding) -> object:
         """After rows the library's number is still that of an earlier statement, which may be another lease's."""
         if name == "lastrowid" and cursor.description is not None:
             return max(lease.made, 0)

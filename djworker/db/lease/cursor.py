@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djworker.db.lease.lease import Lease
+    from djworker.db.lease.protocols import Leasing, RawCursor
 
 # Before anything was executed: PEP 249's, so that it costs no connection.
 _UNUSED: Final = {"description": None, "rowcount": -1, "lastrowid": None, "_query": None}
@@ -29,18 +30,18 @@ class LeasedCursor:
 
     __slots__ = ("__weakref__", "_holding", "_lease", "_name", "_raw", "_stable", "_wanted", "_wrapper", "closed")
 
-    def __init__(self, wrapper: Any, lease: Lease, name: str | None) -> None:
+    def __init__(self, wrapper: Leasing, lease: Lease, name: str | None) -> None:
         self._wrapper = wrapper
         self._lease = lease
         self._name = name
         self._raw: Any = None
         self._holding = False
-        self._wanted: dict[str, Any] | None = None  # attributes that were set before there was a real cursor
+        self._wanted: dict[str, object] | None = None  # attributes that were set before there was a real cursor
         self.closed = False
 
     # -- executing --------------------------------------------------------------------------------------------------
 
-    def execute(self, sql: Any, params: Any = None, **more: Any) -> Any:
+    def execute(self, sql: Any, params: object = None, **more: object) -> object:
         """As the driver's."""
         lease = self._lease
         leased_pool = lease.leased_pool
@@ -66,21 +67,21 @@ class LeasedCursor:
             lease.turn.release()
         return self if result is raw else result
 
-    def executemany(self, sql: Any, params: Any, **more: Any) -> Any:
+    def executemany(self, sql: object, params: Any, **more: object) -> object:
         """As the driver's."""
         if self._lease.leased_pool.client_library.reads_parameters_early and not isinstance(params, list | tuple):
             params = list(params)
         return self._run("executemany", sql, (params,), more)
 
-    def copy_expert(self, sql: Any, *args: Any, **more: Any) -> Any:
+    def copy_expert(self, sql: object, *args: object, **more: object) -> object:
         """As psycopg2's, which refuses it to every green library."""
         return self._run("copy_expert", sql, args, more)
 
-    def callproc(self, name: Any, *args: Any, **more: Any) -> Any:
+    def callproc(self, name: object, *args: object, **more: object) -> object:
         """As the driver's. A procedure may leave more than one result."""
         return self._run("callproc", name, args, more)
 
-    def _run(self, method: str, sql: Any, args: tuple[Any, ...], more: dict[str, Any]) -> Any:
+    def _run(self, method: str, sql: object, args: tuple[object, ...], more: dict[str, object]) -> object:
         """The long way: the text was not seen before, it is something rare, or it is not our turn."""
         user: Any = getcurrent()
         user.djworker_statement = sql
@@ -100,7 +101,7 @@ class LeasedCursor:
                 raise
         return self if result is raw else result
 
-    def _judged(self, method: str, sql: Any, params: Any = None) -> tuple[str, Verdict]:
+    def _judged(self, method: str, sql: object, params: object = None) -> tuple[str, Verdict]:
         """The text, and what it may do."""
         lease = self._lease
         contract = lease.leased_pool.contract
@@ -113,7 +114,7 @@ class LeasedCursor:
             lease.missed(UNSURE)
             raise
 
-    def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:
+    def _finish(self, raw: RawCursor, verdict: Verdict, sql: Any, params: object) -> None:
         lease = self._lease
         detach = lease.leased_pool.detach
         if detach is not None and not self._holding:
@@ -124,7 +125,7 @@ class LeasedCursor:
                 self._raw = kept
         lease.done(verdict, sql, params)
 
-    def _text(self, sql: Any) -> str:
+    def _text(self, sql: object) -> str:
         if isinstance(sql, str):
             return sql
         if isinstance(sql, bytes):
@@ -164,7 +165,7 @@ class LeasedCursor:
             self._lease.unhold()
 
     @contextmanager
-    def copy(self, sql: Any, *args: Any, **more: Any) -> Iterator[Any]:
+    def copy(self, sql: object, *args: object, **more: object) -> Iterator[object]:
         """Psycopg 3's COPY: the connection is held until its end."""
         with self._held_for("copy", sql) as raw, raw.copy(sql, *args, **more) as copy:
             leased = LeasedCopy(self, copy)
@@ -173,13 +174,13 @@ class LeasedCursor:
             finally:
                 leased.end()
 
-    def stream(self, sql: Any, *args: Any, **more: Any) -> Iterator[Any]:
+    def stream(self, sql: object, *args: object, **more: object) -> Iterator[object]:
         """Psycopg 3's rows one by one: the connection is held until the last."""
         with self._held_for("stream", sql) as raw:
             yield from raw.stream(sql, *args, **more)
 
     @contextmanager
-    def _held_for(self, method: str, sql: Any) -> Iterator[Any]:
+    def _held_for(self, method: str, sql: object) -> Iterator[Any]:
         """A real cursor for a statement that goes on after the call; judged as every other, at its end."""
         text, verdict = self._judged(method, sql)
         lease = self._lease
@@ -199,7 +200,7 @@ class LeasedCursor:
         finally:
             self._release()
 
-    def nextset(self) -> Any:
+    def nextset(self) -> object:
         """The next result, if there is one; the connection goes back after the last."""
         raw = self._need_held()
         try:
@@ -235,28 +236,28 @@ class LeasedCursor:
             raise CursorClosed(self._lease.lost or "the connection of the cursor is closed")
         return raw
 
-    def fetchone(self) -> Any:
+    def fetchone(self) -> object:
         """As the driver's."""
         raw = self._raw
         if raw is None or self.closed or self._holding:
             return self._fetch("fetchone")
         return raw.fetchone()
 
-    def fetchmany(self, *args: Any, **more: Any) -> Any:
+    def fetchmany(self, *args: object, **more: object) -> object:
         """As the driver's."""
         raw = self._raw
         if raw is None or self.closed or self._holding:
             return self._fetch("fetchmany", *args, **more)
         return raw.fetchmany(*args, **more)
 
-    def fetchall(self) -> Any:
+    def fetchall(self) -> object:
         """As the driver's."""
         raw = self._raw
         if raw is None or self.closed or self._holding:
             return self._fetch("fetchall")
         return raw.fetchall()
 
-    def _fetch(self, method: str, *args: Any, **more: Any) -> Any:
+    def _fetch(self, method: str, *args: object, **more: object) -> object:
         """Rows that come from the server: a greenlet that is killed here leaves the connection unusable."""
         raw = self._need_held()
         if self._lease.conn is not None:
@@ -267,23 +268,23 @@ class LeasedCursor:
             self._lease.failed()
             raise
 
-    def scroll(self, *args: Any, **more: Any) -> Any:
+    def scroll(self, *args: object, **more: object) -> object:
         """As the driver's; of a server-side cursor it is a statement."""
         return self._fetch("scroll", *args, **more)
 
-    def fetchall_unbuffered(self) -> Iterator[Any]:
+    def fetchall_unbuffered(self) -> Iterator[object]:
         """As PyMySQL's, of an SSCursor."""
         return self._guarded_rows(self._need_held().fetchall_unbuffered())
 
-    def read_next(self) -> Any:
+    def read_next(self) -> object:
         """As PyMySQL's, of an SSCursor."""
         return self._fetch("read_next")
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         rows = iter(self._need_held())
         return self._guarded_rows(rows) if self._holding else rows
 
-    def _guarded_rows(self, rows: Iterator[Any]) -> Iterator[Any]:
+    def _guarded_rows(self, rows: Iterator[object]) -> Iterator[object]:
         """Rows that come from the server while they are read; see `_fetch`."""
         try:
             for row in rows:
@@ -330,13 +331,13 @@ class LeasedCursor:
 
     # -- everything else --------------------------------------------------------------------------------------------
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         """`description`, `rowcount`, `lastrowid`, `statusmessage`… of the real cursor; see `raw_names`."""
         if name.startswith("__"):
             raise AttributeError(name)
         return self._answer(name)
 
-    def _answer(self, name: str) -> Any:
+    def _answer(self, name: str) -> object:
         driver = self._lease.driver
         answer = CURSORS[driver.name].get(name)
         if answer is Treatment.FACT:
@@ -349,13 +350,13 @@ class LeasedCursor:
             return self.connection
         return self if name == "cursor" and driver.name in _WRAPPED else self._opened(name)
 
-    def _fact(self, name: str) -> Any:
+    def _fact(self, name: str) -> object:
         if self._raw is not None:
             return self._lease.leased_pool.client_library.fact(name, self._raw, self._lease)
         return _UNUSED[name] if name in _UNUSED else getattr(self._unused(), name)
 
     @property
-    def connection(self) -> Any:
+    def connection(self) -> object:
         """What Django has in `connection.connection`. The library's own belongs to the lease, and perhaps to another one now."""
         ours = self._wrapper.connection
         return ours if getattr(ours, "lease", None) is self._lease else LeasedConnection(self._lease)
@@ -370,7 +371,7 @@ class LeasedCursor:
         """The library's own cursor, for one of its functions: to read from, or to keep something in it."""
         return self._open(f"{function}()") if keeps else self._unused()
 
-    def _opened(self, name: str) -> Any:
+    def _opened(self, name: str) -> object:
         raw = getattr(self._raw, "raw", self._raw)
         known = self._unused() if raw is None else raw
         if known.connection is None or not hasattr(known, name):  # cut loose, so that nothing leads to a connection
@@ -399,7 +400,7 @@ class OpenedCursor(LeasedCursor):
         self._raw = stable
         return stable
 
-    def _finish(self, raw: Any, verdict: Verdict, sql: Any, params: Any) -> None:  # noqa: ARG002 - as of the cursor that it becomes one of
+    def _finish(self, raw: RawCursor, verdict: Verdict, sql: Any, params: object) -> None:  # noqa: ARG002 - as of the cursor that it becomes one of
         self._lease.done(verdict, sql, params)
 
 
@@ -414,7 +415,7 @@ class LeasedCopy:
         self.cursor = cursor
 
     @classmethod
-    def part(cls, whole: LeasedCopy, value: Any) -> Self:
+    def part(cls, whole: LeasedCopy, value: object) -> Self:
         """`writer`, `formatter` and its `transformer`: they lead to the connection, too."""
         part = cls(whole.cursor, value)
         part._over = whole._over
@@ -425,7 +426,7 @@ class LeasedCopy:
         self._over.append(True)
 
     @property
-    def connection(self) -> Any:
+    def connection(self) -> object:
         """That of the cursor."""
         return self.cursor.connection
 
@@ -433,10 +434,10 @@ class LeasedCopy:
     def __class__(self) -> type[Any]:
         return type(self._copy)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(self._copy)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("_"):
             raise AttributeError(name)
         value = getattr(self._copy, name)
@@ -444,7 +445,7 @@ class LeasedCopy:
             return self.part(self, value)
         return partial(self._send, value) if name in _COPY_SENDS else value
 
-    def _send(self, method: Any, *args: Any, **more: Any) -> Any:
+    def _send(self, method: Any, *args: object, **more: object) -> object:
         if self._over:
             raise CursorClosed("the COPY is over")
         return method(*args, **more)
@@ -455,12 +456,12 @@ _COPY_SENDS: Final = frozenset({"write", "write_row", "finish"})
 
 
 def _forwarded(name: str) -> property:
-    def read(self: LeasedCursor) -> Any:
+    def read(self: LeasedCursor) -> object:
         if self._raw is None and self._wanted and name in self._wanted:
             return self._wanted[name]
         return 1 if self._raw is None and name == "arraysize" else self._answer(name)
 
-    def write(self: LeasedCursor, value: Any) -> None:
+    def write(self: LeasedCursor, value: object) -> None:
         if self._raw is not None:
             setattr(self._raw, name, value)
         self._wanted = {**(self._wanted or {}), name: value}

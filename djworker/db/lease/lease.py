@@ -22,8 +22,11 @@ from djworker.db.lease.session_settings import EMPTY, Profile, Setting, kept_for
 from djworker.db.observe.labels import label_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from greenlet import greenlet
+
+    from djworker.db.lease.protocols import RawConnection
     from djworker.db.lease.registry import LeasedPool
     from djworker.db.lease.session_record import SessionRecord
 
@@ -52,7 +55,7 @@ class Lease:
         self.pool = leased_pool.pool
         self.driver = leased_pool.driver
         self.turn = BoundedSemaphore(1)
-        self.user: Any = None  # the greenlet whose turn it is, or was
+        self.user: greenlet | None = None  # the greenlet whose turn it is, or was
         self.autocommit_mode = True  # what Django wants, and what the connection that we hold is in
         self._mode = True
         self.pins: dict[str, bool] = {}  # by reason: whether the session must be wiped for it
@@ -158,7 +161,7 @@ class Lease:
         if not self.lost:
             self.lost, self._lost_in_transaction = why, not self.autocommit_mode
 
-    def done(self, verdict: Verdict, sql: Any, params: Any) -> None:
+    def done(self, verdict: Verdict, sql: object, params: object) -> None:
         """The statement succeeded: note what it left behind, and give the connection back if nothing ties us to it."""
         if verdict is not PLAIN:
             self._note(verdict, sql, params)
@@ -239,7 +242,7 @@ class Lease:
         remedy = "until the rollback" if self._lost_in_transaction else "until the connection is closed"
         return f"{self.lost}; nothing runs {remedy} (roll back, or close)"
 
-    def _took(self, conn: Any) -> None:
+    def _took(self, conn: RawConnection) -> None:
         record: SessionRecord = conn.lease_record
         self.conn = conn
         self._ticket = self.pool.ticket(conn)
@@ -275,20 +278,20 @@ class Lease:
                 self.pool.release(conn)
         raise self._read_back_lost(verdict)
 
-    def _check_held(self, conn: Any, verdict: Verdict) -> None:
+    def _check_held(self, conn: RawConnection, verdict: Verdict) -> None:
         """Raise where a statement was refused that the others rely on: in the server it would have ended its transaction."""
         if self.lost:
             raise ConnectionLost(self._why_refused())
         if verdict.reads:
             self._check_left_by_us(conn, verdict)
 
-    def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
+    def _check_left_by_us(self, conn: RawConnection, verdict: Verdict) -> None:
         """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""
         ours = self._wrote_in(conn) if verdict.of_write else conn.lease_record.statements > self._statements_before
         if not ours or not self._tells_of_us(conn, verdict):
             raise self._read_back_lost(verdict)
 
-    def _tells_of_us(self, conn: Any, verdict: Verdict) -> bool:
+    def _tells_of_us(self, conn: RawConnection, verdict: Verdict) -> bool:
         """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
         if verdict.of_sequence:
             return bool(conn.lease_record.numbers == conn.lease_record.turn)
@@ -304,7 +307,7 @@ class Lease:
             " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
         )
 
-    def _replayed(self, conn: Any) -> bool:
+    def _replayed(self, conn: RawConnection) -> bool:
         """Give the connection our settings; False if a stranger's cannot be taken back, and it was given up for that."""
         leased_pool = self.leased_pool
         leased_pool.counters.replays += 1
@@ -322,7 +325,7 @@ class Lease:
         conn.lease_record.profile = self.profile
         return True
 
-    def _guarded(self, work: Any, *args: Any) -> None:
+    def _guarded(self, work: Callable[..., object], *args: object) -> None:
         """A round trip of our own. Whatever happens in it, the connection is not used in a state between two."""
         try:
             work(*args)
@@ -351,7 +354,7 @@ class Lease:
 
     # -- what a statement leaves ------------------------------------------------------------------------------------
 
-    def _note(self, verdict: Verdict, sql: Any, params: Any) -> None:
+    def _note(self, verdict: Verdict, sql: object, params: object) -> None:
         if verdict.writes:
             self._number_taken(self.conn)
             if made := self.driver.inserted(self.conn, called=verdict.called):
@@ -361,7 +364,7 @@ class Lease:
         if verdict.pin:
             self.pin(verdict.pin)
         elif verdict.settings:
-            self._set(read_settings(sql, params))
+            self._set(read_settings(str(sql), params))
         if verdict.identity:
             self.pin(verdict.identity, wipe=False)
         if verdict.begins:
@@ -371,18 +374,18 @@ class Lease:
         if verdict.reverts and self._pending:
             self.pin("a transaction ended or taken back by hand after SET")
 
-    def _number_taken(self, conn: Any) -> None:
+    def _number_taken(self, conn: RawConnection) -> None:
         """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there."""
         if conn.lease_record.numbers != conn.lease_record.turn:
             conn.lease_record.numbers = conn.lease_record.turn if self._is_first(conn) else -1
         if self.leased_pool.contract.reads_sequences:
             self.pin("a number of a sequence")
 
-    def _is_first(self, conn: Any) -> bool:
+    def _is_first(self, conn: RawConnection) -> bool:
         """Whether no other lease has run a statement in this session since it was new, or wiped."""
         return bool(self._statements_before == conn.lease_record.wiped_at)
 
-    def _forget_numbers(self, conn: Any) -> None:
+    def _forget_numbers(self, conn: RawConnection) -> None:
         """Before a statement that may take a number of a sequence, or may not: what is there then is ours."""
         if (
             self._is_first(conn)
@@ -638,7 +641,7 @@ class Lease:
             self.release_if_free()
             raise self._read_back_lost(Verdict(reads=what))
 
-    def _forget_others(self, conn: Any, verdict: Verdict, turn: int) -> None:
+    def _forget_others(self, conn: RawConnection, verdict: Verdict, turn: int) -> None:
         """Take away what other leases have left to be read back: code behind the connection asks for it unseen.
 
         turn: the one in which we have used it, if nothing but us has used it since; else 0.
@@ -659,7 +662,7 @@ class Lease:
                 self.missed(verdict)
                 raise
 
-    def _forget(self, conn: Any, turn: int) -> None:
+    def _forget(self, conn: RawConnection, turn: int) -> None:
         client_library = self.leased_pool.client_library
         ours = conn.lease_record.numbers > 0 and conn.lease_record.numbers in (turn, conn.lease_record.turn)
         if client_library.forget_numbers is not None and not ours:
@@ -670,7 +673,7 @@ class Lease:
         client_library.forget(conn, number=None if self._wrote_in(conn) else max(self.made, 0), lists=not turn)
 
     @contextmanager
-    def _outside_a_transaction(self, conn: Any) -> Iterator[None]:
+    def _outside_a_transaction(self, conn: RawConnection) -> Iterator[None]:
         """Where none is open yet, none is begun: its characteristics can be set before its first statement only."""
         changed = not self._mode and not self.driver.in_transaction(conn)
         if changed:
@@ -684,7 +687,7 @@ class Lease:
             if changed:
                 self.driver.set_autocommit(conn, self._mode)
 
-    def _wrote_in(self, conn: Any) -> bool:
+    def _wrote_in(self, conn: RawConnection) -> bool:
         """Whether the last number that was made in this session is ours."""
         return self._wrote is conn and self._wrote_turn == self._last_turn
 
@@ -698,7 +701,7 @@ class OpenedLease(Lease):
 
     is_opened = True
 
-    def _check_left_by_us(self, conn: Any, verdict: Verdict) -> None:
+    def _check_left_by_us(self, conn: RawConnection, verdict: Verdict) -> None:
         """Of others nothing is left. What the library does not tell could not be put there."""
         if not (self.is_cleared and verdict.of_write) or verdict.of_sequence or self.made == UNTOLD:
             super()._check_left_by_us(conn, verdict)

@@ -81,6 +81,39 @@ class RawConnection(Protocol):
         """End the transaction."""
 
 
+class Holding(Protocol):
+    """A lease: what a client library's part asks of it."""
+
+    @property
+    def made(self) -> int:
+        """The last number that a statement of the lease has made."""
+        ...
+
+    def held(self) -> Any:
+        """The physical connection that it holds, if it does."""
+
+    def opened(self, what: str) -> Any:
+        """The physical connection, for code that does with it what it likes."""
+
+
+class Door(Protocol):
+    """What stands in Django's `connection.connection`, see `raw_connection`."""
+
+    @property
+    def lease(self) -> Holding:
+        """The one behind it."""
+        ...
+
+    def commit(self) -> None:
+        """End the transaction of the lease."""
+
+    def rollback(self) -> None:
+        """End the transaction of the lease."""
+
+    def close(self) -> None:
+        """End the lease."""
+
+
 class Leasing(Protocol):
     """Django's connection on a lease, see `backends.mixin`: what a cursor asks of it."""
 

@@ -8,7 +8,7 @@ is replaced at the end of the request: what was done to the library's object rea
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from djworker.db.lease.errors import LeaseClosed
 from djworker.db.lease.pinning import Verdict
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djworker.db.lease.lease import Lease
+
+    #: (connection) -> the object that has the name: itself, or its `info`.
+    Where = Callable[[Any], object]
 
 # Never the library's: pickling, copying and introspection ask for them, and the class answers what it knows.
 _SPECIAL = "__"
@@ -62,11 +65,11 @@ class LeasedConnection:
         """The library's own connection, for one of its functions: to read from, or to keep something in it."""
         return self.lease.opened(f"{function}()") if keeps else self.lease.look()
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         self.lease.leased_pool.client_library.enter(self)
         return self
 
-    def __exit__(self, *exc_info: object) -> Any:
+    def __exit__(self, *exc_info: object) -> object:
         return self.lease.leased_pool.client_library.leave(self, *exc_info)
 
     def __repr__(self) -> str:
@@ -77,12 +80,12 @@ class LeasedConnection:
 
     # -- answered by a connection ------------------------------------------------------------------------------------
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith(_SPECIAL):
             raise AttributeError(name)
         return _answer(self, self.lease, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         lease = self.lease
         if CONNECTIONS[lease.driver.name].answers.get(name) is Treatment.MODE and not callable(
             getattr(lease.driver.connection_type, name)
@@ -113,7 +116,7 @@ class LeasedInfo:
     def __class__(self) -> type[Any]:
         return self._lease.driver.info_type
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         answer = self._names.answers.get(name)
         if answer is not None:
             return _ANSWERS[answer](self._lease, name, self._names, _info)
@@ -138,7 +141,7 @@ def _info(conn: Any) -> Any:
     return conn.info
 
 
-def _answer(door: LeasedConnection, lease: Lease, name: str) -> Any:
+def _answer(door: LeasedConnection, lease: Lease, name: str) -> object:
     names = CONNECTIONS[lease.driver.name]
     answer = names.answers.get(name)
     if answer is Treatment.SELF:
@@ -153,22 +156,22 @@ def _answer(door: LeasedConnection, lease: Lease, name: str) -> Any:
     return getattr(lease.opened(f"connection.connection.{name}"), name)
 
 
-def _fact(lease: Lease, name: str, _names: Names, where: Callable[[Any], Any]) -> Any:
+def _fact(lease: Lease, name: str, _names: Names, where: Where) -> object:
     return getattr(where(lease.look()), name)
 
 
-def _function(lease: Lease, name: str, _names: Names, where: Callable[[Any], Any]) -> Any:
-    def call(*args: Any, **more: Any) -> Any:
+def _function(lease: Lease, name: str, _names: Names, where: Where) -> object:
+    def call(*args: object, **more: object) -> object:
         return getattr(where(lease.look()), name)(*args, **more)
 
     return call
 
 
-def _exchange(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+def _exchange(lease: Lease, name: str, _names: Names, _where: Where) -> object:
     return partial(_call, lease, name, Verdict())
 
 
-def _last_result(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+def _last_result(lease: Lease, name: str, _names: Names, _where: Where) -> object:
     # mysqlclient's number stays over statements that make none: it may be a stranger's, like LAST_INSERT_ID().
     of_write = name == "insert_id" and lease.driver.name == "mysqlclient"
     if lease.is_opened and lease.is_cleared:
@@ -176,7 +179,7 @@ def _last_result(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
     return partial(_call, lease, name, Verdict(reads=f"connection.connection.{name}", of_write=of_write))
 
 
-def _call(lease: Lease, name: str, verdict: Verdict, *args: Any, **more: Any) -> Any:
+def _call(lease: Lease, name: str, verdict: Verdict, *args: object, **more: object) -> object:
     with lease.statement(verdict):
         conn = lease.take(verdict)
         try:
@@ -188,20 +191,20 @@ def _call(lease: Lease, name: str, verdict: Verdict, *args: Any, **more: Any) ->
     return result
 
 
-def _identity(lease: Lease, name: str, names: Names, where: Callable[[Any], Any]) -> Any:
-    def call() -> Any:
+def _identity(lease: Lease, name: str, names: Names, where: Where) -> object:
+    def call() -> object:
         return _number(lease, name, names, where)()
 
     return call
 
 
-def _number(lease: Lease, name: str, _names: Names, where: Callable[[Any], Any]) -> Any:
+def _number(lease: Lease, name: str, _names: Names, where: Where) -> Any:
     conn = lease.take(Verdict(identity=name))
     lease.pin(f"connection.connection.{name}", wipe=False)
     return getattr(where(conn), name)
 
 
-def _state(lease: Lease, name: str, names: Names, where: Callable[[Any], Any]) -> Any:
+def _state(lease: Lease, name: str, names: Names, where: Where) -> object:
     conn = lease.held()
     if conn is not None:
         return getattr(where(conn), name)
@@ -211,7 +214,7 @@ def _state(lease: Lease, name: str, names: Names, where: Callable[[Any], Any]) -
     return (lambda: value) if callable(getattr(lease.driver.connection_type, name, None)) else value
 
 
-def _mode(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+def _mode(lease: Lease, name: str, _names: Names, _where: Where) -> object:
     if not callable(getattr(lease.driver.connection_type, name)):
         return lease.mode()
     return lease.mode if name == "get_autocommit" else partial(_set_mode, lease, name)
@@ -231,18 +234,18 @@ def _set_mode(lease: Lease, name: str, value: object) -> None:
     lease.mode_was_set(bool(value))
 
 
-def _alive(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+def _alive(lease: Lease, name: str, _names: Names, _where: Where) -> object:
     if name == "broken":
         return bool(lease.lost)
     over = lease.closed or bool(lease.lost)
     return over if name == "closed" else not over
 
 
-def _constant(lease: Lease, name: str, _names: Names, _where: Any) -> Any:
+def _constant(lease: Lease, name: str, _names: Names, _where: Where) -> object:
     return getattr(lease.driver.connection_type, name)
 
 
-_ANSWERS: dict[Treatment, Callable[[Lease, str, Names, Callable[[Any], Any]], Any]] = {
+_ANSWERS: dict[Treatment, Callable[[Lease, str, Names, Where], object]] = {
     Treatment.FACT: _fact,
     Treatment.FUNCTION: _function,
     Treatment.EXCHANGE: _exchange,

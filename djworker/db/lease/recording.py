@@ -17,6 +17,9 @@ from djworker.db.lease.tape import Statement
 if TYPE_CHECKING:
     from types import FrameType
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.utils import CursorWrapper
+
     from djworker.db.lease.tape import Tape
 
 _RUNS: Final = frozenset({"execute", "executemany", "callproc"})
@@ -41,12 +44,12 @@ class NotRecorded(Exception):
 class RecordingCursor:
     """[worker] Django's cursor, looked at."""
 
-    def __init__(self, cursor: Any, wrapper: Any, tape: Tape) -> None:
-        self._cursor = cursor
+    def __init__(self, cursor: CursorWrapper, wrapper: BaseDatabaseWrapper | _Watched, tape: Tape) -> None:
+        self._cursor: Any = cursor
         self._wrapper = wrapper
         self._tape = tape
 
-    def _run(self, method: str, *args: Any, **more: Any) -> Any:
+    def _run(self, method: str, *args: Any, **more: object) -> object:
         if method == "executemany" and len(args) > 1:
             args = (args[0], list(args[1]), *args[2:])
         if self._wrapper.in_atomic_block:
@@ -67,7 +70,7 @@ class RecordingCursor:
             self._tape.beyond = self._tape.beyond or f"uses cursor.{name}"
         return value
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(self._tape.tell("__iter__", list(self._cursor)))
 
     def __enter__(self) -> Self:
@@ -91,7 +94,7 @@ class _Watched:
         return self.__dict__["connection"]
 
     @connection.setter
-    def connection(self, value: Any) -> None:
+    def connection(self, value: object) -> None:
         self._note(sys._getframe(1))  # noqa: SLF001 - the caller is the question
         self.__dict__["connection"] = value
 
@@ -102,11 +105,11 @@ class _Watched:
         if not name.startswith(_INSIDE) and name not in {cls.__module__ for cls in type(self).__mro__}:
             self._tape.beyond = self._tape.beyond or "uses connection.connection"
 
-    def make_cursor(self, cursor: Any) -> Any:
+    def make_cursor(self, cursor: CursorWrapper) -> object:
         """Django's, recorded."""
         return RecordingCursor(super().make_cursor(cursor), self, self._tape)  # type: ignore[misc]
 
-    def make_debug_cursor(self, cursor: Any) -> Any:
+    def make_debug_cursor(self, cursor: CursorWrapper) -> object:
         """Django's, recorded."""
         return RecordingCursor(super().make_debug_cursor(cursor), self, self._tape)  # type: ignore[misc]
 
@@ -122,13 +125,13 @@ class _Nothing:
             raise AttributeError(name)
         return self
 
-    def __call__(self, *_: Any, **__: Any) -> Any:
+    def __call__(self, *_: object, **__: object) -> Any:
         return self
 
     def __bool__(self) -> bool:
         return False
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(())
 
     def __enter__(self) -> Self:
@@ -141,7 +144,7 @@ class _Nothing:
 class _RecordedCursor(_Nothing):
     """[worker] Runs nothing, and answers as the cursor did that was recorded."""
 
-    def __init__(self, answers: Iterator[tuple[str, Any]]) -> None:
+    def __init__(self, answers: Iterator[tuple[str, object]]) -> None:
         self._answers = answers
 
     def __getattr__(self, name: str) -> Any:
@@ -153,7 +156,7 @@ class _RecordedCursor(_Nothing):
             return lambda *_, **__: None
         return super().__getattr__(name)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(self._next("__iter__"))
 
     def _next(self, name: str) -> Any:
@@ -166,11 +169,11 @@ class _RecordedCursor(_Nothing):
 class _StandIn(_Nothing):
     """[worker] In place of the client library's connection."""
 
-    def __init__(self, lease: Any, answers: Iterator[tuple[str, Any]]) -> None:
+    def __init__(self, lease: object, answers: Iterator[tuple[str, object]]) -> None:
         self._lease = lease
         self._answers = answers
 
-    def cursor(self, *_: Any, **__: Any) -> _RecordedCursor:
+    def cursor(self, *_: object, **__: object) -> _RecordedCursor:
         """One that runs nothing."""
         return _RecordedCursor(self._answers)
 
@@ -190,7 +193,7 @@ class _Silent:
         return self._stand_in
 
     @connection.setter
-    def connection(self, value: Any) -> None:
+    def connection(self, value: object) -> None:
         """The physical connection has been replaced when it was made."""
 
 
@@ -209,7 +212,7 @@ class As:
     Not its attributes are exchanged: what a receiver takes from it (`original = connection.cursor`) goes on to work afterwards.
     """
 
-    def __init__(self, wrapper: Any, kind: type, **attributes: Any) -> None:
+    def __init__(self, wrapper: BaseDatabaseWrapper, kind: type, **attributes: object) -> None:
         self._wrapper = wrapper
         self._kind = kind
         self._attributes = attributes
@@ -225,11 +228,11 @@ class As:
             del self._wrapper.__dict__[name]
 
 
-def recorded(wrapper: Any, tape: Tape) -> As:
+def recorded(wrapper: BaseDatabaseWrapper, tape: Tape) -> As:
     """What is done with this Django connection, which is on a physical one, is noted on the tape."""
     return As(wrapper, _Watched, _tape=tape)
 
 
-def silent(wrapper: Any, answers: list[tuple[str, Any]]) -> As:
+def silent(wrapper: BaseDatabaseWrapper, answers: list[tuple[str, object]]) -> As:
     """What is done with this Django connection, which is on a lease, does nothing but change the connection object."""
     return As(wrapper, _Silent, _stand_in=_StandIn(vars(wrapper)["connection"], iter(answers)))
