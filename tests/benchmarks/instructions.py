@@ -38,6 +38,8 @@ from tests.benchmarks.servers import HOST, SERVERS
 WARM_UP = 300
 #: Seconds that the client waits for an answer. Under callgrind a worker is about 50 times slower.
 ANSWER = 60.0
+#: Seconds to its first one.
+READY = 300.0
 _TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
@@ -111,7 +113,7 @@ def serving(scenario: Scenario, tree: Path, env: dict[str, str], out: Path) -> I
     command = [*watch, f"--callgrind-out-file={out}/%p.out", *SERVERS["djworker"].command(port=port, app=scenario.app)]
     log = out.with_suffix(".log")
     with RunningServer(command, port=port, env={**env, "PYTHONPATH": str(tree)}, log=log, directory=tree) as running:
-        running.wait_ready(scenario.path, scenario.expect)
+        running.wait_ready(scenario.path, scenario.expect, READY)
         # The arbiter is the first process. Its children are the mold and, newer than that, the worker.
         worker = max((one for one in proc.tree(running.pid) if one.parent == running.pid), key=lambda one: one.started)
         yield Counter(worker.pid, out), port

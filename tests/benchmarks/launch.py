@@ -133,14 +133,14 @@ class RunningServer:
         """The first process."""
         return self._process.pid
 
-    def wait_ready(self, path: str, expect: str) -> None:
-        """Wait for the first good answer. Raises ServerError at the deadline, or at once when the server ended."""
+    def wait_ready(self, path: str, expect: str, deadline: float = READY_DEADLINE) -> None:
+        """Wait for the first good answer. Raises ServerError at the deadline (seconds), or when the server ended."""
 
         def settled() -> bool:
             return self._process.poll() is not None or self._answers(path)
 
-        if not wait_until(settled, READY_DEADLINE):
-            raise ServerError(f"does not answer within {READY_DEADLINE:g} s\n{self.tail()}")
+        if not wait_until(settled, deadline):
+            raise ServerError(f"does not answer within {deadline:g} s\n{self.tail()}")
         if self._process.poll() is not None:
             raise ServerError(f"ended with {self._process.returncode} before it answered\n{self.tail()}")
         self.check(path, expect)

@@ -87,6 +87,8 @@ class Process:
             apps.gate(arguments[0]).set()
         elif name == "flight":
             return [[*item[:3], item.phase] for item in site.in_flight()]
+        elif name == "show":
+            return [repr(site), *map(repr, site.busy)]
         elif name == "kill":
             gevent.kill(self.found(arguments[0]))
         return {

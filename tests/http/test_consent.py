@@ -82,6 +82,20 @@ def test_a_body_that_is_still_coming_holds_no_permit(serve: Start, length: int, 
     assert server.gauges()["running"] == 0
 
 
+def test_a_server_and_its_connections_show_themselves_to_a_debugger(serve: Start) -> None:
+    server = serve()
+    with server.connect() as client:
+        client.send(request("/wait"))
+        eventually(lambda: server.gauges()["running"] == 1)
+        shown = server.command("show")
+        assert shown == [
+            "<server: 1 running, 0 queued, 1 connections>",
+            "<connection of 127.0.0.1, running, GET /wait>",
+        ]
+        server.command("open wait")
+        assert client.answer().body == b"waited"
+
+
 def test_a_short_body_begins_only_when_it_is_complete(serve: Start) -> None:
     server = serve(worker_connections=1)
     with server.connect() as slow:

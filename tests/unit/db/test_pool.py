@@ -668,3 +668,13 @@ def test_stats_use_the_names_of_psycopg_pool() -> None:
     )
     assert set(theirs.split()) <= set(stats)
     assert (stats["pool_size"], stats["pool_leased"], stats["requests_num"]) == (1, 1, 1)
+
+
+def test_a_pool_and_its_parts_show_themselves_to_a_debugger() -> None:
+    world = World(max_size=1)
+    holder = world.user_with_conn()
+    world.user()
+    world.run()
+    assert repr(world.pool) == "<pool 'default': <ledger {'leased': 1}>, 1 waiting>"
+    assert "LEASED" in repr(world.pool.leased()[0])
+    assert repr(holder.conn) in repr(world.pool.leased()[0])
