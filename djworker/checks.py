@@ -6,7 +6,7 @@ of a build, not those of the server.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's own name
@@ -16,7 +16,7 @@ from djworker.conf.problems import Problem
 from djworker.conf.resolve import resolve
 from djworker.conf.table import ConfigError
 
-TAG = "djworker"
+TAG: Final = "djworker"
 
 
 @register(TAG)

@@ -12,12 +12,12 @@ import traceback
 from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_PR_GET_PDEATHSIG = 2
-_PR_SET_CHILD_SUBREAPER = 36
-_SS_DISABLE = 2  # sigaltstack(2)
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_PR_GET_PDEATHSIG: Final = 2
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_SS_DISABLE: Final = 2  # sigaltstack(2)
 
-LINUX = sys.platform == "linux"
+LINUX: Final = sys.platform == "linux"
 
 #: The limit of memory, and what is used of it, by the second version of cgroups and by the first.
 _CGROUPS: Final = (

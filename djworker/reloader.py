@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from djworker import accounts, process
 from djworker.ipc import messages
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: What a running project reads once: code, templates, settings. Not the database, not the log.
-SUFFIXES = (".py", ".html", ".txt", ".toml", ".ini", ".cfg", ".yaml", ".yml", ".env", ".po", ".mo")
-_PATIENCE_MS = 500
+SUFFIXES: Final = (".py", ".html", ".txt", ".toml", ".ini", ".cfg", ".yaml", ".yml", ".env", ".po", ".mo")
+_PATIENCE_MS: Final = 500
 #: A change of branch touches thousands, more than a message can hold.
-_PATHS_SHOWN = 20
+_PATHS_SHOWN: Final = 20
 
 
 def main(arguments: Sequence[str]) -> int:

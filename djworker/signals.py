@@ -32,7 +32,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.dispatch import Signal
 
@@ -50,7 +50,7 @@ worker_draining = Signal()
 worker_exiting = Signal()
 process_gone = Signal()
 
-_NAMES = {
+_NAMES: Final = {
     mold_ready: "mold_ready",
     worker_started: "worker_started",
     worker_ready: "worker_ready",

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from djworker import accounts, process
 from djworker.arbiter.intake import Intake, Kind, MessageRefusedError
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 Key = tuple[Kind, int]
 
-_NANOSECONDS = 1_000_000_000
+_NANOSECONDS: Final = 1_000_000_000
 #: The signals that the arbiter handles itself start every child with their default meaning.
-_RESET = (*HANDLED, signal.SIGPIPE)
+_RESET: Final = (*HANDLED, signal.SIGPIPE)
 
 
 @dataclass(slots=True)

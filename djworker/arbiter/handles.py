@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from djworker.bug import Bug
 from djworker.ipc.scoreboard import SLOTS, free_slot
@@ -64,7 +64,7 @@ class WorkerState(Enum):
     KILLED = "killed"
 
 
-_MOLD_MOVES = {
+_MOLD_MOVES: Final = {
     MoldState.BOOTING: {MoldState.MEASURING, MoldState.PROBING, MoldState.READY, MoldState.KILLED},
     MoldState.MEASURING: {MoldState.PROBING, MoldState.KILLED},
     MoldState.PROBING: {MoldState.READY, MoldState.RETIRING, MoldState.KILLED},
@@ -73,8 +73,8 @@ _MOLD_MOVES = {
     MoldState.KILLED: {MoldState.KILLED},
 }
 #: It is not in force yet, and may be one day.
-_COMING = (MoldState.BOOTING, MoldState.MEASURING, MoldState.PROBING)
-_WORKER_MOVES = {
+_COMING: Final = (MoldState.BOOTING, MoldState.MEASURING, MoldState.PROBING)
+_WORKER_MOVES: Final = {
     WorkerState.STARTING: {WorkerState.READY, WorkerState.DRAINING, WorkerState.KILLED},
     WorkerState.READY: {WorkerState.DRAINING, WorkerState.KILLED},
     WorkerState.DRAINING: {WorkerState.DRAINING, WorkerState.KILLED},

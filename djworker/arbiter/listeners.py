@@ -26,8 +26,8 @@ SOCKET_MODE: Final = 0o666
 #: Every interface. As with gunicorn, IPv4 comes along (RFC 4291 2.5.5.2: mapped addresses).
 ANY_IPV6: Final = "::"
 
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-_INSTRUCTION = "HBBI"  # struct sock_filter: code, jump if true, jump if false, operand
+_SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h
+_INSTRUCTION: Final = "HBBI"  # struct sock_filter: code, jump if true, jump if false, operand
 
 
 def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -36,7 +36,7 @@ def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -
 
 #: Classic BPF on the TCP header (byte 13: the flags): drop what asks for a connection, and that alone. The client asks again
 #: after a second, and is refused, or served by the process that listens then.
-_DROP_SYN = b"".join(
+_DROP_SYN: Final = b"".join(
     (
         _instruction(0x30, 13),  # load byte 13
         _instruction(0x54, 0x12),  # and SYN|ACK
@@ -285,7 +285,7 @@ def adopt(fd: int) -> socket.socket:
     return sock
 
 
-_REMEDIES = {
+_REMEDIES: Final = {
     errno.EADDRINUSE: "another process listens there; stop it or choose another address",
     errno.EACCES: "not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE",
     errno.EADDRNOTAVAIL: "this machine has no such address; 0.0.0.0:PORT stands for all that it has",

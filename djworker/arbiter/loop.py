@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from djworker import accounts, log, process
 from djworker.arbiter import commands, control, events, probing
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from djworker.ipc.channel import Received
 
 #: Reasons to kill a worker that has not moved for too long.
-_HANGS = ("boot_timeout", "timeout", "graceful_timeout")
+_HANGS: Final = ("boot_timeout", "timeout", "graceful_timeout")
 #: What one child says is read up to so many packets, then the others are heard, and signals and deadlines served.
-_PACKETS_PER_TURN = 16
+_PACKETS_PER_TURN: Final = 16
 
 
 def policy_of(config: Config) -> Policy:

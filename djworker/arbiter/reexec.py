@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from djworker import log
 from djworker.arbiter import snapshot
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("djworker.arbiter")
 
 #: Seconds for a new interpreter to import the arbiter and read the state.
-REHEARSAL_TIMEOUT = 10.0
+REHEARSAL_TIMEOUT: Final = 10.0
 
 
 def reexec(loop: Loop) -> None:

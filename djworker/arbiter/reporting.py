@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from djworker import log, process
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("djworker.arbiter")
 
 #: Characters of a refused message that the log shows.
-_SHOWN = 200
+_SHOWN: Final = 200
 #: Characters of a failure's reason that systemd is told.
-_STATUS = 300
-_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_STATUS: Final = 300
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 class Reporter:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from djworker import process
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
 
-HANDLED = (
+HANDLED: Final = (
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGQUIT,

@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import asdict, replace
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from djworker import accounts
 from djworker.arbiter.children import Child, Children
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from djworker.arbiter.loop import Loop
     from djworker.ipc.launch import Launch
 
-VARIABLE = "DJWORKER_ADOPT"
+VARIABLE: Final = "DJWORKER_ADOPT"
 #: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.
-VERSION = 4
-_PLAIN = ("current", "ever_ready", "stopping", "stop_at", "scaled", "sized")
+VERSION: Final = 4
+_PLAIN: Final = ("current", "ever_ready", "stopping", "stop_at", "scaled", "sized")
 
 
 class SnapshotError(Exception):

@@ -5,20 +5,20 @@ from __future__ import annotations
 import socket
 import time
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Ping twice as often as systemd asks, as sd_watchdog_enabled(3) advises.
-_SHARE = 0.5
+_SHARE: Final = 0.5
 #: Seconds within which a hub that turns has beaten in any case: four of its beats.
-_BEATS = 2.0
+_BEATS: Final = 2.0
 #: Seconds that the arbiter waits, once, for a supervisor whose socket is full. The kernel keeps 10 words, on many systems 512.
-_FULL = 0.5
+_FULL: Final = 0.5
 #: Seconds until the hubs are looked at again, where none has beaten.
-_LOOK_AGAIN = 0.5
-_MICROSECOND = 1e-6
+_LOOK_AGAIN: Final = 0.5
+_MICROSECOND: Final = 1e-6
 
 
 class Systemd:

@@ -10,17 +10,18 @@ import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from djworker.conf.problems import UnreadableError
 
-DEFAULT_HOST = "127.0.0.1"
+DEFAULT_HOST: Final = "127.0.0.1"
 #: sizeof(sockaddr_un.sun_path) is 108 on Linux and 104 on the BSDs, the closing zero included.
-UNIX_PATH_LIMIT = 103
-HIGHEST_PORT = 65_535
-_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
-# RFC 1123 section 2.1, with the underscore that container networks use in service names.
-_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+UNIX_PATH_LIMIT: Final = 103
+HIGHEST_PORT: Final = 65_535
+_PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+#: RFC 1123 section 2.1, with the underscore that container networks use in service names.
+_HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
 class Family(StrEnum):

@@ -9,6 +9,7 @@ import math
 import os
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 
 class Version(Enum):
@@ -18,7 +19,7 @@ class Version(Enum):
     TWO = 2
 
 
-CGROUP_MOUNT = "sys/fs/cgroup"
+CGROUP_MOUNT: Final = "sys/fs/cgroup"
 
 
 def cpu_count(root: Path = Path("/")) -> int:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from djworker.conf import peers
 from djworker.conf.address import Address
@@ -21,10 +21,10 @@ from djworker.conf.span import Span
 
 T = TypeVar("T")
 
-_WHOLE = re.compile(r"-?[0-9]{1,15}", re.ASCII)
-_SPAN = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})", re.ASCII)
-_QUANTITY = re.compile(r"(-?[0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([a-z]*)", re.ASCII)
-_OCTAL = re.compile(r"(?:0o)?([0-7]{1,4})", re.ASCII)
+_WHOLE: Final = re.compile(r"-?[0-9]{1,15}", re.ASCII)
+_SPAN: Final = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})", re.ASCII)
+_QUANTITY: Final = re.compile(r"(-?[0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([a-z]*)", re.ASCII)
+_OCTAL: Final = re.compile(r"(?:0o)?([0-7]{1,4})", re.ASCII)
 _SECONDS: Mapping[str, float] = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _BYTES: Mapping[str, int] = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _FLAGS: Mapping[str, bool] = {
@@ -240,20 +240,20 @@ def _show_umask(value: int) -> str:
     return f"0o{value:03o}"
 
 
-WORKERS = Kind("number, or least..most", _read_workers, str, "N")
-WHOLE = Kind("whole number", _read_whole, str, "N")
-SECONDS = Kind("time", _read_seconds, _show_number, "SECONDS", unit="seconds")
-SIZE = Kind("size", _read_size, str, "BYTES", unit="bytes")
-FLAG = Kind("flag", _read_flag, _show_flag, "")
-ANNOUNCED = Kind("flag", _read_announced, _show_flag, "{on,off}")
-TEXT = Kind("text", _read_text, str, "TEXT")
-NAME = Kind("name", _read_optional_text, _show_optional, "NAME")
-FILE = Kind("path of a file", _read_optional_text, _show_optional, "PATH")
-CONTROL = Kind("auto, off, or path of a socket", _read_control, str, "{auto,off,PATH}")
-UMASK = Kind("octal number", _read_umask, _show_umask, "OCTAL")
-ADDRESSES_OR_NONE = Kind("list of addresses", _read_addresses_or_none, ",".join, "ADDRESS", repeatable=True)
-ADDRESSES = Kind("list of addresses", _read_addresses, ",".join, "ADDRESS", repeatable=True)
-PEERS = Kind("list of peers", _read_peers, ",".join, "PEER", repeatable=True)
-PATHS = Kind("list of URL paths", _read_paths, ",".join, "PATH", repeatable=True)
-PATTERNS = Kind("list of regular expressions", _read_patterns, "\n".join, "PATTERN", repeatable=True)
-PROBE = Kind("list of URL paths, or off", _read_probe, _show_probe, "PATH", repeatable=True)
+WORKERS: Final = Kind("number, or least..most", _read_workers, str, "N")
+WHOLE: Final = Kind("whole number", _read_whole, str, "N")
+SECONDS: Final = Kind("time", _read_seconds, _show_number, "SECONDS", unit="seconds")
+SIZE: Final = Kind("size", _read_size, str, "BYTES", unit="bytes")
+FLAG: Final = Kind("flag", _read_flag, _show_flag, "")
+ANNOUNCED: Final = Kind("flag", _read_announced, _show_flag, "{on,off}")
+TEXT: Final = Kind("text", _read_text, str, "TEXT")
+NAME: Final = Kind("name", _read_optional_text, _show_optional, "NAME")
+FILE: Final = Kind("path of a file", _read_optional_text, _show_optional, "PATH")
+CONTROL: Final = Kind("auto, off, or path of a socket", _read_control, str, "{auto,off,PATH}")
+UMASK: Final = Kind("octal number", _read_umask, _show_umask, "OCTAL")
+ADDRESSES_OR_NONE: Final = Kind("list of addresses", _read_addresses_or_none, ",".join, "ADDRESS", repeatable=True)
+ADDRESSES: Final = Kind("list of addresses", _read_addresses, ",".join, "ADDRESS", repeatable=True)
+PEERS: Final = Kind("list of peers", _read_peers, ",".join, "PEER", repeatable=True)
+PATHS: Final = Kind("list of URL paths", _read_paths, ",".join, "PATH", repeatable=True)
+PATTERNS: Final = Kind("list of regular expressions", _read_patterns, "\n".join, "PATTERN", repeatable=True)
+PROBE: Final = Kind("list of URL paths, or off", _read_probe, _show_probe, "PATH", repeatable=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from djworker.conf.address import Address, Family
 from djworker.conf.problems import Problem
@@ -11,8 +11,8 @@ from djworker.conf.resolve import DEFAULT, Resolved
 
 __all__ = ["expect", "problems", "served", "trusted", "variables"]
 
-_TRUSTING = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
-_OPTION = "forwarded_allow_ips"
+_TRUSTING: Final = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
+_OPTION: Final = "forwarded_allow_ips"
 # [mold] What the server was really started with, which the settings alone do not tell.
 _served: list[Resolved] = []
 

@@ -18,10 +18,10 @@ from djworker.conf.pool_table import POOL_OPTIONS, PoolOptions
 from djworker.conf.problems import BoundsError, ConfigError, Problem, UnreadableError
 from djworker.conf.table import OPTIONS, Config
 
-FIRST_PASSED_FD = 3  # sd_listen_fds(3), SD_LISTEN_FDS_START
-DEFAULT = "default"
-DATABASE_KEYS = ("POOL", "POOLS")  # settings.DJWORKER has them too; djworker.conf.pool_resolve reads them
-SYSTEMD = "systemd (LISTEN_FDS)"
+FIRST_PASSED_FD: Final = 3  # sd_listen_fds(3), SD_LISTEN_FDS_START
+DEFAULT: Final = "default"
+DATABASE_KEYS: Final = ("POOL", "POOLS")  # settings.DJWORKER has them too; djworker.conf.pool_resolve reads them
+SYSTEMD: Final = "systemd (LISTEN_FDS)"
 #: Every option there is, by its name on the command line.
 EVERY: Final[Mapping[str, Option]] = {option.dest: option for option in (*OPTIONS.values(), *POOL_OPTIONS.values())}
 #: Variables of ours that are no options. By two of them one process tells the next what it needs (``ipc.launch``,

@@ -11,6 +11,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from djworker import accounts
 from djworker.accounts import Account
@@ -151,13 +152,13 @@ def _prometheus_client(config: Config) -> Iterator[Finding]:
         yield Finding("E009", "status_bind", "prometheus_client is not installed", "pip install 'djworker[metrics]'")
 
 
-PURE = (
+PURE: Final = (
     Rule(frozenset({"max_requests", "max_requests_jitter"}), _jitter),
     Rule(frozenset({"access_log_format"}), _atoms),
 )
-# True on one machine and false on another: asked where the server starts, and neither by "manage.py check" (in a build
-# without that user) nor on a reload (the mold is not root any more).
-MACHINE = (
+#: True on one machine and false on another: asked where the server starts, and neither by "manage.py check" (in a build
+#: without that user) nor on a reload (the mold is not root any more).
+MACHINE: Final = (
     Rule(frozenset({"user", "group"}), _account),
     Rule(frozenset({"bind"}), _descriptors),
     Rule(frozenset({"pid", "access_log", "user", "group"}), _files),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from djworker.conf.cpus import cpu_count
 from djworker.conf.kinds import (
@@ -38,15 +38,15 @@ from djworker.conf.span import Span
 
 __all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
 
-DAY = 86_400
-MEBIBYTE = 1 << 20
-MOST_WORKERS = 1024
-# Apache's "combined" with the time taken in microseconds at its end; gunicorn's atoms.
-ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
+DAY: Final = 86_400
+MEBIBYTE: Final = 1 << 20
+MOST_WORKERS: Final = 1024
+#: Apache's "combined" with the time taken in microseconds at its end; gunicorn's atoms.
+ACCESS_LOG_FORMAT: Final = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
 
 
 #: As with gunicorn: a proxy on this machine.
-BELIEVED = ("127.0.0.1", "::1", "unix")
+BELIEVED: Final = ("127.0.0.1", "::1", "unix")
 
 
 def inherited_umask() -> int:

@@ -12,9 +12,9 @@ Charter. This package decides *when* a connection is held, never *what* is asked
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-_LAZY = {"sticky": "djworker.db.lease.sticky", "stats": "djworker.db.lease.registry"}
+_LAZY: Final = {"sticky": "djworker.db.lease.sticky", "stats": "djworker.db.lease.registry"}
 
 
 def __getattr__(name: str) -> Any:

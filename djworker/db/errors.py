@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import OperationalError
 
 from djworker.db.pool import errors
@@ -27,7 +29,7 @@ class WrongThread(errors.ForeignThread, OperationalError):
     """A Django connection of the main thread is used in a native thread. Remedy: `connections[alias]` in that thread."""
 
 
-DJANGO = errors.Refusals(
+DJANGO: Final = errors.Refusals(
     timeout=PoolTimeout,
     too_many_waiting=TooManyWaiting,
     closed=PoolClosed,

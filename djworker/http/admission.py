@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["AdmissionQueue"]
 
-# libev's lowest: behind every descriptor and timer of the same turn.
+#: libev's lowest: behind every descriptor and timer of the same turn.
 LAST: Final = -2
-# Processor's time, in seconds: a turn that takes longer is not the doing of the few that this lets begin.
+#: Processor's time, in seconds: a turn that takes longer is not the doing of the few that this lets begin.
 LONG: Final = 0.005
-# Of what a long turn takes above that, so much is spent on those who wait. It is less than beginnings are of the work where a
-# request has a few queries, so that no pause, a collection for example, can lead to where everything is under way.
+#: Of what a long turn takes above that, so much is spent on those who wait. It is less than beginnings are of the work where a
+#: request has a few queries, so that no pause, a collection for example, can lead to where everything is under way.
 SHARE: Final = 0.25
-# Requests that do not wait hold up those under way, but a turn for each would cost as much as the shortest of them.
+#: Requests that do not wait hold up those under way, but a turn for each would cost as much as the shortest of them.
 QUICK: Final = 0.001
 
-# Of a connection: the number of its last request, among all of the worker's. A client asks again when it has been answered.
+#: Of a connection: the number of its last request, among all of the worker's. A client asks again when it has been answered.
 SERVED: Final = attrgetter("served")
 
 spent = time.thread_time

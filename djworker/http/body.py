@@ -19,16 +19,16 @@ __all__ = ["Body", "ChunkedBody", "LengthBody"]
 TOKEN: Final = TOKEN_PATTERN.encode()
 QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 EXTENSION: Final = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb"|" + QUOTED + rb"))?"
-# 2**63 has 16 hexadecimal digits.
+#: 2**63 has 16 hexadecimal digits.
 CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + EXTENSION + rb")*)")
 TRAILER: Final = re.compile(TOKEN + rb":[\t \x21-\x7e\x80-\xff]*")
 
-# Chunk lines: size and extensions. Clients use no extensions; attackers do, to have the server read much for little
-# (CVE-2023-39326), so all of a body's together have a limit too.
+#: Chunk lines: size and extensions. Clients use no extensions; attackers do, to have the server read much for little
+#: (CVE-2023-39326), so all of a body's together have a limit too.
 MAX_CHUNK_LINE: Final = 256
 MAX_EXTENSIONS: Final = 4096
 MAX_TRAILERS: Final = 8192
-# Steps of the parser, three for a chunk, until others have their turn: 64 KiB of chunks of one byte took 50 ms.
+#: Steps of the parser, three for a chunk, until others have their turn: 64 KiB of chunks of one byte took 50 ms.
 STEPS_AT_ONCE: Final = 256
 
 

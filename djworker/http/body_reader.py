@@ -19,12 +19,12 @@ __all__ = ["AHEAD", "Upload"]
 now = time.monotonic
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-# Bytes per second that a body must bring on average, once body_timeout has passed (Apache's MinRate).
+#: Bytes per second that a body must bring on average, once body_timeout has passed (Apache's MinRate).
 MINIMUM_RATE: Final = 500
-# Bytes of a body that are thrown away to keep the connection, when the application did not read them.
+#: Bytes of a body that are thrown away to keep the connection, when the application did not read them.
 UNREAD_LIMIT: Final = 65_536
-# Bytes of a body that are received before the application is called (nginx's client_body_buffer_size: 16 KiB): it costs less
-# than the application's stack, and a slow client of a form holds nothing of the application's. Longer ones come as it reads.
+#: Bytes of a body that are received before the application is called (nginx's client_body_buffer_size: 16 KiB): it costs less
+#: than the application's stack, and a slow client of a form holds nothing of the application's. Longer ones come as it reads.
 AHEAD: Final = 65_536
 
 

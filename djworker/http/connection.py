@@ -43,17 +43,17 @@ logger = logging.getLogger("djworker.http")
 now = time.monotonic
 get_ident = get_original("_thread", "get_ident")
 
-# A closing connection reads on so that a peer, still sending, finds the answer and not a reset (RFC 9112 9.6).
-# Seconds in all, seconds for each piece (nginx's lingering_time and lingering_timeout), and bytes a second, so that an upload
-# without end costs a few per cent of a processor while 30 MiB take half a second.
+#: A closing connection reads on so that a peer, still sending, finds the answer and not a reset (RFC 9112 9.6).
+#: Seconds in all, seconds for each piece (nginx's lingering_time and lingering_timeout), and bytes a second, so that an upload
+#: without end costs a few per cent of a processor while 30 MiB take half a second.
 LINGER_TIME: Final = 30.0
 LINGER_TIMEOUT: Final = 5.0
 LINGER_RATE: Final = 64 << 20
-# Seconds of a pause that keeps to the rate.
+#: Seconds of a pause that keeps to the rate.
 LINGER_PAUSE: Final = 0.01
 
 
-# What the status of an answer that has failed is not less than: one comparison for each request.
+#: What the status of an answer that has failed is not less than: one comparison for each request.
 FAILED: Final = "5"
 REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) (HTTP/[0-9.]+)")
 

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["COOKIE", "REFERER", "Memory", "without"]
 
-# How many are known, and bytes of the longest: at most some 4 MiB a worker with what they mean.
+#: How many are known, and bytes of the longest: at most some 4 MiB a worker with what they mean.
 KNOWN: Final = 256
 LONGEST: Final = 2048
 SEEN: Final = 4096
-# Not to outlive their request.
+#: Not to outlive their request.
 SECRETS: Final = frozenset({"HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"})
-# What is left of these in a block is not a plain matter.
+#: What is left of these in a block is not a plain matter.
 NEVER: Final = SECRETS | {"HTTP_REFERER"}
-# What a browser varies. HTTP/2, which proxies translate, has names in lower case.
+#: What a browser varies. HTTP/2, which proxies translate, has names in lower case.
 COOKIE: Final = b"ookie: "
 REFERER: Final = b"eferer: "
 BEFORE: Final = {COOKIE: (b"\r\nC", b"\r\nc"), REFERER: (b"\r\nR", b"\r\nr")}

@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 __all__ = ["HeadParser", "ProtocolError", "RequestHead", "is_of_proxies"]
 
-# RFC 3986 uri-host and port, without the empty host that RFC 9110 4.2.1 refuses, and without the comma: two Host fields that
-# a proxy has joined look like that.
+#: RFC 3986 uri-host and port, without the empty host that RFC 9110 4.2.1 refuses, and without the comma: two Host fields that
+#: a proxy has joined look like that.
 HOST: Final = re.compile(
     r"(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?"
 )
 ABSOLUTE: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
-# Not of a line that has nothing else: that would be folding.
+#: Not of a line that has nothing else: that would be folding.
 TRAILING_BLANKS: Final = re.compile(rb"(?<=[^ \t\r\n])[ \t]+\r\n")
 
 TAB: Final = 9
 METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-# A name is cached under its exact spelling. A client can invent names, so the cache has a size.
+#: A name is cached under its exact spelling. A client can invent names, so the cache has a size.
 CACHED_NAMES: Final = 512
 CACHED_NAME_LENGTH: Final = 64
 CACHED_HOSTS: Final = 256
-# Options of Connection that say nothing new in HTTP/1.1.
+#: Options of Connection that say nothing new in HTTP/1.1.
 PERSISTENT: Final = frozenset({"keep-alive", "Keep-Alive"})
-# Two of these are a disagreement about who asks for what, not a list.
+#: Two of these are a disagreement about who asks for what, not a list.
 SINGLETONS: Final = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_AUTHORIZATION"})
-# A field whose name has an underscore, which gunicorn takes from proxies that it believes. No application sees it.
+#: A field whose name has an underscore, which gunicorn takes from proxies that it believes. No application sees it.
 GUNICORNS_SCRIPT_NAME: Final = "djworker.script_name"
-# What a proxy says of its client, in one value each. A second field with another is a client's own, beside which the proxy has
-# put the true one: as a list they would be read at the wrong end. X-Forwarded-For and Forwarded (RFC 7239 7.1) are lists.
+#: What a proxy says of its client, in one value each. A second field with another is a client's own, beside which the proxy has
+#: put the true one: as a list they would be read at the wrong end. X-Forwarded-For and Forwarded (RFC 7239 7.1) are lists.
 OF_PROXIES: Final = frozenset(
     f"HTTP_{name}"
     for name in (
@@ -71,11 +71,11 @@ OF_PROXIES: Final = frozenset(
     )
 ) | {GUNICORNS_SCRIPT_NAME}
 FAMILY_OF_PROXIES: Final = "HTTP_X_FORWARDED_"
-# What proxies say in lists.
+#: What proxies say in lists.
 LISTS_OF_PROXIES: Final = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR"})
-# In the environ of a request that has a field of a proxy's.
+#: In the environ of a request that has a field of a proxy's.
 FORWARDED: Final = "djworker.forwarded"
-# 2**63 is 19 digits: longer lengths overflow somewhere behind us.
+#: 2**63 is 19 digits: longer lengths overflow somewhere behind us.
 MAX_LENGTH_DIGITS: Final = 18
 
 

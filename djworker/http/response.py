@@ -23,7 +23,7 @@ CRLF: Final = "\r\n"
 SERVER: Final = "djworker"
 VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 STATUS: Final = re.compile(r"([2-9][0-9]{2}) [\t \x21-\x7e\x80-\xff]*")
-# An application may invent names and reasons, so the caches have a size.
+#: An application may invent names and reasons, so the caches have a size.
 CACHED: Final = 512
 #: Seconds after which a client that was not served may come again.
 RETRY_AFTER: Final = 5
@@ -47,7 +47,7 @@ HOP_BY_HOP: Final = frozenset(
 # What a field means to the server, as bits.
 ORDINARY, LENGTH, DATE, SERVER_NAME, DROPPED = 0, 1, 2, 4, 8
 MEANINGS: Final = {"content-length": LENGTH, "date": DATE, "server": SERVER_NAME}
-# Fields that have few values, and no secret in them: their lines are known by heart once they have been checked.
+#: Fields that have few values, and no secret in them: their lines are known by heart once they have been checked.
 LASTING: Final = frozenset(
     {
         "access-control-allow-credentials",

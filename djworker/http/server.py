@@ -39,27 +39,27 @@ __all__ = ["InFlight", "Server"]
 
 log = logging.getLogger("djworker.http")
 
-# Seconds that an idle connection is kept after drain(), for a request that is under way (gunicorn#3821: 2 s).
+#: Seconds that an idle connection is kept after drain(), for a request that is under way (gunicorn#3821: 2 s).
 LINGER: Final = 1.5
-# Seconds that a peer may take for the next piece of anything, once the worker is draining.
+#: Seconds that a peer may take for the next piece of anything, once the worker is draining.
 DRAINING_TIMEOUT: Final = 5.0
-# Seconds after which an idle connection gives its greenlet back: some kB of stack, and all that is local to it. Clients
-# that ask in quick succession keep it, and with it what Django has built for it.
+#: Seconds after which an idle connection gives its greenlet back: some kB of stack, and all that is local to it. Clients
+#: that ask in quick succession keep it, and with it what Django has built for it.
 SUSPEND_AFTER: Final = 2.0
-# Without a request, or no longer with one.
+#: Without a request, or no longer with one.
 SILENT: Final = frozenset({ConnectionPhase.FRESH, ConnectionPhase.IDLE, ConnectionPhase.LINGERING})
-# Descriptors that stay free for files, database connections and the log.
+#: Descriptors that stay free for files, database connections and the log.
 RESERVED_DESCRIPTORS: Final = 64
-# Connections that there is room for in any case.
+#: Connections that there is room for in any case.
 FEWEST_CONNECTIONS: Final = 16
-# Where room is made, so much more is: one part in so many of all connections. To find them takes a look at each.
+#: Where room is made, so much more is: one part in so many of all connections. To find them takes a look at each.
 ROOM: Final = 64
-# Seconds without a whole head after which a connection is a silent one: a client that connects to ask has asked by then.
+#: Seconds without a whole head after which a connection is a silent one: a client that connects to ask has asked by then.
 SILENT_AFTER: Final = 0.5
-# Where more than one connection in so many is new, idle ones are not ended for them: they may be silent ones in a moment.
+#: Where more than one connection in so many is new, idle ones are not ended for them: they may be silent ones in a moment.
 CROWD: Final = 4
 WITHOUT_HEAD: Final = (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
-# Seconds between two events of that kind.
+#: Seconds between two events of that kind.
 FULL_INTERVAL: Final = 10.0
 
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["Transport"]
 
 READ, WRITE = 1, 2
-# Bytes for one sendfile: what the page cache can give without holding the hub for long.
+#: Bytes for one sendfile: what the page cache can give without holding the hub for long.
 SENDFILE_SIZE: Final = 1 << 18
 LINGER_OFF: Final = struct.pack("ii", 1, 0)
 MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
-# Linux alone has this option of a socket under this name.
+#: Linux alone has this option of a socket under this name.
 TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
-# tcpi_last_data_recv: milliseconds.
+#: tcpi_last_data_recv: milliseconds.
 LAST_DATA: Final = struct.Struct("52xI")
 
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["AnswerSink", "BodyError", "ClientGone", "Exchange"]
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
-# Bytes. A larger body is sent from where it is, in one system call with its head: to put both together would cost more.
+#: Bytes. A larger body is sent from where it is, in one system call with its head: to put both together would cost more.
 JOINED: Final = 32_768
 CLOSE: Final = "Connection: close\r\n"
 KEEP: Final = "Connection: keep-alive\r\n"
 CHUNKED: Final = "Transfer-Encoding: chunked\r\n"
 NO_FIELDS: Final[list[tuple[str, str]]] = []
-# RFC 9110 6.4.1: these have no content.
+#: RFC 9110 6.4.1: these have no content.
 BODILESS: Final = frozenset({"204", "304"})
 NO_CONTENT: Final = "204"
 

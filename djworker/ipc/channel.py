@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: Room for the longest message (a traceback of ``messages.TRACEBACK_LIMIT``, JSON-escaped) with a margin.
-_PACKET = 256 * 1024
-_FDS_PER_PACKET = 4
-_INT_SIZE = array.array("i").itemsize
+_PACKET: Final = 256 * 1024
+_FDS_PER_PACKET: Final = 4
+_INT_SIZE: Final = array.array("i").itemsize
 #: Whether a message arrives whole or not at all, and with the kernel's word on who sent it.
 _WHOLE: Final = sys.platform == "linux"
 _SCM_CREDENTIALS: Final = 2  # linux/socket.h; not in the module ``socket``
@@ -31,7 +31,7 @@ _SO_PASSRIGHTS: Final = 83  # asm-generic/socket.h, since Linux 6.16
 #: Characters of what is no message, for the log.
 _SHOWN: Final = 200
 #: What a worker's view executes must not keep the arbiter's line open.
-_CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOEXEC: Final = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Received(NamedTuple):

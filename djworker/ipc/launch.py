@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from djworker.conf.table import Config
 from djworker.ipc.contract import SETTINGS_VARIABLE
 
-VARIABLE = "DJWORKER_LAUNCH"
+VARIABLE: Final = "DJWORKER_LAUNCH"
 #: First in the PYTHONPATH of a mold: gevent's patch comes before an agent's ``sitecustomize``.
 BEFORE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "mold", "before")
 

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NoReturn, get_type_hints
 
 #: A traceback is cut to this many characters (its end is kept), so that one message always fits a socket buffer.
-TRACEBACK_LIMIT = 32 * 1024
+TRACEBACK_LIMIT: Final = 32 * 1024
 #: Any other text (all errors of the system checks, in one) is cut to this many, for the same reason.
-TEXT_LIMIT = 8 * 1024
+TEXT_LIMIT: Final = 8 * 1024
 #: A whole number in a message is an id: of a process (``pid_t`` has 31 bits), of a worker, of a slot.
 HIGHEST_ID: Final = 2**31 - 1
 

@@ -14,17 +14,18 @@ import mmap
 import posix as raw  # in a worker, gevent's os.close would need the hub
 from enum import IntEnum, auto
 from itertools import count
+from typing import Final
 
 from djworker.conf.table import MOST_WORKERS
 from djworker.ipc import latency, shared_memory
 
 #: Twice the most workers that can be asked for: the others drain.
-SLOTS = 2 * MOST_WORKERS
-_WORD = 8  # bytes
+SLOTS: Final = 2 * MOST_WORKERS
+_WORD: Final = 8  # bytes
 #: What is mapped of a row, and what its file holds: the least that can be shared.
-ROW_SIZE = mmap.PAGESIZE
+ROW_SIZE: Final = mmap.PAGESIZE
 #: The word where the buckets of ``latency`` begin; the gauges stand before it.
-_LATENCIES = 64
+_LATENCIES: Final = 64
 
 
 class Phase(IntEnum):

@@ -20,7 +20,7 @@ from djworker import log
 
 #: The format that is no template: one JSON object for each request.
 JSON: Final = "json"
-ATOM = re.compile(r"%\(([^()]*)\)s")
+ATOM: Final = re.compile(r"%\(([^()]*)\)s")
 ATOMS: Mapping[str, str] = {
     "h": "client's address",
     "l": "always -",
@@ -46,10 +46,10 @@ ATOMS: Mapping[str, str] = {
     "{name}o": "a header of the answer",
     "{name}e": "a variable of the WSGI environment",
 }
-_BLANK = re.compile(r"\s")
-_NAMED = re.compile(r"\{([^{}]+)\}([ioe])")
-# strftime would write them in the language of the locale.
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_BLANK: Final = re.compile(r"\s")
+_NAMED: Final = re.compile(r"\{([^{}]+)\}([ioe])")
+#: strftime would write them in the language of the locale.
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Answered(Protocol):

@@ -12,14 +12,14 @@ import contextlib
 import logging
 import sys
 import warnings
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from djworker.log.format import EVENT, FIELDS, JSONFormatter, TextFormatter, escape
 from djworker.log.sink import FileSink, Sink
 
-NAMES = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold", "worker", "http", "access", "db")))
-_LOGGER = logging.getLogger("djworker")
-_ACCESS = logging.getLogger("djworker.access")
+NAMES: Final = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold", "worker", "http", "access", "db")))
+_LOGGER: Final = logging.getLogger("djworker")
+_ACCESS: Final = logging.getLogger("djworker.access")
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
 

@@ -12,15 +12,15 @@ from typing import Any, Final, cast
 
 EVENT: Final = "djworker_event"
 FIELDS: Final = "djworker_fields"
-_DEPTH = 6
-# C0, DEL and C1 controls, the two separators that some viewers take for line ends, and the controls of bidirectional text
-# (UAX #9 2.1 to 2.7; CVE-2021-42574): a client's URL must not be able to forge a line of the log, to have one shown in
-# another order, nor to send commands to the terminal that shows it.
-_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_CONTROL = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
-_CONTROL_BUT_NEWLINE = re.compile(f"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
-# "pid" is not among them: an event about another process (worker_ready) carries that one's.
-_RESERVED = frozenset({"time", "level", "role", "event", "message"})
+_DEPTH: Final = 6
+#: C0, DEL and C1 controls, the two separators that some viewers take for line ends, and the controls of bidirectional text
+#: (UAX #9 2.1 to 2.7; CVE-2021-42574): a client's URL must not be able to forge a line of the log, to have one shown in
+#: another order, nor to send commands to the terminal that shows it.
+_BIDI: Final = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_CONTROL: Final = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
+_CONTROL_BUT_NEWLINE: Final = re.compile(f"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
+#: "pid" is not among them: an event about another process (worker_ready) carries that one's.
+_RESERVED: Final = frozenset({"time", "level", "role", "event", "message"})
 
 
 class TextFormatter(logging.Formatter):

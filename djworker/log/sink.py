@@ -16,12 +16,12 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-NOTICE_INTERVAL = 60.0  # seconds
-# A reader may stop for a moment (journald restarts); a server must not wait for it for long, nor at every line.
-TIMEOUT = 0.1  # seconds
-PIECE = 4096  # bytes; PIPE_BUF on Linux: poll promises room for that much, so writing it cannot block
+NOTICE_INTERVAL: Final = 60.0  # seconds
+#: A reader may stop for a moment (journald restarts); a server must not wait for it for long, nor at every line.
+TIMEOUT: Final = 0.1  # seconds
+PIECE: Final = 4096  # bytes; PIPE_BUF on Linux: poll promises room for that much, so writing it cannot block
 
 Notify = Callable[[int, OSError], None]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-PERIOD = 60.0  # seconds
-SUBJECTS = 1000  # remembered; above, the one that was logged the longest ago is forgotten
+PERIOD: Final = 60.0  # seconds
+SUBJECTS: Final = 1000  # remembered; above, the one that was logged the longest ago is forgotten
 
 
 class Throttle:

@@ -12,7 +12,7 @@ import signal
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from djworker import process
 from djworker.ipc.contract import READ_SIZE
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Write = Callable[[bytes], object]
 
 #: Seconds that a child has after its alarm, before it is killed: what it forked itself may hold its pipe open for ever.
-_MARGIN = 1.0
+_MARGIN: Final = 1.0
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from djworker import accounts, log, process
 from djworker.ipc import messages
@@ -48,10 +48,10 @@ logger = logging.getLogger("djworker.mold")
 _poll = monkey.get_original("select", "poll")
 
 #: Seconds for all receivers of ``process_gone``.
-_GONE_TIMEOUT = HOOK_TIMEOUT + HOOK_MARGIN
+_GONE_TIMEOUT: Final = HOOK_TIMEOUT + HOOK_MARGIN
 #: A terminal sends these to every process of its group; here, only the arbiter says what to do.
-_READABLE = 1  # POLLIN; gevent has taken its name out of the module
-_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_READABLE: Final = 1  # POLLIN; gevent has taken its name out of the module
+_IGNORED: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

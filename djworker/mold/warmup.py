@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from djworker import log
 from djworker.mold import asking
@@ -13,8 +13,8 @@ from djworker.mold import asking
 logger = logging.getLogger("djworker.mold")
 
 #: Templates of third-party applications are loaded too, but no project is made to wait for thousands of them.
-_MOST_TEMPLATES = 1000
-_SUFFIXES = (".html", ".txt", ".xml", ".svg", ".json", ".js")
+_MOST_TEMPLATES: Final = 1000
+_SUFFIXES: Final = (".html", ".txt", ".xml", ".svg", ".json", ".js")
 
 
 class WarmUpError(Exception):

@@ -15,7 +15,7 @@ from djworker.conf.resolve import EVERY, Resolved
 from djworker.conf.table import OPTIONS, Config
 from djworker.start import gunicorn
 
-POSITIONAL = "addrport"
+POSITIONAL: Final = "addrport"
 #: Where gunicorn's options, which are not ours, are noted.
 OTHERS: Final = "gunicorn"
 

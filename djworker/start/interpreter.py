@@ -15,8 +15,8 @@ from typing import Final
 from djworker.conf.problems import Problem
 from djworker.conf.resolve import passed_sockets
 
-# Names that say nothing about a project: many projects keep their settings in a package called "config".
-VAGUE = frozenset({"conf", "config", "core", "django_project", "project", "settings", "src"})
+#: Names that say nothing about a project: many projects keep their settings in a package called "config".
+VAGUE: Final = frozenset({"conf", "config", "core", "django_project", "project", "settings", "src"})
 
 #: What an arbiter or a mold imports before it has the import path of the project.
 _NEEDED: Final = (

@@ -7,7 +7,7 @@ import errno
 import logging
 import struct
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger("djworker.worker")
 
 #: Connections taken in one turn of the hub: two milliseconds.
-_BURST = 256
+_BURST: Final = 256
 #: Seconds that a worker which serves more connections than the others leaves new ones to them. Then they are busy with something.
-_HOLD = 0.02
+_HOLD: Final = 0.02
 #: Of connections that were left to others and that none took, one worker takes so many at a time.
-_LEFT_OVER = 4
+_LEFT_OVER: Final = 4
 #: tcpi_unacked of a listening socket: how many connections wait in it (Linux: tcp_get_info).
-_UNACKED = struct.Struct("24xI")
+_UNACKED: Final = struct.Struct("24xI")
 #: libev's highest: connections that wait in the kernel have arrived before the requests that come in the same turn.
-_FIRST = 2
+_FIRST: Final = 2
 #: Out of descriptors or memory, or whatever else lasts: accepting again at once would only spin (gevent#18).
-_PAUSE = 0.5
-_POLL = 0.01
+_PAUSE: Final = 0.5
+_POLL: Final = 0.01
 #: The client gave up between the handshake and accept(2).
-_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR)
+_GONE: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR)
 #: A unix socket that is shut down: the arbiter lets no new client in.
-_TURNED_AWAY = errno.EINVAL
+_TURNED_AWAY: Final = errno.EINVAL
 #: Handshakes that were under way when the arbiter turned new connections away end within this time, seconds.
-_HANDSHAKES = 0.1
+_HANDSHAKES: Final = 0.1
 
 
 class Acceptor:

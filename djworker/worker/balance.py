@@ -10,14 +10,15 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Callable
+from typing import Final
 
 from djworker.ipc.scoreboard import SLOTS
 
 __all__ = ["Balance", "Share"]
 
-_WORD = 8
+_WORD: Final = 8
 #: Seconds after which a worker that has not written is taken for blocked or gone; it writes with each beat (0.5 s).
-_FRESH = 1.2
+_FRESH: Final = 1.2
 
 
 class Balance:

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import gevent
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("djworker.worker")
 
 #: Exit handlers of the project's and its libraries' have this long.
-_EXIT_HANDLERS_LIMIT = 2.0
-_IGNORED = (signal.SIGINT, signal.SIGHUP)
+_EXIT_HANDLERS_LIMIT: Final = 2.0
+_IGNORED: Final = (signal.SIGINT, signal.SIGHUP)
 
 
 def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent import getcurrent
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("djworker.worker")
 
 #: How often the hub shows that it turns, and deadlines of connections are looked at, seconds.
-BEAT_INTERVAL = 0.5
-MEMORY_INTERVAL = 1.0
+BEAT_INTERVAL: Final = 0.5
+MEMORY_INTERVAL: Final = 1.0
 #: Seconds between two looks at the memory that is shared in parts; one takes a millisecond for each hundred MiB.
-PSS_INTERVAL = 10.0
+PSS_INTERVAL: Final = 10.0
 #: A TERM that went to the whole process group (systemd's KillMode=control-group) is a stop: the arbiter's order to retire
 #: comes within this time, and asking for a replacement would have one forked for nothing.
-GROUP_TERM = 0.25
-_DRAIN_POLL = 0.02
+GROUP_TERM: Final = 0.25
+_DRAIN_POLL: Final = 0.02
 
 
 class Worker:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's own name
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 _POSTGRES, _MYSQL = "django.db.backends.postgresql", "django.db.backends.mysql"
 #: Django's engine that asks, for each of ours; PostGIS would need its libraries for it.
-_STOCK = {ours: _MYSQL if stock == _MYSQL else _POSTGRES for stock, ours in ENGINES.items() if ours in POOLED}
-# What this user may have in this database: the server's number is for all, and keeps some for its administrators.
-_QUESTIONS = {
+_STOCK: Final = {ours: _MYSQL if stock == _MYSQL else _POSTGRES for stock, ours in ENGINES.items() if ours in POOLED}
+#: What this user may have in this database: the server's number is for all, and keeps some for its administrators.
+_QUESTIONS: Final = {
     _POSTGRES: """SELECT min(n) FROM (
         SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
             - coalesce(current_setting('reserved_connections', true), '0')::int
@@ -39,11 +39,11 @@ _QUESTIONS = {
     _MYSQL: """SELECT LEAST(@@max_connections,
         IF(@@session.max_user_connections > 0, @@session.max_user_connections, @@max_connections))""",
 }
-_HINT = (
+_HINT: Final = (
     "lower max_size or workers, or raise the server's limit; statements and transactions that run on in workers which drain"
     " come on top"
 )
-_GEVENTPOOLS_OWN = ("MAX_CONNS", "REUSE_CONNS", "pool")
+_GEVENTPOOLS_OWN: Final = ("MAX_CONNS", "REUSE_CONNS", "pool")
 
 
 class Demand(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's own name
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-# Client libraries that wait in C, with the hub stopped: what is to be said of them, and the way out.
-_BLOCKING = {
+#: Client libraries that wait in C, with the hub stopped: what is to be said of them, and the way out.
+_BLOCKING: Final = {
     "mysql.connector": ("mysql-connector's C extension", "OPTIONS = {'use_pure': True}, or mysqlclient"),
     "mariadb": ("the mariadb connector", "mysqlclient or PyMySQL"),
     "pyodbc": ("pyodbc", "let another process ask that database, Celery for example"),

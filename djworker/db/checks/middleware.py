@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from django.utils.module_loading import import_string
 
@@ -14,7 +14,7 @@ from djworker.db.lease.raw_names import FREE
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-_MODE = "autocommit"  # set to what it is, or refused
+_MODE: Final = "autocommit"  # set to what it is, or refused
 
 
 def pinning(paths: Iterable[str]) -> Iterator[str]:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
-# Seconds. libpq's and Connector/C's default is to wait for ever, psycopg's 130, PyMySQL's 10.
-CONNECT_TIMEOUT = 10
-# For the server to stop an abandoned query. The pool has a budget of its own around it.
-CANCEL_TIMEOUT = 5.0
+#: Seconds. libpq's and Connector/C's default is to wait for ever, psycopg's 130, PyMySQL's 10.
+CONNECT_TIMEOUT: Final = 10
+#: For the server to stop an abandoned query. The pool has a budget of its own around it.
+CANCEL_TIMEOUT: Final = 5.0
 #: In the place of a number that the library does not tell.
 UNTOLD: Final = -1
 

@@ -14,23 +14,23 @@ from djworker.db.drivers.turns import at_most
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Bits of the server's status word, which comes with every reply (MySQL internals, "Status Flags").
-IN_TRANSACTION = 0x0001
-SESSION_STATE_CHANGED = 0x4000
+#: Bits of the server's status word, which comes with every reply (MySQL internals, "Status Flags").
+IN_TRANSACTION: Final = 0x0001
+SESSION_STATE_CHANGED: Final = 0x4000
 
-COM_RESET_CONNECTION = 0x1F
-CLIENT_SESSION_TRACK = 1 << 23
+COM_RESET_CONNECTION: Final = 0x1F
+CLIENT_SESSION_TRACK: Final = 1 << 23
 
-# Makes the server raise SESSION_STATE_CHANGED. Part of the session, so it is said again after a reset.
-TRACK_SESSION = "SET SESSION session_track_state_change = 1"
+#: Makes the server raise SESSION_STATE_CHANGED. Part of the session, so it is said again after a reset.
+TRACK_SESSION: Final = "SET SESSION session_track_state_change = 1"
 
-ER_NO_SUCH_THREAD = 1094
-ER_CON_COUNT_ERROR = 1040
-COMMANDS_OUT_OF_SYNC = 2014
-SERVER_LOST = 2013
+ER_NO_SUCH_THREAD: Final = 1094
+ER_CON_COUNT_ERROR: Final = 1040
+COMMANDS_OUT_OF_SYNC: Final = 2014
+SERVER_LOST: Final = 2013
 
-# The session is over, whatever the library thinks: killed (MariaDB), shut down, idle for too long (MySQL 8).
-FATAL_SERVER_ERRORS = frozenset({1053, 1927, 3169, 4031})
+#: The session is over, whatever the library thinks: killed (MariaDB), shut down, idle for too long (MySQL 8).
+FATAL_SERVER_ERRORS: Final = frozenset({1053, 1927, 3169, 4031})
 
 #: ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE; ER_SERVER_SHUTDOWN, ER_SERVER_OFFLINE_MODE.
 _NEWS: Final = {1792: News.READ_ONLY, 1836: News.READ_ONLY, 1053: News.LEAVING, 3032: News.LEAVING}
@@ -44,8 +44,8 @@ REFUSES_WRITES: Final = """SHOW GLOBAL VARIABLES WHERE variable_name IN
  ('read_only', 'super_read_only', 'innodb_read_only', 'tx_read_only', 'transaction_read_only', 'offline_mode')
  AND value NOT IN ('OFF', '0')"""
 
-_POLL = 0.005  # seconds between two looks at the server's list of sessions
-_RETRY = 0.05
+_POLL: Final = 0.005  # seconds between two looks at the server's list of sessions
+_RETRY: Final = 0.05
 
 
 def is_fatal(code: object) -> bool:

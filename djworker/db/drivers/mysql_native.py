@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any
+from typing import Any, Final
 
 from MySQLdb import _mysql
 
-_CAPSULE = b"_mysql.connection.native_connection"
-_SERVER_STATUS = 30  # enum mariadb_value: MARIADB_CONNECTION_SERVER_STATUS, Connector/C 3.1.13 and later
+_CAPSULE: Final = b"_mysql.connection.native_connection"
+_SERVER_STATUS: Final = 30  # enum mariadb_value: MARIADB_CONNECTION_SERVER_STATUS, Connector/C 3.1.13 and later
 
 
 @functools.cache

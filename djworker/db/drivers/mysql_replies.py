@@ -7,15 +7,19 @@ piece, and a look at its two ends tells. A wrong guess costs a pause, never a wr
 
 from __future__ import annotations
 
-HEADER = 4  # bytes: length (3), sequence number (1)
-OK, ERROR, EOF = 0x00, 0xFF, 0xFE
-MAX_ONE_BYTE = 0xFA  # a length-encoded integer above has more bytes than one
-EOF_PACKET = 9  # bytes with header: EOF, warnings (2), status (2)
-END_PACKET = 11  # bytes with header of the OK packet that ends rows where EOF is deprecated, without session news
+from typing import Final
 
-TLS_HEADER = 5  # bytes: type, version (2), length (2)
+HEADER: Final = 4  # bytes: length (3), sequence number (1)
+OK, ERROR, EOF = 0x00, 0xFF, 0xFE
+MAX_ONE_BYTE: Final = 0xFA  # a length-encoded integer above has more bytes than one
+EOF_PACKET: Final = 9  # bytes with header: EOF, warnings (2), status (2)
+END_PACKET: Final = (
+    11  # bytes with header of the OK packet that ends rows where EOF is deprecated, without session news
+)
+
+TLS_HEADER: Final = 5  # bytes: type, version (2), length (2)
 TLS_APPLICATION_DATA, TLS_MAJOR = 0x17, 0x03
-TLS_FULL_RECORD = 1 << 14  # RFC 8446, section 5.1: plaintext of a record
+TLS_FULL_RECORD: Final = 1 << 14  # RFC 8446, section 5.1: plaintext of a record
 
 
 def is_whole(data: bytes | bytearray, size: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import MySQLdb
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
             """Raise: what was asked cannot be done now."""
 
 
-# Rows that are made into Python objects in one go; above, the hub gets a turn in between. 1000 rows take about 1 ms.
-ROWS_AT_ONCE = 1000
-# Rows of an SSCursor that are read in one visit to a native thread, which costs as much as making 30 of them.
-ROWS_AHEAD = 100
-EVERYTHING = 0  # mysqlclient's way to ask for all rows
+#: Rows that are made into Python objects in one go; above, the hub gets a turn in between. 1000 rows take about 1 ms.
+ROWS_AT_ONCE: Final = 1000
+#: Rows of an SSCursor that are read in one visit to a native thread, which costs as much as making 30 of them.
+ROWS_AHEAD: Final = 100
+EVERYTHING: Final = 0  # mysqlclient's way to ask for all rows
 
 
 class Rows:

@@ -6,7 +6,7 @@ import _socket
 import os
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import MySQLdb
 import MySQLdb.constants.CLIENT
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# A statement up to here fits into any socket's send buffer, so that sending it cannot block.
-SEND_INLINE = 16 * 1024
-# Answers up to here are looked at before they are read; larger ones are still under way when their first byte comes.
-LOOK_AT = 64 * 1024
+#: A statement up to here fits into any socket's send buffer, so that sending it cannot block.
+SEND_INLINE: Final = 16 * 1024
+#: Answers up to here are looked at before they are read; larger ones are still under way when their first byte comes.
+LOOK_AT: Final = 64 * 1024
 # The C methods, past our own overrides of them.
 _send_query = Connection.send_query
 _read_query_result = Connection.read_query_result
 _store_result = Connection.store_result
 
-_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+_PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
 class MySQLWire:

@@ -8,7 +8,7 @@ mysqlclient's, hung for ever in 13 of 80 processes.
 from __future__ import annotations
 
 import encodings.idna  # noqa: F401 - the first look-up of a name would import it, in one of gevent's native threads
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from gevent import get_hub
 from gevent.threadpool import ThreadPool
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from gevent.hub import Hub
 
-# Our own pool: connects to a dead server would otherwise fill the hub's, and with it everybody's DNS look-ups.
-THREADS = 16
+#: Our own pool: connects to a dead server would otherwise fill the hub's, and with it everybody's DNS look-ups.
+THREADS: Final = 16
 
 P = ParamSpec("P")
 R = TypeVar("R")

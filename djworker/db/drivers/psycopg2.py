@@ -28,11 +28,11 @@ from djworker.db.drivers.watch import Watch
 if TYPE_CHECKING:
     from djworker.db.drivers.news import News
 
-NOTICES = 50  # as psycopg2 itself
-ACTIVE = extensions.TRANSACTION_STATUS_ACTIVE
+NOTICES: Final = 50  # as psycopg2 itself
+ACTIVE: Final = extensions.TRANSACTION_STATUS_ACTIVE
 #: Types whose values psycopg2 quotes, or writes as numbers: nearly all that there are.
 _QUOTED: Final = frozenset({str, int, float, bool, bytes, type(None), Decimal, date, datetime, time, timedelta})
-_ERROR_LENGTH = 256  # what libpq asks for in PQcancel's buffer
+_ERROR_LENGTH: Final = 256  # what libpq asks for in PQcancel's buffer
 
 
 def install() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import psycopg
 from gevent.lock import Semaphore
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from djworker.db.drivers.news import News
 
-ACTIVE = TransactionStatus.ACTIVE
-BAD = ConnStatus.BAD
+ACTIVE: Final = TransactionStatus.ACTIVE
+BAD: Final = ConnStatus.BAD
 _NONE: deque[object] = deque()
 _resets = itertools.count(1)
-_COPYING = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
+_COPYING: Final = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
 
 
 class PsycopgConnection(psycopg.Connection[Any]):

@@ -7,7 +7,7 @@ import io
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 import pymysql
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from djworker.db.drivers.news import News
 
-ER_CANNOT_CONNECT = 2003
-TURN = 0.005  # seconds of unpacking before others get a turn
+ER_CANNOT_CONNECT: Final = 2003
+TURN: Final = 0.005  # seconds of unpacking before others get a turn
 
 
 def _answered(method: Callable[..., Any]) -> Callable[..., Any]:

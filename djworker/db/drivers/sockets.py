@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket
 import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import gevent
 from gevent import get_hub, socket
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 # gevent's `os.close` waits for a turn of the hub, which a fresh child has not got.
 _close_now: Callable[[int], None] = get_original("os", "close")
 
-CLOSE_TIMEOUT = 2.0  # seconds for the server to let go of a connection that said good-bye; PostgreSQL needs 1-5 ms
+CLOSE_TIMEOUT: Final = (
+    2.0  # seconds for the server to let go of a connection that said good-bye; PostgreSQL needs 1-5 ms
+)
 
-# A peer whose host has died, or that a router has forgotten, is found out by the kernel alone: of a connection that waits for an
-# answer after two hours, of what was sent in vain after a quarter of one. Seconds, a count, and milliseconds (tcp(7)).
-_DEAD_AFTER = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+#: A peer whose host has died, or that a router has forgotten, is found out by the kernel alone: of a connection that waits for an
+#: answer after two hours, of what was sent in vain after a quarter of one. Seconds, a count, and milliseconds (tcp(7)).
+_DEAD_AFTER: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 
 
 def mind_the_peer(fd: int) -> None:

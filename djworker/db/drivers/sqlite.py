@@ -8,7 +8,7 @@ import re
 import sqlite3
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import gevent
 from gevent import get_hub, getcurrent
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-BUSY_TIMEOUT = 5.0  # seconds; the default of Python's sqlite3
-BUSY = 5  # primary result code SQLITE_BUSY
-BUSY_SNAPSHOT = 517  # the transaction has read what another has changed since: no wait helps, only a rollback
-_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05)  # seconds between attempts while another process writes
+BUSY_TIMEOUT: Final = 5.0  # seconds; the default of Python's sqlite3
+BUSY: Final = 5  # primary result code SQLITE_BUSY
+BUSY_SNAPSHOT: Final = 517  # the transaction has read what another has changed since: no wait helps, only a rollback
+_PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05)  # seconds between attempts while another process writes
 
-_LEAD = re.compile(r"(?:\s+|--[^\n]*|/\*.*?\*/|\()*(\w+)(?:\s+(IMMEDIATE|EXCLUSIVE))?", re.IGNORECASE | re.DOTALL)
-_READING = frozenset(
+_LEAD: Final = re.compile(
+    r"(?:\s+|--[^\n]*|/\*.*?\*/|\()*(\w+)(?:\s+(IMMEDIATE|EXCLUSIVE))?", re.IGNORECASE | re.DOTALL
+)
+_READING: Final = frozenset(
     {"SELECT", "VALUES", "EXPLAIN", "PRAGMA", "COMMIT", "END", "ROLLBACK", "RELEASE", "SAVEPOINT", "ATTACH", "DETACH"}
 )
-_WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
-_RETURNING = re.compile(r"\bRETURNING\b", re.IGNORECASE)
+_WRITING: Final = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
+_RETURNING: Final = re.compile(r"\bRETURNING\b", re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=2048)

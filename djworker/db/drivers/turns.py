@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import gevent
 
-# `gevent.sleep(0)` runs the other greenlets that are ready, but hardly ever looks at timers and sockets: with 5 ms of work
-# between the calls a 1 ms timer fired three times in a second. Any positive time makes it a turn of the whole loop.
-_A_MOMENT = 1e-6  # seconds
+#: `gevent.sleep(0)` runs the other greenlets that are ready, but hardly ever looks at timers and sockets: with 5 ms of work
+#: between the calls a 1 ms timer fired three times in a second. Any positive time makes it a turn of the whole loop.
+_A_MOMENT: Final = 1e-6  # seconds
 
 
 def at_most(seconds: float) -> gevent.Timeout:

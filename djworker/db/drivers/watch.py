@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
 from gevent.exceptions import InvalidSwitchError
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gevent._types import _IoWatcher
     from gevent.hub import Hub
 
-READ = 1  # libev's EV_READ and EV_WRITE; psycopg's Wait and Ready use the same bits
-WRITE = 2
+READ: Final = 1  # libev's EV_READ and EV_WRITE; psycopg's Wait and Ready use the same bits
+WRITE: Final = 2
 
 _poll: Any = get_original("select", "poll")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from djworker.db.lease.registry import pool_watches, tend
 from djworker.ipc.scoreboard import Gauge
@@ -11,7 +11,7 @@ from djworker.ipc.scoreboard import Gauge
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NAMES = {
+_NAMES: Final = {
     Gauge.POOL_SIZE: "pool_size",
     Gauge.POOL_AVAILABLE: "pool_available",
     Gauge.POOL_WAITING: "requests_waiting",

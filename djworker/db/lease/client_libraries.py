@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from djworker.db.lease.protocols import Door, Holding
     from djworker.db.lease.session_settings import Setting
 
-# What the set-up of a connection has set, beside the server's own defaults. `role` is not in the view.
-_BASE = """SELECT lower(name), setting FROM pg_catalog.pg_settings WHERE source = 'session'
+#: What the set-up of a connection has set, beside the server's own defaults. `role` is not in the view.
+_BASE: Final = """SELECT lower(name), setting FROM pg_catalog.pg_settings WHERE source = 'session'
  UNION ALL SELECT 'role', pg_catalog.current_setting('role')"""
 
 
 #: Triggers in whose text there is a user variable, a call or a lock. What a stored function does in them is not looked at.
-_TRIGGERS = """SELECT 1 FROM information_schema.triggers WHERE event_object_schema = DATABASE()
+_TRIGGERS: Final = """SELECT 1 FROM information_schema.triggers WHERE event_object_schema = DATABASE()
  AND lower(action_statement) REGEXP '@|call|get_lock|temporary|last_insert_id' LIMIT 1"""
 
 

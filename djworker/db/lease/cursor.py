@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from djworker.db.lease.lease import Lease
     from djworker.db.lease.protocols import Leasing, RawCursor
 
-# Before anything was executed: PEP 249's, so that it costs no connection.
+#: Before anything was executed: PEP 249's, so that it costs no connection.
 _UNUSED: Final = {"description": None, "rowcount": -1, "lastrowid": None, "_query": None}
 _WRAPPED: Final = frozenset({"mysqlclient", "pymysql"})  # where Django has a cursor of its own around the library's
 

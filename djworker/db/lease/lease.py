@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gevent import getcurrent
 from gevent.lock import BoundedSemaphore
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from djworker.db.lease.registry import LeasedPool
     from djworker.db.lease.session_record import SessionRecord
 
-# Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
-JUST_NOW = 0.002
+#: Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
+JUST_NOW: Final = 0.002
 
 
 class Lease:

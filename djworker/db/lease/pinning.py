@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from djworker.db.lease.protocols import RawConnection, RawCursor, RawDriver
 
-KEPT = 2048  # verdicts in each of two generations; an ORM application has some hundreds of texts
-LONGEST = 8192  # characters: longer texts (bulk inserts) never come twice, and would fill the memory
+KEPT: Final = 2048  # verdicts in each of two generations; an ORM application has some hundreds of texts
+LONGEST: Final = 8192  # characters: longer texts (bulk inserts) never come twice, and would fill the memory
 _BEGINNING: Final = 64  # characters of those that say what they are
 
 
@@ -59,11 +59,11 @@ class Verdict:
         return bool(self.pin or self.settings or self.begins or self.called or self.identity or self.unsure)
 
 
-PLAIN = Verdict()
-UNSURE = Verdict(unsure=True)
-PROBE = Verdict(identity="a look at the connection")  # not a statement of the application's
-WRITE = Verdict(writes=True)
-_SINGLES = {verdict: verdict for verdict in (PLAIN, WRITE)}  # so that `is PLAIN` is the fast path
+PLAIN: Final = Verdict()
+UNSURE: Final = Verdict(unsure=True)
+PROBE: Final = Verdict(identity="a look at the connection")  # not a statement of the application's
+WRITE: Final = Verdict(writes=True)
+_SINGLES: Final = {verdict: verdict for verdict in (PLAIN, WRITE)}  # so that `is PLAIN` is the fast path
 
 
 class Text(str):
@@ -111,7 +111,7 @@ class OwnFinder:
 
 Pattern = tuple[str, Finder | OwnFinder]
 
-_PROCEDURE = r"(?:^|;)\s*call\b"  # what it does cannot be seen
+_PROCEDURE: Final = r"(?:^|;)\s*call\b"  # what it does cannot be seen
 
 
 def _words(**patterns: Finder) -> tuple[Pattern, ...]:

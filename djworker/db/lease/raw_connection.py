@@ -8,7 +8,7 @@ is replaced at the end of the request: what was done to the library's object rea
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from djworker.db.lease.errors import LeaseClosed
 from djworker.db.lease.pinning import Verdict
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     #: (connection) -> the object that has the name: itself, or its `info`.
     Where = Callable[[Any], object]
 
-# Never the library's: pickling, copying and introspection ask for them, and the class answers what it knows.
-_SPECIAL = "__"
+#: Never the library's: pickling, copying and introspection ask for them, and the class answers what it knows.
+_SPECIAL: Final = "__"
 
 
 class LeasedConnection:
@@ -100,7 +100,7 @@ class LeasedConnection:
         delattr(self.lease.opened(f"del connection.connection.{name}"), name)
 
 
-_OURS = frozenset({"commit", "rollback", "close", "lease", "closed", "broken", "open", "connection", "info"})
+_OURS: Final = frozenset({"commit", "rollback", "close", "lease", "closed", "broken", "open", "connection", "info"})
 
 
 class LeasedInfo:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ def _table(**kinds: str) -> dict[str, Treatment]:
     return {name: Treatment[kind.upper()] for kind, names in kinds.items() for name in names.split()}
 
 
-_ERRORS = (
+_ERRORS: Final = (
     "Warning Error InterfaceError DatabaseError DataError OperationalError IntegrityError InternalError"
     " ProgrammingError NotSupportedError"
 )
@@ -58,9 +58,9 @@ class Names:
 
 # libpq's numbers: PQTRANS_IDLE, PQTRANS_UNKNOWN, CONNECTION_OK, CONNECTION_BAD. The libraries' enums compare equal to them.
 _IDLE, _UNKNOWN, _OK, _BAD = 0, 4, 0, 1
-_STATUS_READY = 1  # psycopg2.extensions
+_STATUS_READY: Final = 1  # psycopg2.extensions
 
-PSYCOPG = Names(
+PSYCOPG: Final = Names(
     _table(
         # The factories are classes or functions: nothing can be put into them that the connection does not have anyway.
         fact="isolation_level read_only deferrable prepare_threshold prepared_max row_factory cursor_factory"
@@ -73,7 +73,7 @@ PSYCOPG = Names(
         constant=f"{_ERRORS} connect",
     )
 )
-PSYCOPG_INFO = Names(
+PSYCOPG_INFO: Final = Names(
     _table(
         fact="vendor host hostaddr port dbname user password options dsn server_version full_protocol_version encoding timezone",
         function="get_parameters parameter_status",
@@ -83,7 +83,7 @@ PSYCOPG_INFO = Names(
     idle={"transaction_status": _IDLE, "pipeline_status": 0, "status": _OK, "error_message": ""},
     over={"transaction_status": _UNKNOWN, "pipeline_status": 0, "status": _BAD, "error_message": ""},
 )
-PSYCOPG2 = Names(
+PSYCOPG2: Final = Names(
     _table(
         fact="encoding server_version protocol_version dsn isolation_level readonly deferrable cursor_factory async async_"
         f" {_ERRORS}",  # descriptors: the class has no value for them
@@ -97,7 +97,7 @@ PSYCOPG2 = Names(
     idle={"status": _STATUS_READY, "get_transaction_status": _IDLE, "isexecuting": False},
     over={"status": _STATUS_READY, "get_transaction_status": _UNKNOWN, "isexecuting": False},
 )
-PSYCOPG2_INFO = Names(
+PSYCOPG2_INFO: Final = Names(
     _table(
         fact="dbname user password host port options dsn_parameters protocol_version server_version needs_password"
         " used_password ssl_in_use ssl_attribute_names",
@@ -108,7 +108,7 @@ PSYCOPG2_INFO = Names(
     idle={"transaction_status": _IDLE, "status": _OK, "error_message": None},
     over={"transaction_status": _UNKNOWN, "status": _BAD, "error_message": None},
 )
-MYSQLCLIENT = Names(
+MYSQLCLIENT: Final = Names(
     _table(
         fact="encoding client_flag server_capabilities port default_cursor cursorclass",
         function="escape escape_string literal string_literal character_set_name get_character_set_info get_host_info"
@@ -121,7 +121,7 @@ MYSQLCLIENT = Names(
         constant=_ERRORS,
     )
 )
-PYMYSQL = Names(
+PYMYSQL: Final = Names(
     _table(
         fact="host port user password db unix_socket charset encoding collation use_unicode client_flag cursorclass"
         " connect_timeout max_allowed_packet bind_address ssl sql_mode init_command local_infile protocol_version host_info"
@@ -137,10 +137,10 @@ PYMYSQL = Names(
     )
 )
 
-CONNECTIONS = {"psycopg": PSYCOPG, "psycopg2": PSYCOPG2, "mysqlclient": MYSQLCLIENT, "pymysql": PYMYSQL}
-INFOS = {"psycopg": PSYCOPG_INFO, "psycopg2": PSYCOPG2_INFO}
+CONNECTIONS: Final = {"psycopg": PSYCOPG, "psycopg2": PSYCOPG2, "mysqlclient": MYSQLCLIENT, "pymysql": PYMYSQL}
+INFOS: Final = {"psycopg": PSYCOPG_INFO, "psycopg2": PSYCOPG2_INFO}
 
-_CURSOR = "description rowcount rownumber arraysize"
+_CURSOR: Final = "description rowcount rownumber arraysize"
 # PostgreSQL's cursors: `name` is an attribute of server-side ones only in psycopg, and None in psycopg2's others.
 CURSORS: Mapping[str, Mapping[str, Treatment]] = {
     "psycopg": _table(
@@ -168,8 +168,8 @@ CURSORS: Mapping[str, Mapping[str, Treatment]] = {
     ),
 }
 
-# All that holds a connection not at all, or for a statement.
-FREE = frozenset(
+#: All that holds a connection not at all, or for a statement.
+FREE: Final = frozenset(
     name
     for names in CONNECTIONS.values()
     for name, answer in names.answers.items()

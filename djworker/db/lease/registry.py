@@ -41,8 +41,8 @@ RECONNECT: Final = 5.0
 UNUSED: Final = 60.0
 #: Numbers of which several pools with one alias have one.
 _NO_SUMS: Final = frozenset({"pool_min", "pool_max", "circuit_open", "circuit_failures"})
-CLOSING = 2.0  # seconds for connections to be closed, where a caller wants them gone
-_LEVELS = {
+CLOSING: Final = 2.0  # seconds for connections to be closed, where a caller wants them gone
+_LEVELS: Final = {
     "pool_outage": logging.ERROR,
     "pool_recovered": logging.WARNING,
     "pool_reclaimed": logging.WARNING,

@@ -15,36 +15,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TypeGuard
 
-_NAME = r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)*"
-_SET = re.compile(
+_NAME: Final = r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)*"
+_SET: Final = re.compile(
     rf"^\s*SET\s+(?:SESSION\s+(?!AUTHORIZATION\b|CHARACTERISTICS\b))?"
     rf"(?:(?P<special>TIME\s+ZONE|ROLE|SCHEMA)\s+|(?P<name>{_NAME})\s*(?:=|\bTO\b)\s*)(?P<value>.+?)\s*;?\s*$",
     re.IGNORECASE | re.DOTALL,
 )
-_RESET = re.compile(rf"^\s*RESET\s+(?P<name>{_NAME}|TIME\s+ZONE)\s*;?\s*$", re.IGNORECASE)
-_TEXT = r"'(?:[^'\\%]|'')*'"
-_CALL = rf"(?:pg_catalog\.)?set_config\s*\(\s*({_TEXT}|%s)\s*,\s*({_TEXT}|%s)\s*,\s*({_TEXT}|false|true|%s)\s*\)(?:\s+as\s+\w+)?"
-_ONE_CALL = re.compile(_CALL, re.IGNORECASE)
-_CALLS = re.compile(rf"^\s*SELECT\s+{_CALL}(?:\s*,\s*{_CALL})*\s*;?\s*$", re.IGNORECASE)
-# Said by other means in SQL, or known to the driver too: these pin.
-_NOT_REPLAYED = frozenset(
+_RESET: Final = re.compile(rf"^\s*RESET\s+(?P<name>{_NAME}|TIME\s+ZONE)\s*;?\s*$", re.IGNORECASE)
+_TEXT: Final = r"'(?:[^'\\%]|'')*'"
+_CALL: Final = (
+    rf"(?:pg_catalog\.)?set_config\s*\(\s*({_TEXT}|%s)\s*,\s*({_TEXT}|%s)\s*,\s*({_TEXT}|false|true|%s)\s*\)"
+    r"(?:\s+as\s+\w+)?"
+)
+_ONE_CALL: Final = re.compile(_CALL, re.IGNORECASE)
+_CALLS: Final = re.compile(rf"^\s*SELECT\s+{_CALL}(?:\s*,\s*{_CALL})*\s*;?\s*$", re.IGNORECASE)
+#: Said by other means in SQL, or known to the driver too: these pin.
+_NOT_REPLAYED: Final = frozenset(
     {"local", "constraints", "transaction", "names", "client_encoding", "all", "session_authorization"}
 )
-_SPECIAL = {"time zone": "timezone", "schema": "search_path"}
-_TRANSIENT = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
+_SPECIAL: Final = {"time zone": "timezone", "schema": "search_path"}
+_TRANSIENT: Final = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 
 #: The state of random() cannot be sent again: it would begin anew.
 _UNREPEATABLE: Final = {"seed": "setseed", "client_encoding": "SET", "session_authorization": "SET"}
 
 #: Types of parameters that are sent the same way whenever they are sent.
-_CONSTANT = frozenset({str, int, float, bool, bytes, type(None)})
-_BOOLEANS = {True: ("true", "yes", "on", "1"), False: ("false", "no", "off", "0")}
+_CONSTANT: Final = frozenset({str, int, float, bool, bytes, type(None)})
+_BOOLEANS: Final = {True: ("true", "yes", "on", "1"), False: ("false", "no", "off", "0")}
 #: They say which tables a name means; the role, because "$user" may stand in the search_path.
 _RESOLVING: Final = ("search_path", "role", "session_authorization")
 
 _ROLE: Final = "role"
-RESET = "RESET "
-SET_CONFIG = "SELECT pg_catalog.set_config(%s, %s, false)"
+RESET: Final = "RESET "
+SET_CONFIG: Final = "SELECT pg_catalog.set_config(%s, %s, false)"
 
 
 class Setting(NamedTuple):
@@ -92,7 +95,7 @@ class Profile:
         return tuple(self.settings.get(name) for name in _RESOLVING) if self.settings else ()
 
 
-EMPTY = Profile({})
+EMPTY: Final = Profile({})
 
 
 def restore(name: str, base: Mapping[str, str]) -> Setting:

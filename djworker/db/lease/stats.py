@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from djworker.db.observe.labels import Label
 
-VIEWS = 1000  # different pairs of reason and view; what is above is counted under the reason alone
+VIEWS: Final = 1000  # different pairs of reason and view; what is above is counted under the reason alone
 
 
 @dataclass(slots=True)

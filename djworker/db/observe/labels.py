@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from django.core.handlers.base import BaseHandler
 from django.core.signals import request_started
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
     from greenlet import greenlet
 
-_ATTRIBUTE = "djworker_request"
-# Of a greenlet: the last statement that it has begun. Cursors set it, by its name.
-_STATEMENT = "djworker_statement"
-# Where Django keeps the request with what it resolved to. A private name: without it, the path is resolved again.
-_RESOLVES = getattr(getattr(BaseHandler, "_get_response", None), "__code__", None)
-_GENERATIONS = 5  # a greenlet that a view's greenlet spawned asks its parent which request it works for, and so on
+_ATTRIBUTE: Final = "djworker_request"
+#: Of a greenlet: the last statement that it has begun. Cursors set it, by its name.
+_STATEMENT: Final = "djworker_statement"
+#: Where Django keeps the request with what it resolved to. A private name: without it, the path is resolved again.
+_RESOLVES: Final = getattr(getattr(BaseHandler, "_get_response", None), "__code__", None)
+_GENERATIONS: Final = (
+    5  # a greenlet that a view's greenlet spawned asks its parent which request it works for, and so on
+)
 
 
 class _Request(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from djworker import log
 from djworker.db.observe.labels import frames, view_of
@@ -26,8 +26,8 @@ logger = logging.getLogger("djworker.db")
 
 C_contra = TypeVar("C_contra", contravariant=True)
 
-_FRAMES = 60  # the innermost; Django with its middleware is about thirty deep
-_NUMBERS = ("pool_size", "pool_max", "pool_leased", "pool_available", "requests_waiting")
+_FRAMES: Final = 60  # the innermost; Django with its middleware is about thirty deep
+_NUMBERS: Final = ("pool_size", "pool_max", "pool_leased", "pool_available", "requests_waiting")
 
 
 class Waits:

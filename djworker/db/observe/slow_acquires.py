@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from djworker.db.pool.slots import Label
 
-# In an overload thousands wait; these show where, and the others are counted.
-KEPT = 20
+#: In an overload thousands wait; these show where, and the others are counted.
+KEPT: Final = 20
 
 
 class SlowAcquire(NamedTuple):

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from random import Random
 
-# One failure is an accident (a restarting proxy, a full backlog), three in a row are an outage.
-OUTAGE_AFTER = 3
-# Seconds. PgBouncer waits `server_login_retry` = 15 s; a request that fails meanwhile is a page that is not served, so we
-# look again within a second: with the jitter, a server that is back is found well within two.
-FIRST_RETRY = 0.05
-LAST_RETRY = 1.0
-# Seconds. A full server refuses some of a crowd of attempts at once, and the others get in a little later.
-HOPE = 1.0
+#: One failure is an accident (a restarting proxy, a full backlog), three in a row are an outage.
+OUTAGE_AFTER: Final = 3
+#: Seconds. PgBouncer waits `server_login_retry` = 15 s; a request that fails meanwhile is a page that is not served, so we
+#: look again within a second: with the jitter, a server that is back is found well within two.
+FIRST_RETRY: Final = 0.05
+LAST_RETRY: Final = 1.0
+#: Seconds. A full server refuses some of a crowd of attempts at once, and the others get in a little later.
+HOPE: Final = 1.0
 
 
 #: Count. Logins in a row that were ended by hand: above, the server counts as gone all the same, for something is wrong with
 #: it that more attempts do not mend. They are made one by one by then, so that many are no storm.
-MOST_ENDED = 500
+MOST_ENDED: Final = 500
 
 
 class CircuitState(enum.Enum):

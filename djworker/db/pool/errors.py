@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 class PoolError(Exception):
@@ -40,4 +41,4 @@ class Refusals:
     wrong_thread: type[Exception] = ForeignThread
 
 
-PLAIN = Refusals()
+PLAIN: Final = Refusals()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Protocol
 
 from djworker.db.pool.circuit import Circuit
 from djworker.db.pool.driver import C, Useless
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
             """With a connection that may be lent, if there is one; `failed`: an attempt to connect has failed."""
 
 
-_LEAST_MISSED = (
+_LEAST_MISSED: Final = (
     SlotState.IDLE,
     SlotState.CONNECTING,
     SlotState.CHECKING,

@@ -17,7 +17,7 @@ import weakref
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from gevent import Greenlet, getcurrent
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from djworker.db.pool.bound import Bound
     from djworker.db.pool.slots import Label
 
-_IDLE = SlotState.IDLE
-_LEASED = SlotState.LEASED
+_IDLE: Final = SlotState.IDLE
+_LEASED: Final = SlotState.LEASED
 
 
 class Pool(Generic[C]):

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from djworker.db.pool.bound import Bound
     from djworker.db.pool.state import State
 
-_IDLE = SlotState.IDLE
-# These may come back.
-_IN_USE = (SlotState.OFFERED, SlotState.LEASED, SlotState.CHECKING, SlotState.RESETTING)
+_IDLE: Final = SlotState.IDLE
+#: These may come back.
+_IN_USE: Final = (SlotState.OFFERED, SlotState.LEASED, SlotState.CHECKING, SlotState.RESETTING)
 
-# Seconds. While no attempt to connect succeeds but connections keep coming back healthy, the server is full, not gone.
-_SIGN_OF_LIFE = 1.0
-# Seconds. No request waits for a refill up to min_size: during an outage it need not knock as often as a waiter does.
-_REFILL_RETRY = 15.0
+#: Seconds. While no attempt to connect succeeds but connections keep coming back healthy, the server is full, not gone.
+_SIGN_OF_LIFE: Final = 1.0
+#: Seconds. No request waits for a refill up to min_size: during an outage it need not knock as often as a waiter does.
+_REFILL_RETRY: Final = 15.0
 #: Seconds. A worker that drains keeps a connection for the next statement of the same request, and no longer.
 RETIRING_IDLE: Final = 0.1
-# Attempts under way at once while the server does not answer: the older one may be slow, the younger one would find a
-# server that came back while the older one is still stuck in the retransmissions of its SYN.
-_PROBES = 2
+#: Attempts under way at once while the server does not answer: the older one may be slow, the younger one would find a
+#: server that came back while the older one is still stuck in the retransmissions of its SYN.
+_PROBES: Final = 2
 
 
 class Scheduler(Generic[C]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Final, Generic
 
 from djworker.bug import Bug
 from djworker.db.pool.driver import C
@@ -34,7 +34,7 @@ class SlotState(enum.IntEnum):
     GONE = 8
 
 
-_GONE = SlotState.GONE
+_GONE: Final = SlotState.GONE
 _CONNECTING, _CHECKING, _RESETTING = SlotState.CONNECTING, SlotState.CHECKING, SlotState.RESETTING
 _CANCELLING, _CLOSING = SlotState.CANCELLING, SlotState.CLOSING
 _S = SlotState

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from djworker.db.pool.driver import C
 from djworker.db.pool.slots import Ledger, Slot, SlotState
@@ -102,8 +102,8 @@ def situation(name: str, gauges: Mapping[str, float], held: list[Holder]) -> str
     return text
 
 
-# Enough to see a pattern; a log line stays a line.
-_NAMED = 10
+#: Enough to see a pattern; a log line stays a line.
+_NAMED: Final = 10
 
 
 def text_of(label: Label) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from gevent._types import _TimerWatcher
     from gevent.hub import Hub
 
-# Seconds. A deadline that is due but cannot be met (or a clock that stands still, in tests) must not spin the hub.
-_SHORTEST = 0.001
+#: Seconds. A deadline that is due but cannot be met (or a clock that stands still, in tests) must not spin the hub.
+_SHORTEST: Final = 0.001
 
 
 class Timer:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import sys
 from importlib.machinery import PathFinder
+from typing import Final
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_NAME = "sitecustomize"
+_HERE: Final = os.path.dirname(os.path.abspath(__file__))
+_NAME: Final = "sitecustomize"
 #: Agents that must be loaded before gevent's patch, and unload what they have imported: ``ddtrace-run``. The mold's first line
 #: patches then.
-_BEFORE_GEVENT = (os.path.join("ddtrace", "bootstrap"),)
+_BEFORE_GEVENT: Final = (os.path.join("ddtrace", "bootstrap"),)
 
 
 def _step_aside() -> None:

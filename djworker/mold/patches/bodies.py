@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from djworker import log
 from djworker.http.response import RETRY_AFTER
@@ -28,7 +28,7 @@ __all__ = ["install"]
 logger = logging.getLogger("djworker.worker")
 
 #: There is no place for a file that a client sends. Not the view's failure, and another time there may be.
-_NO_PLACE = {
+_NO_PLACE: Final = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
@@ -38,8 +38,8 @@ _NO_PLACE = {
     errno.EACCES,
     errno.EPERM,
 }
-_LENGTH = "CONTENT_LENGTH"
-_CODING = "HTTP_TRANSFER_ENCODING"
+_LENGTH: Final = "CONTENT_LENGTH"
+_CODING: Final = "HTTP_TRANSFER_ENCODING"
 
 
 def install(limit: int) -> None:

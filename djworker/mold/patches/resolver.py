@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import _socket
 import os
-from typing import Any
+from typing import Any, Final
 
 import gevent
 from gevent.resolver.thread import Resolver as ThreadResolver
 
-_FAMILIES = (_socket.AF_INET, _socket.AF_INET6)
+_FAMILIES: Final = (_socket.AF_INET, _socket.AF_INET6)
 
 
 class Resolver(ThreadResolver):

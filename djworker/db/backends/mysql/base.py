@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db.backends.mysql import base
 from django.utils.functional import cached_property
@@ -69,7 +69,7 @@ class DatabaseWrapper(MySQLMixin, GreenConnect, Announcer):
 
 
 #: What is put above and below an engine that is built on Django's own.
-AROUND = (MySQLMixin, GreenConnect, Announcer)
+AROUND: Final = (MySQLMixin, GreenConnect, Announcer)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.gis.db.backends.postgis import base
 
@@ -35,7 +35,7 @@ class DatabaseWrapper(PostGISMixin, base.DatabaseWrapper, Announcer):
 
 
 #: What is put above and below an engine that is built on Django's own.
-AROUND = (PostGISMixin, Announcer)
+AROUND: Final = (PostGISMixin, Announcer)
 
 
 def __getattr__(name: str) -> Any:

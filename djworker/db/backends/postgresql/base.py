@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from djworker.db.drivers.base import Driver
     from djworker.db.lease.protocols import RawConnection, RawDriver
 
-# While a query runs PostgreSQL does not look at its client: the query of a worker that was killed would keep its session for
-# as long as it likes, and its locks. From PostgreSQL 14 on it can be asked to look; a value that is set already is left alone.
-_LOOK_AT_CLIENT = """SELECT set_config('client_connection_check_interval', '2s', false)
+#: While a query runs PostgreSQL does not look at its client: the query of a worker that was killed would keep its session for
+#: as long as it likes, and its locks. From PostgreSQL 14 on it can be asked to look; a value that is set already is left alone.
+_LOOK_AT_CLIENT: Final = """SELECT set_config('client_connection_check_interval', '2s', false)
  WHERE current_setting('client_connection_check_interval', true) = '0'"""
 
 
@@ -130,7 +130,7 @@ class DatabaseWrapper(PostgresMixin, base.DatabaseWrapper, Announcer):
 
 
 #: What is put above and below an engine that is built on Django's own.
-AROUND = (PostgresMixin, Announcer)
+AROUND: Final = (PostgresMixin, Announcer)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ Each greenlet has one for as long as Django keeps it, as ever.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3 import base
@@ -35,7 +35,7 @@ class DatabaseWrapper(SQLiteMixin, base.DatabaseWrapper):
 
 
 #: What is put above and below an engine that is built on Django's own.
-AROUND = (SQLiteMixin,)
+AROUND: Final = (SQLiteMixin,)
 
 
 def __getattr__(name: str) -> Any:
