@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from djworker import accounts, process
 from djworker.arbiter.intake import Intake, Kind, MessageRefusedError
 from djworker.arbiter.signal_queue import HANDLED
-from djworker.ipc import messages
+from djworker.ipc import in_flight, messages
 from djworker.ipc.channel import Channel
 from djworker.ipc.contract import MOLD, Flag
 from djworker.ipc.scoreboard import Gauge, Phase, Row
@@ -322,7 +322,7 @@ def _title(key: Key) -> str:
 
 
 def _new_row(generation: int) -> Row:
-    row = Row.create()
+    row = Row.create(in_flight.SIZE)
     row[Gauge.GENERATION] = generation
     row[Gauge.PHASE] = Phase.STARTING
     row[Gauge.BEAT] = time.monotonic_ns()

@@ -17,7 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from djworker import accounts, log, process
-from djworker.arbiter import commands, control, events, probing
+from djworker.arbiter import commands, control, events, lost_requests, probing
 from djworker.arbiter.canary import Sample
 from djworker.arbiter.deaths import Deaths
 from djworker.arbiter.handles import MoldState, Policy
@@ -213,6 +213,7 @@ class Loop:
             self._listen(child)  # its last words came before its death
         self._unwatch(child)
         running = child.reads(Gauge.RUNNING)
+        self._log_lost_requests(child, status)
         kind, number = child.key
         if kind == "worker":
             self.observer.worker_gone(child)
@@ -232,6 +233,17 @@ class Loop:
             self._status_gone(status)
         else:
             self.reporter.say("reloader_gone", "the files are not watched any more", logging.WARNING, status=status)
+
+    def _log_lost_requests(self, child: Child, status: int) -> None:
+        """What a worker had in hand, and did not say itself."""
+        lost = lost_requests.read(child.row.fileno()) if child.row is not None else []
+        cause = child.cause if child.doomed else process.describe(status)
+        try:
+            reason = f"lost with the worker: {cause or process.describe(status)}"
+            lost_requests.write_lines(lost, child.pid, reason, self.config, self.children.launch.cwd)
+        except OSError as error:
+            text = f"the access log cannot be opened: {error.strerror}"
+            self.reporter.say("access_log_lost", text, logging.ERROR, error=error.strerror)
 
     def _mold_gone(self, generation: int, status: int) -> None:
         """A spare is missed only when a worker is wanted; but where it had loaded, the next one is made now."""

@@ -250,6 +250,16 @@ class Config:
         minimum=0,
         maximum=DAY,
     )
+    request_timeout: float = option(
+        0.0,
+        SECONDS,
+        "Deadlines",
+        """Time for a request to be answered, from where it begins: its head is there, and it is its turn. Then its statement is
+        cancelled in the database server, its transaction is rolled back, and the client gets 504; the worker serves on. 0: any
+        time. Views can have another one: [](../howto/deadlines.md).""",
+        minimum=0,
+        maximum=DAY,
+    )
     boot_timeout: float = option(
         60.0,
         SECONDS,

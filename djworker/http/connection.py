@@ -17,11 +17,12 @@ from gevent.monkey import get_original
 
 from djworker import log
 from djworker.conf.peers import LOOPBACK, plain
+from djworker.deadlines import RequestTimeout
 from djworker.http import proxy_header
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.body_reader import AHEAD, Upload
 from djworker.http.idle import IdleConnection
-from djworker.http.phases import ConnectionPhase
+from djworker.http.phases import NEVER, SAID, ConnectionPhase
 from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
 from djworker.http.request import FORWARDED, ProtocolError
 from djworker.http.response import error_response
@@ -62,6 +63,11 @@ class RequestKilled(GreenletExit):
     """An operator has ended the request. No Exception, so that applications do not take it for an error of theirs."""
 
 
+# The status that the client gets where the request is ended from outside.
+TIMED_OUT: Final = 504
+KILLED: Final = 503
+
+
 class InFlight(NamedTuple):
     """A request that is being served, or a connection on which one has begun."""
 
@@ -80,6 +86,9 @@ class InFlight(NamedTuple):
     number: str
     # Its variables; empty while there is no complete head.
     environ: dict[str, Any]
+    connection: Connection
+    # Seconds of its age that it waited for its turn, or for the rest of its head.
+    queued: float
 
 
 class Connection(IdleConnection):
@@ -115,6 +124,21 @@ class Connection(IdleConnection):
         request = f", {exchange.method} {exchange.target}" if exchange is not None else ""
         return f"<connection of {self._peer}, {self.phase.value}{request}>"
 
+    @property
+    def peer(self) -> str:
+        """The address at the other end."""
+        return self._peer
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there is a request, in memory that outlives the worker."""
+        return self._record is not None and (self.exchange is not None or bool(self._unserved))
+
+    def note_phase(self, phase: str) -> None:
+        """Note what the request is doing, where it is recorded."""
+        if self._record is not None:
+            self._record.doing(phase)
+
     # --- the loop
 
     def serve(self) -> None:
@@ -123,7 +147,7 @@ class Connection(IdleConnection):
             self._converse()
         except ClientGone:
             pass
-        except GreenletExit:
+        except (GreenletExit, RequestTimeout):
             self.forget_peer()
         except BaseException:  # noqa: BLE001 - a fault of ours: this connection ends, the others live
             log.event(logger, logging.ERROR, "connection_failed", "connection failed", peer=self._peer, exc_info=True)
@@ -138,6 +162,8 @@ class Connection(IdleConnection):
                     break
         except ProtocolError as error:
             self._refuse(error, None)
+        except RequestKilled as error:  # before it has begun
+            self._refuse(ProtocolError(KILLED, str(error)), None)
 
     def _hear_of_client(self) -> bool:
         """Read the PROXY protocol's header; False where the connection ends before. Raises ProtocolError."""
@@ -213,6 +239,7 @@ class Connection(IdleConnection):
             inbox.feed(data)
             head = inbox.take_head(limits)
             if head is not None:
+                self._turn_came = now()
                 self.enter(RUNNING)
                 return head
 
@@ -226,8 +253,15 @@ class Connection(IdleConnection):
             self._server.access(exchange)
 
     def _unread(self) -> Exchange:
-        """Make an exchange of a head that could not be read, with the request line if there is one."""
-        environ = {"REMOTE_ADDR": self._peer, "REMOTE_PORT": self._port}
+        """Make an exchange of a request that does not begin: of its head, or as much as could be read of it."""
+        environ: dict[str, Any] = {"REMOTE_ADDR": self._peer, "REMOTE_PORT": self._port}
+        if self._unserved:
+            exchange = Exchange(environ, self, self.began)
+            with contextlib.suppress(ProtocolError):
+                self._server.parser.parse(self._unserved, environ, exchange)
+                if FORWARDED in environ:
+                    self._heed_proxy(environ)
+            return exchange
         if match := REQUEST_LINE.fullmatch(self._inbox.first_line()):
             method, target, protocol = (word.decode("latin-1") for word in match.groups())
             environ |= {"REQUEST_METHOD": method, "RAW_URI": target, "SERVER_PROTOCOL": protocol}
@@ -236,13 +270,15 @@ class Connection(IdleConnection):
 
     # --- one request
 
-    def _serve_one(self, head: bytes) -> bool:
+    def _serve_one(self, head: bytes) -> bool:  # noqa: C901 - the hot path: a call costs more than a branch
         """Answer a request; say whether another can follow."""
         server = self._server
         environ = server.base_environ.copy()
         environ["REMOTE_ADDR"] = self._peer
         environ["REMOTE_PORT"] = self._port
         exchange = self.exchange = Exchange(environ, self, self.began)
+        if server.records is not None:
+            self.record(head)
         try:
             server.parser.parse(head, environ, exchange)
             if FORWARDED in environ:
@@ -267,6 +303,8 @@ class Connection(IdleConnection):
         if server.access is not None or exchange.error:
             self._report(exchange)
         self.exchange = None
+        if self._record is not None:
+            self._record.end()
         if exchange.persists and (self._upload is None or self._upload.skip()):
             self._upload = None
             return True
@@ -281,6 +319,8 @@ class Connection(IdleConnection):
             self._standing = server.forwarding.standing(self._peer, unix=not self._port)
         if removed := server.forwarding.heed(environ, self._standing):
             server.tell_of_removed(removed, self._peer if self._port else "unix")
+        if self._record is not None and environ["REMOTE_ADDR"] != self._peer:
+            self._record.of(environ["REMOTE_ADDR"])
 
     def _run_with_body(self, exchange: Exchange, head: bytes) -> None:
         server = self._server
@@ -327,9 +367,8 @@ class Connection(IdleConnection):
         """Answer in the application's place, or cut the answer that it began."""
         upload = self._upload
         exchange.persists = exchange.persists and exchange.complete
-        if isinstance(error, RequestKilled) and not exchange.head_sent and self.phase is RUNNING:
-            exchange.reason = str(error)
-            self._answer(exchange, 503)
+        if exchange.ended_by is not None:
+            self._answer_ended(exchange, exchange.ended_by)
             return
         if isinstance(error, (GreenletExit, ClientGone)) or self.cut_for == WRITE_TIMEOUT:
             # There is no client to answer, and it is not the application's fault.
@@ -363,8 +402,24 @@ class Connection(IdleConnection):
             # No last chunk, no rest, and a reset where the end of the connection would look like the end of the body.
             self.forget_peer()
 
+    def _answer_ended(self, exchange: Exchange, why: BaseException) -> None:
+        """The request was ended from outside, whatever the application has made of that: say so, or cut what was begun."""
+        self._server.let_go()
+        exchange.reason = str(why)
+        status = TIMED_OUT if isinstance(why, RequestTimeout) else KILLED
+        if not exchange.head_sent and not self.cut_for:
+            self._answer(exchange, status)
+            return
+        if exchange.told:
+            exchange.status = exchange.told
+        exchange.persists = False
+        self._gone = True
+        exchange.sent = max(0, exchange.sent - self.unsent)
+        self.forget_peer()
+
     def _answer(self, exchange: Exchange, status: int) -> None:
         """Send the server's own answer to a request."""
+        exchange.answered = True
         exchange.status = str(status)
         exchange.head_sent = exchange.complete = True
         exchange.persists = False
@@ -393,19 +448,22 @@ class Connection(IdleConnection):
         if self._server.access is not None:
             self._server.access(exchange)
         self.exchange = None
+        self.forget_record()
         self._end(hears_more=True)
 
     def report_lost(self, reason: str) -> None:
         """Have a line in the log for what this worker will not answer any more. Safe in other threads."""
         exchange = self.exchange
-        if exchange is None and self.phase is ConnectionPhase.HEAD:
+        if exchange is None and (self.phase is ConnectionPhase.HEAD or self._unserved):
             exchange = self._unread()
         if self._server.access is None or exchange is None:
             return
         # Should it be answered after all, that is another line, and the true one.
         exchange = copy(exchange)
         exchange.sent, exchange.reason = max(0, exchange.sent - self.unsent), reason
+        exchange.phase = self.said_phase
         self._server.access(exchange)
+        self.forget_record()
 
     # --- AnswerSink, for the exchange
 
@@ -481,18 +539,61 @@ class Connection(IdleConnection):
             environ.get("HTTP_X_REQUEST_ID", ""),
             f"{self._sock.fileno()}-{int(self.began * 1e6):x}",
             environ,
+            self,
+            max(0.0, self._turn_came - self.began),
         )
 
+    @property
+    def said_phase(self) -> str:
+        """What it is doing, in the words that operators are told."""
+        return SAID.get(self.phase, self.phase.value)
+
     def _queued_line(self) -> tuple[str, str]:
-        """Method and URL of a request that waits to begin: nothing has it yet but the frame of its greenlet."""
-        frame = self._greenlet.gr_frame if self.phase is ConnectionPhase.QUEUED and self._greenlet is not None else None
-        while frame is not None and frame.f_code is not _ACQUIRE:
-            frame = frame.f_back
-        match = REQUEST_LINE.match(frame.f_locals["head"]) if frame is not None else None
+        """Method and URL of a request that waits to begin."""
+        match = REQUEST_LINE.match(self._unserved)
         return (match[1].decode("latin-1"), match[2].decode("latin-1")) if match else ("", "")
 
+    # --- its time
 
-_ACQUIRE: Final = Connection._acquire.__code__  # noqa: SLF001 - of this class
+    @property
+    def time_limit(self) -> float:
+        """Seconds that the request has; NEVER for any."""
+        limit = self.exchange.time_limit if self.exchange is not None else None
+        return (self._server.request_timeout or NEVER) if limit is None else limit
+
+    def time_left(self) -> float:
+        """Seconds until the request's deadline."""
+        return self.counts_from + self.time_limit - now()
+
+    def allow(self, seconds: float) -> None:
+        """Give the request so much time, from where it began."""
+        if self.exchange is not None:
+            self.exchange.time_limit = seconds
+
+    def extend(self, seconds: float) -> None:
+        """Give the request so much more time."""
+        self.allow(self.time_limit + seconds)
+
+    def is_overdue(self, at: float) -> bool:
+        """Whether the application should have answered by then."""
+        exchange = self.exchange
+        if exchange is None or exchange.answered:
+            return False
+        return at >= self.counts_from + self.time_limit
+
+    def cut(self, status: int) -> None:
+        """[hub] Hang up on the client: the application goes on, and cannot be ended. Tell it the status, if nothing was told."""
+        exchange = self.exchange
+        if exchange is not None and not exchange.head_sent and not self.unsent:
+            exchange.told = str(status)
+            with contextlib.suppress(OSError):
+                self._sock.send(error_response(status, body=exchange.method != "HEAD"))
+        else:
+            self.forget_peer()
+        self.wake(CUT)
+
+
+CUT: Final = "the request did not end when it was told to"
 WRITE_TIMEOUT: Final = "the peer did not take the answer in time"
 
 

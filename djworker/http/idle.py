@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djworker.http.server import Server
+    from djworker.ipc.in_flight import Record
 
 __all__ = ["IdleConnection"]
 
@@ -32,8 +33,11 @@ class IdleConnection(Transport):
         "_greenlet",
         "_late",
         "_queued",
+        "_record",
         "_server",
         "_switch",
+        "_turn_came",
+        "_unserved",
         "_waits",
         "began",
         "has_permit",
@@ -59,10 +63,17 @@ class IdleConnection(Transport):
         self._queued = False
         # Did its turn come when it had waited for too long?
         self._late = False
+        # When the turn came of the last request that did not begin at once: its time counts from then.
+        self._turn_came = 0.0
+        # The head of a request that waits for a permit, or was refused one.
+        self._unserved = b""
+        # Where its request is noted for the case that the worker is killed; None before the first, and while it is idle.
+        self._record: Record | None = None
 
     def _fresh_bytes(self) -> bytes:
         """Receive on a new connection, whose turn it is; nothing at its end."""
-        self._late = now() - self.began > self._server.queue_timeout
+        self._turn_came = at = now()
+        self._late = at - self.began > self._server.queue_timeout
         try:
             data: bytes = self._sock.recv(READ_SIZE)
         except BlockingIOError:
@@ -172,7 +183,8 @@ class IdleConnection(Transport):
         if not self._queued:
             return False
         self._queued = False
-        self._late = now() - self.began > self._server.queue_timeout
+        self._turn_came = at = now()
+        self._late = at - self.began > self._server.queue_timeout
         self._switch()
         return self.is_under_way
 
@@ -244,12 +256,56 @@ class IdleConnection(Transport):
         if self._is_health_check(head):
             concurrency.resume()
         else:
+            self._unserved = head
             self.enter(QUEUED)
-            left = since + self._server.queue_timeout - now()
+            if self._server.records is not None:
+                self.record(head)
+            came = now()
+            left = since + self._server.queue_timeout - came
             if late or left <= 0 or not concurrency.acquire(left):
                 raise ProtocolError(503, "the request waited for too long to begin")
+            self._unserved = b""
+            self._turn_came = self.counts_from + now() - came
         self.has_permit = True
         self.enter(RUNNING)
+
+    # --- for the case that the worker is killed
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end."""
+        raise NotImplementedError
+
+    def record(self, head: bytes) -> None:
+        """Note a request in memory that outlives the worker. Without a record left, it will have no line there."""
+        record = self._record
+        if record is None and self._server.records is not None:
+            record = self._record = self._server.records.take(self.peer)
+        if record is not None:
+            record.begin(head, self.began)
+
+    def forget_record(self) -> None:
+        """The request has its line in the access log. Safe in other threads."""
+        if self._record is not None:
+            self._record.end()
+
+    def give_record_back(self) -> None:
+        """Let another connection have the place."""
+        record, self._record = self._record, None
+        if record is not None and self._server.records is not None:
+            self._server.records.give_back(record)
+
+    # --- its time
+
+    @property
+    def greenlet(self) -> Any:
+        """That of the request; None between two, after a while."""
+        return self._greenlet
+
+    @property
+    def counts_from(self) -> float:
+        """From when the time of the request counts: its head was there, and it was its turn."""
+        return max(self.began, self._turn_came)
 
     def _is_health_check(self, head: bytes) -> bool:
         paths = self._server.health_paths

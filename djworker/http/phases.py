@@ -23,7 +23,7 @@ from djworker.bug import Bug
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NEVER", "TO", "ConnectionPhase", "Phased"]
+__all__ = ["NEVER", "SAID", "TO", "ConnectionPhase", "Phased"]
 
 #: Seconds. A deadline that does not come.
 NEVER: Final = float("inf")
@@ -47,6 +47,8 @@ class ConnectionPhase(enum.Enum):
 
 
 _P = ConnectionPhase
+#: What operators are told; the others are told as they are.
+SAID: Final = {_P.QUEUED: "queued", _P.BODY: "reading body", _P.HEAD: "reading head"}
 #: From each phase, where it may go.
 MOVES: Final = {
     _P.FRESH: {_P.FRESH, _P.HEAD, _P.QUEUED, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},

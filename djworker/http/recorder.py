@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from djworker.ipc.metrics import LATENCY, LATENCY_BOUNDS, NANOSECONDS, REFUSED, REQUESTS, SWALLOWED
+from djworker.ipc.metrics import LATENCY, LATENCY_BOUNDS, NANOSECONDS, REFUSED, REQUESTS, SWALLOWED, TIMED_OUT
 from djworker.ipc.regions import LABEL
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class Recorder:
         """Count one that the server has answered itself, without the application."""
         self._writer.add(REFUSED, 1, (exchange.status[:3],))
         self.request(exchange, lasted)
+
+    def timed_out(self, exchange: Exchange) -> None:
+        """Count one that is ended at its deadline; it is counted as a request when it has ended."""
+        self._writer.add(TIMED_OUT, 1, (self._url(exchange.environ.get(URL_NAME, UNMATCHED)),))
 
     def _find(self, key: tuple[str | None, str, str]) -> tuple[int, int]:
         """Look for the series, or make it; what is within the bounds is known from then on."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from djworker.http.idle import IdleConnection
     from djworker.http.recorder import Recorder
     from djworker.http.wsgi import Exchange, WSGIApplication
+    from djworker.ipc.in_flight import Records
 
 __all__ = ["InFlight", "Server"]
 
@@ -82,6 +83,8 @@ class Server:
         self.app = app
         self.config = config
         self.access = access
+        # Where requests are noted for the case that the worker is killed; None where there is no access log.
+        self.records: Records | None = None
         # Counts requests, where metrics are wanted.
         self.recorder: Recorder | None = None
         # How many requests took how long; a worker has its row of the scoreboard here.
@@ -93,6 +96,9 @@ class Server:
         self.queue_timeout = config.queue_timeout
         self.health_paths = frozenset(path.encode() for path in config.health_paths)
         self.write_timeout = config.write_timeout
+        self.request_timeout = config.request_timeout
+        # Gives back what the application holds for the calling greenlet, when its request was ended from outside.
+        self.let_go: Callable[[], object] = _nothing
         self.draining = False
         self.total = 0
         # Of them, those that were answered with 5xx.
@@ -211,6 +217,7 @@ class Server:
         self.busy.pop(connection, None)
         self.idle_ones.pop(connection, None)
         connection.give_back()
+        connection.give_record_back()
         connection.close()
         if self.on_room is not None and self.has_room():
             room, self.on_room = self.on_room, None
@@ -248,6 +255,7 @@ class Server:
             del self.busy[connection]
             self.idle_ones[connection] = None
             connection.listed_idle = True
+            connection.give_record_back()
             connection.began = now
             connection.idle_until(now + self.keep_alive)
 
@@ -311,6 +319,10 @@ def _silent_before(connections: Iterable[Any]) -> Iterator[Any]:
     """
     fresh = (one for one in connections if one.phase is ConnectionPhase.FRESH)
     return takewhile(lambda one: one.quiet_for() > SILENT_AFTER, fresh)
+
+
+def _nothing() -> None:
+    """Hold nothing."""
 
 
 def _without_request(connections: list[Any]) -> list[Any]:

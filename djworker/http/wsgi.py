@@ -77,7 +77,17 @@ class Exchange(RequestHead):
     reason = ""
     headers: list[tuple[str, str]] = NO_FIELDS
     # bodiless: has the answer no body, because of its method or status?
-    head_sent = complete = persists = bodiless = False
+    # answered: by the server itself, in the application's place.
+    head_sent = complete = persists = bodiless = answered = False
+    # What it was doing when it was ended from outside or lost, for the log.
+    phase = ""
+    # Of the process that has it: this one.
+    pid = 0
+    # Why it is ended from outside, once that has begun; and the status that the client was told when it was cut off.
+    ended_by: BaseException | None = None
+    told = ""
+    # Its time in seconds, where its view has said one.
+    time_limit: float | None = None
     # Bytes of the body that were sent, and how many the announced length leaves; -1 where none was announced.
     sent = 0
     remaining = -1
@@ -92,6 +102,11 @@ class Exchange(RequestHead):
         self._sink = sink
         # By the monotonic clock, in seconds.
         self.started = started
+
+    @property
+    def sink(self) -> AnswerSink:
+        """Where the answer goes."""
+        return self._sink
 
     # --- PEP 3333
 

@@ -95,6 +95,12 @@ RUNNING: Final = _gauge(
 )
 QUEUED: Final = _gauge(6, "requests_queued", "Requests that are complete and wait to begin.", by_slot=True)
 CONNECTIONS: Final = _gauge(7, "connections", "Clients' connections by state.", "state")
+TIMED_OUT: Final = _counter(
+    8,
+    "requests_timed_out_total",
+    "Requests that were ended at their deadline (request_timeout), by the name of the URL.",
+    "url",
+)
 
 # -- workers, told by themselves
 

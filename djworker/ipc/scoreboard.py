@@ -5,7 +5,8 @@ is not torn. Times are CLOCK_MONOTONIC nanoseconds, which all processes of a mac
 
 A row is a page of its own, in a file of its own without a name. Its worker gets the descriptor, and the mold, from which
 all workers are forked, maps none: so a worker that runs an attacker's code can write nothing but its own row, and a row
-dies with its worker. On Linux the file is sealed: were it made shorter, the arbiter's next look would end the arbiter.
+dies with its worker. Behind the page the same file has the worker's requests in flight (`in_flight`). On Linux the file is
+sealed: were it made shorter, the arbiter's next look would end the arbiter.
 """
 
 from __future__ import annotations
@@ -88,13 +89,13 @@ class Row:
         self.latencies: memoryview[int] = self._words[_LATENCIES : _LATENCIES + latency.BUCKETS]
 
     @classmethod
-    def create(cls) -> Row:
-        """An empty row, close-on-exec.
+    def create(cls, room: int = 0) -> Row:
+        """An empty row, close-on-exec. room: bytes behind it in the same file, of which `in_flight` knows.
 
         Raises:
             OSError: no descriptors.
         """
-        return cls(shared_memory.create("scoreboard", ROW_SIZE))
+        return cls(shared_memory.create("scoreboard", ROW_SIZE + room))
 
     def __repr__(self) -> str:
         words = "closed" if self._fd < 0 else ", ".join(f"{gauge.name}={self[gauge]}" for gauge in Gauge if self[gauge])

@@ -35,13 +35,15 @@ def create(name: str, size: int) -> int:
     return fd
 
 
-def mapped(fd: int, size: int, *, writable: bool = True) -> mmap.mmap:
-    """Map *size* bytes behind a descriptor. Before Python 3.13 the mapping keeps a copy of the descriptor.
+def mapped(fd: int, size: int, *, writable: bool = True, offset: int = 0) -> mmap.mmap:
+    """Map *size* bytes behind a descriptor, from *offset* on, a multiple of the page.
+
+    Before Python 3.13 the mapping keeps a copy of the descriptor.
 
     Raises:
         OSError: no memory, or *writable* and the descriptor is not.
     """
     access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
     if sys.version_info >= (3, 13):
-        return mmap.mmap(fd, size, access=access, trackfd=False)
-    return mmap.mmap(fd, size, access=access)
+        return mmap.mmap(fd, size, access=access, offset=offset, trackfd=False)
+    return mmap.mmap(fd, size, access=access, offset=offset)

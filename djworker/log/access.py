@@ -41,6 +41,7 @@ ATOMS: Mapping[str, str] = {
     "D": "time taken in microseconds",
     "L": "time taken in seconds with six decimals",
     "R": "why the client has not got the answer, or not the application's",
+    "P": "what the request was doing when it was ended: at its deadline, by an operator, or with its worker",
     "p": "process id of the worker, in angle brackets",
     "{name}i": "a header of the request",
     "{name}o": "a header of the answer",
@@ -61,6 +62,8 @@ class Answered(Protocol):
     sent: int  # bytes of the body
     error: str  # why the answer is not what the application wanted
     reason: str  # why the client has not got it, or not all of it
+    phase: str  # what it was doing when it was ended, empty where it was not
+    pid: int  # of the worker that had it; 0 for this process
     started: float  # on the clock that access_logger is given
 
 
@@ -131,8 +134,10 @@ def _fields(answered: Answered, seconds: float) -> dict[str, Any]:
         "bytes": answered.sent,
         "seconds": round(seconds, 6),
         "reason": answered.reason or answered.error,
+        "phase": answered.phase,
         "referer": environ.get("HTTP_REFERER", ""),
         "agent": environ.get("HTTP_USER_AGENT", ""),
+        **({"pid": answered.pid} if answered.pid else {}),
     }
 
 
@@ -225,7 +230,8 @@ _PARTS: Mapping[str, Part] = {
     "D": lambda _answered, seconds: str(int(seconds * 1_000_000)),
     "L": lambda _answered, seconds: f"{seconds:.6f}",
     "R": lambda answered, _seconds: _quoted(answered.reason or answered.error),
+    "P": lambda answered, _seconds: answered.phase or "-",
     # Asked each time: a worker is forked from a mold that has another.
-    "p": lambda _answered, _seconds: f"<{os.getpid()}>",
+    "p": lambda answered, _seconds: f"<{answered.pid or os.getpid()}>",
 }
 _NAMED_PARTS: Mapping[str, Callable[[str], Part]] = {"i": _request_header, "o": _answer_header, "e": _variable}

@@ -8,7 +8,6 @@ calls is patched, takes a lock, or needs the hub.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 import traceback
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import gevent
 from gevent import monkey
 
-from djworker import log
-from djworker.http.connection import RequestKilled
+from djworker.http.phases import SAID
 from djworker.ipc import messages
 from djworker.ipc.scoreboard import Gauge
+from djworker.worker import loops
+from djworker.worker.endings import Endings
 from djworker.worker.stacks import greenlets, is_running, request_of, upwards
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from djworker.ipc.messages import Message, WorkerAsked
     from djworker.ipc.scoreboard import Row
 
-logger = logging.getLogger("djworker.worker")
-
 #: Seconds that the hub has to fetch a message, before the thread takes it for blocked.
 HUB_TIME: Final = 0.25
 #: Characters of an answer; what is above is left out. Characters of one message.
@@ -46,12 +44,7 @@ MOST_FRAMES: Final = 60
 MOST_REQUESTS: Final = 500
 #: Seconds to get an answer into a channel that is full.
 SEND_TIME: Final = 1.0
-#: What operators are told; the others are told as they are.
-_PHASES: Final = {
-    "waiting for its turn": "queued",
-    "reading the body": "reading body",
-    "reading the head": "reading head",
-}
+_PHASES: Final = {phase.value: said for phase, said in SAID.items()}
 _BLOCKED: Final = {"error": "its hub is blocked, so nothing can be changed there"}
 _READABLE, _WRITABLE = 1, 4  # POLLIN, POLLOUT; gevent takes the names out of the module
 _start_thread = monkey.get_original("_thread", "start_new_thread")
@@ -74,6 +67,9 @@ class Insight(Protocol):
 
     def pools(self) -> list[dict[str, Any]]:
         """Return the pools of this process."""
+
+    def let_go(self) -> None:
+        """Give back what the calling greenlet holds: its request was ended."""
 
     def pause(self, alias: str, seconds: float) -> dict[str, Any]:
         """Have requests wait that want a connection."""
@@ -100,6 +96,9 @@ class Nothing:
     def pools(self) -> list[dict[str, Any]]:
         """Return no pools."""
         return []
+
+    def let_go(self) -> None:
+        """Hold nothing."""
 
     def pause(self, alias: str, _seconds: float) -> dict[str, Any]:
         """Refuse."""
@@ -138,6 +137,8 @@ class Answers:
         self._slot = slot
         self._insight = insight
         self._act = act
+        #: Ends requests: for operators, and at their deadlines.
+        self.endings = Endings(server, self)
         self._main = _ident()
         self._loop = gevent.get_hub().loop
         self._about: Mapping[str, Callable[[Mapping[str, Any], FrameType | None], dict[str, Any]]] = {
@@ -243,6 +244,22 @@ class Answers:
             "blocks_hub": blocked is not None and is_running(item.greenlet),
         }
 
+    # -- for Endings, in the hub --------------------------------------------------------------------------------------
+
+    def describe(self, item: InFlight) -> dict[str, Any]:
+        """[hub] Return the fields of a request, as ``requests`` shows them."""
+        return self._request(item, None)
+
+    def frames(self, item: InFlight) -> Iterator[FrameType]:
+        """[hub] Return where a request is, the innermost frame first."""
+        return _frames(item.greenlet, None)
+
+    def stack(self, item: InFlight) -> str:
+        """[hub] Return where a request is, as a traceback has it; where it waits for an event loop, the loop's tasks too."""
+        loop = loops.loop_of(self.frames(item))
+        tasks = [] if loop is None else loops.frames_of(loop)
+        return "\n".join(map(_stack, (self.frames(item), *tasks)))
+
     # -- stacks -------------------------------------------------------------------------------------------------------
 
     def _trace(self, _: Mapping[str, Any], blocked: FrameType | None) -> dict[str, Any]:
@@ -295,11 +312,7 @@ class Answers:
                 "refused": "the hub of its worker is blocked, so nothing there can be ended",
                 "requests": told,
             }
-        request = told[0]
-        text = f"{request['method']} {request['path']} is ended after {request['age']:.1f} s, as asked ({request['phase']})"
-        log.event(logger, logging.WARNING, "request_killed", text, **request)
-        found[0].greenlet.kill(RequestKilled("ended by an operator"), block=False)
-        return {"killed": told}
+        return {"killed": [self.endings.kill(found[0])]}
 
     # -- databases ----------------------------------------------------------------------------------------------------
 

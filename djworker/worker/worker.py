@@ -14,12 +14,15 @@ from gevent import getcurrent
 from gevent.event import Event
 
 from djworker import log, process
+from djworker.deadlines import found_by
 from djworker.http.bulk import BulkWork
+from djworker.http.current import current
 from djworker.http.forked import forsake
 from djworker.http.forwarded import NOTHING_DECLARED, Declared
 from djworker.http.server import Server
 from djworker.ipc import messages
 from djworker.ipc.contract import ORPHAN_GRACE
+from djworker.ipc.in_flight import Records
 from djworker.ipc.scoreboard import Gauge, Phase
 from djworker.log.access import access_logger
 from djworker.worker.acceptor import Acceptor
@@ -87,7 +90,11 @@ class Worker:
         self.server = Server(app, config, server_address=address, access=_access(config), declared=declared)
         self.server.latencies = row.latencies
         self._acceptor = Acceptor(self.server, sockets, share=share if config.workers > 1 else None)
-        self._answers = Answers(channel, row, self.server, slot, insight or Nothing(), self._obey)
+        if config.access_log:
+            self.server.records = Records(row.fileno())
+        insight = insight or Nothing()
+        self.server.let_go = insight.let_go
+        self._answers = Answers(channel, row, self.server, slot, insight, self._obey)
         self._done = Event()
         self._retiring = False
         self._recycle_asked = False
@@ -111,6 +118,7 @@ class Worker:
         """Serve until retired; the exit code."""
         self._row[Gauge.PID] = os.getpid()
         BulkWork.serving = self.server.bulk
+        found_by(current)
         self._beat()
         if self._metrics is not None:
             self._metrics.start()
@@ -158,6 +166,8 @@ class Worker:
             try:
                 self._beat()
                 self.server.sweep(time.monotonic())
+                self._answers.endings.sweep(time.monotonic())
+                self._answers.endings.note_phases(time.monotonic())
                 self._ask_for_recycling()
                 self._look_after_pools()
                 if self._metrics is not None:

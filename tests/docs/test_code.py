@@ -59,6 +59,19 @@ def test_the_async_views_answer(
     assert server.get("/events").body == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
 
 
+@runs("howto/deadlines.md", "djworker.deadlines")
+def test_the_views_with_deadlines_answer(
+    make_server: Callable[[Project], Server], fresh: Project, blocks: tuple[Block]
+) -> None:
+    write(fresh, views=blocks[0])
+    more = "path('search', views.search), path('export', views.export)"
+    fresh.append("shop/urls.py", f"urlpatterns += [{more}]")
+    server = make_server(fresh).start(workers=1, probe="off", request_timeout=30)
+    assert 0 < server.get("/search").json()["left"] <= 5
+    assert server.get("/export").json()["left"] is None
+    assert 60 < server.get("/views").json()["left"] <= 90
+
+
 @runs("howto/forks.md", "get_context", "gevent.Timeout")
 def test_the_views_that_fork_and_that_stop_in_time_answer(
     make_server: Callable[[Project], Server], fresh: Project, blocks: tuple[Block, Block]

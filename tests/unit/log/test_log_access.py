@@ -31,6 +31,8 @@ class Answer:
     started: float = 0.0
     error: str = ""
     reason: str = ""
+    phase: str = ""
+    pid: int = 0
 
 
 PLAIN = Answer(
