@@ -33,8 +33,9 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-# For one test, then all stacks are shown and the interpreter ends. A fuzz may be told to take longer.
-SECONDS = 60 + float(os.environ.get("FUZZ_SECONDS", "0"))
+# For one test, then all stacks are shown and the interpreter ends: shortly before pytest would end the test. A fuzz may be
+# told to take longer.
+SECONDS = 110 + float(os.environ.get("FUZZ_SECONDS", "0"))
 _LENGTH = struct.Struct("!Q")
 
 
