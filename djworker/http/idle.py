@@ -32,25 +32,25 @@ class IdleConnection(Transport):
     __slots__ = (
         "_greenlet",
         "_late",
-        "_queued",
         "_record",
         "_server",
-        "_switch",
         "_turn_came",
         "_unserved",
         "_waits",
         "began",
         "has_permit",
         "listed_idle",
+        "queued",
         "served",
         "suspended",
+        "switch",
     )
 
     def __init__(self, server: Server, sock: Any) -> None:
         super().__init__(sock, server.deadline_in, server.write_timeout, server.bulk)
         self._server = server
         self._greenlet: Any = None
-        self._switch: Any = None
+        self.switch: Any = None
         # When the request began; or the wait for one, once the sweep has seen that it is long.
         self.began = now()
         self.has_permit = False
@@ -60,7 +60,7 @@ class IdleConnection(Transport):
         # its greenlet up?
         self._waits = self.listed_idle = self.suspended = False
         # Does its greenlet stand in the admission queue?
-        self._queued = False
+        self.queued = False
         # Did its turn come when it had waited for too long?
         self._late = False
         # When the turn came of the last request that did not begin at once: its time counts from then.
@@ -136,16 +136,18 @@ class IdleConnection(Transport):
             self._hub.switch()
         finally:
             self._reader.stop()
-            self._waits = self._queued = False
+            self._waits = self.queued = False
 
     def _arrived(self) -> None:
         """[hub] Something has come: it is served at once where it came alone, or when its turn has come."""
         admission = self._server.admission
-        if not self._hub.loop.pendingcnt and admission.is_free():
-            self._switch()
-        elif not self._queued:
-            self._queued = True
-            admission.arrive(self)
+        if not self._loop.pendingcnt and admission.is_free():
+            self.switch()
+        elif not self.queued:
+            self.queued = True
+            if not admission.arrived:
+                admission.sort_soon()
+            admission.arrived.append(self)
 
     def _wait_turn(self) -> None:
         """Let those go on that are under way, and those begin that were here before."""
@@ -153,39 +155,33 @@ class IdleConnection(Transport):
         try:
             self._hub.switch()
         finally:
-            self._queued = False
+            self.queued = False
         self.enter(RUNNING)
 
     def queue(self) -> None:
         """Stand in the admission queue."""
         if self.listed_idle:
             self._server.list_busy(self)
-        self._queued = True
+        self.queued = True
         self.enter(QUEUED)
         self.began = now()
         self._server.admission.queue(self.begin_in_turn)
 
     def queue_again(self) -> None:
         """[hub] Stand in the admission queue, unless the greenlet was killed before."""
-        if self._queued:
+        if self.queued:
             self._reader.stop()
             self._waits = False
             self.queue()
 
-    def go_on(self) -> None:
-        """[hub] Begin without a wait, unless the greenlet was killed before."""
-        if self._queued:
-            self._queued = False
-            self._switch()
-
     def begin_in_turn(self) -> bool:
         """[hub] The turn has come, unless the greenlet was killed before. Say whether the request waits for something."""
-        if not self._queued:
+        if not self.queued:
             return False
-        self._queued = False
+        self.queued = False
         self._turn_came = at = now()
         self._late = at - self.began > self._server.queue_timeout
-        self._switch()
+        self.switch()
         return self.is_under_way
 
     @property
@@ -209,30 +205,30 @@ class IdleConnection(Transport):
         What the greenlet held of the application's, a database connection for example, goes with it.
         """
         if self._waits:
-            self._hub.loop.run_callback(self._suspend)
+            self._loop.run_callback(self._suspend)
 
     def _suspend(self) -> None:
         """[hub] Let the greenlet end, unless a request was faster."""
-        if self._waits and not self._queued:
+        if self._waits and not self.queued:
             self.suspended = True
-            self._switch()
+            self.switch()
 
     def watch_idle(self, resume: Callable[[Any], None]) -> None:
         """Call resume, in the hub, when there is something to receive."""
-        self._greenlet = self._switch = None
+        self._greenlet = self.switch = None
         self._reader.start(resume, self)
 
     def begin(self, greenlet: Any) -> None:
         """[hub] Begin in a greenlet, at once."""
         self._greenlet = greenlet
-        self._switch = greenlet.switch
-        self._switch()
+        self.switch = greenlet.switch
+        self.switch()
 
     def resume(self, greenlet: Any) -> None:
         """Go on in another greenlet."""
         self._reader.stop()
         self._greenlet = greenlet
-        self._switch = greenlet.switch
+        self.switch = greenlet.switch
         self.suspended = False
 
     def _turn_pipelined(self) -> None:

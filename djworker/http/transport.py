@@ -40,7 +40,7 @@ class Transport(Phased):
     __slots__ = (
         "_accepted",
         "_hub",
-        "_io",
+        "_loop",
         "_reader",
         "_sock",
         "_wait",
@@ -63,9 +63,9 @@ class Transport(Phased):
         # A socket of gevent's has the plain one in it.
         self._accepted = sock
         self._sock = getattr(sock, "_sock", sock)
-        self._io = hub.loop.io
+        self._loop = hub.loop
         self._wait = hub.wait
-        self._reader = hub.loop.io(sock.fileno(), READ)
+        self._reader = self._loop.io(sock.fileno(), READ)
         self._writer: Any = None
         # Seconds for the peer to take the next piece.
         self.write_timeout = write_timeout
@@ -133,7 +133,7 @@ class Transport(Phased):
     def _wait_writable(self) -> None:
         """Wait until the peer has taken enough for more to be sent."""
         if self._writer is None:
-            self._writer = self._io(self._sock.fileno(), WRITE)
+            self._writer = self._loop.io(self._sock.fileno(), WRITE)
         before = self.enter(ConnectionPhase.WRITING, self.write_timeout)
         try:
             self._wait_for_peer(self._writer)
@@ -181,7 +181,7 @@ class Transport(Phased):
 
         A peer that sends on (a body that is not read, a next request) is not watched any more: sending will tell.
         """
-        watcher = self._io(self._sock.fileno(), READ)
+        watcher = self._loop.io(self._sock.fileno(), READ)
         watcher.start(self._look_for_end, watcher, gone)
 
         def stop() -> None:
