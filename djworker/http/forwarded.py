@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     Environ = dict[str, Any]
+    # Variables that are set, with their values.
+    Meaning = tuple[tuple[str, Any], ...]
 
 __all__ = ["NOTHING_DECLARED", "Declared", "Forwarding", "Standing"]
 
@@ -45,6 +47,7 @@ CONSIDERED: Final = (FOR, *SECURE, XHOST, XPORT, XPREFIX, "HTTP_HOST")
 #: Characters of all of them together, and how many of these are known by heart with what they mean.
 LONGEST: Final = 512
 KNOWN: Final = 1024
+LONGEST_NAME: Final = 64
 PORTS: Final = {"https": "443", "http": "80"}
 PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 #: A path that may stand before any other in a link: absolute, without an empty first segment (//host is another server).
@@ -92,8 +95,10 @@ class Forwarding:
         self._peers = Peers(peers)
         self._others = Standing.LEFT_TO_DJANGO if left_to_django else Standing.STRANGER
         self._extra = frozenset(extra)
+        # Variables that no proxy sets, as far as they have been seen.
+        self._harmless: set[str] = set()
         # What a client's proxies say is the same for each of its requests.
-        self._known: dict[tuple[str | None, ...], Environ] = {}
+        self._known: dict[tuple[str | None, ...], Meaning] = {}
 
     def standing(self, peer: str, *, unix: bool) -> Standing:
         """Judge a peer: once for each connection."""
@@ -112,9 +117,12 @@ class Forwarding:
         environ.pop(GUNICORNS_SCRIPT_NAME, None)
         if standing is Standing.LEFT_TO_DJANGO:
             return []
-        removed = [name for name in environ if is_of_proxies(name) or name in self._extra]
+        others = environ.keys() - self._harmless
+        removed = sorted(name for name in others if is_of_proxies(name) or name in self._extra)
         for name in removed:
             del environ[name]
+        if len(self._harmless) < KNOWN:
+            self._harmless.update(name for name in others.difference(removed) if len(name) <= LONGEST_NAME)
         return removed
 
     def _believe(self, environ: Environ) -> None:
@@ -124,14 +132,21 @@ class Forwarding:
         said = tuple(map(environ.get, CONSIDERED))
         meant = self._known.get(said)
         if meant is None:
-            # From nothing but these, so that they mean the same in every request, whatever the peer is.
-            meant = {name: value for name, value in zip(CONSIDERED, said, strict=True) if value is not None}
-            self._find_out(meant)
+            meant = self._meaning(said)
             if sum(len(value) for value in said if value is not None) <= LONGEST:
                 self._learn(said, meant)
-        environ.update(meant)
+        # Not update(): the dictionary would grow by all of them, though it has them.
+        for name, value in meant:
+            environ[name] = value
 
-    def _learn(self, said: tuple[str | None, ...], meant: Environ) -> None:
+    def _meaning(self, said: Sequence[str | None]) -> Meaning:
+        """Find out what follows from these alone, so that it is the same in every request, whoever the peer is."""
+        given = {name: value for name, value in zip(CONSIDERED, said, strict=True) if value is not None}
+        found: Environ = dict(given)
+        self._find_out(found)
+        return tuple((name, value) for name, value in found.items() if given.get(name) != value)
+
+    def _learn(self, said: tuple[str | None, ...], meant: Meaning) -> None:
         if len(self._known) >= KNOWN:
             self._known.clear()
         self._known[said] = meant
