@@ -466,6 +466,15 @@ class Config:
         flags=("--access-logformat",),
     )
 
+    request_id: str = option(
+        "off",
+        choice("off", "log", "answer"),
+        "Logging",
+        """Whether each request has an id: the X-Request-ID of a proxy that `forwarded_allow_ips` names, if it is at most 128
+        letters, digits and signs, or one that is made, of 32 digits. `log`: the application sees it as X-Request-ID, and log
+        records of the request have it as `request_id`, events included. `answer`: the answer tells it, too.""",
+    )
+
     def to_json(self) -> dict[str, Any]:
         """Return a mapping that JSON can carry; ``from_json`` reads it back."""
         return {name: _plain(value) for name, value in asdict(self).items()}

@@ -21,6 +21,7 @@ from djworker.deadlines import RequestTimeout
 from djworker.http import proxy_header
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.body_reader import AHEAD, Upload
+from djworker.http.forwarded import Standing
 from djworker.http.idle import IdleConnection
 from djworker.http.phases import NEVER, SAID, ConnectionPhase
 from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
@@ -32,7 +33,6 @@ from djworker.ipc.contract import READ_SIZE
 from djworker.ipc.latency import BOUNDS
 
 if TYPE_CHECKING:
-    from djworker.http.forwarded import Standing
     from djworker.http.server import Server
 
 __all__ = ["Connection", "InFlight", "RequestKilled"]
@@ -286,6 +286,8 @@ class Connection(IdleConnection):
         except ProtocolError as error:
             self._refuse(error, exchange)
             return False
+        if server.request_ids is not None:
+            server.request_ids.give(environ, self._may_name)
         try:
             if exchange.length or exchange.chunked:
                 self._run_with_body(exchange, head)
@@ -315,12 +317,19 @@ class Connection(IdleConnection):
         """Do what follows from a proxy's fields. Raises ProtocolError."""
         del environ[FORWARDED]
         server = self._server
-        if self._standing is None:
-            self._standing = server.forwarding.standing(self._peer, unix=not self._port)
-        if removed := server.forwarding.heed(environ, self._standing):
+        if removed := server.forwarding.heed(environ, self._judged()):
             server.tell_of_removed(removed, self._peer if self._port else "unix")
         if self._record is not None and environ["REMOTE_ADDR"] != self._peer:
             self._record.of(environ["REMOTE_ADDR"])
+
+    def _judged(self) -> Standing:
+        if self._standing is None:
+            self._standing = self._server.forwarding.standing(self._peer, unix=not self._port)
+        return self._standing
+
+    def _may_name(self) -> bool:
+        """Whether the peer may say which id a request has: a stranger could give many the same."""
+        return self._judged() is not Standing.STRANGER
 
     def _run_with_body(self, exchange: Exchange, head: bytes) -> None:
         server = self._server
@@ -394,6 +403,7 @@ class Connection(IdleConnection):
             method=exchange.method,
             url=exchange.target,
             peer=self._peer,
+            request_id=exchange.environ.get("HTTP_X_REQUEST_ID", ""),
             exc_info=(type(error), error, error.__traceback__),
         )
         if not exchange.head_sent:
@@ -423,7 +433,9 @@ class Connection(IdleConnection):
         exchange.status = str(status)
         exchange.head_sent = exchange.complete = True
         exchange.persists = False
-        answer = error_response(status, body=exchange.method != "HEAD")
+        ids = self._server.request_ids
+        lines = ids.line(exchange.environ) if ids is not None else ""
+        answer = error_response(status, body=exchange.method != "HEAD", lines=lines)
         exchange.sent = len(answer) - answer.index(END_OF_HEAD) - len(END_OF_HEAD)
         with contextlib.suppress(ClientGone):
             self.send(answer)
@@ -434,6 +446,8 @@ class Connection(IdleConnection):
         if exchange is None:
             exchange = self._unread()
         exchange.reason = error.reason
+        if self._server.request_ids is not None:
+            self._server.request_ids.give(exchange.environ, self._may_name)
         self._answer(exchange, error.status)
         log.event(
             logger,

@@ -192,11 +192,14 @@ def common_fields(meanings: int = 0) -> str:
     return "".join(lines) + CRLF
 
 
-def error_response(status: int, *, body: bool = True) -> bytes:
-    """Return the server's own answer, after which the connection ends. With 503, it says when to come back."""
+def error_response(status: int, *, body: bool = True, lines: str = "") -> bytes:
+    """Return the server's own answer, after which the connection ends. With 503, it says when to come back.
+
+    lines: more fields, each with its line end.
+    """
     phrase = HTTPStatus(status).phrase
     text = f"{status} {phrase}\n".encode()
     head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\nConnection: close\r\n"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         head += f"Retry-After: {RETRY_AFTER}\r\n"
-    return (head + common_fields()).encode() + (text if body else b"")
+    return (head + lines + common_fields()).encode() + (text if body else b"")

@@ -23,6 +23,7 @@ from djworker.http.forwarded import NOTHING_DECLARED, Declared, Forwarding
 from djworker.http.phases import NEVER, ConnectionPhase
 from djworker.http.receive_buffer import HeadLimits
 from djworker.http.request import HeadParser
+from djworker.http.request_ids import RequestIds
 from djworker.http.wsgi_input import Input
 from djworker.ipc.latency import BUCKETS
 from djworker.log import event
@@ -80,7 +81,8 @@ class Server:
         access: Callable[[Exchange], None] | None = None,
         declared: Declared = NOTHING_DECLARED,
     ) -> None:
-        self.app = app
+        self.request_ids = RequestIds(answers=config.request_id == "answer") if config.request_id != "off" else None
+        self.app = app if self.request_ids is None else self.request_ids.around(app)
         self.config = config
         self.access = access
         # Where requests are noted for the case that the worker is killed; None where there is no access log.

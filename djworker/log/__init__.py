@@ -14,9 +14,12 @@ from djworker.log.events import (
     reassert,
     reopen,
     wants_fields,
+    with_request_ids,
 )
+from djworker.log.request_id import RequestId
 
 __all__ = [
+    "RequestId",
     "access_line",
     "capture_warnings",
     "configure",
@@ -25,4 +28,5 @@ __all__ = [
     "reassert",
     "reopen",
     "wants_fields",
+    "with_request_ids",
 ]

@@ -137,6 +137,7 @@ def _fields(answered: Answered, seconds: float) -> dict[str, Any]:
         "phase": answered.phase,
         "referer": environ.get("HTTP_REFERER", ""),
         "agent": environ.get("HTTP_USER_AGENT", ""),
+        "request_id": environ.get("HTTP_X_REQUEST_ID", ""),
         **({"pid": answered.pid} if answered.pid else {}),
     }
 

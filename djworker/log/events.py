@@ -15,12 +15,14 @@ import warnings
 from typing import Any, Final, Literal
 
 from djworker.log.format import EVENT, FIELDS, JSONFormatter, TextFormatter, escape
+from djworker.log.request_id import RequestId
 from djworker.log.sink import FileSink, Sink
 
 NAMES: Final = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold", "worker", "http", "access", "db")))
 _LOGGER: Final = logging.getLogger("djworker")
 _ACCESS: Final = logging.getLogger("djworker.access")
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+_REQUEST_ID = RequestId()
 
 
 class SinkHandler(logging.Handler):
@@ -88,6 +90,7 @@ class _State:
     level: int = logging.INFO
     format: str = "text"
     role: str = ""
+    request_ids: bool = False
 
 
 _state = _State()
@@ -119,6 +122,12 @@ def configure_access(path: str | None) -> None:
     reassert()
 
 
+def with_request_ids(wanted: bool) -> None:  # noqa: FBT001 - the option's value
+    """Have each handler that there is, and those that `reassert` finds later, give records the id of their request."""
+    _state.request_ids = wanted
+    reassert()
+
+
 def _replace(which: Literal["main", "access"], handler: SinkHandler | None) -> None:
     old: SinkHandler | None = getattr(_state, which)
     setattr(_state, which, handler)
@@ -142,6 +151,10 @@ def reassert() -> None:
         _write_json()
     _attach("djworker", _state.main, _state.level)
     _attach("djworker.access", _state.access, logging.INFO)
+    if _state.request_ids:
+        for handler in _handlers():
+            if not any(isinstance(own, RequestId) for own in handler.filters):
+                handler.addFilter(_REQUEST_ID)
     for name in NAMES:
         # The answer is cached, under a lock that a watchdog's thread should not have to wait for.
         for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
@@ -150,12 +163,17 @@ def reassert() -> None:
 
 def _write_json() -> None:
     """Handlers of the project's and Django's that write to our streams, and leave the form open, write JSON as well."""
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    handlers = {handler for logger in loggers if isinstance(logger, logging.Logger) for handler in logger.handlers}
-    for handler in (*handlers, logging.lastResort):
+    for handler in _handlers():
         streams = (sys.stdout, sys.stderr)
         if isinstance(handler, logging.StreamHandler) and handler.formatter is None and handler.stream in streams:
             handler.setFormatter(JSONFormatter(_state.role))
+
+
+def _handlers() -> set[logging.Handler]:
+    """Those of all loggers, and the one for records that have none."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    found = {handler for logger in loggers if isinstance(logger, logging.Logger) for handler in logger.handlers}
+    return found | {logging.lastResort} if logging.lastResort is not None else found
 
 
 def capture_warnings() -> None:

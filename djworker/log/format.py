@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
+from djworker.log.request_id import NONE
+
 EVENT: Final = "djworker_event"
 FIELDS: Final = "djworker_fields"
 _DEPTH: Final = 6
@@ -70,9 +72,12 @@ class JSONFormatter(logging.Formatter):
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
-    """Return an event's fields, with the traceback of the exception, if any, as the last of them."""
+    """Return an event's fields, then its request's id, if it has one, and the traceback of the exception, if any."""
     fields: Mapping[str, Any] = getattr(record, FIELDS, {})
     extra: dict[str, str] = {}
+    request = getattr(record, "request_id", NONE)
+    if request != NONE and "request_id" not in fields:
+        extra["request_id"] = safe_str(request)
     if record.exc_info and record.exc_info[0] is not None:
         extra["traceback"] = _traceback(record)
     if record.stack_info:

@@ -272,7 +272,7 @@ class Setup:
             bodies.install(config.chunked_buffer)
             big_files.install()
             async_streams.install()
-        log.reassert()  # Django has just applied the project's LOGGING
+        log.with_request_ids(config.request_id != "off")  # Django has just applied the project's LOGGING
 
 
 def _named_application(launch: Launch, setup: Setup) -> Callable[..., Any]:

@@ -38,8 +38,9 @@ def end(found: Mapping[Any, str]) -> list[str]:
     if not found:
         return []
     _send()
-    _end(found)
-    return sorted(set(found.values()))
+    every = {**found, **threads()}  # to send, Sentry begins a thread that it had not begun before
+    _end(every)
+    return sorted(set(every.values()))
 
 
 def end_before_fork() -> None:

@@ -278,6 +278,7 @@ class Worker:
             if item.url:
                 text = f"cut {item.method} {item.url} after {item.age:.1f} s"
                 fields = {"method": item.method, "url": item.url, "age": round(item.age, 3), "peer": item.peer}
+                fields["request_id"] = item.request_id
                 log.event(logger, logging.WARNING, "request_cut", text, **fields)
 
 
