@@ -1,4 +1,17 @@
-"""The concurrency limit: permits to run a request, as many as may run at once, given in the order of arrival."""
+"""The concurrency limit: permits to run a request, as many as may run at once, given in the order of arrival.
+
+A connection has a permit, or it has none: its `has_permit`, and one of `taken` here. Both change in the same step, and nothing
+switches greenlets in between. There are four ways:
+
+* taken: `ConcurrencyLimit.acquire` for a request that waits, `Connection._permitted` for one that finds a permit free
+* given back: `release`, by way of `IdleConnection.give_back`
+* taken up again after a wait for the client: `resume`, which waits for nothing
+* handed on to the next that waits: `hand_out`
+
+Two of these are written out where a kept connection goes on: the free permit in `Connection._next_head`, its return in
+`IdleConnection._kept_bytes`. As calls they cost 1300 instructions more, of 52 000 for a request: 2.5 %. Change a copy with
+its original.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +25,7 @@ __all__ = ["ConcurrencyLimit"]
 class ConcurrencyLimit:
     """[worker] FIFO permits for requests that are complete as far as their application needs them to begin.
 
-    A connection without a request, a head that is still coming, and a request that waits for its client hold none. The usual
-    case, a free permit, is written out in Connection, for its speed.
+    A connection without a request, a head that is still coming, and a request that waits for its client hold none.
     """
 
     __slots__ = ("limit", "queue", "taken")
