@@ -30,7 +30,7 @@ _NEVER: Final = float("inf")
 class RequestTimeout(BaseException):
     """The request has had its time. No Exception, so that views do not take it for an error of theirs; `finally` runs.
 
-    Whoever catches it, to tidy up, raises it again. It is raised once more two seconds later, and then the client is cut off.
+    Code that catches it, to tidy up, raises it again. It is raised once more two seconds later, and then the client is cut off.
     """
 
 
@@ -47,7 +47,7 @@ class Clock(Protocol):
         """Have the deadline so much later, where there is one."""
 
 
-class _Clocks:
+class _CallingClock:
     """[worker] Where the calling request's clock is found. A worker sets it; elsewhere there is none."""
 
     find: Callable[[], Clock | None] = staticmethod(lambda: None)
@@ -55,7 +55,7 @@ class _Clocks:
 
 def found_by(find: Callable[[], Clock | None]) -> None:
     """[worker] Say how the clock of the request is found that the calling code works for."""
-    _Clocks.find = staticmethod(find)
+    _CallingClock.find = staticmethod(find)
 
 
 def remaining() -> float | None:
@@ -63,7 +63,7 @@ def remaining() -> float | None:
 
     That is what time-outs of clients take: ``httpx.get(url, timeout=remaining())``.
     """
-    clock = _Clocks.find()
+    clock = _CallingClock.find()
     left = _NEVER if clock is None else clock.time_left()
     return None if left == _NEVER else max(0.0, left)
 
@@ -78,7 +78,7 @@ def extend_deadline(seconds: float) -> None:
         ValueError: that is no number of seconds.
     """
     _checked(seconds, at_least=-_NEVER)
-    clock = _Clocks.find()
+    clock = _CallingClock.find()
     if clock is not None:
         clock.extend(seconds)
 
@@ -148,6 +148,6 @@ def _around_coroutine(view: Callable[..., Awaitable[Any]], seconds: float) -> An
 
 
 def _allow(seconds: float) -> None:
-    clock = _Clocks.find()
+    clock = _CallingClock.find()
     if clock is not None:
         clock.allow(seconds)

@@ -24,7 +24,7 @@ _BARE: Final = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
 
 @dataclass(slots=True)
-class _Line:
+class _LostExchange:
     """[arbiter] One of them, in the shape that the access log knows."""
 
     environ: dict[str, Any]
@@ -59,7 +59,7 @@ def write_lines(lost: Sequence[LostRequest], pid: int, reason: str, config: Conf
         log.configure_access(path if path == "-" else os.path.join(folder, path))
     try:
         for request in lost:
-            write(_Line(_environ(request), reason, request.phase, request.began, pid))
+            write(_LostExchange(_environ(request), reason, request.phase, request.began, pid))
     finally:
         log.configure_access(None)
 

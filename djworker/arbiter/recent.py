@@ -1,6 +1,6 @@
 """What workers have done lately, from two readings of their rows: requests a second, processor time, how long requests took.
 
-It costs nothing while nobody asks: workers are read when a client wants to know, at most once a second, and for the history.
+It costs nothing while no client asks: workers are read when a client wants to know, at most once a second, and for the history.
 The clock is an argument.
 """
 

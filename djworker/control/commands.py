@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import djworker
+from djworker.bug import Bug
 from djworker.control import gathering, text
 from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.finding import Instance, NoServerError, SeveralServersError, find
@@ -143,8 +144,7 @@ def _ask(server: Instance, verb: Verb, arguments: Mapping[str, Any], *, as_json:
 
 
 def _top(instance: str, program: str, arguments: Mapping[str, Any]) -> int:
-    # What needs a terminal is imported where one is used.
-    from djworker.control.top import command  # noqa: PLC0415
+    from djworker.control.top import command  # noqa: PLC0415 - what needs a terminal is imported where one is used
 
     project = here(os.environ, program)
     interval = arguments.get("interval", TOP_INTERVAL)
@@ -167,7 +167,7 @@ def _collect(replies: Iterator[Reply]) -> tuple[dict[str, Any], dict[int, str]]:
         elif reply.kind == "piece":
             worker = reply.fields.get("worker", 0)
             said[worker] = said.get(worker, "") + str(reply.fields.get("text", ""))
-    raise AssertionError("bug: an answer ended without a result")
+    raise Bug("bug: an answer ended without a result")
 
 
 def _reason(fields: Mapping[str, Any]) -> str:

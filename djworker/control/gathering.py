@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from djworker.bug import Bug
 from djworker.control.client import ControlConnection, RefusedError
 
 __all__ = ["ask", "gather", "receive"]
@@ -58,7 +59,7 @@ def receive(connection: ControlConnection, verb: str, timeout: float | None = No
             raise RefusedError(reply.fields)
         elif reply.kind == "result":
             return gather(verb, reply.fields, said)
-    raise AssertionError("bug: an answer ended without a result")
+    raise Bug("bug: an answer ended without a result")
 
 
 def _read(worker: Mapping[str, Any], text: str) -> Said:

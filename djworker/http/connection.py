@@ -63,7 +63,7 @@ class RequestKilled(GreenletExit):
     """An operator has ended the request. No Exception, so that applications do not take it for an error of theirs."""
 
 
-# The status that the client gets where the request is ended from outside.
+#: The status that the client gets where the request is ended from outside.
 TIMED_OUT: Final = 504
 KILLED: Final = 503
 

@@ -82,7 +82,7 @@ class Record:
             self._times[self._word + _PHASE_OF] = self._times[self._word]
 
     def of(self, client: str) -> None:
-        """Note whom a proxy has named as its client."""
+        """Note the client that a proxy has named."""
         self._write(_CLIENT, client)
         self._times[self._word + _CLIENT_OF] = self._times[self._word]
 

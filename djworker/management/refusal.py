@@ -52,7 +52,7 @@ def tell_of_applications(argv: Sequence[str]) -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         from django.apps import apps  # noqa: PLC0415 - this is called while Django is being set up
 
-        if apps.ready or not isinstance(error, Exception):  # the command runs; or somebody at the keyboard ends it
+        if apps.ready or not isinstance(error, Exception):  # the command runs; or it is ended from the keyboard
             before(kind, error, trace)
             return
         _end(argv, error)
