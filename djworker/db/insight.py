@@ -115,6 +115,12 @@ def _view(request: object) -> str:
     return str(match.view_name) if match is not None else ""
 
 
+def owners() -> list[object]:
+    """The greenlets that hold a connection of a pool of this process."""
+    slots = [slot for pool_watch in pool_watches() for slot in pool_watch.pool.leased()]
+    return [owner for slot in slots if slot.owner is not None and (owner := slot.owner()) is not None]
+
+
 def let_go() -> None:
     """Close the calling greenlet's connections: its request was ended, and Django does not do it for such a one."""
     for connection in connections.all(initialized_only=True):

@@ -68,6 +68,9 @@ class Insight(Protocol):
     def pools(self) -> list[dict[str, Any]]:
         """Return the pools of this process."""
 
+    def owners(self) -> list[Any]:
+        """Return the greenlets that hold a connection."""
+
     def let_go(self) -> None:
         """Give back what the calling greenlet holds: its request was ended."""
 
@@ -95,6 +98,10 @@ class Nothing:
 
     def pools(self) -> list[dict[str, Any]]:
         """Return no pools."""
+        return []
+
+    def owners(self) -> list[Any]:
+        """Return none."""
         return []
 
     def let_go(self) -> None:
@@ -249,6 +256,10 @@ class Answers:
     def describe(self, item: InFlight) -> dict[str, Any]:
         """[hub] Return the fields of a request, as ``requests`` shows them."""
         return self._request(item, None)
+
+    def owners(self) -> list[Any]:
+        """[hub] Return the greenlets that hold a database connection."""
+        return self._insight.owners()
 
     def frames(self, item: InFlight) -> Iterator[FrameType]:
         """[hub] Return where a request is, the innermost frame first."""

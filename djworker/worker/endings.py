@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
+from gevent import GreenletExit
 
 from djworker import log
 from djworker.deadlines import RequestTimeout
@@ -50,6 +51,9 @@ class Describe(Protocol):
 
     def describe(self, item: InFlight) -> dict[str, Any]:
         """Return its fields, as ``requests`` shows them."""
+
+    def owners(self) -> list[Any]:
+        """Return the greenlets that hold a database connection."""
 
     def stack(self, item: InFlight) -> str:
         """Return where it is."""
@@ -175,5 +179,8 @@ class Endings:
         loop = loops.loop_of(self._describe.frames(ending.connection.in_flight(time.monotonic())))
         if loop is not None and ending.told == 1:
             loops.cancel(loop, str(ending.error()))
+            threads = loops.threads_of(loop)  # under gevent they are greenlets, whose idents are their ids
+            for owner in [one for one in self._describe.owners() if id(one) in threads]:
+                owner.throw(GreenletExit())
         else:
             greenlet.throw(ending.error())

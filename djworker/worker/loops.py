@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
 
-__all__ = ["cancel", "loop_of"]
+__all__ = ["cancel", "frames_of", "loop_of", "threads_of"]
 
 
 def loop_of(frames: Iterable[FrameType]) -> asyncio.AbstractEventLoop | None:
@@ -42,6 +42,12 @@ def cancel(loop: asyncio.AbstractEventLoop, why: str) -> None:
     first = [task for task in tasks if "new_loop_wrap" in getattr(task.get_coro(), "__qualname__", "")]
     for task in first or tasks:
         loop.call_soon_threadsafe(task.cancel, why)
+
+
+def threads_of(loop: asyncio.AbstractEventLoop) -> set[int | None]:
+    """Return the idents of the threads that work for the loop alone (``sync_to_async(thread_sensitive=False)``)."""
+    executor = getattr(loop, "_default_executor", None)
+    return {thread.ident for thread in getattr(executor, "_threads", ())}
 
 
 def frames_of(loop: asyncio.AbstractEventLoop) -> list[list[FrameType]]:

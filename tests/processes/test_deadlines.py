@@ -154,6 +154,9 @@ async def asks(request):
     finally:
         ended.append("asks")
 
+async def elsewhere(request):
+    await sync_to_async(run, thread_sensitive=False)(alias_of(request), sleep_sql(alias_of(request), 60))
+
 async def streams(request):
     async def blocks():
         try:
@@ -237,8 +240,8 @@ def seen(request):
     ended.clear()
     return HttpResponse(names)
 
-views = (make, query, inside, commits, late, marks, holds, sleeps, swallows, body, endless, waits, asks, streams, thread, spins)
-views += (left, longer, inner, free, extended, exports, quick, slow, writes, seen)
+views = (make, query, inside, commits, late, marks, holds, sleeps, swallows, body, endless, waits, asks, elsewhere, streams)
+views += (thread, spins, left, longer, inner, free, extended, exports, quick, slow, writes, seen)
 urlpatterns += [path(f"{view.__name__}/", view, name=f"drill-{view.__name__}") for view in views]
 urlpatterns += [path("long/", Long.as_view()), path("later/", Later.as_view())]
 """
@@ -309,6 +312,12 @@ def test_a_statement_over_its_time_ends_in_the_server(tree: Tree, view: str, ali
     pools = [pool for pool in ask(tree, "pool")["pools"] if pool["alias"] == alias]
     assert all((pool["size"] <= 1, pool["leased"]) == (True, 0) for pool in pools), pools
     eventually(lambda: view in tree.get("/seen/").body.decode() or view == "inside", "finally has run")
+
+
+def test_a_statement_in_another_thread_of_an_async_view_ends_too(tree: Tree) -> None:
+    timed_out(tree, "/elsewhere/")
+    eventually(lambda: not tree.statements(), "the server has stopped it")
+    assert tree.get("/marks/").body == b"0 False"
 
 
 @pytest.mark.parametrize("tree", ["psycopg", "psycopg2"], indirect=True)

@@ -124,3 +124,9 @@ def test_series_above_the_cap_are_counted_without_their_url(counts: Counts, monk
         (OTHER, "DELETE", "2xx"): 1,
     }
     assert counts.of(metrics.SWALLOWED) == {(): [2]}
+
+
+def test_those_that_ended_at_their_deadline_are_counted_by_url(counts: Counts) -> None:
+    for url in ("shop:list", "shop:list", None):
+        counts.recorder.timed_out(Ended(url))  # type: ignore[arg-type]
+    assert counts.of(metrics.TIMED_OUT) == {("shop:list",): [2], (UNMATCHED,): [1]}
