@@ -88,7 +88,8 @@ def test_whom_an_operator_cancels_is_who_asked(site: Site) -> None:
 
     def cancel() -> None:
         eventually(lambda: len(numbers) == 1, "the number is known")
-        gevent.sleep(0.2)
+        long = site.sleep_sql(5)
+        eventually(lambda: any(long in running for _, _, running in site.server.activity(site.database)), "it sleeps")
         verb = "SELECT pg_cancel_backend({})" if site.dialect == "postgres" else "KILL QUERY {}"
         with suppress(TypeError):  # KILL has no rows
             site.server.execute(verb.format(numbers[0]))

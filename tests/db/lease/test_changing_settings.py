@@ -138,7 +138,7 @@ def counted(site: Site, names: list[str]) -> Iterator[list[int]]:
 
 def test_names_that_come_and_go_share_one_bound(site: Site) -> None:
     """One alias, whose `settings_dict` says which database it is for this request."""
-    site.start()
+    site.start(timeout=30)  # all connect, one after the other
     base = {"postgres": "SELECT current_database()", "mysql": "SELECT DATABASE()"}[site.dialect]
 
     def work(name: str) -> str:
@@ -169,7 +169,7 @@ def test_names_that_come_and_go_share_one_bound(site: Site) -> None:
 
 
 def test_aliases_that_come_at_run_time_share_one_bound(leasing: Site) -> None:
-    leasing.start()
+    leasing.start(timeout=30)
     from django.db import connections, transaction
 
     def work(alias: str) -> int:
