@@ -5,7 +5,6 @@ Every step that can fail has a name, and a failure says which step, whose module
 
 from __future__ import annotations
 
-import errno
 import gc
 import importlib.util
 import logging
@@ -35,6 +34,7 @@ from djworker.mold import (
     request_errors,
     restarting,
     rights,
+    taken_ports,
     warmup,
 )
 from djworker.mold.patches import async_streams, big_files, bodies, native_locks
@@ -139,17 +139,7 @@ def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
 
 def _with_remedies(reason: str, error: BaseException) -> str:
     root = blame.root_of(error)
-    return "; ".join(filter(None, (reason, rights.complaint(root), _taken(root))))
-
-
-def _taken(error: BaseException) -> str:
-    """The remedy for a port that the project listens on: two generations load side by side, and sometimes each worker does."""
-    if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
-        return ""
-    return (
-        "a port can be opened by one process only, and others load the project too: open it in a receiver of"
-        " djworker.signals.worker_ready for slot 0, or let each process choose one (port 0, or a range)"
-    )
+    return "; ".join(filter(None, (reason, rights.complaint(root), taken_ports.remedy(root))))
 
 
 def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:

@@ -11,7 +11,7 @@ from typing import Final
 from tests.apps.application import Application
 from tests.apps.comparison import EVERYWHERE
 from tests.apps.crawler import CLIENTS
-from tests.apps.servers import MAX_SIZE, WORKERS
+from tests.apps.servers import BOUND, MAX_SIZE, WORKERS
 from tests.apps.venv import ROOT
 
 RESULTS: Final = Path(__file__).with_name("results.json")
@@ -87,8 +87,9 @@ _COLUMNS: Final = f"""\
 *Pages* are those found by following links, anonymous and logged in. *Equal* answers have the status, type and body of
 gunicorn's. *Unstable* are bodies that gunicorn, too, does not give twice: a list of what was done last, for example; their
 statuses are equal. *Unlike* is everything else, a lost answer included. *Connections* are the most that the database server
-counted at once, 20 times a second: before the reload, where {WORKERS * MAX_SIZE} is the bound, and in all, where it is
-{(WORKERS + 1) * MAX_SIZE}, since a reload has one worker more."""
+counted at once, 20 times a second: before the reload, when workers may have {WORKERS * MAX_SIZE}, and in
+all, when they may have {BOUND}, since a reload has one worker more. A generation that is being loaded asks the database by
+one connection more."""
 
 
 def _row(result: Result) -> str:

@@ -8,9 +8,10 @@ import socket
 import subprocess
 from pathlib import Path
 
+from tests.db.servers.base import free_port
 from tests.docs.blocks import Block, runs
 from tests.processes.events import eventually
-from tests.processes.project import URLS, Project
+from tests.processes.project import SETTINGS, URLS, Project
 from tests.processes.server import Server, command, environment
 
 APPS = "testproject/shop/apps.py"
@@ -187,3 +188,28 @@ def test_a_port_that_only_one_process_can_open_is_told_of(project: Project) -> N
     assert code == 3
     assert (said[-1]["stage"], said[-1]["module"]) == ("urlconf", "testproject.urls")
     assert "worker_ready for slot 0" in said[-1]["message"]
+
+
+EXPORTER = 'INSTALLED_APPS += ["django_prometheus"]\nPROMETHEUS_METRICS_EXPORT_ADDRESS = "127.0.0.1"\n'
+
+
+def test_a_port_for_one_process_leaves_a_worker_and_is_told_with_its_setting(server: Server, project: Project) -> None:
+    """The remedy too. gunicorn ends where its second worker cannot boot; here the first one serves on."""
+    port = free_port()
+    project.append(SETTINGS, f"{EXPORTER}PROMETHEUS_METRICS_EXPORT_PORT = {port}\n")
+    server.launch()
+    server.wait_for("worker_ready")
+    failed = server.wait_for("mold_failed")
+    assert f"PROMETHEUS_METRICS_EXPORT_PORT = {port}: " in failed["error"]
+    assert "PROMETHEUS_METRICS_EXPORT_PORT_RANGE instead" in failed["error"]
+    assert server.get("/hello").status == 200
+    server.tracebacks_expected = True
+
+
+def test_a_range_of_ports_has_one_for_each_worker_of_two_generations(server: Server, project: Project) -> None:
+    first = free_port()
+    ports = f"PROMETHEUS_METRICS_EXPORT_PORT_RANGE = range({first}, {first + 6})\n"
+    project.append(SETTINGS, f"{EXPORTER}{ports}")
+    server.start()
+    server.reload()
+    assert server.get("/hello").status == 200
