@@ -18,7 +18,9 @@ _KNOWN: Final[Mapping[str, str]] = {
         "set PROMETHEUS_METRICS_EXPORT_PORT_RANGE instead, two for each worker and two more: range({port}, {end})"
     ),
 }
-_OTHERWISE: Final = "open it in a receiver of djworker.signals.worker_ready for slot 0, or let each process choose one (port 0, or a range)"
+_OTHERWISE: Final = (
+    "open it in a receiver of djworker.signals.worker_ready for slot 0, or let each process choose another"
+)
 #: Ports of such a range, as an example: for nine workers.
 _SEVERAL: Final = 20
 

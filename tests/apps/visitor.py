@@ -69,7 +69,7 @@ class Visitor:
         token = _TOKEN.search(self.get(path).body)
         found = {"csrfmiddlewaretoken": token.group(1).decode()} if token else {}
         answer = self.post(path, {**found, **fields})
-        return answer.status in (301, 302, 303) and "sessionid" in " ".join(self.cookies).lower().replace("_", "")
+        return answer.status in (301, 302, 303) and "session" in " ".join(self.cookies)
 
     def close(self) -> None:
         """Hang up."""

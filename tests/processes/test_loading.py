@@ -443,9 +443,12 @@ def numbers(request):
     while not call.ready():
         gevent.sleep(0.01)
         turns += 1
-    made = {"random": random.random(), "numpy": numpy.random.random(), "faker": fake.pyfloat()}
+    import uuid
+    sequences = len({uuid.uuid1().clock_seq for _ in range(8)})
+    made = {"sequences": sequences, "random": random.random(), "numpy": numpy.random.random(), "faker": fake.pyfloat()}
     return JsonResponse({"pid": os.getpid(), "turns": turns, "said": call.get().decode(), **made})
 
+__import__("uuid").uuid1()
 random.seed(1)
 numpy.random.seed(1)
 Faker.seed(1)
@@ -471,6 +474,7 @@ def test_random_numbers_differ_between_workers_and_grpc_waits_in_the_hub(server:
     first, second = answers.values()
     assert first["said"] == "heard"
     assert first["turns"] > 5
+    assert first["sequences"] > 1, "a sequence of the process was copied by the fork"
     assert first["random"] != second["random"]
     assert first["numpy"] != second["numpy"]
     assert first["faker"] != second["faker"]
