@@ -8,6 +8,7 @@ work is not counted, nor is that of a database.
 
     SCENARIO ...     of those in `scenarios`; default raw and hello
     --tree DIR       repeatable; the ratios are to the first; default is this directory
+    --every-row      count each of djworker's rows of the scenario, such as `observe` has; the ratios are to the first
     --requests N     counted in each round; default 1000
     --rounds N       default 5, of which the lowest is shown: what comes by the clock, a beat for example, comes more often
                      between two requests of a worker that others slow down
@@ -31,7 +32,7 @@ from tests.benchmarks import proc
 from tests.benchmarks.databases import surroundings
 from tests.benchmarks.launch import ROOT, RunningServer, free_port
 from tests.benchmarks.measure import environment_of
-from tests.benchmarks.scenarios import SCENARIOS, Scenario
+from tests.benchmarks.scenarios import SCENARIOS, Row, Scenario
 from tests.benchmarks.servers import HOST, SERVERS
 
 #: Requests before the first that counts: caches fill, and CPython specializes what runs often.
@@ -106,11 +107,12 @@ class Counter:
 
 
 @contextlib.contextmanager
-def serving(scenario: Scenario, tree: Path, env: dict[str, str], out: Path) -> Iterator[tuple[Counter, int]]:
+def serving(scenario: Scenario, row: Row, tree: Path, env: dict[str, str], out: Path) -> Iterator[tuple[Counter, int]]:
     """The code of a directory under callgrind; its worker's counter, and the port."""
     port = free_port()
     watch = ["valgrind", "--tool=callgrind", "--trace-children=yes", "--instr-atstart=no"]
-    command = [*watch, f"--callgrind-out-file={out}/%p.out", *SERVERS["djworker"].command(port=port, app=scenario.app)]
+    server = SERVERS["djworker"].command(port=port, app=scenario.app, options=row.options)
+    command = [*watch, f"--callgrind-out-file={out}/%p.out", *server]
     log = out.with_suffix(".log")
     with RunningServer(command, port=port, env={**env, "PYTHONPATH": str(tree)}, log=log, directory=tree) as running:
         running.wait_ready(scenario.path, scenario.expect, READY)
@@ -119,13 +121,13 @@ def serving(scenario: Scenario, tree: Path, env: dict[str, str], out: Path) -> I
         yield Counter(worker.pid, out), port
 
 
-def count(scenario: Scenario, tree: Path, env: dict[str, str], requests: int, rounds: int) -> list[float]:
+def count(scenario: Scenario, row: Row, tree: Path, env: dict[str, str], requests: int, rounds: int) -> list[float]:
     """Instructions per request, of each round."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "callgrind"
         out.mkdir()
         with (
-            serving(scenario, tree, env, out) as (counter, port),
+            serving(scenario, row, tree, env, out) as (counter, port),
             contextlib.closing(Client(port, scenario.path)) as client,
         ):
             counter.begin()
@@ -147,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.instructions")
     parser.add_argument("scenarios", nargs="*", default=["raw", "hello"], metavar="SCENARIO")
     parser.add_argument("--tree", type=Path, action="append", default=[])
+    parser.add_argument("--every-row", action="store_true")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
@@ -155,15 +158,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trees = [tree.resolve() for tree in options.tree or [ROOT]]
     print(f"{'scenario':<16} {'instructions':>14} {'highest':>10} {'ratio':>8}  tree")
     for scenario in (known[name] for name in options.scenarios):
+        rows = [row for row in scenario.rows if row.server == "djworker"] if options.every_row else [scenario.rows[0]]
         with tempfile.TemporaryDirectory() as place, surroundings(scenario, Path(place)) as around:
-            env = environment_of(scenario, scenario.rows[0], around)
             first = 0.0
-            for tree in trees:
-                found = count(scenario, tree, env, options.requests, options.rounds)
+            for tree, row in ((tree, row) for tree in trees for row in rows):
+                env = environment_of(scenario, row, around)
+                found = count(scenario, row, tree, env, options.requests, options.rounds)
                 least = min(found)
                 first = first or least
+                name = f"{tree} ({row.name})" if options.every_row else str(tree)
                 print(
-                    f"{scenario.name:<16} {least:>14.0f} {max(found):>10.0f} {least / first:>8.4f}  {tree}", flush=True
+                    f"{scenario.name:<16} {least:>14.0f} {max(found):>10.0f} {least / first:>8.4f}  {name}", flush=True
                 )
     return 0
 

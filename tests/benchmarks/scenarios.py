@@ -140,6 +140,20 @@ HELLO = Scenario(
     ),
 )
 
+#: Metrics with their status process, the thread that finds stalls, and ids of requests that answers tell: all off, and all on.
+WATCHED_OFF = ("--stall-threshold=0",)
+WATCHED_ON = ("--stall-threshold=0.5", "--request-id=answer", "--status-bind=127.0.0.1:0")
+OBSERVE = Scenario(
+    name="observe",
+    title="What it costs to be watched: metrics, stalls and ids of requests",
+    app=DJANGO,
+    path="/hello",
+    expect="Hello, World!",
+    rows=(Row("all off", "djworker", options=WATCHED_OFF), Row("all on", "djworker", options=WATCHED_ON)),
+    compare=(("cpu", "all off"), ("rate", "all off")),
+    targets=(Target("CPU per request, all on ÷ all off", ratio("cpu", "all on", "all off"), at_most=1.03),),
+)
+
 MEMORY = Scenario(
     name="memory",
     title=f"Memory (PSS) after load: {FOUR} workers and one",
@@ -298,6 +312,7 @@ SCENARIOS = (
     RAW_HEADS,
     HELLO,
     CROWD,
+    OBSERVE,
     MEMORY,
     *(
         make(database, rows)
