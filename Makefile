@@ -17,7 +17,7 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 SIDE_BY_SIDE := -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick test-django test-apps lint format bench attacks tox docs clean packages
+.PHONY: help run test test-quick test-django test-apps lint format bench attacks tox docs pictures clean packages
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,9 @@ tox: packages $(VENV)/.stamp-dev ## Run the tests on each Python and Django that
 
 docs: $(VENV)/.stamp-docs ## Build the documentation into docs/_build/html.
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning docs docs/_build/html
+
+pictures: packages $(VENV)/.stamp-dev ## Make the documentation's pictures of the page in the admin and of top anew.
+	SCREENSHOTS=$(CURDIR)/docs/_static $(BIN)/python -m pytest tests/shop/test_server_page.py -n0 -k 'fits_a_desk or top_shows' --timeout 600 $(ARGS)
 
 packages:
 	@.ci/packages

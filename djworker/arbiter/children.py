@@ -15,7 +15,7 @@ from djworker.arbiter.intake import Intake, Kind, MessageRefusedError
 from djworker.arbiter.signal_queue import HANDLED
 from djworker.ipc import in_flight, messages
 from djworker.ipc.channel import Channel
-from djworker.ipc.contract import MOLD, Flag
+from djworker.ipc.contract import MOLD, SERVER_VARIABLE, Flag
 from djworker.ipc.scoreboard import Gauge, Phase, Row
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Children:
     unclaimed: dict[int, int] = field(default_factory=dict)
     #: Where the status process is wanted.
     status: StatusService | None = None
+    #: Where control clients are answered; empty where they are not.
+    control_address: str = ""
     #: The user that molds and workers run as; 0 where that proves nothing.
     _uid: int = field(init=False)
 
@@ -220,7 +222,9 @@ class Children:
             *(Flag.CHANNEL, str(theirs.fileno())),
             *(Flag.LISTENERS, ",".join(map(str, sockets))),
         ]
-        environ = {**os.environ, **(self.launch.for_mold() if key[0] != "helper" else {})}
+        environ = {**os.environ, SERVER_VARIABLE: self.control_address}
+        if key[0] != "helper":
+            environ |= self.launch.for_mold()
         try:
             child = Child(key, spawn(command, environ, inherited), ours)
         except OSError:

@@ -385,6 +385,7 @@ class Loop:
     def open_control(self, listener: Listener, trusted: Collection[int]) -> None:
         """Answer clients there. trusted: user ids that may ask; root may."""
         self.control = control.Control(listener, self._selector, self.verbs, trusted)
+        self.children.control_address = listener.address.path
 
     def close_control(self) -> None:
         """Answer no client any more."""

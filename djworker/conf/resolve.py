@@ -25,8 +25,8 @@ SYSTEMD: Final = "systemd (LISTEN_FDS)"
 #: Every option there is, by its name on the command line.
 EVERY: Final[Mapping[str, Option]] = {option.dest: option for option in (*OPTIONS.values(), *POOL_OPTIONS.values())}
 #: Variables of ours that are no options. By two of them one process tells the next what it needs (``ipc.launch``,
-#: ``arbiter.snapshot``); the third names a server to ``djworkerctl``.
-OWN_VARIABLES: Final = frozenset({"DJWORKER_LAUNCH", "DJWORKER_ADOPT", "DJWORKER_CONTROL"})
+#: ``arbiter.snapshot``); the others name a server, to ``djworkerctl`` and to what runs in its workers.
+OWN_VARIABLES: Final = frozenset({"DJWORKER_LAUNCH", "DJWORKER_ADOPT", "DJWORKER_CONTROL", "DJWORKER_SERVER"})
 #: Kubernetes sets such variables in each container, for services called "djworker" or "djworker-something".
 _SERVICE_LINK: Final = re.compile(
     r"DJWORKER(?:_\w+)??_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"

@@ -18,6 +18,8 @@ ARBITER: Final = "djworker.arbiter"
 MOLD: Final = "djworker.mold.main"
 #: Chooses the project's settings; Django's name for it.
 SETTINGS_VARIABLE: Final = "DJANGO_SETTINGS_MODULE"
+#: In the environment of molds and workers: the address of their server's control socket; empty where it has none.
+SERVER_VARIABLE: Final = "DJWORKER_SERVER"
 
 
 class Flag(StrEnum):

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from djworker.control.text import printable
 
-__all__ = ["TABLES", "Cell", "Column", "Table", "View", "headlines", "tables"]
+__all__ = ["TABLES", "Cell", "Column", "Table", "View", "headlines", "memory", "rate", "span", "tables"]
 
 #: Seconds without a turn of its loop, from which on a worker is shown as blocked: two beats, and a machine that is busy.
 BLOCKED: Final = 1.5
@@ -114,12 +114,12 @@ def _worker(worker: Mapping[str, Any]) -> list[Cell]:
         _number(worker["generation"]),
         _number(worker["pid"]),
         Cell(state, state, "bad" if blocked else _STATES.get(state, "warn")),
-        _rate(worker["recent"]["requests_per_second"]),
+        Cell(rate(recent["requests_per_second"]), recent["requests_per_second"]),
         _number(worker["running"]),
         _duration(recent["p50"]),
         _duration(recent["p99"]),
         Cell(f"{recent['cpu'] * 100:.0f}", recent["cpu"], "warn" if recent["cpu"] > 0.9 else ""),
-        Cell(_memory(worker["pss"] or worker["rss"]), worker["pss"] or worker["rss"]),
+        Cell(memory(worker["pss"] or worker["rss"]), worker["pss"] or worker["rss"]),
         _duration(lag, blank=False),
         Cell(str(worker["stalls"]), worker["stalls"], "warn" if worker["stalls"] else "dim"),
         Cell(str(worker["restarts"]), worker["restarts"], "" if worker["restarts"] else "dim"),
@@ -245,12 +245,12 @@ def _who(status: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _figures(status: Mapping[str, Any], pool: Mapping[str, Any]) -> list[tuple[str, str]]:
     recent, workers = status["recent"], status["workers"]
     errors, queued = recent["errors_per_second"], sum(worker["queued"] for worker in workers)
-    memory = sum(worker["pss"] or worker["rss"] for worker in workers)
+    held = sum(worker["pss"] or worker["rss"] for worker in workers)
     waiting = sum(one["waiting"] for one in pool.get("pools", ()))
     return [
-        (_rate(recent["requests_per_second"]).text, "strong"),
+        (rate(recent["requests_per_second"]), "strong"),
         (" req/s  ", "dim"),
-        (_rate(errors).text, "bad" if errors else ""),
+        (rate(errors), "bad" if errors else ""),
         (" err/s  p50 ", "dim"),
         (_duration(recent["p50"]).text or "-", ""),
         ("  p99 ", "dim"),
@@ -262,7 +262,7 @@ def _figures(status: Mapping[str, Any], pool: Mapping[str, Any]) -> list[tuple[s
         ("  cpu ", "dim"),
         (f"{recent['cpu'] * 100:.0f}%", ""),
         ("  mem ", "dim"),
-        (_memory(memory), ""),
+        (memory(held), ""),
         ("  db wait ", "dim"),
         (str(waiting), "warn" if waiting else ""),
     ]
@@ -290,8 +290,9 @@ def _number(value: int) -> Cell:
     return Cell(str(value), value)
 
 
-def _rate(value: float) -> Cell:
-    return Cell(f"{value:.0f}" if value >= 100 or not value else f"{value:.1f}", value)
+def rate(value: float) -> str:
+    """Return how often something happens in a second."""
+    return f"{value:.0f}" if value >= 100 or not value else f"{value:.1f}"
 
 
 def _duration(seconds: float | None, *, blank: bool = True) -> Cell:
@@ -316,6 +317,7 @@ def span(seconds: float) -> str:
     return f"{hours:.0f}h" if hours < 100 else f"{hours / 24:.0f}d"
 
 
-def _memory(size: int) -> str:
+def memory(size: float) -> str:
+    """Return a number of bytes in at most five characters."""
     mebibytes = size / _MEBIBYTE
     return f"{mebibytes:.0f}M" if mebibytes < 9999.5 else f"{mebibytes / 1024:.1f}G"

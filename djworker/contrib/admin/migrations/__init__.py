@@ -1,0 +1,1 @@
+"""The permissions come with them; there is no table."""
