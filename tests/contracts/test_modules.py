@@ -13,8 +13,8 @@ from djworker.ipc import contract
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "djworker"
-#: Django asks for these by name: one in each engine, or for each command.
-OF_DJANGO = {"Command", "DatabaseOperations", "DatabaseWrapper"}
+#: Django asks for these by name: one in each engine, for each command, or in a model.
+OF_DJANGO = {"Command", "DatabaseOperations", "DatabaseWrapper", "Meta"}
 
 
 @cache

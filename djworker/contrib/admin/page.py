@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from django.template.loader import render_to_string
 
 from djworker.contrib.admin.plots import plots
-from djworker.contrib.admin.source import Answers
+from djworker.contrib.admin.source import ServerAnswers
 from djworker.control.top.figures import Column, Table, View, memory, rate, span, tables
 
 __all__ = ["FRAGMENTS", "contents", "fragments"]
@@ -56,7 +56,7 @@ class Tile(NamedTuple):
     look: str = ""
 
 
-def fragments(answers: Answers, path: str, *, may_operate: bool) -> dict[str, str]:
+def fragments(answers: ServerAnswers, path: str, *, may_operate: bool) -> dict[str, str]:
     """Return the parts of the page as HTML, by name.
 
     Args:
@@ -68,7 +68,7 @@ def fragments(answers: Answers, path: str, *, may_operate: bool) -> dict[str, st
     return {name: render_to_string(f"djworker_admin/{name}.html", shown) for name in FRAGMENTS}
 
 
-def contents(answers: Answers, path: str) -> dict[str, Any]:
+def contents(answers: ServerAnswers, path: str) -> dict[str, Any]:
     """Return what the templates of the parts are filled with."""
     status = answers.status
     others = [one for one in answers.requests.get("requests", ()) if (one["pid"], one["path"]) != (os.getpid(), path)]

@@ -12,7 +12,7 @@ from djworker.control.client import ControlConnection, RefusedError, Unreachable
 from djworker.control.gathering import ask, receive
 from djworker.ipc.contract import SERVER_VARIABLE
 
-__all__ = ["Answers", "NothingToShowError", "act", "look"]
+__all__ = ["NothingToShowError", "ServerAnswers", "act", "look"]
 
 #: Seconds for all answers. The server gives its workers one; the rest is for a machine that is busy.
 TIMEOUT: Final = 4.0
@@ -23,7 +23,7 @@ class NothingToShowError(Exception):
     """There is nothing to show; the text says why."""
 
 
-class Answers(NamedTuple):
+class ServerAnswers(NamedTuple):
     """The answers of four verbs, as ``djworkerctl`` prints them with ``--json``."""
 
     status: Mapping[str, Any]
@@ -46,7 +46,7 @@ def _address() -> str:
     return address
 
 
-def look() -> Answers:
+def look() -> ServerAnswers:
     """Return what the server says now.
 
     Raises:
@@ -54,7 +54,7 @@ def look() -> Answers:
     """
     address, deadline = _address(), time.monotonic() + TIMEOUT
     try:
-        return Answers(*_ask_all(address, deadline))
+        return ServerAnswers(*_ask_all(address, deadline))
     except UnreachableError as error:
         raise NothingToShowError(f"The server does not answer: {error}") from error
 
