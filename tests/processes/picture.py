@@ -9,6 +9,8 @@ from xml.sax.saxutils import escape
 #: Width and height of a character, and the edge around all.
 WIDTH, HEIGHT, EDGE = 8.4, 18, 14
 PAPER, INK = "#16181d", "#d7dae0"
+#: Blanks beside each other are one in SVG; these are not.
+BLANK = "\N{NO-BREAK SPACE}"
 _COLOURS = {
     "black": "#16181d",
     "red": "#ff7b72",
@@ -26,7 +28,7 @@ def svg(screen: Any, title: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">\n'
         f'<rect width="{width:g}" height="{height:g}" rx="8" fill="{PAPER}"/>\n'
-        f'<g font-family="DejaVu Sans Mono, Menlo, monospace" font-size="14" xml:space="preserve">\n{rows}\n</g>\n</svg>\n'
+        f'<g font-family="DejaVu Sans Mono, Menlo, monospace" font-size="14">\n{rows}\n</g>\n</svg>\n'
     )
 
 
@@ -50,4 +52,5 @@ def _piece(text: str, column: int, row: int, ink: str, paper: str, bold: bool, r
     if not text.strip():
         return box
     weight = ' font-weight="bold"' if bold else ""
-    return f'{box}<text x="{x:g}" y="{y + 13.5:g}" textLength="{length:g}" fill="{foreground}"{weight}>{escape(text)}</text>'
+    place = f'x="{x:g}" y="{y + 13.5:g}" textLength="{length:g}"'
+    return f'{box}<text {place} fill="{foreground}"{weight}>{escape(text).replace(" ", BLANK)}</text>'
