@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Observer"]
 
 #: Seconds until the first sample, and again while no worker has ever been ready.
-FIRST: Final = 1.0
+FIRST: Final = 2.0
 #: Reloads whose verdicts are kept, and characters of a reason.
 RELOADS_KEPT: Final = 20
 LONGEST_REASON: Final = 300
