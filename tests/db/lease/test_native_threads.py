@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -95,17 +96,18 @@ def test_a_native_thread_waits_alone(leasing: Site) -> None:
     """Twenty greenlets are served while threads wait for the server."""
     item = leasing.start()
     fill(item, 3)
-    from django.db import connection
+    from django.db import DatabaseError, connection
 
     def wait() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(leasing.sleep_sql(1.0))
+        with suppress(DatabaseError), connection.cursor() as cursor:
+            cursor.execute(leasing.sleep_sql(30))  # until the server ends its session
 
     threads = [gevent.get_hub().threadpool.spawn(closed_after(wait)) for _ in range(3)]
     eventually(lambda: leasing.active() == 3, "three wait in the server")
     assert [view(item.objects.count) for _ in range(20)] == [3] * 20
     assert not any(thread.ready() for thread in threads)
     assert pool().stats()["pool_size"] == 1, "they are not the pool's"
+    leasing.server.terminate_backends(leasing.database)
     for thread in threads:
         thread.get()
 
