@@ -33,6 +33,7 @@ from djworker.ipc.contract import READ_SIZE
 from djworker.ipc.latency import BOUNDS
 
 if TYPE_CHECKING:
+    from djworker.http.request_ids import RequestIds
     from djworker.http.server import Server
 
 __all__ = ["Connection", "InFlight", "RequestKilled"]
@@ -287,7 +288,7 @@ class Connection(IdleConnection):
             self._refuse(error, exchange)
             return False
         if server.request_ids is not None:
-            server.request_ids.give(environ, self._may_name)
+            self._name(server.request_ids, head, environ)
         try:
             if exchange.length or exchange.chunked:
                 self._run_with_body(exchange, head)
@@ -326,6 +327,12 @@ class Connection(IdleConnection):
         if self._standing is None:
             self._standing = self._server.forwarding.standing(self._peer, unix=not self._port)
         return self._standing
+
+    def _name(self, ids: RequestIds, head: bytes, environ: dict[str, Any]) -> None:
+        """Give the request its id, also in the line that it gets if its worker is killed."""
+        ids.give(environ, self._may_name)
+        if self._record is not None:
+            self.record(ids.named(head, environ))
 
     def _may_name(self) -> bool:
         """Whether the peer may say which id a request has: a stranger could give many the same."""

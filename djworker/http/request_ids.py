@@ -62,6 +62,12 @@ class RequestIds:
 
         return answering if self.answers else identified
 
+    @staticmethod
+    def named(head: bytes, environ: dict[str, Any]) -> bytes:
+        """A head that begins with the id: for the line of a request whose worker is killed."""
+        line, _, rest = head.partition(b"\r\n")
+        return b"%b\r\n%b: %b\r\n%b" % (line, FIELD.encode(), environ[VARIABLE].encode(), rest)
+
     def line(self, environ: dict[str, Any]) -> str:
         """The field's line for the server's own answers; empty where answers do not tell."""
         return f"{FIELD}: {environ[VARIABLE]}\r\n" if self.answers and VARIABLE in environ else ""

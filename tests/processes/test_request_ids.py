@@ -187,3 +187,15 @@ def test_operators_see_and_use_the_same_id(shared: Server) -> None:
     answer = asked.answer()
     assert (answer.status, answer.headers["x-request-id"]) == (503, found["request_id"])
     assert shared.wait_for("request_killed", since=mark)["request_id"] == found["request_id"]
+
+
+def test_a_request_whose_worker_is_killed_has_its_id_in_the_access_log(shared: Server) -> None:
+    """The arbiter writes the line; the id was made by the worker."""
+    asked = shared.in_background("/id/waits?killed")
+    [found] = eventually(lambda: ask(shared, "requests")["requests"], "it runs")
+    mark = shared.log.mark()
+    shared.kill(shared.worker())
+    assert isinstance(asked.result(), Exception)
+    shared.wait_for("worker_ready", since=mark)
+    [line] = eventually(lambda: access(shared, found["request_id"]), "the access log has it")
+    assert (line["path"], line["query"], line["status"]) == ("/id/waits", "killed", 0)
