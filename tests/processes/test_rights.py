@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes.control import ask
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
 from tests.processes.project import SETTINGS, URLS, Project
@@ -90,6 +91,32 @@ def test_what_the_service_needs_is_its_own(server: Server, project: Project, scr
     _rotate(server, log, binds[0])
     server.send(signal.SIGUSR2)  # the next program removes what the first one has made
     server.wait_for("arbiter_started", count=2)
+
+
+def test_lines_of_a_killed_worker_are_written_with_its_rights(server: Server, project: Project, scratch: Path) -> None:
+    """Root writes them for it, and follows no link of the service's to do so."""
+    account = pwd.getpwnam(USER)
+    own = own_folder(scratch / "own", account.pw_uid, account.pw_gid)
+    precious = scratch / "precious"
+    precious.write_text("root's\n")
+    project.append(URLS, "import time\nurlpatterns += [path('sleeps', lambda request: time.sleep(60))]")
+    log = own / "x.log"
+    server.start(workers=1, user=USER, access_logfile=log, probe="off", prefix=open_to_everybody(scratch))
+    server.in_background("/sleeps")
+    eventually(lambda: ask(server, "requests")["requests"], "it runs")
+    os.kill(server.worker(), signal.SIGKILL)
+    eventually(lambda: "GET /sleeps" in log.read_text(), "it has its line")
+    assert owner(log)[0] == account.pw_uid
+    server.wait_for("worker_ready", count=2)
+    server.in_background("/sleeps")
+    eventually(lambda: ask(server, "requests")["requests"], "it runs")
+    log.unlink()
+    log.symlink_to(precious)
+    mark = server.log.mark()
+    os.kill(server.worker(), signal.SIGKILL)
+    server.wait_for("access_log_lost", since=mark)
+    assert precious.read_text() == "root's\n"
+    log.unlink()
 
 
 def _rotate(server: Server, log: Path, address: str) -> None:
