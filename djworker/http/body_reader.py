@@ -26,6 +26,8 @@ UNREAD_LIMIT: Final = 65_536
 #: Bytes of a body that are received before the application is called (nginx's client_body_buffer_size: 16 KiB): it costs less
 #: than the application's stack, and a slow client of a form holds nothing of the application's. Longer ones come as it reads.
 AHEAD: Final = 65_536
+# Pieces of a body until others are asked for: of 64 KiB, or of 85 tiny chunks, they are done in a fraction of a millisecond.
+PIECES_ALONE: Final = 4
 
 
 class Upload:
@@ -39,6 +41,7 @@ class Upload:
         "_awaits_continue",
         "_body",
         "_inbox",
+        "_pieces",
         "_received",
         "_timeout",
         "_total",
@@ -58,6 +61,7 @@ class Upload:
         self._awaits_continue = expects
         # Bytes that came, and seconds that they were waited for.
         self._received = 0
+        self._pieces = 0
         self._waited = 0.0
         # Why the body cannot be read to its end: this is the answer then, whatever the application says.
         self.failure: ProtocolError | None = None
@@ -82,7 +86,8 @@ class Upload:
         inbox = self._inbox
         while True:
             if inbox.data and (data := self._take()):
-                if self._received:
+                self._pieces += 1
+                if self._pieces > PIECES_ALONE:
                     self._transport.share()
                 self._received += len(data)
                 return data
