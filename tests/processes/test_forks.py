@@ -15,7 +15,7 @@ import pytest
 
 from tests.processes import procfs
 from tests.processes.events import eventually
-from tests.processes.project import SHOP, Project, copy_template
+from tests.processes.project import SHOP, URLS, Project, copy_template
 from tests.processes.server import Server
 
 #: What each way of forking comes to in the process that forked: as in any program.
@@ -249,3 +249,28 @@ worker_ready.connect(fork)
         forked = project.folder / "begun" / f"forked-{server.worker()}"
         eventually(forked.exists, "the receiver has forked")
     assert forked.read_text() == "0"
+
+
+DESCRIPTORS = """
+def descriptors(request):
+    import subprocess
+    from django.http import HttpResponse
+    done = subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False, stdout=subprocess.PIPE)
+    return HttpResponse(done.stdout)
+
+urlpatterns += [path("descriptors", descriptors)]
+"""
+
+
+def test_a_program_that_inherits_everything_has_no_socket_and_no_log_of_the_server(
+    project: Project, server: Server, scratch: Path
+) -> None:
+    """So one that outlives the server holds no port, no client, no database and no file of it."""
+    project.append(URLS, DESCRIPTORS)
+    server.start(workers=1, access_log=str(scratch / "access.log"))
+    kept = server.raw()
+    held = server.get("/descriptors").body.decode()
+    assert "/dev/null" in held or "pipe:" in held
+    assert "socket:" not in held
+    assert "access.log" not in held
+    kept.close()
