@@ -16,10 +16,14 @@ UNKNOWN: Final = "an unknown place"
 #: The folder of this package.
 OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STANDARD: Final = os.path.dirname(os.path.abspath(os.__file__))
+#: How compiled modules name their source, which is not on this machine.
+_COMPILED: Final = (os.path.join("src", "gevent", ""), os.path.join("src", "greenlet", ""))
 
 
 def is_project(filename: str) -> bool:
     """Whether a file is the project's, and neither a library's nor ours."""
+    if filename.startswith(_COMPILED):
+        return False
     path = os.path.abspath(filename)
     return not any(part in path for part in LIBRARIES) and not path.startswith((_STANDARD + os.sep, OURS + os.sep))
 

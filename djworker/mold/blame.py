@@ -59,6 +59,9 @@ def _line(error: BaseException) -> str:
     lines = traceback.format_exception_only(error)
     if isinstance(error, KeyError) and _is_of_the_environment(error):
         return f"{lines[0].strip()}, which the environment does not have"
+    if type(error).__name__ == "LoopExit":  # gevent's own text has the addresses of its objects
+        place = project_place(traceback.extract_tb(error.__traceback__))
+        return f"it waits for ever at {place}: nothing else runs while the project loads that could end the wait (LoopExit)"
     if isinstance(error, SyntaxError):
         return lines[-1].strip()
     return " ".join(lines[0].split())  # a database driver's has several lines, the first of which says what failed

@@ -297,4 +297,6 @@ def test_warm_up_that_fails(server: Server) -> None:
     failed = server.wait_for("mold_failed")
     assert failed["stage"] == "warm_up"
     assert "/hello answers 500" in failed["error"]
+    assert "RuntimeError: cold" in failed["error"], "the view's own exception, where a text log has one line"
+    assert "in hello" in failed["traceback"]
     server.tracebacks_expected = True

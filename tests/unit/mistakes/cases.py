@@ -196,6 +196,7 @@ CASES: Final = (
     check(SETTINGS, 'CACHES = {"default": {"BACKEND": "django.core.cache.RedisCache"}}'),
     check(SETTINGS, 'AUTHENTICATION_BACKENDS = ["shop.auth.Backend"]', "--strict"),
     check("shop/urls.py", "import shop.basket"),
+    check("shop/urls.py", "import threading; threading.Event().wait()"),
     check("shop/urls.py", "urlpatterns = [path('', lambda request: 1 / 0)]", "--strict"),
     check("shop/wsgi.py", "from django.core.asgi import get_asgi_application\napplication = get_asgi_application()"),
     check("shop/wsgi.py", 'application = "shop"'),
