@@ -3,7 +3,8 @@
 There are two kinds of work:
 
 - A module whose tests start *process trees* (it imports `tests.processes.server`). Such tests wait more than they compute,
-  and each has a server of its own: they are handed out one by one.
+  and each has a server of its own: they are handed out one by one. Where the module has a tree for several of its tests (a
+  fixture of its scope), they stay together, or each process would start that tree again.
 - Any other module. Its tests share what is expensive: patched interpreters, a server, database servers. They stay together.
 
 Half of the processes begin with the first kind and half with the second, so that all the time some wait while others
@@ -25,6 +26,8 @@ from xdist.workermanage import WorkerController
 ROOT = Path(__file__).resolve().parents[1]
 #: What a module imports that starts process trees.
 TREES = "from tests.processes.server import"
+#: What a module has whose tests share something that is expensive.
+SHARED = 'scope="module"'
 #: What a module marks that has a test of many seconds: it is begun early.
 SLOW = "pytest.mark.slow"
 #: Processes for a core: tests that start process trees wait for most of their time.
@@ -48,14 +51,21 @@ def starts_trees(nodeid: str) -> bool:
     return TREES in _source(module_of(nodeid))
 
 
+def shares(nodeid: str) -> bool:
+    """Whether tests of its module share a tree, or something else that is expensive."""
+    return SHARED in _source(module_of(nodeid))
+
+
 def unit_of(nodeid: str) -> str:
     """What it is handed out together with: itself, or its module."""
-    return nodeid if starts_trees(nodeid) else module_of(nodeid)
+    return nodeid if starts_trees(nodeid) and not shares(nodeid) else module_of(nodeid)
 
 
 def next_unit(units: Iterable[str], *, trees: bool) -> str:
-    """The unit to hand out next to a process that begins with trees, or not: of its own kind while there is one."""
-    return min(units, key=lambda unit: (starts_trees(unit) != trees, SLOW not in _source(module_of(unit))))
+    """The unit to hand out next to a process that begins with trees, or not: its own kind first, and long ones first."""
+    return min(
+        units, key=lambda unit: (starts_trees(unit) != trees, SLOW not in _source(module_of(unit)), "::" in unit)
+    )
 
 
 class SideBySide(LoadScopeScheduling):

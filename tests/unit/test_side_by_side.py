@@ -25,6 +25,14 @@ def test_the_tests_of_any_other_module_stay_together() -> None:
     assert unit_of(f"{UNIT}::test_one") == unit_of(f"{UNIT}::TestTwo::test_it[a::b]") == UNIT
 
 
+def test_tests_that_share_a_process_tree_stay_together() -> None:
+    """Else each process of the run would start that tree again."""
+    module = "tests/processes/test_control.py"
+    assert starts_trees(f"{module}::test_one")
+    assert unit_of(f"{module}::test_one") == unit_of(f"{module}::test_two") == module
+    assert next_unit([TREE, module], trees=True) == module, "the longer one first"
+
+
 def test_every_module_of_process_tests_is_known_as_such() -> None:
     modules = {f"{path.relative_to(ROOT)}" for path in (ROOT / "tests" / "processes").glob("test_*.py")}
     assert modules
