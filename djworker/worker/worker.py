@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from array import array
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
@@ -88,7 +89,6 @@ class Worker:
         sockets = [_listening_socket(fd) for fd in listeners]
         address = sockets[0].getsockname() if sockets else ("127.0.0.1", 0)
         self.server = Server(app, config, server_address=address, access=_access(config), declared=declared)
-        self.server.latencies = row.latencies
         self._acceptor = Acceptor(self.server, sockets, share=share if config.workers > 1 else None)
         if config.access_log:
             self.server.records = Records(row.fileno())
@@ -189,6 +189,7 @@ class Worker:
         self._acceptor.tell()
         row[Gauge.REQUESTS] = server.total
         row[Gauge.ERRORS] = server.failed
+        row.latencies[:] = memoryview(array("q", server.latencies))
         row[Gauge.OPEN] = server.open
         row[Gauge.IDLE] = server.idle
         oldest = server.in_flight()[:1] if server.running else []
