@@ -26,7 +26,7 @@ UNREAD_LIMIT: Final = 65_536
 #: Bytes of a body that are received before the application is called (nginx's client_body_buffer_size: 16 KiB): it costs less
 #: than the application's stack, and a slow client of a form holds nothing of the application's. Longer ones come as it reads.
 AHEAD: Final = 65_536
-# Pieces of a body until others are asked for: of 64 KiB, or of 85 tiny chunks, they are done in a fraction of a millisecond.
+#: Pieces of a body until others are asked for: of 64 KiB, or of 85 tiny chunks, they are done in a fraction of a millisecond.
 PIECES_ALONE: Final = 4
 
 

@@ -140,7 +140,7 @@ class Forwarding:
             environ[name] = value
 
     def _meaning(self, said: Sequence[str | None]) -> Meaning:
-        """Find out what follows from these alone, so that it is the same in every request, whoever the peer is."""
+        """Find out what follows from these alone, so that it is the same in every request, whatever the peer is."""
         given = {name: value for name, value in zip(CONSIDERED, said, strict=True) if value is not None}
         found: Environ = dict(given)
         self._find_out(found)

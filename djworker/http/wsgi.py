@@ -27,7 +27,7 @@ NO_FIELDS: Final[list[tuple[str, str]]] = []
 #: RFC 9110 6.4.1: these have no content.
 BODILESS: Final = frozenset({"204", "304"})
 NO_CONTENT: Final = "204"
-# To compare with it takes a quarter of a look at the code.
+#: To compare with it takes a quarter of a look at the code.
 USUAL: Final = "200 OK"
 
 

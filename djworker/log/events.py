@@ -22,7 +22,7 @@ NAMES: Final = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold",
 _LOGGER: Final = logging.getLogger("djworker")
 _ACCESS: Final = logging.getLogger("djworker.access")
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
-_REQUEST_ID = RequestId()
+_REQUEST_ID: Final = RequestId()
 
 
 class SinkHandler(logging.Handler):

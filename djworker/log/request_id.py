@@ -1,4 +1,4 @@
-"""The id of the request that runs: for log records, and for whoever asks.
+"""The id of the request that runs: for log records, and for code that asks.
 
 It is in a context variable, which tasks of asyncio and ``sync_to_async`` hand on. Greenlets and threads that a request begins
 have an empty context, as threads always had: give them ``contextvars.copy_context().run`` to call.
