@@ -89,7 +89,7 @@ class Server:
         self.records: Records | None = None
         # Counts requests, where metrics are wanted.
         self.recorder: Recorder | None = None
-        # How many requests took how long. A list: to add in shared memory costs six times as much.
+        # How many requests took how long. A list: to add in shared memory costs twice as much.
         self.latencies = [0] * BUCKETS
         self.keep_alive = config.keep_alive
         self.header_timeout = config.header_timeout
