@@ -50,15 +50,15 @@ class WorkersAdmin(ModelAdmin):
         user: Any = request.user
         return bool(user.has_perm(OPERATE))
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's shape
         """It has no rows."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Workers | None = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Workers | None = None) -> bool:  # noqa: ARG002 - Django's shape
         """It has no rows."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Workers | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Workers | None = None) -> bool:  # noqa: ARG002 - Django's shape
         """It has no rows."""
         return False
 
