@@ -30,6 +30,7 @@ CELERY_TASK_ALWAYS_EAGER = True
 CELERY_BROKER_URL = os.environ["APPS_REDIS"]
 EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 ENABLE_AVATARS = False
+OTP_WEBAUTHN_ALLOWED_ORIGINS = ["https://localhost"]
 RATELIMIT_ATTEMPTS = 1_000_000  # all clients have one address
 API_RATELIMIT_ANON = API_RATELIMIT_USER = "1000000/hour"
 """
