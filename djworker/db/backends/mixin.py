@@ -26,6 +26,7 @@ from djworker.db.lease.cursor import LeasedCursor
 from djworker.db.lease.errors import LeaseClosed
 from djworker.db.lease.lease import Lease
 from djworker.db.lease.raw_connection import LeasedConnection
+from djworker.db.lease.receivers import Receivers, meet_before_first_cursor, remove_first_cursors
 from djworker.db.lease.registry import LeasedPool, database_of, leased_pool_for, leased_pools_of
 from djworker.db.pool.threads import MAIN_THREAD, thread_id
 
@@ -88,6 +89,8 @@ class LeasingMixin(BaseDatabaseWrapper):
         self.native = not monkey.is_module_patched("socket") or thread_id() != MAIN_THREAD
         if alias == NO_DB_ALIAS or self.native:
             self._strip()
+        elif Receivers.any_personal:
+            meet_before_first_cursor(self)
 
     def _strip(self) -> None:
         """Be Django's own. Its pool would be one more, with threads of its own."""
@@ -141,6 +144,7 @@ class LeasingMixin(BaseDatabaseWrapper):
         def make(settings_dict: dict[str, Any]) -> LeasingMixin:
             wrapper = cls(settings_dict, alias)
             wrapper.bare = True
+            remove_first_cursors(wrapper)
             wrapper.given = leased_pool[0].given
             wrapper.facts = leased_pool[0].facts
             return wrapper
@@ -214,6 +218,7 @@ class LeasingMixin(BaseDatabaseWrapper):
     def _meet_receivers(self, leased_pool: LeasedPool) -> None:
         """Receivers of `connection_created` that change the Django connection change ours. Once, for it is kept."""
         number = len(leased_pool.receivers.personal)
+        remove_first_cursors(self)
         try:
             leased_pool.receivers.greet(self, self.greeted)
         except BaseException:

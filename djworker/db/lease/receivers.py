@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextvars
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, Final
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from asgiref.sync import async_to_sync
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -35,15 +36,20 @@ logger = logging.getLogger("djworker.db")
 
 #: Parts of a Django connection that a receiver may change, too.
 _PARTS: Final = ("ops", "client", "features", "introspection", "creation", "validation")
+_CURSORS: Final = ("cursor", "chunked_cursor")
 #: What Django and we keep in a Django connection, and change all the time.
 _BOOKS: Final = frozenset(
-    """connection queries_log autocommit in_atomic_block savepoint_state savepoint_ids commit_on_exit needs_rollback
+    """connection autocommit in_atomic_block savepoint_state savepoint_ids commit_on_exit needs_rollback
     rollback_exc close_at closed_in_transaction errors_occurred health_check_enabled health_check_done run_on_commit
     run_commit_hooks_on_set_autocommit_on atomic_blocks execute_wrappers facts announce Database _tape""".split()  # noqa: SIM905 - words are read more easily than quoted ones
 )
 _OUTSIDE: Final = (
     "Raised by {name}, a receiver of connection_created. It runs once for each real connection, outside of any request:"
     " context variables and thread-locals of a request are not there. Set what belongs to a request in a middleware."
+)
+_CLASS: Final = (
+    "{name}, a receiver of connection_created, exchanges the class of the connection object, which would be lost here: exchange"
+    " its methods, add to its execute_wrappers, or name an engine of your own in DATABASES"
 )
 
 
@@ -53,7 +59,9 @@ class WrapperState:
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
         self._wrapper = wrapper
         self._parts = [wrapper, *(getattr(wrapper, name) for name in _PARTS if name in vars(wrapper))]
+        self._classes = [type(part) for part in self._parts[1:]]
         self._states = [dict(vars(part)) for part in self._parts]
+        self._settings = dict(wrapper.settings_dict)
         self._wrappers = wrapper.execute_wrappers
         self._items = list(wrapper.execute_wrappers)
 
@@ -61,6 +69,8 @@ class WrapperState:
         """Whether anything has been changed that Django does not change by itself."""
         now = self._wrapper.execute_wrappers
         if len(now) != len(self._items) or any(a is not b for a, b in zip(now, self._items, strict=True)):
+            return True
+        if self._settings != self._wrapper.settings_dict or self._classes != [type(part) for part in self._parts[1:]]:
             return True
         return any(map(_changed, self._parts, self._states))
 
@@ -83,6 +93,9 @@ def _changed(part: object, before: dict[str, object]) -> bool:
 
 class Receivers:
     """[worker] Who receives `connection_created` for the connections of one pool, and what each of them does."""
+
+    #: Whether any receiver of this process changes Django connections.
+    any_personal: ClassVar[bool] = False
 
     def __init__(self) -> None:
         #: Those that change the Django connection, in the order in which that was seen; and what their cursors answered.
@@ -120,6 +133,7 @@ class Receivers:
     def _is_personal(self, receiver: Receiver, answers: list[tuple[str, object]]) -> None:
         key = _key(receiver)
         self._answers[key] = answers
+        Receivers.any_personal = True
         if key not in self.personal:
             self.personal.append(key)
 
@@ -152,13 +166,49 @@ class Receivers:
         log.event(logger, logging.WARNING, "receiver_repeated", text, receiver=name_of(receiver))
 
 
+def meet_before_first_cursor(wrapper: BaseDatabaseWrapper) -> None:
+    """Have a new Django connection meet its receivers before its first `cursor()`, which they may exchange.
+
+    Django connects inside of that, so that the one of a receiver would see the second statement of each request first.
+    """
+    for name in _CURSORS:
+        vars(wrapper)[name] = FirstCursor(wrapper, name)
+
+
+class FirstCursor:
+    """[worker] In place of a Django connection's method until that is called, or receivers are met."""
+
+    def __init__(self, wrapper: BaseDatabaseWrapper, name: str) -> None:
+        self._wrapper = weakref.ref(wrapper)  # no cycle: Django's object must go with its greenlet
+        self._name = name
+
+    def __call__(self, *args: object, **more: object) -> object:
+        """Connect, which meets the receivers, and call what stands in our place then."""
+        wrapper: Any = self._wrapper()
+        exchanged = vars(wrapper).get(self._name) is not self  # by code that calls us now
+        remove_first_cursors(wrapper)
+        wrapper.ensure_connection()
+        method = getattr(type(wrapper), self._name).__get__(wrapper) if exchanged else getattr(wrapper, self._name)
+        return method(*args, **more)
+
+
+def remove_first_cursors(wrapper: BaseDatabaseWrapper) -> None:
+    """Receivers are met now, and must find Django's methods."""
+    for name in _CURSORS:
+        if isinstance(vars(wrapper).get(name), FirstCursor):
+            del vars(wrapper)[name]
+
+
 def _call(receiver: Receiver, sender: type, wrapper: BaseDatabaseWrapper) -> None:
+    cls = type(wrapper)
     call = async_to_sync(receiver) if inspect.iscoroutinefunction(receiver) else receiver
     try:
         call(signal=connection_created, sender=sender, connection=wrapper)
     except Exception as error:
         error.add_note(_OUTSIDE.format(name=name_of(receiver)))
         raise
+    if type(wrapper) is not cls:
+        raise TypeError(_CLASS.format(name=name_of(receiver)))
 
 
 def live(engine: type) -> list[Receiver]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, pool, query, request, view
+from tests.db.lease.site import Site, at_rest, eventually, fill, pool, query, request, view
 from tests.db.observe.watching import listening
 
 Receiver = Callable[..., None]
@@ -155,6 +156,86 @@ def test_methods_and_attributes_that_a_receiver_exchanges_work_in_the_requests_t
     with receiving(install):
         assert set(view(work)) == {"hidden"}
     assert site.sessions() == 1
+
+
+def test_a_cursor_method_of_a_receiver_sees_the_first_statement_of_each_request(site: Site) -> None:
+    """Django connects inside of `cursor()`. Here each request may be the first of its object."""
+    item = site.start()
+    fill(item, 2)
+    opened: list[str] = []
+
+    def install(connection: Any, **_: Any) -> None:
+        for name in ("cursor", "chunked_cursor"):
+            original = getattr(connection, name)
+            if name not in vars(connection):
+                setattr(connection, name, lambda *args, _of=original, _name=name: opened.append(_name) or _of(*args))
+
+    def exchanged_before() -> int:
+        from django.db import connection, connections
+
+        ours: Any = connections["default"]
+        original = ours.cursor
+        ours.cursor = lambda: opened.append("before") or original()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return int(item.objects.count())
+
+    with receiving(install):
+        view(query, "SELECT 1")
+        opened.clear()
+        assert [view(query, "SELECT 1") for _ in range(3)] == [(1,)] * 3
+        assert opened == ["cursor"] * 3
+        opened.clear()
+        assert len(view(lambda: list(item.objects.iterator()))) == 2
+        assert opened[:1] == (["chunked_cursor"])
+        opened.clear()
+        assert view(exchanged_before) == 2
+        assert opened[0] == "before", "what was there before is called once, and calls Django's"
+    assert view(query, "SELECT 1") == (1,)
+    eventually(at_rest, "all went back")
+
+
+def test_what_a_receiver_exchanges_as_a_whole_is_there_for_every_request(site: Site) -> None:
+    site.start(create=False)
+
+    def install(connection: Any, **_: Any) -> None:
+        connection.queries_log = deque(maxlen=77)
+
+    def mark(connection: Any, **_: Any) -> None:
+        connection.settings_dict["MARK"] = "there"
+
+    def operations(connection: Any, **_: Any) -> None:
+        if not hasattr(connection.ops, "mine"):
+            connection.ops.__class__ = type("Mine", (type(connection.ops),), {"mine": True})
+
+    def work() -> tuple[object, ...]:
+        from django.db import connections
+
+        query("SELECT 1")
+        ours: Any = connections["default"]
+        return ours.queries_log.maxlen, ours.settings_dict.get("MARK"), hasattr(ours.ops, "mine")
+
+    from django.db import connections
+
+    try:
+        for receiver, at, right in ((install, 0, 77), (mark, 1, "there"), (operations, 2, True)):
+            site.start(create=False)
+            with receiving(receiver):
+                assert [view(work)[at] for _ in range(3)] == [right] * 3
+    finally:
+        connections.settings["default"].pop("MARK", None)
+
+
+def test_a_receiver_that_exchanges_the_class_of_the_connection_object_is_named(site: Site) -> None:
+    site.start(create=False)
+
+    def swap(connection: Any, **_: Any) -> None:
+        connection.__class__ = type("Guarded", (type(connection),), {})
+
+    with receiving(swap), pytest.raises(TypeError, match=r"swap, a receiver .* exchanges the class"):
+        view(query, "SELECT 1")
+    site.start(create=False)
+    assert view(query, "SELECT 1") == (1,)
 
 
 def test_copies_other_aliases_and_methods_of_objects_are_met_too(site: Site) -> None:
