@@ -56,12 +56,12 @@ class Demotion:
         return True
 
     def _tell(self, *, refused: bool) -> None:
-        alias = self._alias
-        if not self._standby.answered(refuses=refused):
+        alias, now = self._alias, time.monotonic()
+        if not self._standby.answered(refuses=refused, now=now):
             return
         if not refused:
             self.pool.renew()
             self._notify("pool_recovered", f"pool {alias!r}: new connections take writes, all are replaced", pool=alias)
-        elif self._throttle.admit("pool_read_only", time.monotonic()) is not None:
+        elif self._throttle.admit("pool_read_only", now) is not None:
             text = "the database server has become read-only: new connections look for one that takes writes"
             self._notify("pool_read_only", f"pool {alias!r}: {text}", pool=alias)
