@@ -22,6 +22,7 @@ ORDINARY = {
         "status_listening",
         "project_loaded",
         "log_level",
+        "operator_asked",
         *("canary_started", "canary_passed"),
         "environment_kept",
         "config_adopted",
