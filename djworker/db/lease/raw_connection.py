@@ -103,6 +103,10 @@ class LeasedConnection:
 _OURS: Final = frozenset({"commit", "rollback", "close", "lease", "closed", "broken", "open", "connection", "info"})
 
 
+#: Of those that are about the last statement.
+_SENDS: Final = frozenset({"show_warnings"})
+
+
 class LeasedInfo:
     """[worker] psycopg's and psycopg2's `ConnectionInfo`, of the lease."""
 
@@ -174,9 +178,24 @@ def _exchange(lease: Lease, name: str, _names: Names, _where: Where) -> object:
 def _last_result(lease: Lease, name: str, _names: Names, _where: Where) -> object:
     # mysqlclient's number stays over statements that make none: it may be a stranger's, like LAST_INSERT_ID().
     of_write = name == "insert_id" and lease.driver.name == "mysqlclient"
+    call = _call if name in _SENDS else _call_unsent
     if lease.is_opened and lease.is_cleared:
-        return partial(_call, lease, name, Verdict())
-    return partial(_call, lease, name, Verdict(reads=f"connection.connection.{name}", of_write=of_write))
+        return partial(call, lease, name, Verdict())
+    return partial(call, lease, name, Verdict(reads=f"connection.connection.{name}", of_write=of_write))
+
+
+def _call_unsent(lease: Lease, name: str, verdict: Verdict, *args: object) -> object:
+    """What the library knows by itself. No statement has run: the next question is about the same one as this."""
+    with lease.statement(verdict):
+        conn = lease.take(verdict)
+        conn.lease_record.statements -= 1
+        try:
+            result = getattr(conn, name)(*args)
+        except BaseException:
+            lease.failed(verdict)
+            raise
+        lease.release_if_free()
+    return result
 
 
 def _call(lease: Lease, name: str, verdict: Verdict, *args: object, **more: object) -> object:

@@ -1081,3 +1081,29 @@ def test_a_copy_that_is_over_leads_to_no_connection(psycopg3_site: Site) -> None
     view(copies)
     view(rolls_back)
     assert view(item.objects.count) == 1
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["autocommit", "atomic"])
+def test_questions_about_one_statement_do_not_count_as_others(mysql_site: Site, inside: bool) -> None:  # noqa: FBT001 - pytest's
+    """MySQL's libraries know the last statement's numbers by themselves, and tell them as often as they are asked."""
+    item = mysql_site.start(max_size=1)
+    from django.db import transaction
+
+    from djworker.db.lease.errors import ReadBackLost
+
+    names = ["insert_id", "affected_rows", "insert_id", "affected_rows"]
+    more = ["warning_count", "info", "field_count", "errno", "sqlstate"] if mysql_site.driver == "mysqlclient" else []
+
+    def work() -> list[object]:
+        with transaction.atomic() if inside else contextlib.nullcontext():
+            query("INSERT INTO lease_item (name) VALUES ('a'), ('b')")
+            told = [getattr(raw(), name)() for name in names]
+            assert all(getattr(raw(), name)() is not None for name in more)
+            return [*told, *query("SELECT LAST_INSERT_ID()")]
+
+    told = view(work)
+    first = min(view(lambda: list(item.objects.values_list("pk", flat=True))))
+    assert told == [first, 2, first, 2, first]
+    with pytest.raises(ReadBackLost):
+        view(lambda: raw().affected_rows())
+    eventually(at_rest, "all went back")
