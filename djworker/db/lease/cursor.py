@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from gevent import getcurrent
@@ -268,6 +269,15 @@ class LeasedCursor:
             self._lease.failed()
             raise
 
+    def _moved(self, method: str, *args: object, **more: object) -> object:
+        """To other rows. Psycopg 3 gives the cursor itself, and the real one leads to a connection."""
+        found = self._fetch(method, *args, **more)
+        return self if found is self._raw else found
+
+    def _results(self, method: str) -> Iterator[Self]:
+        results: Any = self._fetch(method)
+        return (self for _ in results)
+
     def scroll(self, *args: object, **more: object) -> object:
         """As the driver's; of a server-side cursor it is a statement."""
         return self._fetch("scroll", *args, **more)
@@ -282,7 +292,7 @@ class LeasedCursor:
 
     def __iter__(self) -> Iterator[object]:
         rows = iter(self._need_held())
-        return self._guarded_rows(rows) if self._holding else rows
+        return self._guarded_rows(rows) if self._holding else chain(rows)  # a library's cursor may be its own iterator
 
     def _guarded_rows(self, rows: Iterator[object]) -> Iterator[object]:
         """Rows that come from the server while they are read; see `_fetch`."""
@@ -345,7 +355,7 @@ class LeasedCursor:
         if answer is Treatment.FUNCTION:
             return getattr(self._unused(), name)
         if answer is Treatment.ROWS:
-            return partial(self._fetch, name)
+            return partial(self._results if name == "results" else self._moved, name)
         if answer is Treatment.SELF:
             return self.connection
         return self if name == "cursor" and driver.name in _WRAPPED else self._opened(name)

@@ -1107,3 +1107,40 @@ def test_questions_about_one_statement_do_not_count_as_others(mysql_site: Site, 
     with pytest.raises(ReadBackLost):
         view(lambda: raw().affected_rows())
     eventually(at_rest, "all went back")
+
+
+def test_no_method_of_a_cursor_gives_the_librarys_cursor_out(site: Site) -> None:
+    """What `results()`, `set_result()` and `iter()` give is the cursor itself in some libraries: a way past the lease."""
+    site.start(create=False, max_size=1)
+    from django.db import connection
+
+    from djworker.db.lease.cursor import LeasedCursor
+
+    setting = "SET work_mem = '9MB'" if site.dialect == "postgres" else "SET @left_behind = 9"
+    shown = "SHOW work_mem" if site.dialect == "postgres" else "SELECT @left_behind"
+
+    def given() -> Any:
+        with connection.cursor() as cursor:
+            ours: Any = getattr(cursor.cursor, "cursor", cursor.cursor)
+            cursor.execute("SELECT 1")
+            found: list[Any] = [iter(ours)]
+            if site.driver == "psycopg3":
+                cursor.execute("SELECT 1; SELECT 2")
+                numbers = [each.fetchone() for each in ours.results()]
+                assert numbers == [(1,), (2,)]
+                assert ours.set_result(0).fetchone() == (1,)
+                found += [*ours.results(), ours.set_result(0)]
+            if site.dialect == "postgres":
+                cursor.execute("SET application_name = 'mine'")
+                with contextlib.suppress(connection.Database.Error):
+                    found.append(iter(ours))
+            for each in found:
+                assert isinstance(each, LeasedCursor) or not hasattr(each, "execute"), each
+                if isinstance(each, LeasedCursor):
+                    each.execute(setting)
+            return query(shown)
+
+    before = view(query, shown)
+    seen = view(given)
+    assert seen == (("9MB",) if site.driver == "psycopg3" else before)
+    assert view(query, shown) == before
