@@ -99,5 +99,7 @@ $(VENV)/.stamp-docs: $(REQUIREMENTS) | $(BIN)/python
 
 $(VENV)/.stamp-dev: $(REQUIREMENTS) | $(BIN)/python packages
 	@echo "Installing the development tools"
+	@# The pip of Python 3.11 (23.2) finds no set of OpenTelemetry's packages where one of them is a release behind the others.
+	@$(PIP) install --upgrade 'pip>=24.1'
 	@$(PIP) install --editable '.[dev]' --requirement testproject/requirements.txt
 	@touch $@ $(VENV)/.stamp-run
