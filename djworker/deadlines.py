@@ -14,10 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
+from typing import Any, Final, Protocol, TypeVar
 
 __all__ = ["RequestTimeout", "deadline", "extend_deadline", "no_deadline", "remaining"]
 
@@ -25,6 +22,8 @@ View = TypeVar("View", bound="Callable[..., Any]")
 
 #: Seconds: no deadline.
 _NEVER: Final = float("inf")
+#: Where a decorated class has its seconds: those of a base count for its subclasses only until they have their own.
+_OWN: Final = "_djworker_deadline"
 
 
 class RequestTimeout(BaseException):
@@ -87,7 +86,7 @@ def deadline(seconds: float) -> Callable[[View], View]:
     """Make a decorator that gives requests of a view so much time, in place of ``request_timeout``.
 
     For functions, coroutine functions, methods, and classes with ``dispatch()``. Where several are around each other, the one
-    next to the view holds.
+    next to the view holds; of a class and its base, the class's.
 
     Args:
         seconds: from where the request began, more than 0.
@@ -120,31 +119,29 @@ def _decorated(view: View, seconds: float) -> View:
     if isinstance(view, type):
         if not hasattr(view, "dispatch"):
             raise TypeError(f"{view.__name__} has no dispatch(): decorate its views")
-        view.dispatch = _decorated(view.dispatch, seconds)
+        setattr(view, _OWN, seconds)
+        view.dispatch = _around(view.dispatch, lambda itself: getattr(itself, _OWN))
         return view
     if not callable(view):
         raise TypeError(f"{view!r} is no view")
+    return _around(view, lambda *_: seconds)
+
+
+def _around(view: View, seconds_for: Callable[..., float]) -> View:
+    """seconds_for: is called with the first argument, if there is one."""
     from asgiref.sync import iscoroutinefunction  # noqa: PLC0415 - it comes with Django, which a worker's server does without
 
-    return _around_coroutine(view, seconds) if iscoroutinefunction(view) else _around(view, seconds)
-
-
-def _around(view: View, seconds: float) -> View:
     @wraps(view)
     def within(*args: Any, **more: Any) -> Any:
-        _allow(seconds)
+        _allow(seconds_for(*args[:1]))
         return view(*args, **more)
 
-    return within  # type: ignore[return-value]
-
-
-def _around_coroutine(view: Callable[..., Awaitable[Any]], seconds: float) -> Any:
     @wraps(view)
-    async def within(*args: Any, **more: Any) -> Any:
-        _allow(seconds)
+    async def within_coroutine(*args: Any, **more: Any) -> Any:
+        _allow(seconds_for(*args[:1]))
         return await view(*args, **more)
 
-    return within
+    return within_coroutine if iscoroutinefunction(view) else within  # type: ignore[return-value]
 
 
 def _allow(seconds: float) -> None:

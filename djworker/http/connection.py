@@ -421,7 +421,11 @@ class Connection(IdleConnection):
 
     def _answer_ended(self, exchange: Exchange, why: BaseException) -> None:
         """The request was ended from outside, whatever the application has made of that: say so, or cut what was begun."""
-        self._server.let_go()
+        with contextlib.suppress(GreenletExit, RequestTimeout):  # it is told again while that waits
+            self._server.let_go()
+        if self._is_out(exchange):
+            exchange.persists = False
+            return
         exchange.reason = str(why)
         status = TIMED_OUT if isinstance(why, RequestTimeout) else KILLED
         if not exchange.head_sent and not self.cut_for:
@@ -433,6 +437,10 @@ class Connection(IdleConnection):
         self._gone = True
         exchange.sent = max(0, exchange.sent - self.unsent)
         self.forget_peer()
+
+    def _is_out(self, exchange: Exchange) -> bool:
+        """Whether the kernel has all of the answer: a reset would drop what the client has not taken yet."""
+        return exchange.complete and not self.unsent
 
     def _answer(self, exchange: Exchange, status: int) -> None:
         """Send the server's own answer to a request."""
@@ -598,7 +606,7 @@ class Connection(IdleConnection):
     def is_overdue(self, at: float) -> bool:
         """Whether the application should have answered by then."""
         exchange = self.exchange
-        if exchange is None or exchange.answered:
+        if exchange is None or exchange.answered or self.phase is ConnectionPhase.QUEUED:
             return False
         return at >= self.counts_from + self.time_limit
 
@@ -609,7 +617,7 @@ class Connection(IdleConnection):
             exchange.told = str(status)
             with contextlib.suppress(OSError):
                 self._sock.send(error_response(status, body=exchange.method != "HEAD"))
-        else:
+        elif exchange is None or not self._is_out(exchange):
             self.forget_peer()
         self.wake(CUT)
 

@@ -206,6 +206,20 @@ def exports(request):
             yield b"x"
     return StreamingHttpResponse(blocks())
 
+def lingers(request):
+    def tidy():
+        try:
+            time.sleep(60)
+        finally:
+            ended.append("lingers")
+    response = HttpResponse(bytes(int(request.GET["size"])))
+    response._resource_closers.append(tidy)
+    return response
+
+def stuck(request):
+    connections["default"].close = lambda: time.sleep(60)
+    time.sleep(60)
+
 @deadline(1)
 async def quick(request):
     await asyncio.sleep(60)
@@ -241,7 +255,7 @@ def seen(request):
     return HttpResponse(names)
 
 views = (make, query, inside, commits, late, marks, holds, sleeps, swallows, body, endless, waits, asks, elsewhere, streams)
-views += (thread, spins, left, longer, inner, free, extended, exports, quick, slow, writes, seen)
+views += (thread, spins, left, longer, inner, free, extended, exports, lingers, stuck, quick, slow, writes, seen)
 urlpatterns += [path(f"{view.__name__}/", view, name=f"drill-{view.__name__}") for view in views]
 urlpatterns += [path("long/", Long.as_view()), path("later/", Later.as_view())]
 """
@@ -452,6 +466,34 @@ def test_a_client_that_never_reads_is_cut(plain: Tree) -> None:
     assert (line["status"], line["phase"]) == (200, "writing")
 
 
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_an_answer_that_is_out_is_not_cut_while_its_view_tidies_up(plain: Tree, size: int) -> None:
+    """The kernel has all of it; a reset would drop what a slow client has not taken yet."""
+    mark = plain.log.mark()
+    path = f"/lingers/?size={size}"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((plain.address.host, plain.address.port))
+        client.settimeout(20)
+        client.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+        assert plain.wait_for("request_timeout", since=mark)["phase"] == "running"
+        eventually(lambda: b"lingers" in plain.get("/seen/").body, "finally has run")
+        received = b""
+        while data := client.recv(1 << 16):
+            received += data
+    assert len(received.partition(b"\r\n\r\n")[2]) == size
+    [line] = [line for line in lines(plain, "/lingers/") if line["bytes"] == size]
+    assert (line["status"], line["phase"], line["reason"]) == (200, "running", "")
+
+
+def test_a_request_whose_connection_does_not_close_is_answered_all_the_same(plain: Tree) -> None:
+    """As where the database's machine has gone: the request is told again meanwhile, and has its line in the log."""
+    assert plain.get("/stuck/").status == 504
+    eventually(lambda: lines(plain, "/stuck/"), "it is over")
+    [line] = lines(plain, "/stuck/")
+    assert (line["status"], line["phase"], line["reason"]) == (504, "running", "not answered within 1 s")
+
+
 def test_a_stream_of_an_async_view_is_cut(plain: Tree) -> None:
     with socket.create_connection((plain.address.host, plain.address.port)) as client:
         client.settimeout(20)
@@ -518,3 +560,24 @@ def test_a_wait_for_sqlites_writer_times_out(plain: Tree) -> None:
     timed_out(plain, "/inside/?sleep=")
     assert writer.answer().status == 200
     assert plain.get("/marks/").body == b"0 False"
+
+
+def test_the_wait_for_a_turn_does_not_count_where_the_body_came_later(template: Path, tmp_path: Path) -> None:
+    """A short body is received before the request is one of those that run at once; it waits then, as all others do."""
+    project = copy_template(template, tmp_path / "shop")
+    project.append(SETTINGS, f"LEASED = False{ALIASES}")
+    project.append(URLS, VIEWS)
+    tree = Tree(project, tmp_path)
+    tree.start(workers=1, timeout=60, probe="off", request_timeout=LIMIT, worker_connections=1)
+    with socket.create_connection((tree.address.host, tree.address.port)) as client:
+        client.settimeout(20)
+        client.sendall(b"POST /body/ HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
+        eventually(lambda: len(ask(tree, "requests")["requests"]) == 1, "its head is there")
+        holder = tree.in_background("/exports/")
+        eventually(lambda: len(ask(tree, "requests")["requests"]) == 2, "the other runs")
+        client.sendall(b"the body")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert holder.answer().status == 200
+    tree.interrupt()
+    tree.wait()
+    tree.close()

@@ -86,6 +86,15 @@ def test_a_class_is_decorated_where_it_dispatches(clock: Clock) -> None:
     assert ClassBased().dispatch("request") == ("request", 8)
 
 
+def test_a_class_has_its_own_time_before_that_of_its_base(clock: Clock) -> None:
+    base = deadline(5)(type("Base", (ClassBased,), {}))
+    longer = deadline(60)(type("Longer", (base,), {}))
+    free = no_deadline(type("Free", (longer,), {}))
+    assert longer().dispatch("request") == ("request", 60)
+    assert free().dispatch("request") == ("request", None)
+    assert base().dispatch("request") == type("Plain", (base,), {})().dispatch("request") == ("request", 5)
+
+
 def test_a_deadline_can_be_moved(clock: Clock) -> None:
     extend_deadline(5)
     assert remaining() == 15
