@@ -25,7 +25,7 @@ _close: Callable[[int], None] = get_original("os", "close")
 
 
 @contextlib.contextmanager
-def held(file: int | str) -> Iterator[None]:
+def held(file: int | str | bytes | os.PathLike[str]) -> Iterator[None]:
     """Hold a file while it is closed, removed or replaced, where it is big.
 
     Whichever comes last, close(2), unlink(2) or the rename of another file over it, gives all its pages back and blocks the
@@ -42,20 +42,27 @@ def held(file: int | str) -> Iterator[None]:
             _let_go(other)
 
 
-def _another(file: int | str) -> int:
+def _another(file: int | str | bytes | os.PathLike[str]) -> int:
     """Return another descriptor of a big file, -1 where there is none."""
     try:
-        status = os.lstat(file) if isinstance(file, str) else os.fstat(file)
+        status = os.fstat(file) if isinstance(file, int) else os.lstat(file)
         if not stat.S_ISREG(status.st_mode) or status.st_size < BIG:
             return -1
-        return os.open(file, FLAGS) if isinstance(file, str) else os.dup(file)
+        return os.dup(file) if isinstance(file, int) else os.open(file, FLAGS)
     except (OSError, ValueError):
         return -1
 
 
 def _let_go(descriptor: int) -> None:
     """Close it, in a native thread if the file has no name any more."""
-    if os.fstat(descriptor).st_nlink:
-        _close(descriptor)
-    else:
-        away_from_hub(_close, descriptor)
+    left = [descriptor]
+    try:
+        if not os.fstat(descriptor).st_nlink:
+            away_from_hub(_close_it, left)
+    finally:
+        _close_it(left)  # here, where it has another name, or its request was ended before a thread was free
+
+
+def _close_it(left: list[int]) -> None:
+    with contextlib.suppress(IndexError):  # by now the other thread has
+        _close(left.pop())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,52 @@ def test_what_a_native_thread_raises_is_raised_where_it_is_waited_for(capfd: pyt
 def test_a_mold_whose_hub_never_turns_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BulkWork, "serving", None)
     assert not turned(FileWrapper(temporary(BIG)).close)
+
+
+def big_file(folder: Path) -> Path:
+    path = folder / "big"
+    path.write_bytes(b"")
+    os.truncate(path, BIG)
+    return path
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+def test_a_path_of_any_kind_is_held(tmp_path: Path, kind: Callable[[Path], Any]) -> None:
+    """A project's storage may have a path() that returns no text."""
+    path = big_file(tmp_path)
+
+    def remove() -> None:
+        with held(kind(path)):
+            path.unlink()
+
+    assert turned(remove)
+    assert not path.exists()
+
+
+def test_a_descriptor_is_closed_though_its_request_is_ended_before_a_thread_is_free(tmp_path: Path) -> None:
+    pool = gevent.get_hub().threadpool
+    gate, path, before = threading.Event(), big_file(tmp_path), descriptors()
+
+    def remove() -> None:
+        with held(str(path)):
+            path.unlink()
+
+    busy = [pool.spawn(gate.wait) for _ in range(pool.maxsize + 1)]  # one waits
+    request = gevent.spawn(remove)
+    gevent.sleep(0)
+    assert not path.exists()
+    request.kill()
+    gate.set()
+    gevent.joinall(busy)
+    assert descriptors() <= before
+
+
+def test_a_descriptor_is_closed_once_where_its_request_is_ended_meanwhile(tmp_path: Path) -> None:
+    path, before = big_file(tmp_path), descriptors()
+    with path.open("rb") as file:
+        path.unlink()
+        request = gevent.spawn(FileWrapper(file).close)
+        gevent.sleep(0)
+        request.kill()
+    gevent.get_hub().threadpool.join()
+    assert descriptors() <= before
