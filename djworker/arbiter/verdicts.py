@@ -75,7 +75,9 @@ class Verdicts:
             for wait in self._waits:
                 wait.queued = wait.queued or not wait.generation
         if level >= logging.INFO:
-            for wait in [wait for wait in self._waits if not wait.quiet]:
+            # Of a reload that is done, the result says the same.
+            judged = fields["generation"] if event == "reload_done" else None
+            for wait in [wait for wait in self._waits if not wait.quiet and wait.generation != judged]:
                 self._tell(
                     wait.client, "progress", event=event, level=logging.getLevelName(level).lower(), message=message
                 )

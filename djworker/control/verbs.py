@@ -57,6 +57,8 @@ class Argument:
             return f"one of {', '.join(self.choices)}"
         if self.kind in (int, float):
             what = "a whole number" if self.kind is int else "a number"
+            if self.highest == math.inf:
+                return f"{what} of at least {self.lowest:g}"
             return f"{what} from {self.lowest:g} to {self.highest:g}"
         return {bool: "true or false", str: f"a text of at most {LONGEST_TEXT} printable characters"}[self.kind]
 

@@ -20,6 +20,7 @@ from djworker.start import interpreter
 __all__ = ["FLAG", "add_arguments", "asks_for_smoke", "main", "program_of"]
 
 FLAG: Final = "--smoke"
+_USAGE: Final = f"{FLAG} [PATH ...] [--expect STATUSES] [--json]"
 _STATUS: Final = re.compile(r"[1-5]\d\d")
 _ADDRESS: Final = re.compile(r"(?:[\w.*-]*|\[[0-9A-Fa-f:.]+\]):\d+|\d+|(?:unix|fd):.+")
 
@@ -55,7 +56,7 @@ def main(program: Sequence[str], words: Sequence[str]) -> int:
         program: what the server is started with, without the interpreter.
         words: the command line.
     """
-    parser = argparse.ArgumentParser(prog="--smoke", add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=FLAG, usage=_USAGE, add_help=False, allow_abbrev=False)
     add_arguments(parser)
     for names in (("-b", "--bind"), ("--status-bind",)):  # a free port is taken, whatever they say
         parser.add_argument(*names, action="append")

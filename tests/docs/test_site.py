@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.docs import shop
 from tests.docs.blocks import ROOT, Block, find, runs
@@ -72,11 +73,11 @@ def test_static_files_are_served_by_the_application_and_by_nginx(
     machine.run("rm", "-r", "/srv/shop/staticfiles")
 
 
-@runs("howto/deploy-safely.md", "git -C", "--check --strict")
+@runs("howto/deploy-safely.md", "git -C", "--check --strict", "#!/bin/sh -e")
 def test_a_deploy_line_by_line_brings_the_new_release(
     machine: Machine, project: Path, blocks: tuple[Block, ...]
 ) -> None:
-    deploy, check = blocks
+    deploy, check, script = blocks
     machine.write("/srv/shop/requirements.txt", "djworker\n")
     machine.write("/srv/shop/.gitignore", "venv/\ndata/\nstaticfiles/\n__pycache__/\n")
     who = "-c user.name=a -c user.email=a@shop.example"
@@ -91,6 +92,32 @@ def test_a_deploy_line_by_line_brings_the_new_release(
         service.systemd.wait_for("RELOADING=1")
         service.systemd.wait_for("READY=1")
         assert machine.request(SOCKET).json()["release"] == "from git"
+        machine.write("/run/bin/deploy-shop", script.text).chmod(0o755)
+        release(machine, 'RELEASE = "from a pipeline"')
+        assert re.search(r"^generation 3 serves$", typed(machine, ["deploy-shop"]), re.MULTILINE)
+        assert machine.request(SOCKET).json()["release"] == "from a pipeline"
+        release(machine, "import no_such_module", "wsgi.py")  # which manage.py does not load
+        with pytest.raises(AssertionError, match=r"generation 3 serves on: [\s\S]*No module named 'no_such_module'"):
+            typed(machine, ["deploy-shop"])
+        assert machine.request(SOCKET).json()["release"] == "from a pipeline"
+
+
+def release(machine: Machine, line: str, file: str = "settings.py") -> None:
+    """Append a line to a file in the origin of the project's repository."""
+    shop.append(machine.path(f"/srv/work/shop/{file}"), line)
+    typed(machine, ["cd /srv/work", "git -c user.name=a -c user.email=a@shop.example commit -qam more", "git push -q"])
+
+
+@runs("howto/deploy-safely.md", "#!/bin/sh -e", "runs-on: ubuntu-latest", "image: debian:12", "hosts: shop")
+def test_each_pipeline_ends_with_the_verdict(blocks: tuple[Block, ...]) -> None:
+    script, github, gitlab, ansible = blocks
+    *_, migrate, verdict = commands(script)
+    assert verdict.endswith("djworkerctl reload --wait")
+    for job in (github, gitlab):
+        assert job.text.rstrip().endswith(" deploy@shop.example sudo deploy-shop")
+    (play,) = yaml.safe_load(ansible.text)
+    typed_there = [task["ansible.builtin.command"]["cmd"] for task in play["tasks"] if "ansible.builtin.command" in task]
+    assert typed_there[-2:] == [migrate, verdict]
 
 
 @runs("howto/logging.md", "--log-format json", "postrotate", "LOGGING = {")

@@ -212,7 +212,9 @@ def test_a_stop_that_hangs_is_told_with_what_hangs(folder: Path) -> None:
 
 
 def test_words_that_are_wrong_are_refused_at_once(folder: Path) -> None:
-    assert "'moved' is no path" in smoke(folder, "moved", code=2)
+    said = smoke(folder, "moved", code=2)
+    assert "'moved' is no path" in said
+    assert said.startswith("usage: --smoke [PATH ...] [--expect STATUSES] [--json]\n")
     assert "'ok' is no status" in smoke(folder, "--expect", "ok", code=2)
     done = subprocess.run(
         [sys.executable, "-m", "djworker", "shop.wsgi", "--json"],

@@ -64,6 +64,7 @@ def test_a_line_of_an_answer_is_read_as_it_was_written() -> None:
     [
         ("scale", {}, "scale needs workers: a whole number from 1 to 1024"),
         ("scale", {"workers": 0}, "give a whole number from 1 to 1024"),
+        ("top", {"count": -1}, "give a whole number of at least 0"),
         ("scale", {"workers": True}, "workers is True"),
         ("scale", {"workers": 1.5}, "workers is 1.5"),
         ("scale", {"workers": 1, "speed": 2}, "takes no argument 'speed'; it takes workers"),
