@@ -116,7 +116,9 @@ def test_each_pipeline_ends_with_the_verdict(blocks: tuple[Block, ...]) -> None:
     for job in (github, gitlab):
         assert job.text.rstrip().endswith(" deploy@shop.example sudo deploy-shop")
     (play,) = yaml.safe_load(ansible.text)
-    typed_there = [task["ansible.builtin.command"]["cmd"] for task in play["tasks"] if "ansible.builtin.command" in task]
+    typed_there = [
+        task["ansible.builtin.command"]["cmd"] for task in play["tasks"] if "ansible.builtin.command" in task
+    ]
     assert typed_there[-2:] == [migrate, verdict]
 
 

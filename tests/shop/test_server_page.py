@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from tests.db.servers import PostgresServer
+from tests.docs.blocks import Block, find, runs
 from tests.processes.events import eventually
 from tests.processes.http import Answer
 from tests.processes.picture import svg
@@ -26,6 +27,7 @@ from tests.processes.terminal import Terminal
 from tests.shop.browser import Browser
 
 PAGE = "/admin/djworker_admin/workers/"
+DOCUMENTED = "howto/admin-page.md"
 #: Where the pictures of the documentation are made; they take minutes, in which there is something to see.
 PICTURES = os.environ.get("SCREENSHOTS", "")
 MINUTES = 5.0
@@ -74,10 +76,15 @@ def manage(project: Project, *words: str, environ: Mapping[str, str]) -> str:
 def project(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The shop with the page, and a policy that forbids what is inline."""
     project = copy_template(template, tmp_path_factory.mktemp("page") / "shop")
-    project.append(SETTINGS, 'INSTALLED_APPS += ["djworker.contrib.admin"]')
+    apps = find(DOCUMENTED, "INSTALLED_APPS").text
+    project.append(SETTINGS, f"shop_apps = INSTALLED_APPS\n{apps}")
+    project.append(SETTINGS, "INSTALLED_APPS = [*dict.fromkeys([*shop_apps, *INSTALLED_APPS[1:]])]")
     project.append(SETTINGS, 'MIDDLEWARE.insert(0, "testproject.policy.policy")')
     project.write("testproject/policy.py", POLICY_MIDDLEWARE)
     project.append(URLS, VIEWS)
+    site = find(DOCUMENTED, "site.register").text
+    project.append(URLS, f"from django.contrib.admin import AdminSite\nsite = AdminSite('ops')\n{site}")
+    project.append(URLS, 'urlpatterns += [path("ops/", site.urls)]')
     project.settings(POOL={"max_size": 4})
     return project
 
@@ -176,9 +183,9 @@ def look(browser: Browser, width: int, height: int, scheme: str) -> None:
 
 
 def test_it_shows_workers_requests_pools_and_plots_without_javascript(shared: Server, sessions: dict[str, str]) -> None:
+    eventually(lambda: b"<figure" in get(shared, sessions, "viewer").body, "there is a first sample to be drawn")
     shared.in_background("/holds/?s=3")
     eventually(lambda: b"/holds/" in get(shared, sessions, "viewer").body, "the request is shown")
-    eventually(lambda: b"<svg" in get(shared, sessions, "viewer").body, "there is a first sample to be drawn")
     answer = get(shared, sessions, "viewer")
     text = answer.body.decode()
     assert answer.status == 200
@@ -187,6 +194,23 @@ def test_it_shows_workers_requests_pools_and_plots_without_javascript(shared: Se
     assert re.search(r'data-label="Database"[^>]*>default<', text)
     assert text.count("<figure") == 6
     assert "style=" not in text.partition('id="content"')[2]
+
+
+@runs(DOCUMENTED, "INSTALLED_APPS", "site.register")
+def test_a_site_of_the_projects_own_has_the_page(
+    shared: Server, project: Project, sessions: dict[str, str], blocks: tuple[Block, ...]
+) -> None:
+    assert all(
+        block.text in (project.folder / file).read_text() for block, file in zip(blocks, (SETTINGS, URLS), strict=True)
+    )
+    page = get(shared, sessions, "operator", "/ops/djworker_admin/workers/")
+    assert page.status == 200, page
+    links = re.findall(rb'"(/[a-z]+/djworker_admin/workers/[a-z0-9/]*)"', page.body)
+    assert b"/ops/djworker_admin/workers/reload/" in links
+    assert {link for link in links if not link.startswith(b"/ops/")} == set()
+    assert get(shared, sessions, "staff", "/ops/djworker_admin/workers/").status == 403
+    done = post(shared, sessions, "operator", "/ops/djworker_admin/workers/recycle/99/")
+    assert (done.status, done.headers["location"]) == (302, "/ops/djworker_admin/workers/")
 
 
 def test_the_index_has_an_entry_for_those_who_may_see_it(shared: Server, sessions: dict[str, str]) -> None:

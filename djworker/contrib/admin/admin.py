@@ -101,8 +101,8 @@ class WorkersAdmin(ModelAdmin):
             return JsonResponse({"version": VERSION, "trouble": str(error), "html": {}})
 
     def _fragments(self, request: HttpRequest) -> dict[str, str]:
-        may_operate = self.has_operate_permission(request)
-        return page.fragments(source.look(), request.get_full_path(), may_operate=may_operate)
+        recycle = self._to("recycle") if self.has_operate_permission(request) else ""
+        return page.fragments(source.look(), request.get_full_path(), recycle)
 
     def _context(self, request: HttpRequest, title: str) -> dict[str, Any]:
         return {

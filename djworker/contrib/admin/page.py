@@ -56,15 +56,15 @@ class Tile(NamedTuple):
     look: str = ""
 
 
-def fragments(answers: ServerAnswers, path: str, *, may_operate: bool) -> dict[str, str]:
+def fragments(answers: ServerAnswers, path: str, recycle: str) -> dict[str, str]:
     """Return the parts of the page as HTML, by name.
 
     Args:
         answers: of the server.
         path: of the request that asks for them, which is not shown among those in flight.
-        may_operate: whether there are links to replace workers.
+        recycle: the URL that replaces all workers, below which is each worker's, in this site of the admin; empty for no links.
     """
-    shown = contents(answers, path) | {"may_operate": may_operate}
+    shown = contents(answers, path) | {"recycle": recycle}
     return {name: render_to_string(f"djworker_admin/{name}.html", shown) for name in FRAGMENTS}
 
 

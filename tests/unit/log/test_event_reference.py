@@ -62,8 +62,6 @@ def test_every_field_of_an_event_is_in_its_row() -> None:
 
 def test_nothing_else_is_promised() -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "djworker").rglob("*.py"))
-    rows = [
-        line for line in REFERENCE.read_text().splitlines() if line.startswith("| `")
-    ]
+    rows = [line for line in REFERENCE.read_text().splitlines() if line.startswith("| `")]
     names = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
     assert {name for name in names if f'"{name}"' not in source} == set()
