@@ -19,6 +19,7 @@ from gevent import GreenletExit
 
 from djworker import log
 from djworker.deadlines import RequestTimeout
+from djworker.http.bulk import share
 from djworker.http.connection import KILLED, TIMED_OUT, RequestKilled
 from djworker.http.phases import ConnectionPhase
 from djworker.worker import loops
@@ -39,6 +40,9 @@ logger = logging.getLogger("djworker.worker")
 AGAIN: Final = 2.0
 #: Times that it is told before its client is cut off.
 TIMES: Final = 2
+#: How many are told at one look; the others in turns of their own, since to read where a request is takes up to half a
+#: millisecond: a thousand that have waited for the same database would hold the hub for as long as a stall.
+AT_ONCE: Final = 20
 #: Seconds after which it is noted what a request is doing, and how many are looked at; to read where one is takes 10 µs.
 LASTING: Final = 0.5
 MOST_NOTED: Final = 200
@@ -97,6 +101,8 @@ class Endings:
         self._server = server
         self._describe = describe
         self._under_way: dict[Connection, _Ending] = {}
+        #: Tells those that were too many for one look.
+        self._others: Any = None
 
     def sweep(self, now: float) -> None:
         """Begin with those that are over their deadline, and go on with those that have not ended.
@@ -109,8 +115,17 @@ class Endings:
                 del self._under_way[connection]
             elif now >= ending.again:
                 self._tell_again(ending, now)
-        for connection in [one for one in self._server.busy if one.is_overdue(now) and one not in self._under_way]:
+        overdue = [one for one in self._server.busy if one.is_overdue(now) and one not in self._under_way]
+        for connection in overdue[:AT_ONCE]:
             self._time_out(connection, now)
+        if overdue[AT_ONCE:] and not self._others:
+            self._others = gevent.spawn(self._time_out_in_turns, overdue[AT_ONCE:], now)
+
+    def _time_out_in_turns(self, connections: list[Connection], now: float) -> None:
+        for connection in connections:
+            share()
+            if connection.is_overdue(now) and connection not in self._under_way:
+                self._time_out(connection, now)
 
     def note_phases(self, now: float) -> None:
         """Note what those are doing that have lasted longer than a look, for the line that a killed worker does not write.

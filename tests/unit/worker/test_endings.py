@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from types import FrameType
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from gevent.event import Event
 
 from djworker.deadlines import RequestTimeout
+from djworker.http.bulk import BulkWork
 from djworker.http.connection import InFlight
 from djworker.http.phases import ConnectionPhase
 from djworker.worker.endings import AGAIN, Endings
@@ -145,6 +147,41 @@ def test_a_request_within_its_time_is_left_alone(connection: Connection, endings
     assert connection.heard == []
     assert connection.exchange is not None
     assert connection.exchange.ended_by is None
+
+
+def test_many_that_are_over_their_time_leave_others_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a database stands still, and a thousand requests have come to their deadline at once."""
+    monkeypatch.setattr(BulkWork, "serving", BulkWork())
+    seen: list[str] = []
+
+    class Slow(Describe):
+        def stack(self, item: InFlight) -> str:
+            end = time.monotonic() + 0.001
+            while time.monotonic() < end:
+                pass
+            seen.append("told")
+            return ""
+
+    def other() -> None:
+        while True:
+            seen.append("turn")
+            gevent.sleep(0.0001)
+
+    connections = [Connection() for _ in range(100)]
+    server: Any = Server(*connections)
+    beside = gevent.spawn(other)
+    endings = Endings(server, Slow())
+    endings.sweep(time.monotonic() + 2)
+    endings.sweep(time.monotonic() + 2)
+    assert len(seen) < 100, "the beat of the worker does not wait for them"
+    for connection in connections:
+        while not connection.heard:
+            gevent.sleep(0.001)
+        connection.go_on.set()
+    beside.kill()
+    assert seen.count("told") == 100
+    assert max(len(list(run)) for what, run in groupby(seen) if what == "told") < 50
+    gevent.joinall([connection.greenlet for connection in connections])
 
 
 def test_why_it_ends_is_kept_with_the_request(connection: Connection, endings: Endings) -> None:
