@@ -25,7 +25,7 @@ from djworker.http.phases import ConnectionPhase
 from djworker.worker import loops
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
     from djworker.http.connection import Connection, InFlight
@@ -143,7 +143,7 @@ class Endings:
         """End a request for an operator; what it was doing is returned."""
         request = self._describe.describe(item)
         text = f"{request['method']} {request['path']} is ended after {request['age']:.1f} s, as asked ({request['phase']})"
-        log.event(logger, logging.WARNING, "request_killed", text, **request)
+        log.event(logger, logging.WARNING, "request_killed", text, **_fields(request))
         error = partial(RequestKilled, "ended by an operator")
         self._begin(item.connection, request["phase"], error, KILLED, time.monotonic())
         return request
@@ -153,7 +153,12 @@ class Endings:
         request = self._describe.describe(item)
         limit = round(connection.time_limit, 3)
         text = f"{request['method']} {request['path']} is ended after {request['age']:.1f} s ({request['phase']})"
-        fields = {**request, "limit": limit, "queued": round(item.queued, 3), "stack": self._describe.stack(item)}
+        fields = {
+            **_fields(request),
+            "limit": limit,
+            "queued": round(item.queued, 3),
+            "stack": self._describe.stack(item),
+        }
         log.event(logger, logging.ERROR, "request_timeout", text, **fields)
         if self._server.recorder is not None and connection.exchange is not None:
             self._server.recorder.timed_out(connection.exchange)
@@ -199,3 +204,8 @@ class Endings:
                 owner.throw(GreenletExit())
         else:
             greenlet.throw(ending.error())
+
+
+def _fields(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event says of a request; the hub turns where one is told."""
+    return {name: value for name, value in request.items() if name != "blocks_hub"}

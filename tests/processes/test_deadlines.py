@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from tests.db.fixtures import mariadb, postgres
 from tests.db.servers import DatabaseServer
+from tests.docs.blocks import ROOT
 from tests.processes.control import ask, ctl
 from tests.processes.events import Event, eventually
 from tests.processes.http import Raw
@@ -21,6 +23,9 @@ from tests.processes.server import Server
 
 __all__ = ["mariadb", "postgres"]
 
+REFERENCE = ROOT / "docs" / "reference" / "events.md"
+#: What every event has.
+COMMON = {"event", "time", "level", "message", "pid", "role"}
 #: Seconds of ``request_timeout``; a sweep and a slow machine may be late.
 LIMIT = 1
 LIBRARIES = {
@@ -408,9 +413,16 @@ def lines(tree: Server, path: str) -> list[dict[str, Any]]:
     return [line for line in found if line["path"] == path]
 
 
+def fields_of(event: str) -> set[str]:
+    """What the reference says that an event has."""
+    (row,) = [line for line in REFERENCE.read_text().splitlines() if line.startswith(f"| `{event}`")]
+    return set(re.findall(r"\w+", re.sub(r"\(.*?\)", "", row.split("|")[-2])))
+
+
 def test_a_sleeping_view_times_out_and_tidies_up(plain: Tree) -> None:
     event = timed_out(plain, "/sleeps/", headers={"X-Request-ID": "it"})
     assert (event["phase"], event["method"], event["request_id"]) == ("running", "GET", "it")
+    assert event.keys() - COMMON == fields_of("request_timeout")
     assert b"sleeps" in plain.get("/seen/").body
     [line] = lines(plain, "/sleeps/")
     assert (line["status"], line["phase"], line["reason"]) == (504, "running", "not answered within 1 s")
