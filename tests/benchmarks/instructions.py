@@ -3,15 +3,18 @@
 Times are noise on a machine that is busy; valgrind's callgrind counts, and counts nearly the same each time. So two states of the
 code can be compared within a percent, each in a directory of its own (`git worktree add`, or `git archive`).
 
-One worker answers one client on one connection. What is counted is that worker alone, its beats included. The kernel's own
-work is not counted, nor is that of a database.
+One worker answers one client on one connection. What is counted is that worker alone. The kernel's own work is not counted, nor
+is that of a database.
+
+Under callgrind a request takes some fifty times as long, and longer where others slow the machine down; what comes by the clock,
+a beat for example, comes as often as ever, so that a request would seem to have a large part of it. So the worker's instructions
+in a second without requests are counted first, and taken from each round for as long as it lasted.
 
     SCENARIO ...     of those in `scenarios`; default raw and hello
     --tree DIR       repeatable; the ratios are to the first; default is this directory
     --every-row      count each of djworker's rows of the scenario, such as `observe` has; the ratios are to the first
     --requests N     counted in each round; default 1000
-    --rounds N       default 5, of which the lowest is shown: what comes by the clock, a beat for example, comes more often
-                     between two requests of a worker that others slow down
+    --rounds N       default 5, of which the lowest is shown
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.benchmarks import proc
 from tests.benchmarks.databases import surroundings
@@ -39,6 +44,8 @@ from tests.benchmarks.servers import HOST, SERVERS
 WARM_UP = 300
 #: Seconds that the client waits for an answer. Under callgrind a worker is about 50 times slower.
 ANSWER = 60.0
+#: Seconds without requests, in which is counted what comes by the clock: ten beats.
+QUIET: Final = 5.0
 #: Seconds to its first one.
 READY = 300.0
 _TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
@@ -121,8 +128,16 @@ def serving(scenario: Scenario, row: Row, tree: Path, env: dict[str, str], out: 
         yield Counter(worker.pid, out), port
 
 
-def count(scenario: Scenario, row: Row, tree: Path, env: dict[str, str], requests: int, rounds: int) -> list[float]:
-    """Instructions per request, of each round."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Instructions of a request, in each round, and of a second without requests."""
+
+    requests: list[float]
+    second: float
+
+
+def count(scenario: Scenario, row: Row, tree: Path, env: dict[str, str], requests: int, rounds: int) -> Found:
+    """Count one row."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "callgrind"
         out.mkdir()
@@ -134,13 +149,19 @@ def count(scenario: Scenario, row: Row, tree: Path, env: dict[str, str], request
             for _ in range(WARM_UP):
                 client.get()
             counter.taken()
-            return [_round(counter, client, requests) for _ in range(rounds)]
+            began = time.monotonic()
+            time.sleep(QUIET)
+            second = counter.taken() / (time.monotonic() - began)
+            return Found([_round(counter, client, requests, second) for _ in range(rounds)], second)
 
 
-def _round(counter: Counter, client: Client, requests: int) -> float:
+def _round(counter: Counter, client: Client, requests: int, second: float) -> float:
+    """Instructions of a request. second: those that a second takes without any."""
+    began = time.monotonic()
     for _ in range(requests):
         client.get()
-    return counter.taken() / requests
+    taken = counter.taken()
+    return (taken - second * (time.monotonic() - began)) / requests
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shutil.which("callgrind_control") is None:
         parser.error("callgrind_control is not installed; it comes with valgrind")
     trees = [tree.resolve() for tree in options.tree or [ROOT]]
-    print(f"{'scenario':<16} {'instructions':>14} {'highest':>10} {'ratio':>8}  tree")
+    print(f"{'scenario':<16} {'a request':>12} {'highest':>10} {'ratio':>8} {'idle second':>12}  tree")
     for scenario in (known[name] for name in options.scenarios):
         rows = [row for row in scenario.rows if row.server == "djworker"] if options.every_row else [scenario.rows[0]]
         with tempfile.TemporaryDirectory() as place, surroundings(scenario, Path(place)) as around:
@@ -164,12 +185,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for tree, row in ((tree, row) for tree in trees for row in rows):
                 env = environment_of(scenario, row, around)
                 found = count(scenario, row, tree, env, options.requests, options.rounds)
-                least = min(found)
+                least = min(found.requests)
                 first = first or least
                 name = f"{tree} ({row.name})" if options.every_row else str(tree)
-                print(
-                    f"{scenario.name:<16} {least:>14.0f} {max(found):>10.0f} {least / first:>8.4f}  {name}", flush=True
-                )
+                numbers = f"{least:>12.0f} {max(found.requests):>10.0f} {least / first:>8.4f} {found.second:>12.0f}"
+                print(f"{scenario.name:<16} {numbers}  {name}", flush=True)
     return 0
 
 
