@@ -27,7 +27,7 @@ from djworker.http.phases import NEVER, SAID, ConnectionPhase
 from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
 from djworker.http.request import FORWARDED, ProtocolError
 from djworker.http.response import error_response
-from djworker.http.wsgi import ClientGone, Exchange
+from djworker.http.wsgi import USUAL, ClientGone, Exchange
 from djworker.http.wsgi_input import Input
 from djworker.ipc.contract import READ_SIZE
 from djworker.ipc.latency import BOUNDS
@@ -288,7 +288,7 @@ class Connection(IdleConnection):
             self._refuse(error, exchange)
             return False
         if server.request_ids is not None:
-            self._name(server.request_ids, head, environ)
+            self._name(server.request_ids, head, exchange)
         try:
             if exchange.length or exchange.chunked:
                 self._run_with_body(exchange, head)
@@ -297,7 +297,7 @@ class Connection(IdleConnection):
         except BaseException as error:  # noqa: BLE001 - whatever the application raises, GreenletExit and Timeout too
             self._failed(exchange, error)
         self.served = server.total = server.total + 1
-        if exchange.status >= FAILED:
+        if exchange.status != USUAL and exchange.status >= FAILED:
             server.failed += 1
         lasted = now() - exchange.started
         server.latencies[bisect_left(BOUNDS, lasted)] += 1
@@ -328,11 +328,11 @@ class Connection(IdleConnection):
             self._standing = self._server.forwarding.standing(self._peer, unix=not self._port)
         return self._standing
 
-    def _name(self, ids: RequestIds, head: bytes, environ: dict[str, Any]) -> None:
+    def _name(self, ids: RequestIds, head: bytes, exchange: Exchange) -> None:
         """Give the request its id, also in the line that it gets if its worker is killed."""
-        ids.give(environ, self._may_name)
+        ids.give(exchange, self._may_name)
         if self._record is not None:
-            self.record(ids.named(head, environ))
+            self.record(ids.named(head, exchange.environ))
 
     def _may_name(self) -> bool:
         """Whether the peer may say which id a request has: a stranger could give many the same."""
@@ -462,7 +462,7 @@ class Connection(IdleConnection):
             exchange = self._unread()
         exchange.reason = error.reason
         if self._server.request_ids is not None:
-            self._server.request_ids.give(exchange.environ, self._may_name)
+            self._server.request_ids.give(exchange, self._may_name)
         self._answer(exchange, error.status)
         log.event(
             logger,
@@ -501,7 +501,7 @@ class Connection(IdleConnection):
         server = self._server
         if self._upload is not None and not self._upload.may_persist():
             return False
-        return server.keep_alive > 0 and not server.draining and not self.cut_for
+        return not (server.draining or self.cut_for or not server.keep_alive)
 
     # --- ends
 

@@ -113,7 +113,12 @@ class IdleConnection(Transport):
                 return b""
         elif not server.admission.is_free():  # it was suspended
             self._wait_turn()
-        data = self._received()
+        try:
+            data: bytes = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            data = self.recv(READ_SIZE)
+        except OSError:
+            data = b""
         if self.phase is IDLE:
             self.began = now()
             self.phase = RUNNING
@@ -140,8 +145,10 @@ class IdleConnection(Transport):
 
     def _arrived(self) -> None:
         """[hub] Something has come: it is served at once where it came alone, or when its turn has come."""
-        admission = self._server.admission
-        if not self._loop.pendingcnt and admission.is_free():
+        server = self._server
+        admission = server.admission
+        # What is_free() asks is written out: the call costs as much as the rest.
+        if not (self._loop.pendingcnt or server.concurrency.taken or admission.waiting or admission.arrived):
             self.switch()
         elif not self.queued:
             self.queued = True
@@ -189,15 +196,6 @@ class IdleConnection(Transport):
         """Whether there is a request, and it is neither served nor waiting for its turn."""
         phase = self.phase
         return phase is not IDLE and phase is not QUEUED and phase is not FRESH and phase is not CLOSED
-
-    def _received(self) -> bytes:
-        """Receive what has come."""
-        try:
-            return self._sock.recv(READ_SIZE)  # type: ignore[no-any-return]
-        except BlockingIOError:
-            return self.recv(READ_SIZE)
-        except OSError:
-            return b""
 
     def suspend(self) -> None:
         """Give the greenlet back: no request has come for long, and a stack weighs more than a connection.
