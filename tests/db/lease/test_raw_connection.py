@@ -730,14 +730,19 @@ def test_a_transaction_of_the_librarys_includes_djangos_statements(psycopg3_site
 # -- taken for the real thing ----------------------------------------------------------------------------------------
 
 
-def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Site) -> None:
+@pytest.mark.parametrize("first", ["assignment", "cursor", "statement", "block"])
+def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Site, first: str) -> None:
     """Only the library has seen it. What it says of a later assignment is of no use: "transaction() context in progress"."""
     site.start(create=False, max_size=1)
 
     def work() -> None:
-        from django.db import DatabaseError
+        from django.db import DatabaseError, transaction
 
         from djworker.db.lease.errors import ConnectionLost
+
+        def block() -> None:
+            with transaction.atomic():
+                query("SELECT 1")
 
         door = raw()
         behind = door.cursor()
@@ -751,7 +756,13 @@ def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Si
         except door.OperationalError:
             noticed = True
         assert noticed
-        for change in (lambda: setattr(door, "anything", 1), lambda: door.cursor().close(), lambda: query("SELECT 1")):
+        changes = {
+            "assignment": lambda: setattr(door, "anything", 1),
+            "cursor": lambda: door.cursor().close(),
+            "statement": lambda: query("SELECT 1"),
+            "block": block,
+        }
+        for change in (changes.pop(first), *changes.values()):
             with pytest.raises((ConnectionLost, DatabaseError), match="was lost with session state on it"):
                 change()
 
