@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-__all__ = ["BulkWork", "away_from_hub", "share"]
+__all__ = ["BulkWork", "away_from_hub", "has_turns", "share"]
 
 #: libev's highest priority, and its lowest: before and behind everything else of a turn.
 FIRST: Final = 2
@@ -125,12 +125,17 @@ def away_from_hub(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -
 
     The function must neither import a module nor take a lock of ``threading``: under gevent both are gevent's.
     """
-    if BulkWork.serving is None or not _in_a_greenlet():
+    if not has_turns():
         return function(*args, **kwargs)
     error, value = get_hub().threadpool.apply(_outcome, (function, args, kwargs))
     if error is not None:
         raise error
     return value  # type: ignore[no-any-return]
+
+
+def has_turns() -> bool:
+    """Whether others can have their turn while the caller waits: it is a greenlet of a worker."""
+    return BulkWork.serving is not None and _in_a_greenlet()
 
 
 def _outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[BaseException | None, Any]:

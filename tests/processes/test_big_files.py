@@ -48,6 +48,20 @@ def big_files_view(request):
     return _Answer(_json.dumps({"turned": found, "left": sorted(names), "size": elsewhere.size("moved")}))
 """
 
+SAME_NAME = """
+import gevent as _gevent
+from django.core.files.base import ContentFile as _Content
+from django.core.files.storage import FileSystemStorage as _Storage
+from django.http import HttpResponse as _Answer
+
+def same_name_view(request):
+    storage = _Storage(location=request.GET["folder"], allow_overwrite=True)
+    contents = [_Content(bytes([48 + number]) * (32 << 20)) for number in range(3)]
+    saves = [_gevent.spawn(storage.save, "same", content) for content in contents]
+    _gevent.joinall(saves, raise_error=True)
+    return _Answer(str(storage.size("same")))
+"""
+
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
@@ -86,3 +100,16 @@ def test_others_have_their_turn_while_a_view_moves_copies_and_removes_a_big_file
         "left": ["moved"],
         "size": 32 << 20,
     }
+
+
+def test_views_that_save_under_one_name_wait_for_each_other_and_not_for_ever(server: Server, scratch: Path) -> None:
+    """Django locks the file meanwhile. The one that has the lock pauses for others, which would stop the worker as they wait."""
+    server.project.append(VIEWS, SAME_NAME)
+    server.project.append(
+        URLS,
+        "from testproject.shop.views.plain import same_name_view\nurlpatterns += [path('same-name/', same_name_view)]",
+    )
+    server.start(workers=1)
+    (scratch / "media").mkdir()
+    answer = request(server.address, f"/same-name/?folder={scratch / 'media'}", timeout=20)
+    assert (answer.status, answer.body) == (200, str(32 << 20).encode())

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
-from djworker.http.bulk import away_from_hub, share
+import gevent
+
+from djworker.http.bulk import away_from_hub, has_turns, share
 from djworker.http.held import held
 
 __all__ = ["install"]
 
+#: Seconds between two looks at a lock: about the time in which a file of some MiB is copied.
+LOOK: Final = 0.01
+
 
 def install() -> None:
     """Patch Django."""
+    from django.core.files import locks
     from django.core.files.base import File
     from django.core.files.storage import FileSystemStorage, filesystem
     from django.core.files.uploadedfile import TemporaryUploadedFile
@@ -26,6 +32,8 @@ def install() -> None:
     File.chunks = _sharing(File.chunks)  # type: ignore[method-assign]
     TemporaryUploadedFile.close = _holding(TemporaryUploadedFile.close)  # type: ignore[assignment, method-assign]
     FileSystemStorage.delete = _holding_named(FileSystemStorage.delete)  # type: ignore[assignment, method-assign]
+    if locks.LOCK_NB:
+        locks.lock = _waiting(locks.lock, locks.LOCK_NB)  # type: ignore[assignment]
     moved: Any = filesystem
     moved.file_move_safe = functools.partial(away_from_hub, moved.file_move_safe)
 
@@ -40,6 +48,20 @@ def _sharing(original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
             share()
 
     return chunks
+
+
+def _waiting(original: Callable[[Any, int], bool], at_once: int) -> Callable[[Any, int], bool]:
+    """Wait for a lock beside the others: who has it may be one of them, and pause between two pieces of the file."""
+
+    @functools.wraps(original)
+    def lock(f: Any, flags: int) -> bool:
+        if flags & at_once or not has_turns():
+            return original(f, flags)
+        while not original(f, flags | at_once):
+            gevent.sleep(LOOK)
+        return True
+
+    return lock
 
 
 def _holding(original: Callable[[Any], None]) -> Callable[[Any], None]:
