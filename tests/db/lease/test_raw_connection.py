@@ -730,7 +730,7 @@ def test_a_transaction_of_the_librarys_includes_djangos_statements(psycopg3_site
 # -- taken for the real thing ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", ["assignment", "cursor", "statement", "block"])
+@pytest.mark.parametrize("first", ["assignment", "cursor", "block"])
 def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Site, first: str) -> None:
     """Only the library has seen it. What it says of a later assignment is of no use: "transaction() context in progress"."""
     site.start(create=False, max_size=1)
