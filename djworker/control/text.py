@@ -164,15 +164,18 @@ def _milliseconds(seconds: float | None) -> object:
     return "" if seconds is None else round(seconds * 1000, 1)
 
 
+def _who(worker: Mapping[str, Any]) -> str:
+    return f"worker {worker['slot']} of generation {worker['generation']}, pid {worker['pid']}"
+
+
 def _silent(workers: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what is to be known of workers beside their answers: who is silent, and whose hub is blocked."""
     lines = []
     for worker in workers:
-        who = f"worker {worker['slot']} of generation {worker['generation']}, pid {worker['pid']}"
         if not worker["answered"]:
-            lines.append(printable(f"{who}: {worker['note']}"))
+            lines.append(printable(f"{_who(worker)}: {worker['note']}"))
         elif worker["by"] == "thread":
-            lines.append(f"{who}: its hub is blocked for {worker['blocked']:.1f} s")
+            lines.append(f"{_who(worker)}: its hub is blocked for {worker['blocked']:.1f} s")
     return lines
 
 
@@ -186,7 +189,12 @@ def _requests(answer: Mapping[str, Any]) -> str:
         for request in answer["requests"]
         if request["sql"]
     ]
-    return "\n".join([*lines, *statements, *_silent(answer["workers"])])
+    more = [
+        f"{_who(worker)}: {worker['left_out']} more requests are not shown"
+        for worker in answer["workers"]
+        if worker.get("left_out")
+    ]
+    return "\n".join([*lines, *statements, *more, *_silent(answer["workers"])])
 
 
 def _request(request: Mapping[str, Any]) -> list[object]:
@@ -198,7 +206,7 @@ def _request(request: Mapping[str, Any]) -> list[object]:
 def _trace(answer: Mapping[str, Any]) -> str:
     lines = _silent(answer["workers"])
     for worker in answer["workers"]:
-        lines += ["", f"== worker {worker['slot']} of generation {worker['generation']}, pid {worker['pid']}"]
+        lines += ["", f"== {_who(worker)}"]
         if worker["main"]:
             lines += ["-- the main thread, which blocks the hub", block(worker["main"])]
         for group in worker["groups"]:

@@ -142,6 +142,15 @@ def test_numbers_stand_right_in_a_table() -> None:
     assert json.dumps(text.progress({"message": "a\x1b[2J"})) == '"a\\\\x1b[2J"'
 
 
+def test_requests_that_did_not_find_room_are_counted() -> None:
+    worker = {"slot": 3, "generation": 1, "pid": 7, "answered": True, "by": "hub", "note": "", "left_out": 120}
+    said = text.render("requests", {"requests": [], "workers": [worker, worker | {"slot": 4, "left_out": 0}]})
+    assert [line for line in said.splitlines() if "120" in line] == [
+        "worker 3 of generation 1, pid 7: 120 more requests are not shown"
+    ]
+    assert "worker 4" not in said
+
+
 def test_what_a_worker_says_wrongly_is_its_own_note() -> None:
     """The others' answers are shown all the same."""
     workers = [{"worker": number, "slot": number, "generation": 1, "pid": 100 + number} for number in range(4)]
