@@ -83,12 +83,15 @@ def used_temporary_table(s: Session, sql: str) -> Any:
 
 
 @kind(
-    one_of("GET_LOCK('fuzz_{n}', 0)", "RELEASE_LOCK('fuzz_{n}')", "IS_USED_LOCK('fuzz_{n}') <=> CONNECTION_ID()"),
+    one_of(
+        "GET_LOCK('fuzz_{n}', 5)", "IFNULL(RELEASE_LOCK('fuzz_{n}'), 0)", "IS_USED_LOCK('fuzz_{n}') <=> CONNECTION_ID()"
+    ),
     weight=2,
     leaves=True,
     drivers=MYSQL,
 )
 def named_lock(s: Session, call: str) -> Any:
+    """The session of the request before ends when the server gets to it: until then it has the lock, with either engine."""
     return ask(s, f"SELECT {call}")
 
 
