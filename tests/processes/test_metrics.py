@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from tests.processes import procfs
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
+from tests.processes.project import URLS
 from tests.processes.server import Server
 from tests.processes.test_listening import open_to_everybody
 
@@ -152,7 +153,22 @@ def test_gauges_tell_what_goes_on(server: Server) -> None:
     eventually(lambda: total(samples(server), "djworker_requests_running") == 0, "none runs")
 
 
-def test_a_blocked_hub_is_a_stall_and_takes_readiness_away(server: Server) -> None:
+#: A view that stops its hub.
+STANDS = """
+from gevent.monkey import get_original
+from django.http import HttpResponse
+
+def stands(request):
+    get_original("time", "sleep")(1.5)
+    return HttpResponse("done")
+
+urlpatterns += [path("stands", stands)]
+"""
+
+
+def test_a_stopped_worker_takes_readiness_away_and_a_blocked_hub_is_a_stall(server: Server) -> None:
+    """What a worker was stopped for is no stall of its own."""
+    server.project.append(URLS, STANDS)
     server.start(workers=1, **ON)
     status = status_address(server)
     assert request(status, "/readyz").status == 200
@@ -160,6 +176,8 @@ def test_a_blocked_hub_is_a_stall_and_takes_readiness_away(server: Server) -> No
         eventually(lambda: request(status, "/readyz").status == 503, "no worker accepts")
         assert request(status, "/livez").status == 200
     eventually(lambda: request(status, "/readyz").status == 200, "it accepts again")
+    assert not total(samples(server), "djworker_hub_stalls_total")
+    assert server.get("/stands").status == 200
     told = eventually(lambda: total(now := samples(server), "djworker_hub_stalls_total") and now, "a stall")
     assert total(told, "djworker_hub_stalled_seconds_total", slot="0") > 1
     with server.suspended(server.pid):
