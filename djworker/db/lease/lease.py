@@ -618,7 +618,7 @@ class Lease:
     def opened(self, what: str) -> Any:
         """The physical connection for code that does with it what it likes: held to the end, and replaced then."""
         verdict = Verdict(pin=f"raw {what}")
-        self._look_for_a_loss()
+        self.look_for_a_loss()
         if self.conn is None and self.made == UNTOLD:
             self._last, self._last_turn = self._wrote, self._wrote_turn  # the only session that can tell it
         last, turn = self.conn or self._last, self._last_turn
@@ -634,7 +634,7 @@ class Lease:
         self.__class__ = OpenedLease
         return conn
 
-    def _look_for_a_loss(self) -> None:
+    def look_for_a_loss(self) -> None:
         """Notice a connection that was lost behind us, where no error of its came to us."""
         if self.held() is not None and self.driver.is_closed(self.conn):
             self._lose()
@@ -717,7 +717,7 @@ class OpenedLease(Lease):
 
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 - Django's own shape
         """Both ways at once."""
-        self._look_for_a_loss()
+        self.look_for_a_loss()
         conn = self.conn
         if conn is None or self.lost:
             super().set_autocommit(value)

@@ -88,7 +88,7 @@ class LeasedConnection:
     def __setattr__(self, name: str, value: object) -> None:
         lease = self.lease
         if CONNECTIONS[lease.driver.name].answers.get(name) is Treatment.MODE and not callable(
-            getattr(lease.driver.connection_type, name)
+            getattr(lease.driver.connection_type, name, callable)
         ):
             _set_mode(lease, name, value)
         elif name in _OURS:
@@ -234,14 +234,15 @@ def _state(lease: Lease, name: str, names: Names, where: Where) -> object:
 
 
 def _mode(lease: Lease, name: str, _names: Names, _where: Where) -> object:
-    if not callable(getattr(lease.driver.connection_type, name)):
+    if not callable(getattr(lease.driver.connection_type, name, None)):
         return lease.mode()
     return lease.mode if name == "get_autocommit" else partial(_set_mode, lease, name)
 
 
 def _set_mode(lease: Lease, name: str, value: object) -> None:
     """To what it is: changes nothing. Else the library's object has it, and goes with it: as with Django's own engine."""
-    conn = lease.held()
+    lease.look_for_a_loss()
+    conn = lease.conn
     if bool(value) is not lease.mode():
         conn = lease.opened(f"connection.connection.{name}")
     if conn is None:

@@ -125,13 +125,13 @@ PYMYSQL: Final = Names(
     _table(
         fact="host port user password db unix_socket charset encoding collation use_unicode client_flag cursorclass"
         " connect_timeout max_allowed_packet bind_address ssl sql_mode init_command local_infile protocol_version host_info"
-        " server_version server_capabilities server_charset server_language autocommit_mode",
+        " server_version server_capabilities server_charset server_language",
         function="escape literal character_set_name get_host_info get_proto_info get_server_info",
         exchange="ping kill",
         identity="thread_id",
         number="server_thread_id",
         last_result="insert_id affected_rows show_warnings",
-        mode="autocommit get_autocommit",
+        mode="autocommit get_autocommit autocommit_mode",
         alive="open",
         constant=_ERRORS,
     )

@@ -730,7 +730,23 @@ def test_a_transaction_of_the_librarys_includes_djangos_statements(psycopg3_site
 # -- taken for the real thing ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", ["assignment", "cursor", "block"])
+@pytest.mark.parametrize("mysql_site", ["pymysql"], indirect=True)
+def test_pymysqls_note_of_its_mode_is_what_django_wants(mysql_site: Site) -> None:
+    """Although the server is told with the first statement only."""
+    mysql_site.start(create=False, max_size=1)
+
+    def work() -> None:
+        from django.db import transaction
+
+        door = raw()
+        assert door.autocommit_mode is True
+        with transaction.atomic():
+            assert door.autocommit_mode is False
+
+    view(work)
+
+
+@pytest.mark.parametrize("first", ["assignment", "cursor", "block", "mode"])
 def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Site, first: str) -> None:
     """Only the library has seen it. What it says of a later assignment is of no use: "transaction() context in progress"."""
     site.start(create=False, max_size=1)
@@ -761,6 +777,7 @@ def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Si
             "cursor": lambda: door.cursor().close(),
             "statement": lambda: query("SELECT 1"),
             "block": block,
+            "mode": lambda: set_mode(site, False),
         }
         for change in (changes.pop(first), *changes.values()):
             with pytest.raises((ConnectionLost, DatabaseError), match="was lost with session state on it"):
