@@ -60,7 +60,7 @@ def _run(role: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,  # a hundred interpreters, beside whatever else runs
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr

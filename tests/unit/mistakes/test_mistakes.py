@@ -12,6 +12,10 @@ from tests.unit.mistakes.cases import CASES
 from tests.unit.mistakes.making import TEXTS, made, told
 
 
+#: Seconds: the first test waits until all mistakes have been made.
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module")
 def texts() -> dict[str, str]:
     """What is said of each mistake now."""
