@@ -11,7 +11,6 @@ import pytest
 from tests.unit.mistakes.cases import CASES
 from tests.unit.mistakes.making import TEXTS, made, told
 
-
 #: Seconds: the first test waits until all mistakes have been made.
 pytestmark = pytest.mark.timeout(300)
 
