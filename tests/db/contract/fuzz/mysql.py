@@ -176,7 +176,9 @@ def set_next_transaction(s: Session, sql: str) -> Any:
 @kind(weight=0.5, drivers=MYSQL)
 def committed_by_ddl(s: Session) -> Any:
     """Not of a table: with a block open on the second alias, which has read it, that would wait for itself."""
-    return ask(s, "CREATE OR REPLACE VIEW fuzz_committing AS SELECT 1")
+    found = ask(s, "CREATE OR REPLACE VIEW fuzz_committing AS SELECT 1")
+    s.by_hand = False
+    return found
 
 
 @kind(drivers=MYSQL)
