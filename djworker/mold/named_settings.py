@@ -52,6 +52,8 @@ def described(error: BaseException) -> tuple[str, str]:
 
 def naming(error: BaseException) -> Named | None:
     """Return the setting that names what *error* could not import; None where a line of the project's imports it."""
+    if "django.conf" not in sys.modules:  # it went wrong before; what keeps us out may keep Django from being imported
+        return None
     from django.conf import settings
 
     if not settings.configured:

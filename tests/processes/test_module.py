@@ -50,7 +50,7 @@ def test_settings_that_do_not_load(server: Server, code: str, module: str, says:
     [
         ("testproject/shop/models.py", "import no_such_thing", "testproject.shop.models"),
         ("testproject/shop/models.py", "raise RuntimeError('no models')", "testproject.shop.models"),
-        (SETTINGS, "INSTALLED_APPS.append('no_such_app')", "no_such_app"),
+        (SETTINGS, "INSTALLED_APPS.append('no_such_app')", "testproject.settings"),
     ],
 )
 def test_applications_that_do_not_load(server: Server, name: str, code: str, module: str) -> None:
