@@ -92,6 +92,8 @@ def _stated(error: BaseException) -> str:
 
 def _spoken_of(error: BaseException) -> str:
     """The module that Django itself speaks of: the settings, where it names one of them, or one of the project's."""
+    if "django.conf" not in sys.modules:
+        return ""
     from django.conf import settings
 
     root = blame.root_of(error)
