@@ -9,6 +9,9 @@ counts as lost:
 * The machine had no processor for the main thread. The kernel counts how long that was.
 
 What the main thread has computed counts in any case.
+
+C code that keeps the GIL may do so between two looks, and be over at the second one. What ran at the first look then lasted for
+as long as the thread waited for the GIL, at least.
 """
 
 from __future__ import annotations
@@ -39,14 +42,18 @@ class Look(NamedTuple):
     running: int
     #: Of the time since the last look, how much counts.
     counts: float
+    #: Seconds since the last look in which the thread waited for the GIL.
+    kept: float
 
 
 class Stall:
     """A time in which the same thing runs."""
 
-    __slots__ = ("lost", "since", "told", "until")
+    __slots__ = ("lost", "number", "since", "told", "until")
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, number: int, since: float) -> None:
+        #: Of what runs.
+        self.number = number
         self.since = since
         self.until = inf
         #: Seconds in which it could not run.
@@ -55,7 +62,7 @@ class Stall:
         self.told = False
 
     def __repr__(self) -> str:
-        return f"<Stall since={self.since:.3f} until={self.until:.3f} lost={self.lost:.3f}>"
+        return f"<Stall number={self.number} since={self.since:.3f} until={self.until:.3f} lost={self.lost:.3f}>"
 
     def seconds(self, until: float) -> float:
         """How long it has lasted until then, or until its end."""
@@ -70,7 +77,7 @@ class StallWatch:
         #: What runs at the last look, which may become a stall, and whether it is one.
         self.candidate: Stall | None = None
         self.found = False
-        self._before = Look(0.0, -1, 0.0, 0, 0.0)
+        self._before = Look(0.0, -1, 0.0, 0, 0.0, 0.0)
 
     def __repr__(self) -> str:
         return f"<StallWatch threshold={self.threshold} candidate={self.candidate!r} found={self.found}>"
@@ -80,23 +87,34 @@ class StallWatch:
         """The loop's turn at the last look."""
         return self._before.turn
 
-    def look(self, seen: Look) -> bool:
-        """Take a look; tell, once for each stall, that one has been found: the candidate."""
+    def look(self, seen: Look) -> Stall | None:
+        """Take a look; the stall that it has found, once for each. One that is over already is no candidate any more."""
         before, self._before = self._before, seen
+        over = None
         if self.candidate is not None and (seen.turn, seen.running) != (before.turn, before.running):
-            self.candidate.until = seen.at
-            self.candidate, self.found = None, False
+            over = self._end(self.candidate, before, seen)
         if not seen.running:
-            return False
+            return over
         if self.candidate is None:
-            self.candidate = Stall(max(seen.began, before.at))
+            self.candidate = Stall(seen.running, max(seen.began, before.at))
         stall = self.candidate
         elapsed = seen.at - max(before.at, stall.since)
         stall.lost += max(0.0, elapsed - seen.counts)
-        if self.found or stall.seconds(seen.at) < self.threshold:
-            return False
+        if over is not None or self.found or stall.seconds(seen.at) < self.threshold:
+            return over
         self.found = True
-        return True
+        return stall
+
+    def _end(self, stall: Stall, before: Look, seen: Look) -> Stall | None:
+        """The candidate is over: the stall, if it has become one since the last look."""
+        found, self.candidate, self.found = self.found, None, False
+        if found:
+            stall.until = seen.at
+            return None
+        # In the same turn, what runs now may have kept the GIL instead. In a later one, what runs there may have kept it since.
+        kept_until = before.at + min(seen.kept, seen.counts)
+        stall.until = min(kept_until, seen.began) if seen.turn != before.turn else before.at
+        return stall if stall.seconds(seen.at) >= self.threshold else None
 
     def nap(self, now: float) -> float:
         """Seconds until the next look."""

@@ -47,7 +47,8 @@ PERIOD: Final = 10.0
 _GIL_SLACK: Final = 1.4
 #: Seconds that a thread's sleep may be late on a machine that does other things, too.
 _SLEEP_SLACK: Final = 0.02
-_OWN: Final = "/proc/thread-self/schedstat"
+#: Waits of a look that say nothing of C code: for its sleep, and for a turn with the GIL after it and after each file.
+_OWN_WAITS: Final = 4
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _sleep = monkey.get_original("time", "sleep")
 
@@ -151,6 +152,8 @@ class StallReports:
         self._clocks = _Clocks()
         #: What was seen of the candidate before it was a stall, in case that it ends before another look at it.
         self._early: Blocker | None = None
+        #: The number of what has been looked for among all greenlets.
+        self._sought = 0
         self._at = time.monotonic()
 
     def nap(self) -> float:
@@ -159,30 +162,41 @@ class StallReports:
 
     def look(self, nap: float) -> None:
         """[native thread] See whether the hub turns. nap: seconds that the thread has slept."""
-        seen = self._see(nap)
-        found = self._watch.look(seen)
-        stall = self._watch.candidate
-        if self._early is not None and self._early.number != seen.running:
-            self._early = None
-        if stall is None:
-            return
-        if found:
-            self._found(stall, seen.running)
-        elif not self._watch.found:
-            if self._early is None and stall.seconds(seen.at) > self._watch.threshold / 2:
-                self._early = self._blockers.find()
-        elif not stall.told and (lasted := stall.seconds(time.monotonic())) >= self._lasting:
-            stall.told = True
-            self._tell(self._blockers.find(), lasted, 0, lasts=True)
-
-    def _see(self, nap: float) -> Look:
         at = time.monotonic()
         elapsed, self._at = at - self._at, at
-        counts = self._clocks.read(nap, elapsed)
         turn = self._loop.iteration
         began = min(at, at - (time.time() - self._loop.now()))
         looks_into = (turn == self._watch.turn or at - began > LOOK_INTO) and self._row[Gauge.PHASE] != Phase.STARTING
-        return Look(at, turn, began, self._blockers.running() if looks_into else 0, counts)
+        running = self._blockers.running() if looks_into else 0
+        # Before the clocks are read: that gives the GIL away, and what runs may be over when this thread has it again.
+        glimpse = self._glimpse(running, at, elapsed)
+        stall = self._watch.look(Look(at, turn, began, running, *self._clocks.read(nap, elapsed)))
+        if stall is not None:
+            self._found(stall, self._early if stall is not self._watch.candidate else glimpse)
+        self._early = glimpse
+        if not self._watch.candidate:
+            self._sought = 0
+        elif self._watch.found:
+            self._tell_while_it_lasts(self._watch.candidate)
+
+    def _glimpse(self, running: int, at: float, elapsed: float) -> Blocker | None:
+        """What is seen of something that is no stall yet, in case that it is one, and over, at the next look."""
+        if not running or self._watch.found:
+            return None
+        early, candidate = self._early, self._watch.candidate
+        lasts = candidate.seconds(at) if candidate is not None else elapsed
+        seeks = lasts > self._watch.threshold / 2 and self._sought != running
+        glimpse = self._blockers.find(thorough=seeks)
+        if seeks:
+            self._sought = running
+        if glimpse.request is None and early is not None and early.number == running:
+            return early._replace(places=glimpse.places)
+        return glimpse
+
+    def _tell_while_it_lasts(self, stall: Stall) -> None:
+        if not stall.told and (lasted := stall.seconds(time.monotonic())) >= self._lasting:
+            stall.told = True
+            self._tell(self._blockers.find(), lasted, 0, lasts=True)
 
     def is_told(self) -> None:
         """Of the stall that there is, if any, something has been told while it lasts."""
@@ -191,12 +205,15 @@ class StallReports:
 
     # -- a stall ------------------------------------------------------------------------------------------------------
 
-    def _found(self, stall: Stall, running: int) -> None:
-        """[native thread] The hub is blocked, or has been until now. The hub itself knows best when that ends."""
-        blocker, early = self._blockers.find(), self._early
-        if early is not None and early.number == running != blocker.number:
+    def _found(self, stall: Stall, early: Blocker | None) -> None:
+        """[native thread] The hub is blocked, or has been until now. The hub itself knows best when that ends.
+
+        early: what was seen of it before.
+        """
+        is_over = stall is not self._watch.candidate
+        blocker = early if is_over and early is not None else self._blockers.find()
+        if early is not None and early.number == stall.number != blocker.number:
             blocker = early  # it has just ended
-        self._early = None
         self._row[Gauge.STALLS] += 1
         self._count(None)
         left_out = self._throttle.admit(blocker.subject, time.monotonic())
@@ -237,21 +254,24 @@ class _Clocks:
     """[worker, a native thread of it] Of the time that has passed, how much counts: see `djworker.worker.stalls`."""
 
     def __init__(self) -> None:
-        self._path = f"/proc/self/task/{os.getpid()}/schedstat"  # of the main thread
+        self._main_thread = _Scheduled(f"/proc/self/task/{os.getpid()}/schedstat")
+        self._own_thread = _Scheduled("/proc/thread-self/schedstat")
         self._main = self._own = (0.0, 0.0)
         self._waits = 0
 
-    def read(self, nap: float, elapsed: float) -> float:
-        """Seconds that count since the last call.
+    def read(self, nap: float, elapsed: float) -> tuple[float, float]:
+        """Seconds since the last call: those that count, and those that this thread has waited for the GIL, at least.
 
         nap: seconds that this thread has slept since then. elapsed: all seconds since then.
         """
         waits, self._waits = self._waits, _wake_ups()
-        (_, own), self._own = self._own, _scheduled(_OWN)
-        (computed, delay), self._main = self._main, _scheduled(self._path)
-        gil = (self._waits - waits) * sys.getswitchinterval() * _GIL_SLACK
-        awake = min(elapsed, nap + _SLEEP_SLACK + gil + self._own[1] - own)
-        return max(self._main[0] - computed, awake - (self._main[1] - delay), 0.0)
+        (_, own), self._own = self._own, self._own_thread.read()
+        (computed, delay), self._main = self._main, self._main_thread.read()
+        waits, late = self._waits - waits, self._own[1] - own
+        interval = sys.getswitchinterval()
+        kept = max(0, waits - _OWN_WAITS) * (interval + late / max(1, waits))
+        awake = min(elapsed, nap + _SLEEP_SLACK + waits * interval * _GIL_SLACK + late)
+        return max(self._main[0] - computed, awake - (self._main[1] - delay), 0.0), kept
 
 
 def _wake_ups() -> int:
@@ -259,15 +279,24 @@ def _wake_ups() -> int:
     return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nvcsw
 
 
-def _scheduled(path: str) -> tuple[float, float]:
+class _Scheduled:
     """Seconds that a thread has computed, and that it could have and had no processor: a busy machine, a cgroup's quota.
 
     proc(5). Where the kernel does not tell, the process's processor time stands for the thread's.
     """
-    with contextlib.suppress(OSError, ValueError), open(path) as file:
-        computed, delay, _ = map(int, file.read().split())
-        return computed / 1e9, delay / 1e9
-    return time.process_time(), 0.0
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        #: Kept open: each call that opens or closes a file gives the GIL away.
+        self._file: int | None = None
+
+    def read(self) -> tuple[float, float]:
+        with contextlib.suppress(OSError, ValueError):
+            if self._file is None:
+                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            computed, delay, _ = map(int, os.pread(self._file, 100, 0).split())
+            return computed / 1e9, delay / 1e9
+        return time.process_time(), 0.0
 
 
 def _duration(seconds: float) -> str:

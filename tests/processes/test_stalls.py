@@ -61,10 +61,14 @@ def keeps_the_lock(seconds):
 def loops(seconds):
     until(seconds, lambda: sum(number for number in range(1000)))
 
+# For a test of its own each: a function has one line in ten seconds.
 def keeps(seconds):
     native_sleep(seconds)
 
-WAYS = {way.__name__: way for way in (sleeps, hashes, matches, dumps, keeps_the_lock, loops, keeps)}
+def rests(seconds):
+    native_sleep(seconds)
+
+WAYS = {way.__name__: way for way in (sleeps, hashes, matches, dumps, keeps_the_lock, loops, keeps, rests)}
 
 def block(request):
     return WAYS[request.GET.get("way", "sleeps")](float(request.GET["s"]))
@@ -175,10 +179,20 @@ def test_every_way_to_block_is_found_at_its_line(shared: Server, way: str) -> No
     assert "secret" not in event["message"]
 
 
+@pytest.mark.parametrize("way", ["matches", "keeps_the_lock"])
+def test_c_code_that_keeps_the_lock_never_goes_unseen(shared: Server, way: str) -> None:
+    """At whatever moment of the thread's look it begins: one stall each."""
+    [before] = ask(shared, "status")["workers"]
+    for _ in range(3):
+        assert shared.get(f"/silent/?s=0.3&way={way}").status == 200
+        assert shared.get("/short/").status == 200
+    eventually(lambda: ask(shared, "status")["workers"][0]["stalls"] - before["stalls"] == 3, "all are counted")
+
+
 def test_the_duration_is_that_of_the_block(shared: Server) -> None:
     """0.8 s, as the text says; no more than what the client has waited for."""
     mark, began = shared.log.mark(), time.monotonic()
-    shared.get("/silent/?s=0.8")
+    shared.get("/silent/?s=0.8&way=rests")
     waited = time.monotonic() - began
     event = shared.wait_for("hub_stalled", since=mark)
     assert 0.75 <= event["seconds"] <= waited + 0.001
