@@ -150,7 +150,9 @@ def test_requests_that_wait_in_vain_are_refused_with_a_line(server: Server) -> N
 
 def test_a_killed_request_that_has_not_begun_is_answered(server: Server) -> None:
     server.start(workers=1, probe="off", worker_connections=1, queue_timeout=60, **JSON)
-    running, queued = server.in_background("/sleeps/"), server.in_background("/raw")
+    running = server.in_background("/sleeps/")
+    in_flight(server, 1)
+    queued = server.in_background("/raw")
     found = in_flight(server, 2)
     for path in ("/raw", "/sleeps/"):
         [wanted] = [item for item in found if item["path"] == path]
