@@ -11,6 +11,7 @@ thread at the line that has called it. If it never is, the arbiter has the C-lev
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import resource
@@ -47,8 +48,13 @@ PERIOD: Final = 10.0
 _GIL_SLACK: Final = 1.4
 #: Seconds that a thread's sleep may be late on a machine that does other things, too.
 _SLEEP_SLACK: Final = 0.02
-#: Waits of a look that say nothing of C code: for its sleep, and for a turn with the GIL after it and after each file.
-_OWN_WAITS: Final = 4
+#: Bytes; three numbers.
+_SCHEDSTAT: Final = 100
+#: pread(2) that keeps the GIL. Python's own gives it away, and C code may keep it then until what is to be seen is over.
+_pread: Final = ctypes.PyDLL(None).pread
+_pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long)
+#: Waits of a look that say nothing of C code: for its sleep, and for a turn with the GIL after it.
+_OWN_WAITS: Final = 2
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _sleep = monkey.get_original("time", "sleep")
 
@@ -168,7 +174,7 @@ class StallReports:
         began = min(at, at - (time.time() - self._loop.now()))
         looks_into = (turn == self._watch.turn or at - began > LOOK_INTO) and self._row[Gauge.PHASE] != Phase.STARTING
         running = self._blockers.running() if looks_into else 0
-        # Before the clocks are read: that gives the GIL away, and what runs may be over when this thread has it again.
+        # At once: on a busy machine the thread may lose the GIL within its look, and what runs may be over when it has it again.
         glimpse = self._glimpse(running, at, elapsed)
         stall = self._watch.look(Look(at, turn, began, running, *self._clocks.read(nap, elapsed)))
         if stall is not None:
@@ -287,14 +293,15 @@ class _Scheduled:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        #: Kept open: each call that opens or closes a file gives the GIL away.
         self._file: int | None = None
+        self._told = ctypes.create_string_buffer(_SCHEDSTAT)
 
     def read(self) -> tuple[float, float]:
         with contextlib.suppress(OSError, ValueError):
             if self._file is None:
                 self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            computed, delay, _ = map(int, os.pread(self._file, 100, 0).split())
+            size = _pread(self._file, self._told, _SCHEDSTAT, 0)
+            computed, delay, _ = map(int, self._told.raw[: max(0, size)].split())
             return computed / 1e9, delay / 1e9
         return time.process_time(), 0.0
 
