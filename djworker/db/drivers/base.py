@@ -117,7 +117,7 @@ class Driver(ABC, Generic[C]):
 
         Args:
             conn: the connection that it ran on.
-            called: it was a CALL or an EXECUTE, so that its rows say nothing of what it did.
+            called: it was a CALL or an EXECUTE, or makes no row that has a number, so that its rows say nothing of it.
 
         Returns:
             The number, UNTOLD if there is one that the library does not tell, or 0.

@@ -73,6 +73,9 @@ class Lease:
         self._ticket = 0
         self._statements_before = 0  # on the connection, when we took it
         self._probed_turn = -1  # in which turn we asked something ourselves
+        self._took_numbers = False  # whether a statement of ours may have taken a number of a sequence
+        self._numbers_elsewhere = False  # whether such a number may be in another session than the last one
+        self._numbers_lost = False  # whether the application was told that
         self._owner: Any = None
         self._by_hand = False  # a transaction that the wire shows and Django does not know
         self._pending: list[Setting] = []  # made in the open transaction
@@ -152,6 +155,7 @@ class Lease:
             return
         if not verdict.reads:
             self._wrote, self._last_turn = None, -1  # no earlier statement answers for it
+            self._numbers_elsewhere = self._numbers_elsewhere or self._took_numbers
         if self._by_hand or not self.autocommit_mode:
             self._refuse_from_now("a statement of this transaction did not run")
         elif verdict.relied_on or self.sticky:
@@ -185,9 +189,12 @@ class Lease:
         if verdict.writes:
             self._number_taken(conn)
             self.made = UNTOLD  # of rows that are no more the server may tell, or not
+        unknown = verdict.of_sequence and self._numbers_lost and self.leased_pool.contract.has_no_number(sys.exception())
         if left := self.leased_pool.contract.left_by_failed(verdict):
             self.pin(left)
         self.release_if_free()
+        if unknown:
+            raise self._read_back_lost(verdict)
 
     def release_if_free(self) -> None:
         """Give the connection back unless something ties us to it."""
@@ -287,14 +294,19 @@ class Lease:
 
     def _check_left_by_us(self, conn: RawConnection, verdict: Verdict) -> None:
         """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""
-        ours = self._wrote_in(conn) if verdict.of_write else conn.lease_record.statements > self._statements_before
+        if verdict.of_sequence:
+            ours = True
+        elif verdict.of_write:
+            ours = self._wrote_in(conn)
+        else:
+            ours = conn.lease_record.statements > self._statements_before
         if not ours or not self._tells_of_us(conn, verdict):
             raise self._read_back_lost(verdict)
 
     def _tells_of_us(self, conn: RawConnection, verdict: Verdict) -> bool:
         """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
         if verdict.of_sequence:
-            return bool(conn.lease_record.numbers == conn.lease_record.turn)
+            return not self._numbers_elsewhere and bool(conn.lease_record.numbers == conn.lease_record.turn)
         return verdict.of_write or self.leased_pool.contract.tells_of_last(verdict, self.driver, conn)
 
     def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
@@ -302,6 +314,8 @@ class Lease:
         if verdict.of_sequence:
             self.leased_pool.asked_for_number()
             self._strict = self.leased_pool.strict
+            self._numbers_lost = self._numbers_lost or self._took_numbers
+            self._took_numbers = self._numbers_elsewhere = False  # the next one is told again
         return ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
             " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
@@ -357,7 +371,7 @@ class Lease:
     def _note(self, verdict: Verdict, sql: object, params: object) -> None:
         if verdict.writes:
             self._number_taken(self.conn)
-            if made := self.driver.inserted(self.conn, called=verdict.called):
+            if made := self.driver.inserted(self.conn, called=verdict.called or verdict.draws):
                 self._wrote, self._wrote_turn, self.made = self.conn, self._last_turn, made
                 if made == UNTOLD and self.leased_pool.keeps_untold:
                     self.pin("a number that is asked for behind the connection")
@@ -375,9 +389,14 @@ class Lease:
             self.pin("a transaction ended or taken back by hand after SET")
 
     def _number_taken(self, conn: RawConnection) -> None:
-        """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there."""
+        """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there.
+
+        Or none of our own: an earlier statement's, in another session, would be the last one if this has taken none.
+        """
         if conn.lease_record.numbers != conn.lease_record.turn:
+            self._numbers_elsewhere = self._took_numbers
             conn.lease_record.numbers = conn.lease_record.turn if self._is_first(conn) else -1
+        self._took_numbers = True
         if self.leased_pool.contract.reads_sequences:
             self.pin("a number of a sequence")
 
@@ -394,6 +413,7 @@ class Lease:
         ):
             return
         self._guarded(self.leased_pool.client_library.forget_numbers, conn)
+        self._numbers_elsewhere = self._took_numbers
         conn.lease_record.numbers = conn.lease_record.turn
 
     def _set(self, settings: Sequence[Setting] | None) -> None:

@@ -32,7 +32,7 @@ class Verdict:
     pin: why its connection must be kept to the end of the request; empty if it need not. reads: the function by which it
     reads back what an earlier statement of its session has left. of_write: that is the last *writing* statement, not the
     last one. of_sequence: that is the last number of a sequence, and no answer tells which statement took one. writes: it
-    may leave something to read back. settings: it sets parameters that can be set again elsewhere.
+    may leave something to read back. draws: that is the number of a sequence, and not that of a row. settings: it sets parameters that can be set again elsewhere.
     reverts: it ends a transaction, or takes back a part of it. begins: it opens a transaction by hand. called: the answer
     of the server differs from run to run, because code runs there that we do not see. identity: it asks for something by
     which the session is known, so that the session must stay the same, but need not be wiped. unsure: the server has not yet
@@ -45,6 +45,7 @@ class Verdict:
     of_sequence: bool = False
     of_write: bool = False
     writes: bool = False
+    draws: bool = False
     settings: bool = False
     reverts: bool = False
     begins: bool = False
@@ -212,6 +213,10 @@ class Contract(ABC):
     def failed(self, conn: RawConnection, error: BaseException | None) -> None:  # noqa: B027 - most have nothing to note
         """The connection's last statement has failed with this error."""
 
+    def has_no_number(self, error: BaseException | None) -> bool:  # noqa: ARG002 - of a server that has something to say
+        """Whether the server has refused to tell a number because the session has taken none."""
+        return False
+
     @abstractmethod
     def confirm(self, verdict: Verdict, driver: RawDriver, conn: RawConnection, cursor: RawCursor, sql: str) -> Verdict:
         """The final verdict, now that the server has answered."""
@@ -289,6 +294,9 @@ class PostgresContract(Contract):
     _tags = frozenset({"SET", "RESET", "LISTEN", "PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "LOAD", "DO", "CALL"})
     _tags |= {"DISCARD ALL", "DISCARD TEMP", "DISCARD SEQUENCES", "DISCARD PLANS"}
 
+    #: SQLSTATE object_not_in_prerequisite_state: lastval() or currval() in a session that has taken no number.
+    _no_number: Final = "55000"
+
     # One of several statements in a string, where the library knows the last one's tag only.
     _several = re.compile(
         r"(?=.*;\s*\S).*\b(?:set|reset|listen|prepare|deallocate|load|do|discard)\b", re.IGNORECASE | re.DOTALL
@@ -301,6 +309,10 @@ class PostgresContract(Contract):
             return replace(verdict, settings=True)
         rest = self._local_config.sub("", text)
         return replace(verdict, pin="set_config()") if self._config.search(Text.of(rest)) else verdict
+
+    def has_no_number(self, error: BaseException | None) -> bool:
+        """psycopg and psycopg2 have different names for the code."""
+        return self._no_number in (getattr(error, "sqlstate", ""), getattr(error, "pgcode", ""))
 
     def confirm(
         self,
@@ -393,6 +405,14 @@ class MySQLContract(Contract):
             "session_variables",
         ),
     )
+
+    #: LAST_INSERT_ID() tells of these statements only.
+    _makes_row = Finder(r"(?:^|;)\s*(?:insert|replace|load|call|execute|do)\b")
+    _sets_number = Finder(r"\blast_insert_id\s*\(\s*[^)\s]", "last_insert_id")
+
+    def _special(self, sql: Text, text: Text, verdict: Verdict) -> Verdict:  # noqa: ARG002 - a comment that the server runs stays in `text`
+        makes = not verdict.writes or self._makes_row.search(text) or self._sets_number.search(text)
+        return verdict if makes else replace(verdict, draws=True)
 
     def left_by_failed(self, verdict: Verdict) -> str:
         """Variables that a trigger has set stay when its statement fails."""

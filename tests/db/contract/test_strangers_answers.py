@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, fill, pool, query, view
+from tests.db.lease.site import Site, at_rest, eventually, fill, held_by_another, pool, query, view
 
 #: A text in it comes back with the warnings.
 SECRET = "SELECT CAST('a secret' AS SIGNED)"
@@ -161,6 +161,71 @@ def test_a_number_that_a_strangers_function_took_is_not_told(postgres_site: Site
         view(partial(without_a_sequence, in_atomic=in_atomic))
         eventually(at_rest, "all is back")
     view(with_one)
+
+
+def test_our_number_that_is_in_another_session_is_refused_and_not_denied(postgres_site: Site) -> None:
+    """The later statement took none, so that its session would know of none; Django's only session tells the earlier one."""
+    postgres_site.start(max_size=2)
+    view(query, "CREATE TABLE plain (n int)")
+
+    def work() -> None:
+        query("INSERT INTO lease_item (name) VALUES ('ours')")
+        with held_by_another():
+            query("INSERT INTO plain VALUES (1)")
+        refused("SELECT lastval()")
+        query("INSERT INTO plain VALUES (2)")
+        refused("SELECT lastval()")
+        made = query("INSERT INTO lease_item (name) VALUES ('ours too') RETURNING id")
+        assert query("SELECT lastval()") == made
+
+    view(work)
+    eventually(at_rest, "all is back")
+
+
+def test_our_number_that_is_in_another_session_is_not_told_as_nothing(mysql_site: Site) -> None:
+    """MariaDB says NULL of a sequence that its session has not used."""
+    mysql_site.start(max_size=2)
+    view(query, "CREATE SEQUENCE numbers")
+
+    def work() -> None:
+        from django.db import transaction
+
+        query("SELECT NEXTVAL(numbers)")
+        with held_by_another():
+            query("INSERT INTO lease_item (name) VALUES ('ours')")
+        refused("SELECT LASTVAL(numbers)")
+        with transaction.atomic():
+            made = query("SELECT NEXTVAL(numbers)")
+            assert query("SELECT LASTVAL(numbers)") == made
+
+    view(work)
+    eventually(at_rest, "all is back")
+
+
+def test_a_statement_that_makes_no_row_does_not_tell_a_strangers_number(mysql_site: Site) -> None:
+    """It has rows, and so the library does not say whether it has made a number."""
+    item = mysql_site.start(max_size=1)
+    view(query, "CREATE SEQUENCE numbers")
+    without_a_row = (
+        "SELECT NEXTVAL(numbers)",
+        "/* one */ SELECT NEXT VALUE FOR numbers",
+        "DELETE FROM lease_item WHERE name = 'none' RETURNING id",
+    )
+
+    def strange(sql: str) -> None:
+        query(sql)
+        refused("SELECT LAST_INSERT_ID()")
+
+    def ours(sql: str) -> None:
+        name = sql[:40]
+        query("INSERT INTO lease_item (name) VALUES (%s)", [name])
+        query(sql)
+        assert query("SELECT LAST_INSERT_ID()") == (item.objects.get(name=name).pk,)
+
+    for sql in without_a_row:
+        view(query, "INSERT INTO lease_item (name) VALUES (%s)", [f"a stranger's {sql}"[:50]])
+        view(strange, sql)
+        view(ours, sql)
 
 
 def behind(function: Callable[[Any], Any]) -> Any:
