@@ -371,11 +371,12 @@ class LeasedCursor:
         ours = self._wrapper.connection
         return ours if getattr(ours, "lease", None) is self._lease else LeasedConnection(self._lease)
 
-    def _unused(self) -> Any:
-        """A real cursor that has executed nothing, to be asked before the next switch."""
+    def _unused(self, before: str = "") -> Any:
+        """A real cursor that has executed nothing, to be asked before the next switch. before: see `Lease.look_before`."""
         if self.closed:
             raise CursorClosed("the cursor is closed")
-        return self._wrapper.raw_cursor(self._lease.look(), self._name)
+        conn = self._lease.look_before(before) if before else self._lease.look()
+        return self._wrapper.raw_cursor(conn, self._name)
 
     def psycopg2_object(self, function: str, *, keeps: bool) -> Any:
         """The library's own cursor, for one of its functions: to read from, or to keep something in it."""
@@ -383,7 +384,7 @@ class LeasedCursor:
 
     def _opened(self, name: str) -> object:
         raw = getattr(self._raw, "raw", self._raw)
-        known = self._unused() if raw is None else raw
+        known = self._unused(f"cursor.{name}") if raw is None else raw
         if known.connection is None or not hasattr(known, name):  # cut loose, so that nothing leads to a connection
             return getattr(known, name)
         return getattr(self._open(f"cursor.{name}"), name)

@@ -189,7 +189,9 @@ class Lease:
         if verdict.writes:
             self._number_taken(conn)
             self.made = UNTOLD  # of rows that are no more the server may tell, or not
-        unknown = verdict.of_sequence and self._numbers_lost and self.leased_pool.contract.has_no_number(sys.exception())
+        unknown = (
+            verdict.of_sequence and self._numbers_lost and self.leased_pool.contract.has_no_number(sys.exception())
+        )
         if left := self.leased_pool.contract.left_by_failed(verdict):
             self.pin(left)
         self.release_if_free()
@@ -626,6 +628,14 @@ class Lease:
         self._release_between()
         return conn
 
+    def look_before(self, what: str) -> Any:
+        """`look`, to see whether there is what code asks for. A refusal is one of `opened`, too: code did nothing there."""
+        try:
+            return self.look()
+        except BaseException:
+            self.missed(Verdict(pin=f"raw {what}"))
+            raise
+
     def mode(self) -> bool:
         """Whether autocommit is on."""
         return self.autocommit_mode
@@ -644,7 +654,7 @@ class Lease:
         last, turn = self.conn or self._last, self._last_turn
         conn = self.take(verdict)
         if self.made == UNTOLD and not self._wrote_in(conn):
-            self._refuse_untold(what)
+            self._refuse_untold(verdict, what)
         ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
         if not self.is_opened:
             self._forget_others(conn, verdict, turn if ours else 0)
@@ -659,9 +669,10 @@ class Lease:
         if self.held() is not None and self.driver.is_closed(self.conn):
             self._lose()
 
-    def _refuse_untold(self, what: str) -> None:
+    def _refuse_untold(self, verdict: Verdict, what: str) -> None:
         """The last number that we have made is in another session, or gone, and cannot be put into this one."""
         if self.leased_pool.asked_behind():
+            self.missed(verdict)
             self.release_if_free()
             raise self._read_back_lost(Verdict(reads=what))
 

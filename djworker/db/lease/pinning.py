@@ -30,14 +30,15 @@ class Verdict:
     """What one statement does to its session.
 
     pin: why its connection must be kept to the end of the request; empty if it need not. reads: the function by which it
-    reads back what an earlier statement of its session has left. of_write: that is the last *writing* statement, not the
-    last one. of_sequence: that is the last number of a sequence, and no answer tells which statement took one. writes: it
-    may leave something to read back. draws: that is the number of a sequence, and not that of a row. settings: it sets parameters that can be set again elsewhere.
-    reverts: it ends a transaction, or takes back a part of it. begins: it opens a transaction by hand. called: the answer
-    of the server differs from run to run, because code runs there that we do not see. identity: it asks for something by
-    which the session is known, so that the session must stay the same, but need not be wiped. unsure: the server has not yet
-    confirmed that the statement leaves nothing, and its first word does not rule it out. rounds: it consists of several that
-    the server ends one by one, so that some of them may stay where a later one fails.
+    reads back what an earlier statement of its session has left. of_write: that is the last *writing* statement, not the last
+    one. of_sequence: that is the last number of a sequence, and no answer tells which statement took one. writes: it may
+    leave something to read back. draws: that is the number of a sequence, and not that of a row. settings: it sets parameters
+    that can be set again elsewhere. reverts: it ends a transaction, or takes back a part of it. begins: it opens a
+    transaction by hand. called: the answer of the server differs from run to run, because code runs there that we do not see.
+    identity: it asks for something by which the session is known, so that the session must stay the same, but need not be
+    wiped. unsure: the server has not yet confirmed that the statement leaves nothing, and its first word does not rule it
+    out. rounds: it consists of several that the server ends one by one, so that some of them may stay where a later one
+    fails.
     """
 
     pin: str = ""
@@ -311,7 +312,7 @@ class PostgresContract(Contract):
         return replace(verdict, pin="set_config()") if self._config.search(Text.of(rest)) else verdict
 
     def has_no_number(self, error: BaseException | None) -> bool:
-        """psycopg and psycopg2 have different names for the code."""
+        """The two libraries have different names for the code."""
         return self._no_number in (getattr(error, "sqlstate", ""), getattr(error, "pgcode", ""))
 
     def confirm(

@@ -155,7 +155,9 @@ def _answer(door: LeasedConnection, lease: Lease, name: str) -> object:
     if answer is not None:
         return _ANSWERS[answer](lease, name, names, _itself)
     # Code that asks whether there is such a thing (`hasattr`) gets an answer, and holds nothing for a No.
-    if not hasattr(lease.driver.connection_type, name) and not hasattr(lease.look(), name):
+    if not hasattr(lease.driver.connection_type, name) and not hasattr(
+        lease.look_before(f"connection.connection.{name}"), name
+    ):
         raise AttributeError(f"{lease.driver.connection_type.__name__!r} object has no attribute {name!r}")
     return getattr(lease.opened(f"connection.connection.{name}"), name)
 

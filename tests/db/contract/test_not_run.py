@@ -122,6 +122,51 @@ def answers() -> bool:
     return False
 
 
+#: What code changes a connection or a cursor by. MySQL's libraries have theirs in the object and not in its class.
+OF_CONNECTION = {"psycopg3": "adapters", "psycopg2": "notices", "mysqlclient": "converter", "pymysql": "decoders"}
+OF_CURSOR = {"psycopg3": "adapters", "psycopg2": "copy_from", "mysqlclient": "_result", "pymysql": "_result"}
+
+
+def test_after_a_way_behind_the_connection_that_was_refused_all_is_refused(site: Site) -> None:
+    item = site.start(max_size=1)
+
+    def of_connection(name: str) -> None:
+        from django.db import connection
+
+        getattr(connection.connection, name)
+
+    def of_cursor(name: str) -> None:
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            getattr(cursor.cursor, name)
+
+    def in_vain(way: Callable[[str], None], name: str) -> None:
+        from django.db import DatabaseError, connection
+
+        connection.ensure_connection()
+        with taken(site), pytest.raises(DatabaseError):
+            way(name)
+        refuses()
+
+    def in_a_block(way: Callable[[str], None], name: str) -> None:
+        from django.db import DatabaseError, transaction
+
+        with pytest.raises(DatabaseError), transaction.atomic():  # noqa: PT012 - the block is what raises
+            in_vain(way, name)
+            item.objects.create(name="without it")
+
+    for way, name in (
+        (of_connection, OF_CONNECTION[site.driver]),
+        (of_connection, "of_mine"),
+        (of_cursor, OF_CURSOR[site.driver]),
+    ):
+        view(in_vain, way, name)
+        view(in_a_block, way, name)
+    assert view(item.objects.count) == 0
+    eventually(at_rest, "all is back")
+
+
 @pytest.mark.parametrize("fault", ["killed", "unreachable"])
 def test_whatever_kept_it_from_running(site: Site, fault: str) -> None:
     site.start(max_size=1)

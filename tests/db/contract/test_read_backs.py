@@ -326,11 +326,20 @@ def test_the_number_of_a_row_with_returning_is_told_behind_the_connection_or_ref
         query("SELECT 1")
         assert asked_behind() == made
 
-    view(alone)
-    from djworker.db.lease.errors import ReadBackLost
+    def refused(name: str) -> None:
+        from django.db import connection
 
-    with pytest.raises(ReadBackLost):
-        view(used_meanwhile, "first")
+        from djworker.db.lease.errors import ConnectionLost, ReadBackLost
+
+        with pytest.raises(ReadBackLost):
+            used_meanwhile(name)
+        with pytest.raises(ConnectionLost):  # what code wanted to do behind it was not done
+            query("SELECT 1")
+        connection.close()
+        query("SELECT 1")
+
+    view(alone)
+    view(refused, "first")
     for name in ("second", "third"):
         view(used_meanwhile, name)
     assert view(item.objects.count) == 4
