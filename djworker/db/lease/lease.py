@@ -76,6 +76,7 @@ class Lease:
         self._took_numbers = False  # whether a statement of ours may have taken a number of a sequence
         self._numbers_elsewhere = False  # whether such a number may be in another session than the last one
         self._numbers_lost = False  # whether the application was told that
+        self._in_doubt = False  # whether the last number that is told where we last wrote may be of before
         self._owner: Any = None
         self._by_hand = False  # a transaction that the wire shows and Django does not know
         self._pending: list[Setting] = []  # made in the open transaction
@@ -309,7 +310,9 @@ class Lease:
         """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
         if verdict.of_sequence:
             return not self._numbers_elsewhere and bool(conn.lease_record.numbers == conn.lease_record.turn)
-        return verdict.of_write or self.leased_pool.contract.tells_of_last(verdict, self.driver, conn)
+        if verdict.of_write:
+            return not self._in_doubt
+        return self.leased_pool.contract.tells_of_last(verdict, self.driver, conn)
 
     def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
         self.leased_pool.counters.read_backs_lost += 1
@@ -318,6 +321,8 @@ class Lease:
             self._strict = self.leased_pool.strict
             self._numbers_lost = self._numbers_lost or self._took_numbers
             self._took_numbers = self._numbers_elsewhere = False  # the next one is told again
+        elif verdict.of_write and self._in_doubt:
+            self.leased_pool.asked_behind()  # no such number is left in another session any more
         return ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
             " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
@@ -374,9 +379,7 @@ class Lease:
         if verdict.writes:
             self._number_taken(self.conn)
             if made := self.driver.inserted(self.conn, called=verdict.called or verdict.draws):
-                self._wrote, self._wrote_turn, self.made = self.conn, self._last_turn, made
-                if made == UNTOLD and self.leased_pool.keeps_untold:
-                    self.pin("a number that is asked for behind the connection")
+                self._number_made(made)
         if verdict.pin:
             self.pin(verdict.pin)
         elif verdict.settings:
@@ -389,6 +392,16 @@ class Lease:
                 self.pin("BEGIN by hand, and a driver that does not tell")
         if verdict.reverts and self._pending:
             self.pin("a transaction ended or taken back by hand after SET")
+
+    def _number_made(self, made: int) -> None:
+        """A statement has made the number of a row; UNTOLD: or none, and the library does not tell."""
+        if made != UNTOLD:
+            self._in_doubt = False
+        elif not self._wrote_in(self.conn):
+            self._in_doubt = self.made != 0  # if it has made none, the last one of ours is in another session
+        self._wrote, self._wrote_turn, self.made = self.conn, self._last_turn, made
+        if made == UNTOLD and self.leased_pool.keeps_untold:
+            self.pin("a number that is asked for behind the connection")
 
     def _number_taken(self, conn: RawConnection) -> None:
         """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there.
@@ -653,7 +666,7 @@ class Lease:
             self._last, self._last_turn = self._wrote, self._wrote_turn  # the only session that can tell it
         last, turn = self.conn or self._last, self._last_turn
         conn = self.take(verdict)
-        if self.made == UNTOLD and not self._wrote_in(conn):
+        if self.made == UNTOLD and (self._in_doubt or not self._wrote_in(conn)):
             self._refuse_untold(verdict, what)
         ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
         if not self.is_opened:

@@ -228,6 +228,42 @@ def test_a_statement_that_makes_no_row_does_not_tell_a_strangers_number(mysql_si
         view(ours, sql)
 
 
+def test_a_row_without_a_number_does_not_hide_ours_behind_a_strangers(mysql_site: Site) -> None:
+    """Of a row with RETURNING the library does not tell whether it has one; the session's last number may be of before."""
+    mysql_site.start(max_size=2)
+    view(query, "CREATE TABLE plain (n int)")
+
+    def strange() -> None:
+        with held_by_another():
+            query("INSERT INTO lease_item (name) VALUES (UUID())")
+
+    def ours(returning: str) -> Any:
+        made = query(f"INSERT INTO lease_item (name) VALUES (UUID()){returning}")
+        with held_by_another():
+            query("INSERT INTO plain VALUES (7) RETURNING n")
+        return made
+
+    def asked(returning: str) -> None:
+        ours(returning)
+        refused("SELECT LAST_INSERT_ID()")
+
+    def asked_behind() -> None:
+        from djworker.db.lease.errors import ReadBackLost
+
+        ours("")
+        with pytest.raises(ReadBackLost):
+            behind(lambda conn: conn.cursor())
+
+    def kept() -> None:
+        made = ours(" RETURNING id")
+        assert query("SELECT LAST_INSERT_ID()") == made
+
+    for work in (partial(asked, " RETURNING id"), partial(asked, ""), asked_behind, kept):
+        view(strange)
+        view(work)
+        eventually(at_rest, "all is back")
+
+
 def behind(function: Callable[[Any], Any]) -> Any:
     from django.db import connection
 
