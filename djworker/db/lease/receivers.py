@@ -12,6 +12,7 @@ of them uses many. So a receiver is called
 from __future__ import annotations
 
 import contextvars
+import functools
 import inspect
 import logging
 import weakref
@@ -235,5 +236,7 @@ def _key(receiver: Any) -> Hashable:
 
 def name_of(receiver: Receiver) -> str:
     """Dotted, for a message."""
+    while isinstance(receiver, functools.partial):
+        receiver = receiver.func
     function = inspect.unwrap(receiver)
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
