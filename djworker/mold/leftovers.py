@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Which library began each thread, and where.
 _started: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
-#: Where each pool of native threads was made.
+#: Which library made each pool of native threads, and where.
 _pools: list[tuple[Any, str]] = []
 #: Packages whose native threads pause in hooks of ``os.register_at_fork``, and go on in parent and child.
 FORK_AWARE: Final = frozenset({"ddtrace"})
@@ -94,9 +94,7 @@ def _noting_threads() -> Iterator[None]:
     @wraps(start)
     def noting(thread: threading.Thread) -> None:
         if noting.__dict__.get("on"):
-            stack = traceback.extract_stack()
-            library = blame.library_of(stack)
-            _started[thread] = f"{f'by {library} ' if library else ''}at {blame.project_place(stack)}"
+            _started[thread] = _beginner()
         start(thread)
 
     noting.__dict__["on"] = True
@@ -119,7 +117,7 @@ def _noting_pools() -> Iterator[None]:
     @wraps(make)
     def noting(pool: Any, *args: Any, **kwargs: Any) -> None:
         make(pool, *args, **kwargs)
-        _pools.append((pool, blame.project_place(traceback.extract_stack())))
+        _pools.append((pool, _beginner()))
         renewal.thread_pools.append(pool)
 
     ThreadPool.__init__ = noting  # type: ignore[assignment, method-assign]
@@ -128,6 +126,13 @@ def _noting_pools() -> Iterator[None]:
     finally:
         ThreadPool.__init__ = make  # type: ignore[method-assign]
         _pools.clear()
+
+
+def _beginner() -> str:
+    """Return the library that called the caller, where there is one, and the project's line."""
+    stack = traceback.extract_stack()
+    library = blame.library_of(stack)
+    return f"{f'by {library} ' if library else ''}at {blame.project_place(stack)}"
 
 
 def hang_up() -> list[tuple[str, str]]:
@@ -238,7 +243,7 @@ def _threads() -> Iterator[str]:
     pools = {ident: place for pool, place in _pools for ident in cleanup.idents_of(pool)}
     for ident, frame in frames.items():
         if ident not in known and _outermost_module(frame) not in FORK_AWARE:
-            place = f"started at {pools[ident]}" if ident in pools else f"now at {blame.frame_place(frame)}"
+            place = f"started {pools[ident]}" if ident in pools else f"now at {blame.frame_place(frame)}"
             yield f"native thread {ident}, {place}"
 
 
