@@ -84,6 +84,8 @@ class Server:
         self.tracebacks_expected = False
         #: Files that a server removes at its end, unless it was killed.
         self.leaves_nothing_at: list[Path] = []
+        #: Unix sockets that it was given: they are systemd's, and stay.
+        self._given: set[str] = set()
         self._killed = False
         self._deaf = False
         self._raws: list[Raw] = []
@@ -104,6 +106,7 @@ class Server:
         """Start it, and wait for nothing. Sockets to *inherit* get the descriptors 3, 4 and so on."""
         if "bind" not in options and not inherit:
             options["bind"] = "127.0.0.1:0"
+        self._given = {str(sock.getsockname()) for sock in inherit}
         read, write = os.pipe()
         self._pipe = str(Path(f"/proc/self/fd/{write}").readlink())
         try:
@@ -349,6 +352,8 @@ class Server:
         for address in addresses:
             if not address.is_unix:
                 assert procfs.port_is_free(address.host, address.port), f"{address.text} is still in use"
+            elif address.path in self._given:
+                assert Path(address.path).exists(), f"{address.path} is not its own, and was removed"
             elif not self._killed and not address.path.startswith("\0"):
                 assert not Path(address.path).exists(), f"{address.path} was left behind"
         for path in self.leaves_nothing_at:

@@ -105,6 +105,8 @@ class Systemd:
                 self.said.append(self._sock.recv(4096).decode())
         except BlockingIOError:
             return self.said
+        finally:
+            self._sock.settimeout(30)
 
     def close(self) -> None:
         self._sock.close()
