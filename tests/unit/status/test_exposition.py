@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -22,17 +23,17 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
 class Service:
-    """Two workers and an arbiter, as far as their memory goes."""
+    """Two workers or more and an arbiter, as far as their memory goes."""
 
-    def __init__(self) -> None:
-        self.regions = [Region.create(f"test-{number}") for number in range(4)]
+    def __init__(self, workers: int = 2) -> None:
+        self.regions = [Region.create(f"test-{number}") for number in range(2 + workers)]
         self.board = Board(self.regions[0], writable=True)
         self.arbiter = Writer(self.regions[1])
         self.workers = [Writer(region) for region in self.regions[2:]]
         self.memory = MetricsMemory(self.regions[0], self.regions[1])
         for slot, region in enumerate(self.regions[2:]):
             self.memory.add(slot, region)
-        self.states(WorkerSlotState.READY, WorkerSlotState.READY)
+        self.states(*[WorkerSlotState.READY] * workers)
         self.board[Word.BEAT] = time.monotonic_ns()
         for worker in self.workers:
             worker.set(metrics.BEAT, time.monotonic_ns())
@@ -51,13 +52,16 @@ class Service:
             for sample in family.samples
         }
 
+    def close(self) -> None:
+        """Close what it has opened."""
+        for region in self.regions:
+            region.close()
+
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    made = Service()
-    yield made
-    for region in made.regions:
-        region.close()
+    with closing(Service()) as made:
+        yield made
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
@@ -155,3 +159,34 @@ def test_many_questions_at_once_cost_as_much_as_one(service: Service) -> None:
     pages.begin()
     pages("/metrics", "", {})
     assert asked.times == 2
+
+
+def test_two_hundred_urls_of_eight_workers_are_told_within_the_promised_time() -> None:
+    """At most 50 ms of a processor. The best of many counts: a busy machine's caches make a scrape slower, and none quicker."""
+    with closing(Service(workers=8)) as service:
+        pages = Pages(service.memory)
+        for worker in service.workers:
+            fill(worker, urls=200)
+        took = 1.0
+        for _ in range(100):
+            pages.begin()
+            began = time.thread_time()
+            body = pages("/metrics", "", {}).body
+            took = min(took, time.thread_time() - began)
+            if took <= 0.05:
+                break
+        assert body.count(b"djworker_request_duration_seconds_count{") == 200
+        assert took <= 0.05
+
+
+def fill(worker: Writer, urls: int) -> None:
+    """Count what a worker counts that has served all of these and has used two databases."""
+    for number in range(urls):
+        url = f"application:a-route-{number}"
+        for method, status in (("GET", "2xx"), ("GET", "4xx"), ("POST", "3xx")):
+            worker.add(metrics.REQUESTS, number, (url, method, status))
+        worker.word(metrics.LATENCY, (url,))
+    for alias in ("default", "reports"):
+        for metric in metrics.METRICS.values():
+            if metric.labels == ("alias",):
+                worker.word(metric, (alias,))
