@@ -7,19 +7,20 @@ import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.db.fixtures import postgres, postgres_db
-from tests.db.servers import PostgresServer
+from tests.db.fixtures import mariadb, postgres
+from tests.db.servers import DatabaseServer
 from tests.docs.blocks import Block, runs
 from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, Project
 from tests.processes.server import Server
+from tests.processes.test_deadlines import LIBRARIES
 
-__all__ = ["postgres", "postgres_db"]
+__all__ = ["mariadb", "postgres"]
 
 #: Each request waits in its middle, so that all of them are under way at once in one worker.
 VIEWS = """
@@ -34,7 +35,8 @@ def traced(request):
     with trace.get_tracer("shop").start_as_current_span("inner") as span:
         gevent.sleep(0.1)
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT pg_sleep(0.05), {int(number)}")
+            pause = "pg_sleep" if connection.vendor == "postgresql" else "SLEEP"
+            cursor.execute(f"SELECT {pause}(0.05), {int(number)}")
         gevent.sleep(0.1)
         assert trace.get_current_span() is span
         span.set_attribute("number", number)
@@ -49,6 +51,23 @@ def fails(request):
 urlpatterns += [path("traced", traced), path("fails", fails)]
 """
 COUNT = 12
+
+
+class Traced(NamedTuple):
+    """A client library behind its instrumentation; database: one that its server has."""
+
+    library: str
+    instrumentor: str
+    database: str
+    pause: str
+
+
+#: The first one is in the documentation's block.
+TRACED: Final = (
+    Traced("psycopg", "PsycopgInstrumentor", "postgres", "pg_sleep"),
+    Traced("psycopg2", "Psycopg2Instrumentor", "postgres", "pg_sleep"),
+    Traced("mysqlclient", "MySQLClientInstrumentor", "mysql", "SLEEP"),
+)
 
 
 class Collector(ThreadingHTTPServer):
@@ -108,21 +127,31 @@ def collector() -> Iterator[Collector]:
         thread.join()
 
 
-@pytest.mark.parametrize("preload", ["on", "off"])
+@pytest.mark.parametrize(
+    "preload, traced",
+    [("on", TRACED[0]), ("off", TRACED[0]), *(("on", other) for other in TRACED[1:])],
+    ids=lambda value: getattr(value, "library", value),
+)
 @runs("howto/errors-and-traces.md", "%(request_id)s", "sentry_sdk.init", "BatchSpanProcessor(OTLPSpanExporter())")
 def test_contexts_of_requests_at_once_do_not_mix(
     server: Server,
     project: Project,
     collector: Collector,
-    postgres: PostgresServer,
+    request: pytest.FixtureRequest,
     preload: str,
+    traced: Traced,
     blocks: tuple[Block, ...],
 ) -> None:
+    kind, lines = LIBRARIES[traced.library]
+    database: DatabaseServer = request.getfixturevalue(kind)
+    project.append(SETTINGS, lines)
     for block in blocks:
-        project.append(SETTINGS, block.text.replace("traces_sample_rate=0.1", "traces_sample_rate=1.0"))
+        project.append(SETTINGS, _fit(block.text, traced))
     project.append(URLS, VIEWS)
     server.tracebacks_expected = True
-    server.start(workers=1, probe="off", preload_mode=preload, environ=_environ(collector, postgres))
+    server.start(
+        workers=1, probe="off", preload_mode=preload, environ=_environ(collector, database.url(traced.database))
+    )
     ids = {number: f"{preload}-{number}" for number in map(str, range(COUNT))}
     asked = [server.in_background(f"/traced?n={n}", headers={"X-Request-ID": name}) for n, name in ids.items()]
     failed = [server.in_background(f"/fails?n={n}") for n in ids]
@@ -132,17 +161,24 @@ def test_contexts_of_requests_at_once_do_not_mix(
     wanted = {f"{kind} {n}" for n in ids for kind in ("message", "error")}
     eventually(lambda: wanted <= set(collector.messages()), "Sentry's events arrive")
     for number, name in ids.items():
-        _check_spans(collector, number)
+        _check_spans(collector, number, f"SELECT {traced.pause}(0.05), {number}")
         _check_events(collector, number, name)
 
 
-def _environ(collector: Collector, postgres: PostgresServer) -> dict[str, str]:
+def _fit(text: str, traced: Traced) -> str:
+    """The documentation's settings, with another client library's instrumentation."""
+    text = text.replace("traces_sample_rate=0.1", "traces_sample_rate=1.0")
+    text = text.replace(TRACED[0].instrumentor, traced.instrumentor)
+    return text.replace(f"instrumentation.{TRACED[0].library} ", f"instrumentation.{traced.library} ")
+
+
+def _environ(collector: Collector, database: str) -> dict[str, str]:
     base = f"127.0.0.1:{collector.server_port}"
     return {
         "SENTRY_DSN": f"http://key@{base}/1",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{base}",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
-        "DATABASE_URL": postgres.url("postgres"),
+        "DATABASE_URL": database,
     }
 
 
@@ -159,7 +195,7 @@ def _servers(collector: Collector) -> list[Any]:
     return [span for span in collector.spans if span.name.startswith("GET ")]
 
 
-def _check_spans(collector: Collector, number: str) -> None:
+def _check_spans(collector: Collector, number: str, sql: str) -> None:
     """One trace: the request's span, within it the view's own, and within that the statement's."""
     inner = _inner(collector)[number]
     trace = {span.name: span for span in collector.spans if span.trace_id == inner.trace_id}
@@ -167,7 +203,7 @@ def _check_spans(collector: Collector, number: str) -> None:
     root, statement = trace["GET traced"], trace["SELECT"]
     assert (root.parent_span_id, inner.parent_span_id, statement.parent_span_id) == (b"", root.span_id, inner.span_id)
     assert _attributes(root)["http.target"] == f"/traced?n={number}"
-    assert _attributes(statement)["db.statement"] == f"SELECT pg_sleep(0.05), {number}"
+    assert _attributes(statement)["db.statement"] == sql
 
 
 def _check_events(collector: Collector, number: str, name: str) -> None:
