@@ -162,21 +162,22 @@ def test_many_questions_at_once_cost_as_much_as_one(service: Service) -> None:
 
 
 def test_two_hundred_urls_of_eight_workers_are_told_within_the_promised_time() -> None:
-    """At most 50 ms of a processor. The best of many counts: a busy machine's caches make a scrape slower, and none quicker."""
+    """At most 50 ms of a processor. The best of many counts: other programs make a scrape slower, and none quicker."""
     with closing(Service(workers=8)) as service:
-        pages = Pages(service.memory)
         for worker in service.workers:
             fill(worker, urls=200)
-        took = 1.0
-        for _ in range(100):
-            pages.begin()
-            began = time.thread_time()
-            body = pages("/metrics", "", {}).body
-            took = min(took, time.thread_time() - began)
-            if took <= 0.05:
-                break
+        pages = Pages(service.memory)
+        body = pages("/metrics", "", {}).body
         assert body.count(b"djworker_request_duration_seconds_count{") == 200
-        assert took <= 0.05
+        assert any(time_of_scrape(pages) <= 0.05 for _ in range(100))
+
+
+def time_of_scrape(pages: Pages) -> float:
+    """Seconds of a processor."""
+    pages.begin()
+    began = time.thread_time()
+    pages("/metrics", "", {})
+    return time.thread_time() - began
 
 
 def fill(worker: Writer, urls: int) -> None:
