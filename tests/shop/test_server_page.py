@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -310,6 +311,37 @@ def test_a_worker_is_replaced_with_two_clicks(shared: Server, sessions: dict[str
     assert shared.wait_for("recycle_wanted", since=mark)["reason"] == "asked for"
     shared.wait_for("worker_gone", since=mark)
     assert browser.run("forbidden") == []
+
+
+def test_a_browser_without_javascript_shows_everything_and_replaces_a_worker(
+    shared: Server, sessions: dict[str, str], browser: Browser
+) -> None:
+    with without_javascript(browser):
+        waiting = shared.in_background("/query/?s=3")
+        eventually(lambda: b"SELECT pg_sleep" in get(shared, sessions, "viewer").body, "the statement runs")
+        open_page(browser, shared, sessions["operator"])
+        text = browser.text()
+        assert all(str(pid) in text for pid in shared.ready())
+        assert "SELECT pg_sleep" in text
+        assert browser.run("document.getElementById('djw-live').hidden"), "a script of the page has run"
+        assert browser.run("document.querySelectorAll('#djw-plots svg').length") == 6
+        mark = shared.log.mark()
+        browser.click(".djw-link a")
+        assert "The replacement comes first" in browser.text()
+        browser.click(".djw-sure")
+        shared.wait_for("recycle_wanted", since=mark)
+        shared.wait_for("worker_gone", since=mark)
+    assert waiting.answer().status == 200
+
+
+@contextmanager
+def without_javascript(browser: Browser) -> Iterator[None]:
+    """No script of a page is run; the test's own are."""
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        yield
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
 @pytest.mark.parametrize(
