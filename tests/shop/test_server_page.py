@@ -19,12 +19,14 @@ import pytest
 
 from tests.db.servers import PostgresServer
 from tests.docs.blocks import Block, find, runs
+from tests.processes import procfs
 from tests.processes.events import eventually
 from tests.processes.http import Answer
 from tests.processes.picture import svg
 from tests.processes.project import SETTINGS, URLS, Project, copy_template
 from tests.processes.server import Server, environment
 from tests.processes.terminal import Terminal
+from tests.processes.test_listening import open_to_everybody
 from tests.shop.browser import Browser
 
 PAGE = "/admin/djworker_admin/workers/"
@@ -244,6 +246,23 @@ print(client.get({PAGE + "live/"!r}, headers={{"host": "localhost"}}).json()["tr
 """
     said = manage(project, "shell", "--command", script, environ=environ)
     assert said.count("This process is no worker of djworker") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_workers_of_another_user_show_the_page_and_reload(
+    project: Project, scratch: Path, environ: dict[str, str], sessions: dict[str, str]
+) -> None:
+    server = Server(copy_template(project.folder, scratch / "shop"), scratch)
+    prefix = open_to_everybody(scratch)
+    try:
+        server.start(workers=1, user="nobody", timeout=60, probe="off", prefix=prefix, environ=environ)
+        assert procfs.status(server.worker())["Uid"] != procfs.status(server.pid)["Uid"]
+        page = get(server, sessions, "operator").body.decode()
+        assert f">{server.worker()}<" in page
+        assert post(server, sessions, "operator", PAGE + "reload/").status == 302
+        server.wait_for("reload_done")
+    finally:
+        server.close()
 
 
 # -- what is done -----------------------------------------------------------------------------------------------------
