@@ -7,7 +7,7 @@ connections (`get_new_connection`, `init_connection_state`, `create_cursor`) it 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from djworker.conf.engine_names import ENGINES
 
@@ -48,7 +48,10 @@ def wrapped(cls: type, engine: str) -> type:
     Raises:
         TypeError: its bases cannot be put in one order with ours.
     """
-    around = importlib.import_module(f"{engine}.base").AROUND
+    ours = importlib.import_module(f"{engine}.base")
+    if cls.__module__ in STOCK:  # a package that has no class of its own, and gives Django's by its name
+        return cast("type", ours.DatabaseWrapper)
+    around = ours.AROUND
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     return type(cls)(cls.__name__, (around[0], cls, *around[1:]), names)
 

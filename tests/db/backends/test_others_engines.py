@@ -151,3 +151,29 @@ def test_what_lies_beside_djangos_engine_lies_beside_ours(ours: str) -> None:
     command = [sys.executable, "-c", COMPARE, STOCK_PACKAGES[ours], f"djworker.db.backends.{ours}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
+
+
+SAME = """
+import sys, types
+from importlib import import_module
+from django.conf import settings
+settings.configure()
+import django
+django.setup()
+from django.db import utils
+from djworker.conf.engine_names import ENGINES
+from djworker.db.engines import Loader
+for stock, ours in ENGINES.items():
+    if "gis" in stock:
+        continue
+    module = types.ModuleType("shop.engine")
+    module.DatabaseWrapper = import_module(f"{stock}.base").DatabaseWrapper
+    load = Loader(lambda name: module)
+    same = load("shop.engine").DatabaseWrapper is import_module(f"{ours}.base").DatabaseWrapper
+    print(same, load.serving["shop.engine"] == ours)
+"""
+
+
+def test_an_engine_that_only_gives_djangos_by_another_name_is_ours() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", SAME], capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n") == ["True True"] * 3 + [""], done.stdout + done.stderr
