@@ -732,7 +732,9 @@ class Lease:
         try:
             yield
         finally:
-            if changed:
+            if changed and not (
+                self.driver.is_closed(conn) or self.driver.busy(conn)
+            ):  # else it would hide why it is lost
                 self.driver.set_autocommit(conn, self._mode)
 
     def _wrote_in(self, conn: RawConnection) -> bool:

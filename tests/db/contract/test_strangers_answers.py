@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import gevent
 import pytest
 
 from tests.db.lease.site import Site, at_rest, eventually, fill, held_by_another, pool, query, view
@@ -328,6 +329,35 @@ def test_looking_behind_begins_no_transaction(postgres_site: Site) -> None:
     for function in (work, after_a_rollback):
         view(query, "INSERT INTO lease_item (name) VALUES (gen_random_uuid())")
         view(function)
+
+
+def test_a_session_that_was_lost_says_so_to_who_looks_behind(postgres_site: Site) -> None:
+    """And not that the library's mode cannot be changed there, which is how we end what we did not begin."""
+    postgres_site.start(max_size=1)
+
+    def ended() -> None:
+        postgres_site.server.terminate_backends(postgres_site.database)
+
+    def killed() -> None:
+        """In the first round trip from now on."""
+        here: Any = gevent.getcurrent()
+        here.kill(gevent.Timeout(), block=False)
+
+    def work(trouble: Callable[[], None]) -> None:
+        from django.db import connection
+
+        query("SELECT pg_advisory_lock(7)")
+        connection.set_autocommit(False)
+        trouble()
+        with pytest.raises((connection.Database.OperationalError, gevent.Timeout)):  # type: ignore[attr-defined]
+            connection.connection.cursor()  # type: ignore[attr-defined]
+        connection.close()
+        assert query("SELECT 1") == (1,)
+
+    for trouble in (ended, killed):
+        view(query, "INSERT INTO lease_item (name) VALUES (gen_random_uuid())")
+        view(work, trouble)
+        eventually(at_rest, "all is back")
 
 
 def test_our_own_number_goes_with_us_to_a_session_that_is_looked_behind(mysql_site: Site) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from tests.db.contract.fuzz.kinds import KINDS
+from tests.db.contract.fuzz.kinds import KINDS, Kind
 from tests.db.contract.fuzz.programs import Program, Step
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ UNUSABLE = {"InterfaceError", "OperationalError", "TransactionManagementError"}
 
 class Refused(Exception):
     """Django's engine, in place of a step that ours has refused."""
+
+
+def _is_whole(kind: Kind) -> bool:
+    """Whether its statements stand in a block of its own."""
+    return "whole" in kind.run.__code__.co_names
 
 
 def is_rollback(step: Step) -> bool:
@@ -343,6 +348,9 @@ class Stock(Session):
                 self.doom = self.doom or ("transaction" if self.in_transaction() else "session" if leaves else "")
             if step.kind == "executed_on":
                 self.cursors.pop(step.args[0], None)
+            if _is_whole(known) and "ConnectionLost" not in ours.classes:
+                with self.whole():  # ours was in it, and psycopg2's `set_session()` is over with a transaction
+                    raise Refused(ours)
             raise Refused(ours)
         if self.doom and not ours.classes:
             self._doomed(path, step, ours)
