@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from math import inf
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import gevent
 
@@ -99,10 +99,18 @@ def _watch(worker: Worker, row: Row, project: Project) -> None:
     insight, server = project.insight or Nothing(), worker.server
     blockers = Blockers(server.in_flight, insight)
     watchdog = Watchdog(row, timeout, blockers, server.in_flight, server.report_lost)
-    if threshold:
+    if threshold and _tells_its_turns(blockers.hub.loop):
         lasting = LASTING if not timeout or timeout > LASTING else inf
         watchdog.stalls = StallReports(row, threshold, blockers, insight, worker.count_stall, lasting)
     watchdog.start()
+
+
+def _tells_its_turns(loop: Any) -> bool:
+    """Whether stalls can be found under this loop of gevent's: libev in C, the usual one.
+
+    libuv has no number of its turns, and a loop that is written in Python would seem to run while it waits.
+    """
+    return loop.iteration >= 0 and not hasattr(type(loop).run, "__code__")
 
 
 def _prepare(project: Project, generation: int, slot: int) -> None:
