@@ -119,7 +119,11 @@ def _run(options: dict[str, Any], program: str) -> int:
         server = find(instance, here(os.environ, program), os.environ)
         if server.refusal:
             return _fail(server.refusal)
-        return _top(instance, program, arguments) if verb.local else _ask(server, verb, arguments, as_json=as_json)
+        return (
+            _top(instance, program, arguments, as_json=as_json)
+            if verb.local
+            else _ask(server, verb, arguments, as_json=as_json)
+        )
     except NoServerError as error:
         return _fail(str(error), EXIT_NO_SERVER)
     except SeveralServersError as error:
@@ -143,12 +147,12 @@ def _ask(server: Instance, verb: Verb, arguments: Mapping[str, Any], *, as_json:
     return EXIT_DONE
 
 
-def _top(instance: str, program: str, arguments: Mapping[str, Any]) -> int:
+def _top(instance: str, program: str, arguments: Mapping[str, Any], *, as_json: bool) -> int:
     from djworker.control.top import command  # noqa: PLC0415 - what needs a terminal is imported where one is used
 
     project = here(os.environ, program)
     interval = arguments.get("interval", TOP_INTERVAL)
-    command.run(lambda: find(instance, project, os.environ), interval, arguments.get("count", 0))
+    command.run(lambda: find(instance, project, os.environ), interval, arguments.get("count", 0), as_json=as_json)
     return EXIT_DONE
 
 

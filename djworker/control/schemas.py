@@ -20,6 +20,11 @@ def _object(**fields: Schema) -> Schema:
     return {"type": "object", "properties": fields, "required": sorted(fields)}
 
 
+def _another(text: str) -> Schema:
+    """An object with a schema of its own."""
+    return _a("object", text) | {"additionalProperties": True}
+
+
 def _list(items: Schema, text: str = "") -> Schema:
     return {"type": "array", "items": items, **({"description": text} if text else {})}
 
@@ -169,6 +174,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 recent=_RECENT,
             )
         ),
+    ),
+    "top": _answer(
+        "top",
+        trouble=_a("string", "why the server does not answer; empty where it does"),
+        status=_another("as `status` prints it, without `version` and `verb`; empty before the first answer"),
+        requests=_another("the same of `requests`; empty while no worker can be asked"),
+        pool=_another("the same of `pool`"),
     ),
     "history": _answer(
         "history",

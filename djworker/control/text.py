@@ -146,7 +146,7 @@ def _history(answer: Mapping[str, Any]) -> str:
         ]
         for number, at in enumerate(samples["at"])
     ]
-    lines = [table(_HISTORY_TITLES, rows)] if rows else [f"no sample yet: there is one every {answer['interval']:g} s"]
+    lines = [table(_HISTORY_TITLES, rows)] if rows else [f"no sample: there is one every {answer['interval']:g} s"]
     for one in answer["reloads"]:
         verdict = "serves" if one["ok"] else f"failed: {one['reason']}"
         when = time.strftime("%F %T", time.localtime(one["at"]))

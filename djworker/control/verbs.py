@@ -118,6 +118,7 @@ _ALL: Final = (
             ),
             Argument("count", int, "looks, then end; 0 for no end", flag=True, default=0, lowest=0, metavar="N"),
         ),
+        reads=True,
         local=True,
     ),
     Verb(

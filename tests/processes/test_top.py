@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.control import ctl
+from djworker.control.schemas import SCHEMAS
+from tests.processes.control import Ended, ctl
 from tests.processes.events import eventually
 from tests.processes.project import ROOT, copy_template
 from tests.processes.server import Server
 from tests.processes.terminal import Terminal
+from tests.schema import complaints
 
 WORDS = (sys.executable, "-m", "djworker.control", "top", "--interval", "0.5")
 
@@ -166,6 +168,16 @@ def test_without_a_terminal_tables_are_printed(shared: Server) -> None:
     assert ended.out.count("SLOT  GEN") == 2
     assert "\x1b" not in ended.out
     assert ctl(shared, "top", "--count", "1", manage=True).code == 0
+
+
+def test_for_programs_top_prints_a_line_of_json_for_each_look(shared: Server) -> None:
+    ended = ctl(shared, "top", "--json", "--count", "2", "--interval", "0.5")
+    assert ended.code == 0, ended
+    looks = [Ended(0, line, "").json() for line in ended.out.splitlines()]
+    assert [look["trouble"] for look in looks] == ["", ""]
+    for verb in ("status", "requests", "pool"):
+        assert not list(complaints(SCHEMAS[verb], {"version": 1, "verb": verb, **looks[-1][verb]}))
+    assert {worker["pid"] for worker in looks[-1]["status"]["workers"]} == set(shared.ready())
 
 
 def test_without_the_extra_a_terminal_gets_plain_tables(shared: Server) -> None:

@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def run(find: Callable[[], Instance], interval: float, count: int) -> None:
+def run(find: Callable[[], Instance], interval: float, count: int, *, as_json: bool = False) -> None:
     """Show the server until the reader has seen enough.
 
     Args:
         find: returns the server, anew when the last one is gone.
         interval: seconds between two looks.
         count: looks, then end; 0 for no end.
+        as_json: print a line of JSON for each look.
     """
-    if _is_screen():
+    if not as_json and _is_screen():
         _run_screen(find, interval, count)
         return
     changed = threading.Event()
     with contextlib.suppress(KeyboardInterrupt), Feed(find, interval, changed.set) as feed:
-        plain.run(feed, changed, count)
+        plain.run(feed, changed, count, as_json=as_json)
 
 
 def _is_screen() -> bool:

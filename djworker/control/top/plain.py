@@ -1,18 +1,22 @@
-"""``top`` without rich, and where the output is no terminal: the tables, printed again and again."""
+"""``top`` without rich, and where the output is no terminal: the tables, printed again and again; or JSON, for programs."""
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
 from djworker.control import text
+from djworker.control.protocol import VERSION
 from djworker.control.top.figures import View, headlines, tables
 
 if TYPE_CHECKING:
     from djworker.control.top.feed import Feed
 
-__all__ = ["render", "run"]
+__all__ = ["render", "render_json", "run"]
+
+_VERBS: Final = ("status", "requests", "pool")
 
 #: Home, and what is below is empty (ECMA-48: CUP, ED): the terminal does not flicker, and nothing of before is left.
 CLEAR: Final = "\x1b[H\x1b[2J"
@@ -29,13 +33,20 @@ def render(view: View) -> str:
     return "\n".join(found)
 
 
-def run(feed: Feed, changed: threading.Event, count: int) -> None:
+def render_json(view: View) -> str:
+    """Return the same for programs: one line, with the answers as the verbs print them."""
+    answers = {verb: view.answers.get(verb, {}) for verb in _VERBS}
+    return json.dumps({"version": VERSION, "verb": "top", "trouble": view.trouble, **answers})
+
+
+def run(feed: Feed, changed: threading.Event, count: int, *, as_json: bool = False) -> None:
     """Print what *feed* learns, each time that the server has answered, or has stopped to.
 
     Args:
         feed: asks the server.
         changed: is set when there is something new.
         count: looks, then end; 0 for no end.
+        as_json: print a line of JSON for each look.
     """
     clear = CLEAR if sys.stdout.isatty() else ""
     shown = View()
@@ -44,8 +55,9 @@ def run(feed: Feed, changed: threading.Event, count: int) -> None:
         changed.wait()
         changed.clear()
         view = feed.view()
-        complete = view.trouble or {"status", "requests", "pool"} <= view.answers.keys()
+        complete = view.trouble or view.answers.keys() >= set(_VERBS)
         if not complete or (view.looks, view.trouble) == (shown.looks, shown.trouble):
             continue
         shown, looks = view, looks + 1
-        print(f"{clear}{render(view)}{'' if clear else chr(10)}", flush=True)  # noqa: T201 - a command prints
+        shown_text = render_json(view) if as_json else f"{clear}{render(view)}{'' if clear else chr(10)}"
+        print(shown_text, flush=True)  # noqa: T201 - a command prints
