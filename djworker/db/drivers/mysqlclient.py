@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _socket
 import os
 import socket
 from contextlib import suppress
@@ -21,7 +20,7 @@ from djworker.db.drivers.mysql_native import Handle
 from djworker.db.drivers.mysql_replies import is_whole
 from djworker.db.drivers.mysql_results import Rows, UnreadRows
 from djworker.db.drivers.news import logged_in
-from djworker.db.drivers.sockets import cut_loose, until_gone
+from djworker.db.drivers.sockets import Line, cut_loose, until_gone
 from djworker.db.drivers.watch import READ, Watch
 from djworker.db.drivers.wrapped_connect import wrapped_as
 
@@ -53,7 +52,7 @@ class MySQLWire:
 
     __slots__ = ("awaiting", "buffer", "look", "look_at", "lost", "wait", "whole")
 
-    def __init__(self, line: _socket.socket, watch: Watch, look_at: int) -> None:
+    def __init__(self, line: Line, watch: Watch, look_at: int) -> None:
         self.awaiting = False  # from the first byte of a command to the last of its answer
         self.lost = False
         self.whole = True  # the answer that is being read was in the receive buffer as a whole
@@ -80,7 +79,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         # The library closes its descriptor as soon as it finds the connection lost, in a native thread perhaps, and its number is
         # anybody's then. So we look, wait and hang up through one of our own.
         self._fd = self.fileno()
-        self._line = _socket.socket(fileno=os.dup(self._fd))
+        self._line = Line(fileno=os.dup(self._fd))
         self.watch = Watch(self._line.fileno())
         self.handle = Handle(self)
         self.backend = int(self.thread_id())  # while a thread of ours is in the library, a question is refused
@@ -309,11 +308,6 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
             if os.path.sameopenfile(self._fd, self.watch.fd):
                 cut_loose(self._fd)
         cut_loose(self.watch.fd)
-
-    def __del__(self) -> None:
-        """Dropped without an end: no warning, for the library gives none either."""
-        if self.wire is not None:
-            self._line.close()
 
 
 def _in_login(function: Callable[..., R], *args: object) -> R:

@@ -28,6 +28,16 @@ CLOSE_TIMEOUT: Final = (
 _DEAD_AFTER: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 
 
+class Line(_socket.socket):
+    """[worker] A descriptor of our own beside the client library's. Dropped without an end, it closes without a warning.
+
+    The libraries give none either, and a connection whose set-up failed is dropped, not closed: closing could wait.
+    """
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def mind_the_peer(fd: int) -> None:
     """Have the kernel find out within a minute that the peer is gone. What has been set is left as it is."""
     line, plain = _socket.socket(fileno=fd), _socket.socket()
