@@ -7,7 +7,7 @@ import os
 import sys
 
 from djworker import accounts, log, process
-from djworker.arbiter import control, summary
+from djworker.arbiter import control_socket, summary
 from djworker.arbiter.children import Children
 from djworker.arbiter.events import Event, Started
 from djworker.arbiter.fleet import Fleet
@@ -83,7 +83,7 @@ def _start(launch: Launch, signals: Signals) -> int:
     if config.reload:
         children.start_reloader()
     loop = Loop(Fleet(policy_of(config)), children, config, Systemd(os.environ, os.getpid()), signals)
-    control.open_on(loop, None)
+    control_socket.open_on(loop, None)
     return _run(loop, signals, pidfile, Started())
 
 
@@ -101,7 +101,7 @@ def _adopt(snapshot: Snapshot, launch: Launch, signals: Signals) -> int:
     loop.offered = snapshot.offered
     loop.deaths.waiting.extend(snapshot.deaths)
     snapshot.tell(loop)
-    control.open_on(loop, snapshot.control(launch))
+    control_socket.open_on(loop, snapshot.control(launch))
     log.event(logger, logging.INFO, "arbiter_started", "the new program has taken over", pid=os.getpid())
     return _run(loop, signals, _pidfile(launch), None)
 

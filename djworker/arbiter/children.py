@@ -11,7 +11,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from djworker import accounts, process
-from djworker.arbiter.intake import Intake, Kind, MessageRefusedError
+from djworker.arbiter.child import Child, Key
+from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.signal_queue import HANDLED
 from djworker.ipc import in_flight, messages
 from djworker.ipc.channel import Channel
@@ -26,49 +27,9 @@ if TYPE_CHECKING:
     from djworker.arbiter.status import StatusService
     from djworker.ipc.launch import Launch
 
-Key = tuple[Kind, int]
-
 _NANOSECONDS: Final = 1_000_000_000
 #: The signals that the arbiter handles itself start every child with their default meaning.
 _RESET: Final = (*HANDLED, signal.SIGPIPE)
-
-
-@dataclass(slots=True)
-class Child:
-    """[arbiter] A process of ours. ``pid`` is 0 until the mold has told it, or the worker has spoken itself."""
-
-    key: Key
-    pid: int = 0
-    channel: Channel | None = None
-    slot: int = -1
-    #: A worker's part of the scoreboard.
-    row: Row | None = None
-    #: A signal that came before the pid was known.
-    doomed: bool = False
-    #: Why a worker is to be replaced, as far as that was said.
-    cause: str = ""
-    #: It is dead, and the kernel may have given its pid to a stranger.
-    reaped: bool = False
-    #: A file in memory where a mold that hangs writes its stacks.
-    stacks: int = -1
-    intake: Intake = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.intake = Intake(self.key[0])
-
-    def reads(self, gauge: Gauge) -> int:
-        """What its row says; 0 where it has none."""
-        return self.row[gauge] if self.row is not None else 0
-
-    def close(self) -> None:
-        """Give back the descriptors."""
-        if self.channel is not None:
-            self.channel.close()
-        if self.row is not None:
-            self.row.close()
-        if self.stacks >= 0:
-            os.close(self.stacks)
-            self.stacks = -1
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ client is bounded in number, size and time, and an exception ends that client al
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import socket
 import struct
@@ -17,20 +16,14 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from djworker import accounts, log
-from djworker.arbiter.listeners import SOCKET_MODE, ListenError, open_listeners
-from djworker.conf.address import Address
-from djworker.control import places
+from djworker import log
 from djworker.control.protocol import LINE_LIMIT, Reply, Request, UnreadableLineError
 from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from djworker.accounts import Account
     from djworker.arbiter.listeners import Listener
-    from djworker.arbiter.loop import Loop
-    from djworker.ipc.launch import Launch
 
 logger = logging.getLogger("djworker.arbiter")
 
@@ -38,8 +31,6 @@ logger = logging.getLogger("djworker.arbiter")
 MOST_CLIENTS: Final = 64
 #: Connections taken in one turn of the loop: signals and children come between.
 ACCEPTED_PER_TURN: Final = 16
-#: Connections that the kernel queues for us.
-BACKLOG: Final = 128
 #: Bytes that wait for one client. One that does not read them is dropped.
 MOST_UNREAD: Final = 8 * 1024 * 1024
 #: Seconds to send a request, to ask the next one, and to read an answer.
@@ -272,37 +263,3 @@ def _peer_uid(sock: socket.socket) -> int:
         return int(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1])
     # LOCAL_PEERCRED (sys/un.h): struct xucred begins with its version and the user id.
     return int(struct.unpack("II", sock.getsockopt(0, 1, 8))[1])
-
-
-def open_on(loop: Loop, listener: Listener | None) -> None:
-    """Have *loop* answer clients, as the option ``control`` says. A server that cannot be asked is better than none.
-
-    Args:
-        loop: the arbiter's.
-        listener: the socket of an earlier program of this process; without one, it is opened.
-    """
-    launch = loop.children.launch
-    account = accounts.service_account(launch.config.user, launch.config.group)
-    uids = {os.geteuid()} | ({account.uid} if account is not None else set())
-    try:
-        listener = listener if listener is not None else _open(launch, account)
-    except (ListenError, OSError) as error:
-        text = f"control = {launch.config.control}: {error}; djworkerctl does not reach this server"
-        log.event(logger, logging.ERROR, "control_failed", text, error=str(error))
-        return
-    if listener is not None:
-        loop.open_control(listener, uids)
-
-
-def _open(launch: Launch, account: Account | None) -> Listener | None:
-    option = launch.config.control
-    if option == "off":
-        return None
-    path = option
-    if option == "auto":
-        project = places.directories({launch.cwd, *launch.sys_path[:1]})
-        path = places.new_address(project, os.geteuid(), os.getpid())
-        if not path.startswith("@"):
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            account = None
-    return open_listeners([Address.parse(f"unix:{path}")], BACKLOG, SOCKET_MODE, account)[0]

@@ -40,7 +40,8 @@ from djworker.ipc.scoreboard import Gauge
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from djworker.arbiter.children import Child, Children, Key
+    from djworker.arbiter.child import Child, Key
+    from djworker.arbiter.children import Children
     from djworker.arbiter.commands import Command
     from djworker.arbiter.events import Event
     from djworker.arbiter.fleet import Fleet

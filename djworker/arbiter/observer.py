@@ -13,7 +13,7 @@ from djworker.ipc.scoreboard import Gauge
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from djworker.arbiter.children import Child
+    from djworker.arbiter.child import Child
     from djworker.arbiter.fleet import Fleet
 
 __all__ = ["Observer"]

@@ -15,10 +15,10 @@ from djworker.ipc import messages
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from djworker.arbiter.children import Child
+    from djworker.arbiter.child import Child
+    from djworker.arbiter.children import Children
     from djworker.arbiter.control import Client
     from djworker.arbiter.handles import WorkerHandle
-    from djworker.arbiter.loop import Loop
 
 #: Seconds for a worker to answer. Its hub has a quarter of one, then a thread takes over.
 TIME: Final = 1.0
@@ -43,8 +43,8 @@ class OpenQuestion:
 class Questions:
     """[arbiter] What is asked of workers, and not answered yet."""
 
-    def __init__(self, loop: Loop, tell: Callable[..., None]) -> None:
-        self._loop = loop
+    def __init__(self, children: Children, tell: Callable[..., None]) -> None:
+        self._children = children
         self._tell = tell
         self._asked: dict[int, OpenQuestion] = {}
         self._numbers = count(1)
@@ -61,7 +61,7 @@ class Questions:
         asked = OpenQuestion(client, next(self._numbers) & messages.HIGHEST_ID, time.monotonic() + TIME, hears=hears)
         self._asked[asked.number] = asked
         for worker in sorted(workers, key=lambda worker: (worker.slot, worker.worker_id)):
-            child = self._loop.children.by_key.get(("worker", worker.worker_id))
+            child = self._children.by_key.get(("worker", worker.worker_id))
             asked.told[worker.worker_id] = {
                 "worker": worker.worker_id,
                 **report.named(worker, child),

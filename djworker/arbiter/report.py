@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import djworker
 from djworker.arbiter.history import INTERVAL
@@ -12,9 +12,12 @@ from djworker.arbiter.recent import Lately
 from djworker.ipc.scoreboard import Gauge
 
 if TYPE_CHECKING:
-    from djworker.arbiter.children import Child
+    from djworker.arbiter.child import Child
+    from djworker.arbiter.children import Children
+    from djworker.arbiter.fleet import Fleet
     from djworker.arbiter.handles import WorkerHandle
-    from djworker.arbiter.loop import Loop
+    from djworker.arbiter.observer import Observer
+    from djworker.conf.table import Config
 
 _NANOSECONDS: Final = 1e9
 _KIBIBYTE: Final = 1024
@@ -22,12 +25,23 @@ _KIBIBYTE: Final = 1024
 _LATELY: Final = ("requests_per_second", "errors_per_second", "cpu", "p50", "p99")
 
 
-def identity(loop: Loop) -> dict[str, Any]:
+class Arbiter(Protocol):
+    """What is told of: ``Loop`` has it."""
+
+    fleet: Fleet
+    children: Children
+    config: Config
+    observer: Observer
+    #: What a client has asked to be logged from on; empty where the configuration says it.
+    log_level: str
+
+
+def identity(arbiter: Arbiter) -> dict[str, Any]:
     """Return which server this is."""
-    launch = loop.children.launch
+    launch = arbiter.children.launch
     return {
         "pid": os.getpid(),
-        "name": loop.config.proc_name or launch.proc_name,
+        "name": arbiter.config.proc_name or launch.proc_name,
         "directory": launch.cwd,
         "path": launch.sys_path[0] if launch.sys_path else launch.cwd,
         "settings": launch.settings_module or launch.app,
@@ -35,34 +49,34 @@ def identity(loop: Loop) -> dict[str, Any]:
     }
 
 
-def status(loop: Loop) -> dict[str, Any]:
+def status(arbiter: Arbiter) -> dict[str, Any]:
     """Return the server, its generations and its workers."""
-    fleet, now = loop.fleet, time.monotonic()
-    loop.observer.look(loop.children.workers(), now)
-    recent = loop.observer.recent.workers()
+    fleet, now = arbiter.fleet, time.monotonic()
+    arbiter.observer.look(arbiter.children.workers(), now)
+    recent = arbiter.observer.recent.workers()
     workers = sorted(fleet.processes.workers.values(), key=lambda worker: (worker.slot, worker.worker_id))
     return {
         "server": {
-            **identity(loop),
-            "addresses": [str(listener) for listener in loop.children.listeners],
+            **identity(arbiter),
+            "addresses": [str(listener) for listener in arbiter.children.listeners],
             "stopping": fleet.ending,
-            "started": round(loop.observer.started, 3),
+            "started": round(arbiter.observer.started, 3),
         },
         "generation": fleet.current,
         "workers_wanted": fleet.target,
         "workers_ready": fleet.ready_count(),
         "rolling": fleet.rolling,
-        "log_level": loop.log_level or loop.config.log_level,
-        "recent": _lately(loop.observer.recent.total()),
-        "restarts": dict(loop.observer.restarts),
+        "log_level": arbiter.log_level or arbiter.config.log_level,
+        "recent": _lately(arbiter.observer.recent.total()),
+        "restarts": dict(arbiter.observer.restarts),
         "generations": [
-            {"generation": mold.generation, "state": mold.state.value, "pid": _pid(loop, mold.generation)}
+            {"generation": mold.generation, "state": mold.state.value, "pid": _pid(arbiter, mold.generation)}
             for mold in fleet.processes.molds.values()
         ],
         "workers": [
             {
-                **_worker(loop, worker, now),
-                "restarts": loop.observer.restarts_of[worker.slot],
+                **_worker(arbiter, worker, now),
+                "restarts": arbiter.observer.restarts_of[worker.slot],
                 "recent": _lately(recent.get(worker.worker_id, Lately())),
             }
             for worker in workers
@@ -70,9 +84,9 @@ def status(loop: Loop) -> dict[str, Any]:
     }
 
 
-def history(loop: Loop, since: float) -> dict[str, Any]:
+def history(arbiter: Arbiter, since: float) -> dict[str, Any]:
     """Return the last hour, or what of it is later than *since* (seconds since 1970)."""
-    observer = loop.observer
+    observer = arbiter.observer
     return {"interval": INTERVAL, "samples": observer.history.columns(since), "reloads": list(observer.reloads)}
 
 
@@ -80,13 +94,13 @@ def _lately(figures: Lately) -> dict[str, Any]:
     return {name: None if value is None else round(value, 6) for name, value in zip(_LATELY, figures, strict=True)}
 
 
-def _pid(loop: Loop, generation: int) -> int:
-    child = loop.children.by_key.get(("mold", generation))
+def _pid(arbiter: Arbiter, generation: int) -> int:
+    child = arbiter.children.by_key.get(("mold", generation))
     return child.pid if child is not None else 0
 
 
-def _worker(loop: Loop, worker: WorkerHandle, now: float) -> dict[str, Any]:
-    child = loop.children.by_key.get(("worker", worker.worker_id))
+def _worker(arbiter: Arbiter, worker: WorkerHandle, now: float) -> dict[str, Any]:
+    child = arbiter.children.by_key.get(("worker", worker.worker_id))
     return {**named(worker, child), **_gauges(child, now)}
 
 

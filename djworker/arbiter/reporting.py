@@ -12,7 +12,7 @@ from djworker import log, process
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from djworker.arbiter.children import Child
+    from djworker.arbiter.child import Child
     from djworker.arbiter.commands import Announce
     from djworker.arbiter.fleet import Fleet
     from djworker.arbiter.systemd import Systemd

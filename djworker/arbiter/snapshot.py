@@ -13,7 +13,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from djworker import accounts
-from djworker.arbiter.children import Child, Children
+from djworker.arbiter.child import Child
+from djworker.arbiter.children import Children
 from djworker.arbiter.crashloop import CrashLoop
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import MoldHandle, MoldState, Policy, ProcessTable, WorkerHandle, WorkerState

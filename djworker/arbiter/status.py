@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from djworker import process
 from djworker.arbiter.handles import WorkerState
@@ -29,7 +29,9 @@ from djworker.ipc.metrics import (
 from djworker.ipc.regions import Region, Writer
 
 if TYPE_CHECKING:
-    from djworker.arbiter.children import Child, Children, Key
+    from collections.abc import Sequence
+
+    from djworker.arbiter.child import Child, Key
     from djworker.arbiter.fleet import Fleet
     from djworker.conf.table import Config
 
@@ -55,6 +57,20 @@ _STATES: Final = {
 #: What a worker may ask to be replaced for. It is the worker's word, which is no label.
 CAUSES: Final = frozenset({"max_requests", "max_memory", "max_lifetime", "SIGTERM"})
 _RESULTS: Final = {"reload_done": "done", "reload_failed": "failed"}
+
+
+class Processes(Protocol):
+    """The arbiter's processes: ``Children`` has them."""
+
+    by_key: dict[Key, Child]
+
+    def start_status(
+        self, key: Key, arguments: Sequence[str], regions: Sequence[int], listeners: Sequence[Listener]
+    ) -> Child:
+        """Start the status process. Raises OSError."""
+
+    def kill(self, key: Key) -> None:
+        """End a process at once."""
 
 
 @dataclass(slots=True)
@@ -104,7 +120,7 @@ class StatusService:
 
     # -- the memory ---------------------------------------------------------------------------------------------------
 
-    def region_of(self, slot: int, children: Children) -> Region:
+    def region_of(self, slot: int, children: Processes) -> Region:
         """The region of a slot, which the status process is told of when it is new.
 
         Raises:
@@ -116,7 +132,7 @@ class StatusService:
             self._tell_of(slot, region, children)
         return region
 
-    def _tell_of(self, slot: int, region: Region, children: Children) -> None:
+    def _tell_of(self, slot: int, region: Region, children: Processes) -> None:
         child = children.by_key.get(STATUS_KEY)
         if child is None or child.channel is None:
             return
@@ -141,7 +157,7 @@ class StatusService:
         """Whether the process is to be started."""
         return now >= self._start_at
 
-    def start(self, children: Children, now: float) -> Child:
+    def start(self, children: Processes, now: float) -> Child:
         """Start it.
 
         Raises:
@@ -189,7 +205,7 @@ class StatusService:
         self._board[Word.BEAT] = time.monotonic_ns()
         self._beat_at = time.monotonic() + BEAT
 
-    def tell(self, fleet: Fleet, children: Children) -> None:
+    def tell(self, fleet: Fleet, children: Processes) -> None:
         """How the service is."""
         self._board[Word.STOPPING] = fleet.ending
         workers = fleet.processes.workers.values()
@@ -223,6 +239,6 @@ class StatusService:
             self._own.add(RELOADS, 1, (_RESULTS[event],))
 
 
-def _pid_of(children: Children, worker_id: int) -> int:
+def _pid_of(children: Processes, worker_id: int) -> int:
     child = children.by_key.get(("worker", worker_id))
     return child.pid if child is not None else 0

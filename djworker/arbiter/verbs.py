@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from djworker.arbiter import events, report
 from djworker.arbiter.handles import WorkerState
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from djworker.arbiter.control import Client
     from djworker.arbiter.handles import WorkerHandle
-    from djworker.arbiter.loop import Loop
+    from djworker.arbiter.reporting import Reporter
     from djworker.control.protocol import Request
 
 #: The reason of a recycling, in the log.
@@ -26,19 +26,34 @@ ASKED: Final = "asked for"
 MOST_PAUSES: Final = 64
 
 
+class Steered(report.Arbiter, Protocol):
+    """What clients steer: ``Loop`` has it."""
+
+    reporter: Reporter
+
+    def happen(self, event: events.Event) -> None:
+        """Have the fleet decide, and do what it says."""
+
+    def recycle(self, worker: WorkerHandle, reason: str) -> None:
+        """Have a worker replaced."""
+
+    def set_log_level(self, level: str) -> None:
+        """Log from this level on, here and in the workers."""
+
+
 class Verbs:
     """[arbiter] Answers the requests of control clients. Whatever takes time is answered by a later event."""
 
-    def __init__(self, loop: Loop, tell: Callable[..., None]) -> None:
+    def __init__(self, arbiter: Steered, tell: Callable[..., None]) -> None:
         """tell: says a line to a client, see ``Control.tell``."""
-        self._loop = loop
+        self._arbiter = arbiter
         self.verdicts = Verdicts(tell)
-        self.questions = Questions(loop, tell)
+        self.questions = Questions(arbiter.children, tell)
         #: Until when requests wait for a database, by its alias: for workers that become ready meanwhile.
         self.paused: dict[str, float] = {}
-        loop.reporter.listeners.append(self.verdicts.hear)
+        arbiter.reporter.listeners.append(self.verdicts.hear)
         self._answers: Mapping[str, Callable[[Client, dict[str, Any]], None]] = {
-            "hello": lambda client, _: client.say("result", **report.identity(loop)),
+            "hello": lambda client, _: client.say("result", **report.identity(arbiter)),
             "status": self._status,
             "history": self._history,
             "reload": self._reload,
@@ -86,16 +101,16 @@ class Verbs:
 
     def _status(self, client: Client, _: dict[str, Any]) -> None:
         paused = [{"alias": alias, "seconds": round(left, 1)} for alias, left in self.pauses(time.monotonic()).items()]
-        client.say("result", **report.status(self._loop), last_reload=self.verdicts.last, paused=paused)
+        client.say("result", **report.status(self._arbiter), last_reload=self.verdicts.last, paused=paused)
 
     def _history(self, client: Client, arguments: dict[str, Any]) -> None:
-        client.say("result", **report.history(self._loop, arguments["since"]))
+        client.say("result", **report.history(self._arbiter, arguments["since"]))
 
     def _reload(self, client: Client, arguments: dict[str, Any]) -> None:
         if self._refuses_stopping(client):
             return
         wait = self.verdicts.wait(client, time.monotonic(), arguments["timeout"], quiet=not arguments["wait"])
-        self._loop.happen(events.Reload())
+        self._arbiter.happen(events.Reload())
         if not arguments["wait"]:
             self.verdicts.forget(client)
             if client.asking:
@@ -105,25 +120,25 @@ class Verbs:
     def _scale(self, client: Client, arguments: dict[str, Any]) -> None:
         if self._refuses_stopping(client):
             return
-        fleet, wanted = self._loop.fleet, arguments["workers"]
+        fleet, wanted = self._arbiter.fleet, arguments["workers"]
         before = fleet.target
-        self._loop.happen(events.Scale(wanted - before))
+        self._arbiter.happen(events.Scale(wanted - before))
         text = f"{fleet.target} workers wanted, {before} before; a reload brings the configured number back"
         client.say("result", workers=fleet.target, before=before, message=text)
 
     def _stop(self, client: Client, _: dict[str, Any]) -> None:
-        grace = self._loop.fleet.policy.graceful_timeout
-        running = sum(child.reads(Gauge.RUNNING) for child in self._loop.children.workers())
+        grace = self._arbiter.fleet.policy.graceful_timeout
+        running = sum(child.reads(Gauge.RUNNING) for child in self._arbiter.children.workers())
         client.say("result", message=f"the server stops; {running} running requests have {grace:g} s", running=running)
-        if not self._loop.fleet.ending:  # asked twice by signals, it would be a fast one
-            self._loop.happen(events.Stop(fast=False))
+        if not self._arbiter.fleet.ending:  # asked twice by signals, it would be a fast one
+            self._arbiter.happen(events.Stop(fast=False))
 
     def _recycle(self, client: Client, arguments: dict[str, Any]) -> None:
         if self._refuses_stopping(client):
             return
         chosen = self.chosen(client, arguments["slot"], alive=True)
         for worker in chosen:
-            self._loop.recycle(worker, ASKED)
+            self._arbiter.recycle(worker, ASKED)
         if chosen:
             slots = [worker.slot for worker in chosen]
             text = f"to be replaced, one by one: {', '.join(map(str, slots))}"
@@ -131,7 +146,7 @@ class Verbs:
 
     def _log_level(self, client: Client, arguments: dict[str, Any]) -> None:
         level = arguments["level"]
-        self._loop.set_log_level(level)
+        self._arbiter.set_log_level(level)
         client.say("result", level=level, message=f"logged from {level} on, until the next reload")
 
     def _pause(self, client: Client, arguments: dict[str, Any]) -> None:
@@ -171,14 +186,14 @@ class Verbs:
     # -- parts of verbs -----------------------------------------------------------------------------------------------
 
     def _refuses_stopping(self, client: Client) -> bool:
-        if self._loop.fleet.ending:
+        if self._arbiter.fleet.ending:
             client.refuse("the server is stopping")
             return True
         return False
 
     def chosen(self, client: Client, slot: int | None, *, alive: bool) -> list[WorkerHandle]:
         """Return the workers of a slot, or all; refuse where there is none. alive: leave out those that are told to go."""
-        workers = self._loop.fleet.processes.workers.values()
+        workers = self._arbiter.fleet.processes.workers.values()
         found = [worker for worker in workers if not alive or worker.state is WorkerState.READY]
         chosen = [worker for worker in found if slot in (None, worker.slot)]
         if not chosen:

@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from djworker.arbiter.children import Child, Children, Key, spawn
+from djworker.arbiter.child import Child, Key
+from djworker.arbiter.children import Children, spawn
 from djworker.arbiter.commands import ForkWorker
 from djworker.arbiter.events import MoldBooted, Started, WorkerBooted
 from djworker.arbiter.fleet import Fleet

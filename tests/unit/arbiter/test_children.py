@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from djworker.arbiter.children import Child, Children, spawn
+from djworker.arbiter.child import Child
+from djworker.arbiter.children import Children, spawn
 from djworker.arbiter.commands import ForkWorker
 from djworker.arbiter.intake import MessageRefusedError
 from djworker.conf.table import Config

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from djworker import log
-from djworker.arbiter.children import Key
+from djworker.arbiter.child import Key
 from djworker.arbiter.handles import WorkerState
 from djworker.arbiter.intake import BURST, MAY_SAY, RATE, Intake, MessageRefusedError
 from djworker.conf.table import Config

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from djworker import log
 from djworker.arbiter import events
-from djworker.arbiter.children import Key
+from djworker.arbiter.child import Key
 from djworker.arbiter.intake import MAY_SAY
 from djworker.conf.table import OPTIONS
 from djworker.ipc import messages

@@ -13,7 +13,8 @@ import pytest
 
 from djworker import log
 from djworker.arbiter import snapshot
-from djworker.arbiter.children import Child, Children
+from djworker.arbiter.child import Child
+from djworker.arbiter.children import Children
 from djworker.arbiter.commands import ForkWorker
 from djworker.arbiter.events import MoldBooted, Reload, Started
 from djworker.arbiter.fleet import Fleet

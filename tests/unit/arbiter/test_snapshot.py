@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djworker.arbiter import events, snapshot
-from djworker.arbiter.children import Child, Children
+from djworker.arbiter.child import Child
+from djworker.arbiter.children import Children
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import Policy
 from djworker.arbiter.listeners import open_listeners
