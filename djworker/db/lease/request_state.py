@@ -15,13 +15,12 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.local import Local
-from gevent.local import local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: What belongs to one request, thread or greenlet. `threading.local` is gevent's where that has patched.
-_KINDS: Final = (contextvars.ContextVar, threading.local, Local, local)
+#: What belongs to one request, thread or task. `threading.local` is gevent's where that has patched.
+_KINDS: Final = (contextvars.ContextVar, threading.local, Local)
 #: What is called, or reads, and the function behind it.
 _CALLED: Final = (
     *(FunctionType, MethodType, functools.partial, functools._lru_cache_wrapper),  # noqa: SLF001 - it has no other name
@@ -45,6 +44,12 @@ def state_read_by(receiver: Callable[..., object]) -> str:
     reader = _Reader()
     reader.read(inspect.unwrap(receiver), _DEPTH)
     return reader.found if reader.runs else ""
+
+
+def _is_local(value: object) -> bool:
+    """Whether it belongs to one request. gevent is not loaded for the question: the system checks of `migrate` ask it, too."""
+    gevent_local = sys.modules.get("gevent.local")
+    return isinstance(value, _KINDS) or (gevent_local is not None and isinstance(value, gevent_local.local))
 
 
 class _Reader:
@@ -76,12 +81,12 @@ class _Reader:
     def _look_at(
         self, name: str, value: object, depth: int, names: frozenset[str] = frozenset(), owner: object = None
     ) -> None:
-        if isinstance(value, _KINDS) or value is contextvars.copy_context:
+        if _is_local(value) or value is contextvars.copy_context:
             self.found = self.found or name
         elif isinstance(value, _CALLED):
             self.read(value, depth - 1, owner)
         elif isinstance(value, dict):
-            if any(isinstance(each, _KINDS) for each in value.values()):
+            if any(map(_is_local, value.values())):
                 self.found = self.found or name
         elif not _is_of_library(value if isinstance(value, type) else type(value)):
             self._look_into(name, value, depth, names | _UNNAMED)
