@@ -18,7 +18,8 @@ from djworker.log.format import EVENT, FIELDS, JSONFormatter, TextFormatter, esc
 from djworker.log.request_id import RequestId
 from djworker.log.sink import FileSink, Sink
 
-NAMES: Final = ("djworker", *(f"djworker.{part}" for part in ("arbiter", "mold", "worker", "http", "access", "db")))
+_PARTS: Final = ("arbiter", "mold", "worker", "http", "access", "db", "admin", "status")
+NAMES: Final = ("djworker", *(f"djworker.{part}" for part in _PARTS))
 _LOGGER: Final = logging.getLogger("djworker")
 _ACCESS: Final = logging.getLogger("djworker.access")
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
@@ -28,7 +29,7 @@ _REQUEST_ID: Final = RequestId()
 class SinkHandler(logging.Handler):
     """[arbiter, mold, worker] Hands formatted lines to a sink.
 
-    Takes no lock, unlike other handlers: see ``logsink``.
+    Takes no lock, unlike other handlers: see ``djworker.log.sink``.
     """
 
     def __init__(self, sink: Sink, formatter: logging.Formatter) -> None:

@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import djworker
 from djworker import log
+from djworker.log.events import NAMES
 from djworker.log.format import EVENT, FIELDS, JSONFormatter, TextFormatter, escape, jsonable
 from djworker.log.sink import NOTICE_INTERVAL, FileSink, Sink
 
@@ -169,6 +171,12 @@ def test_the_projects_logging_does_not_silence_the_server(stderr: Any) -> None:
     log.reassert()
     log.reassert()
     assert stderr.read().count("still here") == 1
+
+
+def test_each_logger_that_the_package_uses_is_kept_from_being_silenced() -> None:
+    sources = "".join(path.read_text() for path in Path(djworker.__path__[0]).rglob("*.py"))
+    used = set(re.findall(r'getLogger\("(djworker[\w.]*)"', sources))
+    assert {"djworker", "djworker.admin"} <= used <= set(NAMES)
 
 
 def test_what_the_project_attaches_stays(stderr: Any) -> None:
