@@ -84,7 +84,6 @@ class _Watched:
     """[worker] A Django connection on a physical one, while a receiver has it."""
 
     _tape: Tape
-    _beyond: str
     in_atomic_block: bool
 
     @property
