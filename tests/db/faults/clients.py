@@ -80,8 +80,8 @@ class Clients:
 
     def wait_for_answers(self, more: int) -> None:
         """Until so many more requests went well."""
-        wanted = self._good() + more
-        eventually(lambda: self._good() >= wanted, f"{more} more answers; the last error is {self.failed[-1:]}")
+        wanted = self.answered() + more
+        eventually(lambda: self.answered() >= wanted, f"{more} more answers; the last error is {self.failed[-1:]}")
 
     def wait_for_failures(self, more: int) -> None:
         """Until so many more requests failed."""
@@ -97,5 +97,6 @@ class Clients:
         eventually(lambda: bool(found()), f"a success; the last error is {self.failed[-1:]}")
         return min(found())
 
-    def _good(self) -> int:
+    def answered(self) -> int:
+        """How many requests went well."""
         return len(self.outcomes) - len(self.failed)
