@@ -83,7 +83,7 @@ def _account(config: Config) -> Iterator[Finding]:
 def _descriptors(config: Config) -> Iterator[Finding]:
     for address in map(Address.parse, config.bind):
         if address.family is Family.FD and (complaint := _descriptor(address.fd)):
-            hint = "pass a listening socket, as systemd's socket units do"
+            hint = "pass a listening socket, as systemd's socket units do with ListenStream= and without Accept=yes"
             yield Finding("E007", "bind", f"{address}: {complaint}", hint)
 
 

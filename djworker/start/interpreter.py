@@ -35,20 +35,22 @@ _NEEDED: Final = (
 class Surroundings:
     """[arbiter to be] Where a server starts, noted before any module of the project has had a say in it.
 
-    cwd, sys_path: as in ``Launch``. inherited: addresses of the sockets that systemd passed. environ: what the command line
-    adds to the environment.
+    cwd, sys_path: as in ``Launch``. inherited: addresses of the sockets that systemd passed. pid: of the process that becomes the
+    arbiter; a child of it decides where a module chooses the settings. environ: what the command line adds to the environment.
     """
 
     cwd: str
     sys_path: tuple[str, ...]
     inherited: tuple[str, ...]
+    pid: int
     environ: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def note(cls, environ: Mapping[str, str] | None = None) -> Surroundings:
         """Take them from this process. environ: what the command line has added."""
         path = import_path(sys.path, os.environ)
-        return cls(logical_cwd(os.environ), path, passed_sockets(os.environ, os.getpid()), environ or {})
+        pid = os.getpid()
+        return cls(logical_cwd(os.environ), path, passed_sockets(os.environ, pid), pid, environ or {})
 
 
 def enter(directory: str | None, path: str | None, pairs: Sequence[str], problems: list[Problem]) -> dict[str, str]:

@@ -420,8 +420,11 @@ def test_a_server_without_standard_error_serves(project: Project, scratch: Path)
         assert process.wait(30) == 0
 
 
-def test_sockets_that_are_meant_for_another_process_are_told_of(server: Server) -> None:
-    server.start(workers=1, environ={"LISTEN_FDS": "1", "LISTEN_PID": "1"})
+@pytest.mark.parametrize("words, program", [((), MANAGE), (("testproject.wsgi",), MODULE)])
+def test_sockets_that_are_meant_for_another_process_are_told_of(
+    server: Server, words: Sequence[str], program: Sequence[str]
+) -> None:
+    server.start(*words, program=program, workers=1, environ={"LISTEN_FDS": "1", "LISTEN_PID": "1"})
     warning = server.wait_for("config_warning", id="W010")
     assert "meant for process 1" in warning["message"]
 

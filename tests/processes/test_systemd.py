@@ -14,7 +14,7 @@ import pytest
 from tests.processes import procfs
 from tests.processes.events import eventually
 from tests.processes.http import Address, Background, request
-from tests.processes.server import Server
+from tests.processes.server import MODULE, Server
 from tests.processes.test_listening import Systemd, systemd
 
 __all__ = ["systemd"]
@@ -34,7 +34,10 @@ def test_clients_wait_in_the_units_socket_while_the_service_restarts(
 ) -> None:
     address = Address(f"unix:{unit_socket.getsockname()}")
     first, second = make_server(), make_server()
-    first.start(inherit=[unit_socket], environ={"LISTEN_FDS": "1"}, workers=1)
+    first.start("testproject.wsgi", program=MODULE, inherit=[unit_socket], environ={"LISTEN_FDS": "1"}, workers=1)
+    assert not first.events("config_warning"), (
+        "the sockets are for this process, though a child of it reads the settings"
+    )
     assert request(address, "/hello").status == 200
     assert first.stop() == 0
     waiting = [Background(address, "/hello") for _ in range(4)]

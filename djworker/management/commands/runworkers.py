@@ -160,7 +160,12 @@ class Command(BaseCommand):
             return
         _warn(
             resolved,
-            [*resolved.warnings, *_choices(request), *_unread(request), *foreign_sockets(os.environ, os.getpid())],
+            [
+                *resolved.warnings,
+                *_choices(request),
+                *_unread(request),
+                *foreign_sockets(os.environ, request.surroundings.pid),
+            ],
         )
         module = [MOLD, Flag.CHECK] if options["check"] else [ARBITER]
         self.become(module, _launch(request, resolved))
