@@ -293,21 +293,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         options.generation, options.arbiter, channel, options.listeners, descriptor_limit, (*row_fds, *region_fds)
     )
     forks.Guard(mold.forsake, descriptor_limit=descriptor_limit).install()
-
-    def confess(module: str, place: str, stack: str) -> NoReturn:
-        error = f"not loaded within boot_timeout: it hangs at {place}"
-        channel.send(messages.MoldFailed(project.stage(), module, error, messages.tail(stack)))
-        _leave(EXIT_BOOT)
-
-    hangs.watch(confess, options.stacks)
-    try:
-        _become_the_service(launch)
-        process.die_with(options.arbiter)
-        mold.project = _load(launch, options.generation, alone=options.alone or options.slot is not None)
-        hangs.end_watch(options.stacks)
-    except BootError as error:
-        channel.send(error.as_message())
-        _leave(EXIT_BOOT)
+    mold.project = _boot(launch, options, channel)
     process.set_title(f"djworker: mold gen {options.generation} [{mold.project.title}]")
     if options.slot is not None:  # this process is the worker's own mold
         mold.become_worker(options.slot, channel, Row(options.row), region_fds)
@@ -320,6 +306,26 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if not mold.project.is_whole:
         _leave(0)  # another takes its place
     mold.serve()
+
+
+def _boot(launch: Launch, options: argparse.Namespace, channel: Channel) -> Project:
+    """Load the project; where that fails, or hangs for too long, tell the arbiter why and end."""
+
+    def confess(module: str, place: str, stack: str) -> NoReturn:
+        error = f"not loaded within boot_timeout: it hangs at {place}"
+        channel.send(messages.MoldFailed(project.stage(), module, error, messages.tail(stack)))
+        _leave(EXIT_BOOT)
+
+    hangs.watch(confess, options.stacks)
+    try:
+        _become_the_service(launch)
+        process.die_with(options.arbiter)
+        loaded = _load(launch, options.generation, alone=options.alone or options.slot is not None)
+    except BootError as error:
+        channel.send(error.as_message())
+        _leave(EXIT_BOOT)
+    hangs.end_watch(options.stacks)
+    return loaded
 
 
 def _load(launch: Launch, generation: int, *, alone: bool = False) -> Project:

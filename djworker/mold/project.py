@@ -285,8 +285,8 @@ def _load_application(config: Config, named: Callable[..., Any] | None) -> Calla
     with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
         warmup.load_urlconf()
     with _stage("checks"):
-        if request_errors := checks.run(config):
-            raise BootError("checks", "django.core.checks", "; ".join(request_errors))
+        if errors := checks.run(config):
+            raise BootError("checks", "django.core.checks", "; ".join(errors))
         checks.count_deployment_findings()
     with _stage("application"):
         app = _wsgi_application() if named is None else named
