@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["block", "printable", "progress", "render"]
+__all__ = ["block", "printable", "progress", "render", "state_of"]
 
 #: What a terminal obeys: a path, a statement or a project's name may hold it.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -65,11 +65,17 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[object]], right: Sequ
     return "\n".join(line.rstrip() for line in lines)
 
 
+def state_of(status: Mapping[str, Any]) -> str:
+    """Return what a server does, in a word: ``starting``, ``serving``, ``reloading`` or ``stopping``."""
+    if status["server"]["stopping"]:
+        return "stopping"
+    if not status["generation"]:
+        return "starting"
+    return "reloading" if status["rolling"] else "serving"
+
+
 def _status(answer: Mapping[str, Any]) -> str:
-    server = answer["server"]
-    state = "reloading" if answer["rolling"] else "serving"
-    if server["stopping"] or not answer["generation"]:
-        state = "stopping" if server["stopping"] else "starting"
+    server, state = answer["server"], state_of(answer)
     lines = [
         printable(
             f"{server['name']} in {server['directory']}, settings {server['settings']}, pid {server['pid']}: {state}"

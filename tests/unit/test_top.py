@@ -126,6 +126,27 @@ def test_before_an_answer_there_is_only_a_line() -> None:
     assert render(View(trouble="no server")) == "djworker top: no server"
 
 
+@pytest.mark.parametrize(
+    "generation, rolling, stopping, word",
+    [
+        (0, False, False, "starting"),
+        (3, False, False, "serving"),
+        (3, True, False, "reloading"),
+        (0, True, True, "stopping"),
+    ],
+)
+def test_the_first_line_says_what_the_server_does(generation: int, rolling: bool, stopping: bool, word: str) -> None:  # noqa: FBT001 - as ``status`` has them
+    view = answers(worker(0))
+    status = view.answers["status"]
+    told = {
+        **status,
+        "generation": generation,
+        "rolling": rolling,
+        "server": {**status["server"], "stopping": stopping},
+    }
+    assert f" {word} " in shown(View({**view.answers, "status": told}), Choice())[0]
+
+
 def test_what_is_known_stays_while_the_server_is_silent() -> None:
     view = View(answers(worker(0)).answers, "it does not answer", 1)
     assert shown(view, Choice())[0] == "does not answer: it does not answer"

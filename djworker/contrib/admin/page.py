@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 
 from djworker.contrib.admin.plots import plots
 from djworker.contrib.admin.source import ServerAnswers
+from djworker.control.text import state_of
 from djworker.control.top.figures import Column, Table, View, memory, rate, span, tables
 
 __all__ = ["FRAGMENTS", "contents", "fragments"]
@@ -76,7 +77,7 @@ def contents(answers: ServerAnswers, path: str) -> dict[str, Any]:
     server = status["server"]
     return {
         "server": server,
-        "state": "stopping" if server["stopping"] else "reloading" if status["rolling"] else "serving",
+        "state": state_of(status),
         "status": status,
         "up": span(max(0.0, time.time() - server["started"])),
         "tiles": _tiles(status, answers.pool),

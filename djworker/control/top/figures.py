@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from djworker.control.text import printable
+from djworker.control.text import printable, state_of
 
 __all__ = ["TABLES", "Cell", "Column", "Table", "View", "headlines", "memory", "rate", "span", "tables"]
 
@@ -222,8 +222,7 @@ def headlines(view: View) -> list[list[tuple[str, str]]]:
 
 
 def _who(status: Mapping[str, Any]) -> list[tuple[str, str]]:
-    server = status["server"]
-    state = "stopping" if server["stopping"] else "reloading" if status["rolling"] else "serving"
+    server, state = status["server"], state_of(status)
     ready, wanted = status["workers_ready"], status["workers_wanted"]
     up = span(max(0.0, time.time() - server["started"]))
     return [
