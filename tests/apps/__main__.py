@@ -134,7 +134,8 @@ def _reload_on_the_way(server: servers.Server, count: servers.Count) -> Iterator
 def _show(found: Comparison, path: Path) -> None:
     """Write down how answers differ."""
     lines = [f"{visit}\n{difference}\n" for visit, difference in found.unlike.items()]
-    path.write_text("\n".join([*lines, "unstable:", *sorted(found.unstable)]) + "\n")
+    unstable = [f"{page}\n{difference}\n" for page, difference in sorted(found.unstable.items())]
+    path.write_text("\n".join([*lines, "unstable, between two runs of gunicorn:", *unstable]))
     for line in lines[:5]:
         print(line)
     if lines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,12 +28,12 @@ class Comparison:
     """The answers of one run beside those of the reference.
 
     equal: status, type, location and normalised body. unlike: visits that differ, with how. unstable: visits that differ in
-    the body, and that differ between two runs of the reference server itself; their statuses are equal.
+    the body, and that differ between two runs of the reference server itself, with how; their statuses are equal.
     """
 
     equal: int = 0
     unlike: dict[Visit, str] = field(default_factory=dict)
-    unstable: set[str] = field(default_factory=set)
+    unstable: dict[str, str] = field(default_factory=dict)
     unstable_visits: int = 0
 
 
@@ -65,14 +64,19 @@ def compare(
 
     A page that differs between the two, in whatever client's visit, is unstable: its body says nothing.
     """
-    wobbly = {visit.path for visit in reference if text(reference[visit]) != text(again[visit])}
+    wobbly = {
+        visit.path: (one, other)
+        for visit in reference
+        if (one := text(reference[visit])) != (other := text(again[visit]))
+    }
     found = Comparison()
     for visit, answer in sorted(tried.items()):
         one, other = text(answer), text(reference[visit])
         if one in (other, text(again[visit])):
             found.equal += 1
         elif visit.path in wobbly and answer.status in (reference[visit].status, again[visit].status):
-            found.unstable.add(visit.path)
+            if visit.path not in found.unstable:
+                found.unstable[visit.path] = "\n".join(_difference(*wobbly[visit.path]))
             found.unstable_visits += 1
         else:
             found.unlike[visit] = "\n".join(_difference(other, one))
@@ -80,9 +84,10 @@ def compare(
 
 
 def _difference(before: str, after: str) -> Iterator[str]:
-    """Some lines of each side."""
-    lines = list(
-        difflib.unified_diff(before.splitlines(), after.splitlines(), "gunicorn", "djworker", n=0, lineterm="")
-    )
-    for sign in "-+":
-        yield from (line[:400] for line in [line for line in lines if line.startswith(sign)][:_LINES_SHOWN])
+    """Some lines of each side that the other has not; ``difflib`` takes minutes for a page of a thousand lines."""
+    sides = {"-": before.splitlines(), "+": after.splitlines()}
+    for (sign, lines), others in zip(sides.items(), map(set, reversed(sides.values())), strict=True):
+        own = [line for line in lines if line not in others]
+        yield from (f"{sign}{line[:400]}" for line in own[:_LINES_SHOWN])
+    if set(sides["-"]) == set(sides["+"]):
+        yield "the same lines, in another order or number"

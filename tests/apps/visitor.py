@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 #: Seconds for one answer. A page of the application that takes longer hangs.
 _WITHIN: Final = 120
 _TOKEN: Final = re.compile(rb"""name=["']csrfmiddlewaretoken["'][^>]*?value=["']([^"']+)["']""")
+#: RFC 3986 2.2, and what is encoded already.
+_IN_A_URL: Final = ":/?#[]@!$&'()*+,;=%"
 #: Attributes that a browser follows by itself, or with a click.
 _LINKS: Final = {"a": "href", "link": "href", "img": "src", "script": "src", "iframe": "src"}
 
@@ -133,4 +135,5 @@ def links(answer: Answer, origin: str, path: str) -> Iterator[str]:
     for link in found:
         parts = urlsplit(urljoin(f"{origin}{path}", link.strip()))
         if f"{parts.scheme}://{parts.netloc}" == origin:
-            yield f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+            # A browser encodes what stands in a link as it is: a space, say, which no request may have.
+            yield quote(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", safe=_IN_A_URL)

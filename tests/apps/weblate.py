@@ -30,6 +30,7 @@ CELERY_TASK_ALWAYS_EAGER = True
 CELERY_BROKER_URL = os.environ["APPS_REDIS"]
 EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 ENABLE_AVATARS = False
+OTP_WEBAUTHN_RP_ID = "localhost"
 OTP_WEBAUTHN_ALLOWED_ORIGINS = ["https://localhost"]
 RATELIMIT_ATTEMPTS = 1_000_000  # all clients have one address
 API_RATELIMIT_ANON = API_RATELIMIT_USER = "1000000/hour"
@@ -44,16 +45,24 @@ msgstr ""
 "Content-Transfer-Encoding: 8bit\\\\n"
 
 """
+#: A component without a repository elsewhere, as one that is made from files in a browser: Weblate clones from no folder.
 _FILL: Final = """
+from pathlib import Path
 from weblate.auth.models import User
 from weblate.trans.models import Component, Project
+from weblate.vcs.git import LocalRepository
 
 user = User.objects.create_superuser("{user}", "{email}", "{password}")
 project = Project.objects.create(name="Crawled", slug="crawled", web="http://localhost/")
-Component.objects.create(
-    project=project, name="Words", slug="words", vcs="git", repo="{repository}", branch="main", filemask="po/*.po",
+component = Component(
+    project=project, name="Words", slug="words", vcs="local", repo="local:", branch="main", filemask="po/*.po",
     new_base="messages.pot", file_format="po",
 )
+words = Path("words")
+files = {{str(path.relative_to(words)): path.read_bytes() for path in words.rglob("*.po*")}}
+LocalRepository.from_files(component.full_path, files)
+component.save(force_insert=True)
+assert component.translation_set.count() >= 2
 """
 
 
@@ -63,16 +72,10 @@ def prepare(place: Place) -> None:
     place.write("crawled_settings.py", _SETTINGS)
     place.manage("migrate", "--verbosity", "0")
     place.manage("collectstatic", "--noinput", "--verbosity", "0")
-    place.manage("compress", "--force")
     for name, language in (("messages.pot", ""), ("po/de.po", "de"), ("po/cs.po", "cs")):
         words = (f'msgid "Word {number}"\nmsgstr "{language and f"{language} {number}"}"\n' for number in range(40))
         place.write(f"words/{name}", _CATALOG.format(language=language) + "\n".join(words))
-    author = ("-c", "user.name=Editor", "-c", f"user.email={EMAIL}")
-    for command in (("init", "-q", "-b", "main"), ("add", "."), (*author, "commit", "-q", "-m", "Words")):
-        place.run("git", "-C", "words", *command)
-    place.manage(
-        "shell", text=_FILL.format(user=USER, email=EMAIL, password=PASSWORD, repository=place.folder / "words")
-    )
+    place.manage("shell", text=_FILL.format(user=USER, email=EMAIL, password=PASSWORD))
 
 
 APPLICATION: Final = Application(

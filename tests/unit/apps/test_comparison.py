@@ -50,7 +50,7 @@ def test_a_page_that_gunicorn_does_not_repeat_says_nothing() -> None:
     first = {steady: page("a"), wobbly: page("one")}
     again = {steady: page("a"), wobbly: page("two")}
     found = compare(first, again, {steady: page("a"), wobbly: page("three")}, Normaliser())
-    assert (found.equal, found.unstable, dict(found.unlike)) == (1, {"/recent/"}, {})
+    assert (found.equal, set(found.unstable), dict(found.unlike)) == (1, {"/recent/"}, {})
 
 
 def test_an_unstable_page_needs_its_status_all_the_same() -> None:
@@ -66,6 +66,14 @@ def test_a_lost_answer_is_a_difference() -> None:
     assert "RemoteDisconnected" in found.unlike[visit]
 
 
+def test_lines_of_each_side_are_shown_and_what_they_share_is_not() -> None:
+    visit = Visit(0, 0, "/")
+    found = compare({visit: page("a\nb")}, {visit: page("a\nb")}, {visit: page("a\nc")}, Normaliser())
+    assert found.unlike[visit] == "-b\n+c"
+    found = compare({visit: page("a\nb")}, {visit: page("a\nb")}, {visit: page("b\na")}, Normaliser())
+    assert "another order" in found.unlike[visit]
+
+
 def test_every_page_is_visited_by_a_client() -> None:
     pages = Map([f"/{number}" for number in range(30)], [f"/in/{number}" for number in range(90)])
     visited = {path for client in range(CLIENTS) for path in pages.visits_of(client)}
@@ -77,3 +85,11 @@ def test_links_stay_on_the_site() -> None:
         '<a href="../b/?x=1#top">b</a> <a href="http://other/">o</a> <img src="/i.png"> <a href="mailto:x@y">m</a>'
     )
     assert list(links(answer, "http://localhost:80", "/a/c/")) == ["/a/b/?x=1", "/i.png"]
+
+
+def test_what_a_browser_encodes_in_a_link_is_encoded() -> None:
+    answer = page('<a href="/search/?q=state:<translated and%20x">s</a> <a href="/wörter/">w</a>')
+    assert list(links(answer, "http://localhost:80", "/")) == [
+        "/search/?q=state:%3Ctranslated%20and%20x",
+        "/w%C3%B6rter/",
+    ]
