@@ -321,11 +321,13 @@ def autocommit_on(s: Session) -> Any:
 @kind(idle=True)
 def committed(s: Session) -> Any:
     s.connection.commit()
+    s.ended()
 
 
 @kind(idle=True)
 def rolled_back(s: Session) -> Any:
     s.connection.rollback()
+    s.ended()
 
 
 @kind(one_of(True, False), idle=True, weight=0.5)

@@ -198,6 +198,7 @@ def ended_behind_a_cursor(s: Session, verb: str) -> Any:
     conn = behind(s)
     s.pause(0.002)
     getattr(conn, verb)()
+    s.ended()
 
 
 @kind(one_of(False, True))
@@ -216,6 +217,7 @@ def asked_behind_a_cursor(s: Session, wait: bool) -> Any:  # noqa: FBT001
 @kind(one_of("commit", "rollback"), weight=1.5)
 def ended_behind_django(s: Session, verb: str) -> Any:
     getattr(raw(s), verb)()
+    s.ended()
 
 
 @kind(weight=1.5)

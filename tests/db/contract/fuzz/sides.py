@@ -151,6 +151,10 @@ class Session:
         if self.by_hand:
             raise ValueError("a transaction by hand is open")
 
+    def ended(self) -> None:
+        """The library has ended what was open. In autocommit psycopg2 does nothing, not even where a BEGIN was sent by hand."""
+        self.by_hand = self.by_hand and self.site.driver == "psycopg2"
+
     def whole(self) -> Any:
         """For a step of several statements: all of them, or none."""
         from django.db import transaction
