@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from tests.db.proxy import TCPProxy
@@ -13,6 +14,7 @@ from tests.processes.server import Server
 from tests.processes.test_metrics import samples, status_address, total
 
 VIEWS = """
+import os, time
 from django.db import connection, transaction
 from django.http import JsonResponse
 
@@ -20,7 +22,8 @@ def pinned(request):
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION statement_timeout = '30s'")
         cursor.execute("LISTEN news")
-        cursor.execute("SELECT pg_sleep(%s)", [float(request.GET.get("s", 0))])
+        while "until" in request.GET and not os.path.exists(request.GET["until"]):
+            time.sleep(0.01)
     return JsonResponse({})
 
 urlpatterns += [path("pinned", pinned)]
@@ -33,11 +36,16 @@ def test_pools_are_told_by_alias_over_the_life_of_their_workers(
     project.append(URLS, VIEWS)
     project.settings(POOL={"max_size": 2})
     server.start(workers=1, status_bind="127.0.0.1:0", environ={"DATABASE_URL": postgres.url(postgres_db)})
-    waiting = [server.in_background("/pinned?s=1") for _ in range(3)]
-    eventually(lambda: total(samples(server), "djworker_pool_waiting", alias="default") == 1, "one waits")
-    told = samples(server)
-    assert total(told, "djworker_pool_leased", alias="default") == 2
-    assert total(told, "djworker_pool_max", alias="default") == total(told, "djworker_pool_size", alias="default") == 2
+    until = server.scratch / "go-on"
+    waiting = [server.in_background(f"/pinned?until={until}") for _ in range(3)]
+
+    def gauges() -> list[float]:
+        told = samples(server)
+        return [total(told, f"djworker_pool_{name}", alias="default") for name in ("waiting", "leased", "size", "max")]
+
+    eventually(lambda: gauges() == [1, 2, 2, 2], "two hold what there is, and one waits")
+    time.sleep(0.6)  # not for something to happen, but for the wait to be a long one
+    until.touch()
     for item in waiting:
         assert item.answer().status == 200
 
