@@ -12,6 +12,7 @@ Outside of a request that ``runworkers`` serves (a test, a command, another serv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, Protocol, TypeVar
@@ -113,6 +114,13 @@ def no_deadline(view: View) -> View:
 def _checked(seconds: float, *, at_least: float) -> None:
     if type(seconds) not in (int, float) or not at_least < seconds < _NEVER:
         raise ValueError(f"a deadline is a number of seconds{' above 0' if at_least == 0 else ''}, not {seconds!r}")
+    try:
+        float(seconds)
+    except OverflowError:  # and Python refuses to print it if it is a little longer still
+        about = f"{'-' if seconds < 0 else ''}10**{int(math.log10(abs(seconds)))}"
+        raise ValueError(
+            f"a deadline of about {about} seconds is too long to count; @no_deadline gives any time"
+        ) from None
 
 
 def _decorated(view: View, seconds: float) -> View:

@@ -116,6 +116,15 @@ def test_more_time_is_a_number_of_seconds(seconds: Any) -> None:
         extend_deadline(seconds)
 
 
+@pytest.mark.parametrize("size", [400, 5000])
+def test_seconds_too_many_to_count_are_named(size: int) -> None:
+    for use in (deadline, extend_deadline):
+        with pytest.raises(ValueError, match=rf"a deadline of about 10\*\*{size} seconds is too long.*@no_deadline"):
+            use(10**size)
+    with pytest.raises(ValueError, match=rf"about -10\*\*{size} seconds"):
+        extend_deadline(-(10**size))
+
+
 @pytest.mark.parametrize(
     "use, text",
     [
