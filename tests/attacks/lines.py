@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +14,9 @@ HOST = b"Host: test.example\r\n"
 GET = b"GET %b HTTP/1.1\r\n" + HOST + b"\r\n"
 POST = b"POST %b HTTP/1.1\r\n" + HOST
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+#: A killed process's connections are reset, and what was not sent is dropped: a server would work on megabytes of tiny chunks
+#: for seconds after the attack.
+LINGER_OFF = struct.pack("ii", 1, 0)
 
 
 def connect(port: int, receive_buffer: int = 0, send_buffer: int = 0) -> socket.socket:
@@ -31,6 +35,7 @@ def flood(port: int, head: bytes, block: bytes, send_buffer: int = 0) -> None:
     """Send a block again and again on one connection, as fast as it is taken; read what comes; begin anew at the end."""
     while True:
         with contextlib.suppress(OSError), connect(port, send_buffer=send_buffer) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_OFF)
             sock.sendall(head)
             sock.setblocking(False)
             _exchange(sock, block)
