@@ -15,7 +15,7 @@ from tests.benchmarks import proc, wrk
 from tests.benchmarks.cores import Cores
 from tests.benchmarks.databases import Surroundings
 from tests.benchmarks.launch import ROOT, RunningServer, ServerError, environment, free_port, pinned
-from tests.benchmarks.scenarios import BARE, RAW, Row, Scenario
+from tests.benchmarks.scenarios import BARE, DJANGO, Row, Scenario
 from tests.benchmarks.servers import HOST, SERVERS
 from tests.benchmarks.summary import Sample
 
@@ -43,7 +43,7 @@ def measure(bench: Bench, scenario: Scenario, row: Row, around: Surroundings, tu
 
 def environment_of(scenario: Scenario, row: Row, around: Surroundings) -> dict[str, str]:
     """What the processes of a row find in their environment."""
-    raw = {"BENCH_APPLICATION": RAW.replace(":", ".")} if scenario.app == RAW else {}
+    raw = {"BENCH_APPLICATION": scenario.app.replace(":", ".")} if scenario.app != DJANGO else {}
     return {**around.env, **raw, **row.env}
 
 

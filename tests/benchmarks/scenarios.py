@@ -9,6 +9,7 @@ from typing import Any
 from tests.benchmarks.summary import Target, best_ratio, fairness, further_worker, ratio, worker_share
 
 RAW = "tests.benchmarks.rawapp:application"
+BODIES = "tests.benchmarks.bodies:application"
 DJANGO = "testproject.wsgi:application"
 BARE = "bare handler"  # the application called in a loop, no server and no socket
 POOL = 10  # connections that a row may hold
@@ -307,10 +308,38 @@ def _overhead(database: str) -> Scenario:
     )
 
 
+GUNICORNS = ("gunicorn gevent", "gunicorn gthread")
+BODY_ROWS = tuple(row for row in PLAIN if row.name in ("djworker", *GUNICORNS))
+
+
+def _bodies(name: str, title: str, path: str, **more: Any) -> Scenario:
+    """Large bodies, of which CPU per request says most: the rate is that of a loopback."""
+    targets = tuple(
+        Target(f"CPU per request, djworker ÷ {other}", ratio("cpu", "djworker", other), at_most=1.1)
+        for other in GUNICORNS
+    )
+    compare = tuple(("cpu", other) for other in GUNICORNS)
+    return Scenario(
+        name=name, title=title, app=BODIES, path=path, rows=BODY_ROWS, compare=compare, targets=targets, **more
+    )
+
+
+LARGE_ANSWERS = tuple(
+    _bodies(f"large-answers-{mib}m", f"A HttpResponse of {mib} MiB", f"/?mib={mib}", connections=8)
+    for mib in (1, 4, 16)
+)
+#: Two clients: with more of them the kernel's buffers fill each other's time.
+UPLOADS = (
+    _bodies("upload-100m", "100 MiB that a view reads", "/read", connections=2, script="upload.lua"),
+    _bodies("form-100m", "100 MiB in a form, kept in a file", "/form", connections=2, script="upload.lua"),
+)
+
 SCENARIOS = (
     RAW_HELLO,
     RAW_HEADS,
     HELLO,
+    *LARGE_ANSWERS,
+    *UPLOADS,
     CROWD,
     OBSERVE,
     MEMORY,
