@@ -7,8 +7,10 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -46,7 +48,7 @@ DATABASES = {"default": dict(DATABASES["default"]), "kept": dict(DATABASES["defa
 DJWORKER = {"POOL": {"max_size": 1, "timeout": 60}, "POOLS": {"kept": {"lease": "request"}} if LEASED else {}}
 """
 VIEWS = """
-import asyncio, gevent, time
+import asyncio, gevent, os, time
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.http import HttpResponse, StreamingHttpResponse
@@ -112,10 +114,15 @@ def marks(request):
     [[number]] = run(alias, "SELECT count(*) FROM marks")
     return HttpResponse(f"{number} {connections[alias].in_atomic_block}")
 
+def until_told(request):
+    open(request.GET["until"] + ".begun", "w").close()
+    while not os.path.exists(request.GET["until"]):
+        time.sleep(0.01)
+
 def holds(request):
     with transaction.atomic(alias_of(request)):
         run(alias_of(request), "SELECT 1")
-        time.sleep(float(request.GET["s"]))
+        until_told(request)
     return HttpResponse("done")
 
 holds = no_deadline(holds)
@@ -233,7 +240,8 @@ async def quick(request):
 def writes(request):
     with transaction.atomic():
         run("default", "INSERT INTO marks VALUES (1)")
-        time.sleep(float(request.GET["s"]))
+        if "until" in request.GET:
+            until_told(request)
         transaction.set_rollback(True)
     return HttpResponse("done")
 
@@ -356,14 +364,24 @@ def test_an_open_transaction_is_rolled_back_at_the_deadline(tree: Tree, alias: s
     assert tree.get(f"/marks/?alias={alias}").body == b"0 False"
 
 
+@contextmanager
+def in_transaction(tree: Tree, path: str) -> Iterator[None]:
+    """A request that is in a transaction until the test goes on."""
+    until = tree.scratch / f"until-{uuid4().hex}"
+    joint = "&" if "?" in path else "?"
+    holder = tree.in_background(f"{path}{joint}until={until}")
+    eventually(Path(f"{until}.begun").exists, "it is in its transaction")
+    yield
+    until.touch()
+    assert holder.answer().status == 200
+
+
 @pytest.mark.parametrize("alias", ["default", "kept"])
 def test_a_request_that_waits_for_a_connection_times_out(tree: Tree, alias: str) -> None:
     """And its place in the queue is the next one's."""
-    holder = tree.in_background(f"/holds/?alias={alias}&s=4")
-    eventually(lambda: [pool for pool in ask(tree, "pool")["pools"] if pool["leased"]], "it holds the connection")
-    event = timed_out(tree, f"/query/?alias={alias}")
+    with in_transaction(tree, f"/holds/?alias={alias}"):
+        event = timed_out(tree, f"/query/?alias={alias}")
     assert (event["phase"], event["alias"]) == ("waiting for a connection", alias)
-    assert holder.answer().status == 200
     assert tree.get(f"/marks/?alias={alias}").status == 200
 
 
@@ -563,14 +581,12 @@ def test_a_transaction_of_sqlite_is_rolled_back_at_the_deadline(plain: Tree) -> 
     """And the next one writes: one writer at a time is all that a file has."""
     timed_out(plain, "/inside/?sleep=")
     assert plain.get("/marks/").body == b"0 False"
-    assert plain.get("/writes/?s=0").status == 200
+    assert plain.get("/writes/").status == 200
 
 
 def test_a_wait_for_sqlites_writer_times_out(plain: Tree) -> None:
-    writer = plain.in_background("/writes/?s=4")
-    eventually(lambda: "/writes/?s=4" in [item["path"] for item in ask(plain, "requests")["requests"]], "it writes")
-    timed_out(plain, "/inside/?sleep=")
-    assert writer.answer().status == 200
+    with in_transaction(plain, "/writes/"):
+        timed_out(plain, "/inside/?sleep=")
     assert plain.get("/marks/").body == b"0 False"
 
 

@@ -125,8 +125,9 @@ def test_the_size_of_the_window_is_followed(shared: Server) -> None:
 
 def test_a_blocked_and_a_stopped_worker_are_shown_as_such(shared: Server) -> None:
     """Its keys are obeyed meanwhile: what is slow to answer is asked in a thread."""
-    blocking = shared.in_background("/debug/spin?s=4")
     with top(shared) as terminal:
+        terminal.shows("q quit")  # its start takes longer than the request on a busy machine
+        blocking = shared.in_background("/debug/spin?s=4")
         assert any("/debug/spin" in line for line in terminal.shows("blocks hub"))
         terminal.shows(" blocked ")
         terminal.type(">")
