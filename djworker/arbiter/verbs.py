@@ -127,11 +127,15 @@ class Verbs:
         client.say("result", workers=fleet.target, before=before, message=text)
 
     def _stop(self, client: Client, _: dict[str, Any]) -> None:
-        grace = self._arbiter.fleet.policy.graceful_timeout
         running = sum(child.reads(Gauge.RUNNING) for child in self._arbiter.children.workers())
+        if self._arbiter.fleet.ending:  # asked twice by signals, it would be a fast one
+            client.say(
+                "result", message=f"the server is stopping already; requests running: {running}", running=running
+            )
+            return
+        grace = self._arbiter.fleet.policy.graceful_timeout
         client.say("result", message=f"the server stops; {running} running requests have {grace:g} s", running=running)
-        if not self._arbiter.fleet.ending:  # asked twice by signals, it would be a fast one
-            self._arbiter.happen(events.Stop(fast=False))
+        self._arbiter.happen(events.Stop(fast=False))
 
     def _recycle(self, client: Client, arguments: dict[str, Any]) -> None:
         if self._refuses_stopping(client):

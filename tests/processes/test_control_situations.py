@@ -144,11 +144,18 @@ def test_every_verb_is_answered_soon(shared: Server, situation: Callable[[Server
     assert shared.get("/short/").status == 200
 
 
+def stop(connection: ControlConnection) -> str:
+    """Ask for it; what the server says."""
+    [said] = [reply.fields["message"] for reply in connection.ask("stop", {}) if reply.kind == "result"]
+    return str(said)
+
+
 def test_a_stop_is_answered_while_a_worker_is_stopped(make_server: Callable[[], Server]) -> None:
-    """And carried out, once that worker goes on."""
+    """And carried out, once that worker goes on. Whoever asks again hears that it is under way."""
     server = make_server()
     server.start(workers=1, timeout=60, probe="off", graceful_timeout=30)
     with server.suspended(server.worker()), ControlConnection(place_of(server).address, BOUND) as connection:
-        [said] = [reply.fields for reply in connection.ask("stop", {}) if reply.kind == "result"]
-    assert said["message"].startswith("the server stops; ")
+        said, again = (stop(connection) for _ in range(2))
+    assert said.startswith("the server stops; ")
+    assert again.startswith("the server is stopping already; ")
     assert server.wait() == 0
