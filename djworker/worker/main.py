@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from math import inf
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import gevent
@@ -110,7 +111,7 @@ def _tells_its_turns(loop: Any) -> bool:
 
     libuv has no number of its turns, and a loop that is written in Python would seem to run while it waits.
     """
-    return loop.iteration >= 0 and not hasattr(type(loop).run, "__code__")
+    return loop.iteration >= 0 and not isinstance(type(loop).run, FunctionType)
 
 
 def _prepare(project: Project, generation: int, slot: int) -> None:
