@@ -26,6 +26,7 @@ from djworker.http.idle import IdleConnection
 from djworker.http.phases import NEVER, SAID, ConnectionPhase
 from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
 from djworker.http.request import FORWARDED, ProtocolError
+from djworker.http.request_ids import VARIABLE
 from djworker.http.response import error_response
 from djworker.http.wsgi import USUAL, ClientGone, Exchange
 from djworker.http.wsgi_input import Input
@@ -410,7 +411,7 @@ class Connection(IdleConnection):
             method=exchange.method,
             url=exchange.target,
             peer=self._peer,
-            request_id=exchange.environ.get("HTTP_X_REQUEST_ID", ""),
+            request_id=exchange.environ.get(VARIABLE, ""),
             exc_info=(type(error), error, error.__traceback__),
         )
         if not exchange.head_sent:
@@ -565,7 +566,7 @@ class Connection(IdleConnection):
             self._greenlet,
             self.phase.value,
             environ.get("REMOTE_ADDR", self._peer),
-            environ.get("HTTP_X_REQUEST_ID", ""),
+            environ.get(VARIABLE, ""),
             f"{self._sock.fileno()}-{int(self.began * 1e6):x}",
             environ,
             self,

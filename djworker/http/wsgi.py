@@ -75,7 +75,9 @@ class Exchange(RequestHead):
 
     # Most requests leave most of these as they are here: setting each of them for each request would cost more than the
     # call of a small application.
-    status = error = ""
+    status = ""
+    # Why the answer is not what the application wanted, for the log.
+    error = ""
     # Why the client has not got it, or not all of it, for the log.
     reason = ""
     headers: list[tuple[str, str]] = NO_FIELDS
@@ -97,7 +99,6 @@ class Exchange(RequestHead):
     sent = 0
     remaining = -1
     # The status and the fields, what length they announce and which of the server's fields are among them: see render().
-    # Beside error, nothing: it is why the answer is not what the application wanted, for the log.
     _lines = ""
     _length, _meanings = -1, 0
     _chunked = False
