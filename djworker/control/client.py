@@ -122,25 +122,23 @@ class ControlConnection:
 
         Raises:
             UnreachableError: the connection, or the time, has ended before.
+            RefusedError: the last line is a refusal.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             reply = self._next(deadline)
+            if reply.kind == "refused":
+                raise RefusedError(reply.fields)
             yield reply
             if reply.is_last:
                 return
 
-    def ask(self, verb: str, arguments: Mapping[str, Any] | None = None) -> Iterator[Reply]:
-        """Ask, and read the answer; see ``replies``.
-
-        Raises:
-            RefusedError: the last line is a refusal.
-        """
+    def ask(
+        self, verb: str, arguments: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> Iterator[Reply]:
+        """Ask, and read the answer; see ``replies``."""
         self.send(verb, arguments)
-        for reply in self.replies():
-            if reply.kind == "refused":
-                raise RefusedError(reply.fields)
-            yield reply
+        yield from self.replies(timeout)
 
     def _next(self, deadline: float | None) -> Reply:
         while b"\n" not in self._rest:

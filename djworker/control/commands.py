@@ -6,16 +6,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import djworker
-from djworker.bug import Bug
 from djworker.control import gathering, text
 from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.finding import Instance, NoServerError, SeveralServersError, find
 from djworker.control.places import here
-from djworker.control.protocol import VERSION, Reply
+from djworker.control.protocol import VERSION
 from djworker.control.verbs import READERS, TOP_INTERVAL, VERBS, Argument, Verb
 
 __all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_NO_SERVER", "EXIT_USAGE", "build_parser", "main"]
@@ -137,7 +136,7 @@ def _run(options: dict[str, Any], program: str) -> int:
 def _ask(server: Instance, verb: Verb, arguments: Mapping[str, Any], *, as_json: bool) -> int:
     timeout = float(arguments.get("timeout") or _default_timeout(verb)) + MARGIN
     with ControlConnection(server.address, timeout) as connection:
-        answer = gathering.gather(verb.name, *_collect(connection.ask(verb.name, arguments)))
+        answer = gathering.collect(verb.name, connection.ask(verb.name, arguments), _show_progress)
     if answer.get("refused"):
         return _fail(text.printable(str(answer["refused"])))
     if as_json:
@@ -160,18 +159,8 @@ def _default_timeout(verb: Verb) -> float:
     return next((float(one.default) for one in verb.arguments if one.name == "timeout"), 0.0)
 
 
-def _collect(replies: Iterator[Reply]) -> tuple[dict[str, Any], dict[int, str]]:
-    """Show the progress; return the result, and what each worker has said."""
-    said: dict[int, str] = {}
-    for reply in replies:
-        if reply.kind == "progress":
-            print(text.progress(reply.fields), flush=True)
-        elif reply.kind == "result":
-            return dict(reply.fields), said
-        elif reply.kind == "piece":
-            worker = reply.fields.get("worker", 0)
-            said[worker] = said.get(worker, "") + str(reply.fields.get("text", ""))
-    raise Bug("bug: an answer ended without a result")
+def _show_progress(fields: Mapping[str, Any]) -> None:
+    print(text.progress(fields), flush=True)
 
 
 def _reason(fields: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from djworker.control.client import ControlConnection, UnreachableError
+from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.places import Place, directories, fingerprint, places
 
 __all__ = ["Instance", "NoServerError", "SeveralServersError", "find"]
@@ -150,10 +150,8 @@ def _hello(place: Place, connection: ControlConnection, deadline: float) -> Inst
             )
         try:
             *_, last = connection.replies(max(deadline - time.monotonic(), 0.01))
-        except UnreachableError as error:
+        except (UnreachableError, RefusedError) as error:
             return Instance(place.address, place.pid, place.uid, refusal=str(error))
-    if last.kind == "refused":
-        return Instance(place.address, place.pid, place.uid, refusal=str(last.fields.get("reason", "refused")))
     pid = last.fields.get("pid")
     return Instance(place.address, place.pid or (pid if isinstance(pid, int) else 0), uid or 0, last.fields)
 

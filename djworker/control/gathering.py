@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from djworker.bug import Bug
-from djworker.control.client import ControlConnection, RefusedError
+from djworker.control.client import ControlConnection
+from djworker.control.protocol import Reply
 
-__all__ = ["ask", "gather", "receive"]
+__all__ = ["ask", "collect", "gather", "receive"]
 
 #: A worker and what it has said.
 Said = tuple[dict[str, Any], dict[str, Any]]
@@ -44,19 +45,25 @@ def ask(
         RefusedError: the server does not do it.
         UnreachableError: it does not answer.
     """
-    connection.send(verb, arguments)
-    return receive(connection, verb, timeout)
+    return collect(verb, connection.ask(verb, arguments, timeout))
 
 
 def receive(connection: ControlConnection, verb: str, timeout: float | None = None) -> dict[str, Any]:
     """Read the answer to a verb that was sent; see ``ask``."""
+    return collect(verb, connection.replies(timeout))
+
+
+def collect(
+    verb: str, replies: Iterable[Reply], progress: Callable[[Mapping[str, Any]], object] = lambda _fields: None
+) -> dict[str, Any]:
+    """Put the lines of an answer together. progress: is told of what happens meanwhile."""
     said: dict[int, str] = {}
-    for reply in connection.replies(timeout):
-        if reply.kind == "piece":
+    for reply in replies:
+        if reply.kind == "progress":
+            progress(reply.fields)
+        elif reply.kind == "piece":
             worker = reply.fields.get("worker", 0)
             said[worker] = said.get(worker, "") + str(reply.fields.get("text", ""))
-        elif reply.kind == "refused":
-            raise RefusedError(reply.fields)
         elif reply.kind == "result":
             return gather(verb, reply.fields, said)
     raise Bug("bug: an answer ended without a result")

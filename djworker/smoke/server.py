@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from djworker import process
+from djworker.control import gathering
 from djworker.control.client import ControlConnection, UnreachableError
-from djworker.control.gathering import gather
 from djworker.control.places import places
 from djworker.smoke import kernel
 from djworker.smoke.events import Events
@@ -78,15 +78,8 @@ class TriedServer:
         place = next((place for place in places() if place.pid == self.pid), None)
         if place is None:
             raise UnreachableError(f"the server has no control socket; its exit code is {self.code}")
-        said: dict[int, str] = {}
-        result: dict[str, Any] = {}
         with ControlConnection(place.address) as connection:
-            for reply in connection.ask(verb, arguments):
-                if reply.kind == "piece":
-                    number = reply.fields["worker"]
-                    said[number] = said.get(number, "") + reply.fields["text"]
-                result = dict(reply.fields)
-        return gather(verb, result, said)
+            return gathering.ask(connection, verb, arguments)
 
     def ready(self) -> dict[int, dict[str, Any]]:
         """Return the workers that serve, by their process ids; nothing while fewer run than there should be, or more."""
