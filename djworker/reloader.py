@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 #: What a running project reads once: code, templates, settings. Not the database, not the log.
 SUFFIXES: Final = (".py", ".html", ".txt", ".toml", ".ini", ".cfg", ".yaml", ".yml", ".env", ".po", ".mo")
-_PATIENCE_MS: Final = 500
+#: Milliseconds until it is looked again whether the arbiter is there.
+_TIMEOUT_MS: Final = 500
 #: A change of branch touches thousands, more than a message can hold.
 _PATHS_SHOWN: Final = 20
 
@@ -47,7 +48,7 @@ def _watch(channel: Channel, folders: Sequence[str]) -> None:
             return path.endswith(SUFFIXES) and super().__call__(change, path)  # type: ignore[arg-type]
 
     existing = [folder for folder in folders if os.path.isdir(folder)]
-    for changed in watch(*existing, watch_filter=Wanted(), rust_timeout=_PATIENCE_MS, yield_on_timeout=True):
+    for changed in watch(*existing, watch_filter=Wanted(), rust_timeout=_TIMEOUT_MS, yield_on_timeout=True):
         if channel.receive().eof:
             return
         if changed:

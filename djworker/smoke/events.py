@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 from typing import IO, Any, Final
 
+from djworker.log.source import is_project
+
 __all__ = ["Event", "Events", "cause", "place"]
 
 Event = dict[str, Any]
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _FRAME: Final = re.compile(r'^ +File "(?P<file>.+)", line (?P<line>\d+)', re.MULTILINE)
 _EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?::.*)?$", re.MULTILINE)
-_LIBRARY: Final = ("/site-packages/", "/lib/python", "/djworker/", "<frozen ")
 
 
 class Events:
@@ -75,5 +76,5 @@ def cause(text: str) -> str:
 def place(stack: str) -> str:
     """Return the innermost place of the project in a stack, in brackets; or nothing."""
     frames = list(_FRAME.finditer(stack))
-    own = [frame for frame in frames if not any(part in frame["file"] for part in _LIBRARY)] or frames
+    own = [frame for frame in frames if is_project(frame["file"])] or frames
     return f" ({own[-1]['file']}:{own[-1]['line']})" if own else ""
