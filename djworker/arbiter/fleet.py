@@ -150,7 +150,7 @@ class Fleet:
         return [worker for worker in self.processes.ready(self.current) if self.crashes.is_answered_by(worker.ready_at)]
 
     def _exhausted(self) -> bool:
-        """Whether a server that never was ready has tried all there is: its first mold, or its workers' patience."""
+        """Whether a server that never was ready has tried all there is: its first mold, or its workers' retries."""
         if self.ever_ready or self.processes.booting_molds():
             return False
         hope = self.processes.starting() or self.processes.older_mold(self.current)
