@@ -142,7 +142,12 @@ def number_after_rows(s: Session, sql: str) -> Any:
     with s.connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {s.table} (name, number) VALUES ('number', 4)")
         made = cursor.lastrowid
-        cursor.execute(sql.format(table=s.table))
+        try:
+            cursor.execute(sql.format(table=s.table))
+        except Exception as error:
+            if s.is_refusal(error) and s.alone():
+                return True  # the row is there: as a step that did not run, it would be there on one side only
+            raise
         return cursor.lastrowid == made
 
 

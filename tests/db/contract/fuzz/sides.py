@@ -155,6 +155,10 @@ class Session:
         """The library has ended what was open. In autocommit psycopg2 does nothing, not even where a BEGIN was sent by hand."""
         self.by_hand = self.by_hand and self.site.driver == "psycopg2"
 
+    def alone(self) -> bool:
+        """Whether a statement that has run is committed."""
+        return self.connection.get_autocommit() and not self.connection.in_atomic_block and not self.by_hand
+
     def whole(self) -> Any:
         """For a step of several statements: all of them, or none."""
         from django.db import transaction
