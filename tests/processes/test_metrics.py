@@ -178,6 +178,9 @@ def test_a_stopped_worker_takes_readiness_away_and_a_blocked_hub_is_a_stall(serv
     assert server.get("/stands").status == 200
     told = eventually(lambda: total(now := samples(server), "djworker_hub_stalls_total") and now, "a stall")
     assert total(told, "djworker_hub_stalled_seconds_total", slot="0") > 1
+    lag = "djworker_hub_lag_seconds"
+    assert total(told, f"{lag}_bucket", le="1.0") < total(told, f"{lag}_count")
+    assert total(told, f"{lag}_sum") > 1
     with server.suspended(server.pid):
         eventually(lambda: request(status, "/livez").status == 503, "the arbiter does not turn")
     eventually(lambda: request(status, "/livez").status == 200, "it turns again")

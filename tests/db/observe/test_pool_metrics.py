@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.db.proxy import TCPProxy
 from tests.db.servers import DatabaseServer, PostgresServer
@@ -26,7 +27,14 @@ def pinned(request):
             time.sleep(0.01)
     return JsonResponse({})
 
-urlpatterns += [path("pinned", pinned)]
+def kept(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION statement_timeout = '30s'")
+        time.sleep(0.3)
+        cursor.execute("SHOW statement_timeout")
+        return JsonResponse({"timeout": cursor.fetchone()[0]})
+
+urlpatterns += [path("pinned", pinned), path("kept", kept)]
 """
 
 
@@ -74,6 +82,35 @@ def test_pools_are_told_by_alias_over_the_life_of_their_workers(
             assert after[name, labels] >= value
 
 
+def test_waits_that_end_without_a_connection_and_settings_that_move_are_counted(
+    server: Server, project: Project, scratch: Path, postgres: PostgresServer, postgres_db: str
+) -> None:
+    server.tracebacks_expected = True
+    project.append(URLS, VIEWS)
+    project.settings(POOL={"max_size": 1, "max_waiting": 1, "timeout": 0.5})
+    server.start(workers=1, probe="off", status_bind="127.0.0.1:0", environ={"DATABASE_URL": postgres.url(postgres_db)})
+
+    def moved() -> bool:
+        both = [server.in_background("/kept") for _ in range(2)]
+        assert [each.answer().json() for each in both] == [{"timeout": "30s"}] * 2
+        return total(samples(server), "djworker_pool_replays_total") >= 1
+
+    eventually(moved, "settings are made again where two requests take turns with one connection")
+    release = scratch / "release"
+    holding = server.in_background(f"/pinned?until={release}")
+    eventually(lambda: total(samples(server), "djworker_pool_leased") == 1, "the connection is lent")
+
+    def counted() -> bool:
+        """One waits until its time is over. Another one that comes meanwhile is refused."""
+        assert {each.answer().status for each in [server.in_background("/pinned") for _ in range(3)]} == {500}
+        told = samples(server)
+        return all(total(told, f"djworker_pool_{name}_total") >= 1 for name in ("timeouts", "refused"))
+
+    eventually(counted, "a time-out and a refusal")
+    release.touch()
+    assert holding.answer().status == 200
+
+
 def test_an_outage_takes_readiness_away_and_its_end_gives_it_back_without_a_request(
     server: Server,
     project: Project,
@@ -101,6 +138,13 @@ def test_an_outage_takes_readiness_away_and_its_end_gives_it_back_without_a_requ
     assert (answer.status, answer.body) == (503, b"no connection to default\n")
     assert request(status, "/readyz?db=0").status == request(status, "/livez").status == 200
     assert total(samples(server), "djworker_pool_outages_total", alias="default") == 1
+
+    def failures_are_told() -> bool:
+        server.get("/pinned")
+        told = samples(server)
+        return all(total(told, f"djworker_pool_{name}_total") >= 1 for name in ("unavailable", "connect_errors"))
+
+    eventually(failures_are_told, "requests that fail at once, and attempts to connect that do")
     assert total(samples(server), "djworker_pool_outage", alias="default") == 1
     door.start()
     server.wait_for("pool_recovered")
