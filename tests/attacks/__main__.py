@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from pathlib import Path
 from tests.attacks.others import Others, attacked
 
 SECONDS = 5
+#: Seconds to gunicorn's first worker, on a machine that does something else too.
+READY = 60.0
 APPLICATION = "tests.http.apps:application"
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef attack(" in path.read_text())
 
@@ -29,8 +33,10 @@ def djworker() -> Iterator[tuple[int, int]]:
     command = [sys.executable, "-m", "tests.http.serve", json.dumps({})]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline()), process.pid
-        process.kill()
+        try:
+            yield int(process.stdout.readline()), process.pid
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager
@@ -51,15 +57,29 @@ def gunicorn() -> Iterator[tuple[int, int]]:
         APPLICATION,
     ]
     with subprocess.Popen([sys.executable, "-m", "gunicorn", *command], stderr=subprocess.DEVNULL) as process:
-        for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.05)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield port, int(children[0])
-        for pid in children:
-            subprocess.run(["kill", "-9", pid], check=False)
-        process.kill()
+        try:
+            yield port, _worker(process.pid, port)
+        finally:
+            # The master first, which would start another worker.
+            workers = _children(process.pid)
+            for pid in (process.pid, *workers):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _worker(master: int, port: int) -> int:
+    """Wait until a master listens, and has its one worker, which it starts after that."""
+    end = time.monotonic() + READY
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            if workers := _children(master):
+                return workers[0]
+        time.sleep(0.05)
+    raise TimeoutError(f"gunicorn has no worker after {READY:g} s")
 
 
 def resident(pid: int) -> int:
