@@ -137,7 +137,7 @@ def test_an_outage_takes_readiness_away_and_its_end_gives_it_back_without_a_requ
     answer = request(status, "/readyz")
     assert (answer.status, answer.body) == (503, b"no connection to default\n")
     assert request(status, "/readyz?db=0").status == request(status, "/livez").status == 200
-    assert total(samples(server), "djworker_pool_outages_total", alias="default") == 1
+    eventually(lambda: total(samples(server), "djworker_pool_outages_total", alias="default") == 1, "it is counted")
 
     def failures_are_told() -> bool:
         server.get("/pinned")
