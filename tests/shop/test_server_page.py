@@ -330,6 +330,7 @@ def test_a_browser_shows_it_live_under_a_strict_policy(
 
 
 def test_a_worker_is_replaced_with_two_clicks(shared: Server, sessions: dict[str, str], browser: Browser) -> None:
+    shared.settled()  # no worker of the reload before is shown, and gone at the second click
     open_page(browser, shared, sessions["operator"])
     mark = shared.log.mark()
     browser.click(".djw-link a")
@@ -344,6 +345,7 @@ def test_a_worker_is_replaced_with_two_clicks(shared: Server, sessions: dict[str
 def test_a_browser_without_javascript_shows_everything_and_replaces_a_worker(
     shared: Server, sessions: dict[str, str], browser: Browser
 ) -> None:
+    shared.settled()
     with without_javascript(browser):
         with in_flight(shared, "/query/?s=60"):
             eventually(lambda: b"SELECT pg_sleep" in get(shared, sessions, "viewer").body, "the statement runs")
