@@ -61,6 +61,8 @@ class Stage:
         self.site, self.twin, self.unseen = site, twin, unseen
         self.postgres = site.dialect == "postgres"
         self.sessions_ended = self.starved = False
+        #: How many programs starve the pool.
+        self._starving = 0
         self.models: list[Any] = []
         self._clean: tuple[Any, ...] | None = None
         self._library: dict[str, Any] = {}
@@ -267,10 +269,13 @@ class Stage:
         state = self.pool._state
         state.limits = replace(state.limits, timeout=SHORT)
         self.starved = True  # to the end of the round: others may wait still
+        self._starving += 1
         try:
             yield
         finally:
-            state.limits = replace(state.limits, timeout=PATIENCE)
+            self._starving -= 1
+            if not self._starving:  # else a neighbour has borrowed all, and waits for one itself
+                state.limits = replace(state.limits, timeout=PATIENCE)
 
     def end_sessions(self, conns: list[Any]) -> None:
         """Have the server end them, and wait until it has."""
