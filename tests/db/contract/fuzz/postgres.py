@@ -233,7 +233,12 @@ def raised_notice(s: Session) -> Any:
 def called(s: Session, name: str) -> Any:
     with s.connection.cursor() as cursor:
         cursor.callproc(name, [1, 2] if name == "fuzz_add" else [])
-        return cursor.fetchall()
+        found = cursor.fetchall()
+    if (
+        name == "lastval"
+    ):  # the number itself may be higher with ours: a step that was refused may have taken one before
+        return [row[0] == max(s.rows.values_list("pk", flat=True)) for row in found]
+    return found
 
 
 @kind(drivers=PSYCOPG3)
