@@ -370,9 +370,11 @@ def in_transaction(tree: Tree, path: str) -> Iterator[None]:
     until = tree.scratch / f"until-{uuid4().hex}"
     joint = "&" if "?" in path else "?"
     holder = tree.in_background(f"{path}{joint}until={until}")
-    eventually(Path(f"{until}.begun").exists, "it is in its transaction")
-    yield
-    until.touch()
+    try:
+        eventually(Path(f"{until}.begun").exists, "it is in its transaction")
+        yield
+    finally:
+        until.touch()
     assert holder.answer().status == 200
 
 

@@ -108,7 +108,7 @@ def test_readiness_ends_with_term_and_service_goes_on(server: Server) -> None:
         load.wait_for_answers()
         mark = server.term()
         server.wait_for("stop_delayed", since=mark)
-        assert request(status, "/readyz").body == b"stopping\n"
+        eventually(lambda: request(status, "/readyz").body == b"stopping\n", "balancers are told")
         assert request(status, "/livez").status == 200
         load.wait_for_answers(30)
         assert server.events("stopping") == []
@@ -126,7 +126,7 @@ def test_a_term_of_the_whole_group_replaces_no_worker_meanwhile(server: Server) 
     for pid in (*procfs.children(server.pid), server.pid):
         os.kill(pid, signal.SIGTERM)
     server.wait_for("stop_delayed", since=mark)
-    assert request(status, "/readyz").status == 503
+    eventually(lambda: request(status, "/readyz").status == 503, "balancers are told")
     assert server.get("/debug/pid").status == 200
     assert server.wait() == 0
     assert server.events("worker_spawned", since=mark) == []

@@ -180,8 +180,10 @@ def open_page(browser: Browser, server: Server, session: str) -> None:
 def in_flight(server: Server, *paths: str) -> Iterator[None]:
     """Requests that last until all was looked at, however slow the browser is: an operator ends them."""
     requests = [server.in_background(path) for path in paths]
-    yield
-    end(server, *paths)
+    try:
+        yield
+    finally:
+        end(server, *paths)
     assert [request.answer().status for request in requests] == [503] * len(paths)
 
 

@@ -126,7 +126,7 @@ def test_an_outage_takes_readiness_away_and_its_end_gives_it_back_without_a_requ
     server.start(workers=1, status_bind="127.0.0.1:0", environ={"DATABASE_URL": url})
     status = status_address(server)
     assert server.get("/pinned").status == 200
-    assert request(status, "/readyz").status == 200
+    eventually(lambda: request(status, "/readyz").status == 200, "it is ready")
     door.stop()
 
     def is_out() -> bool:
