@@ -23,6 +23,8 @@ gate = world.server.hold("close")
 connecting = World(); connecting.server.hold("connect")
 hopeful = connecting.user(); connecting.run()
 read, write = os.pipe()
+# gevent listens for ends of children from its first watcher on, which is after the fork: a child may be quicker
+gevent.get_hub().loop.install_sigchld()
 pid = gevent.os.fork() if {patched} else os.fork()
 if pid == 0:
     report = {{}}
