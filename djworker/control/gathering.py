@@ -111,8 +111,10 @@ def _trace(read: list[Said]) -> dict[str, Any]:
 
 def _pool(read: list[Said]) -> dict[str, Any]:
     pools = [_named(worker) | pool for worker, answer in read for pool in answer.get("pools", ())]
+    databases = {one["alias"]: one for _, answer in read for one in answer.get("databases", ())}
     return {
         "pools": sorted(pools, key=lambda pool: (pool["alias"], pool["slot"], pool["pid"])),
+        "databases": list(databases.values()),
         "workers": [worker for worker, _ in read],
     }
 

@@ -266,6 +266,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 },
             )
         ),
+        databases=_list(
+            _object(
+                alias=_a("string", "in DATABASES"),
+                engine=_a("string", "in DATABASES"),
+                pooled=_a("boolean", "has a pool in each worker, from its first use on"),
+            )
+        ),
         workers=_list(_object(**_ASKED)),
     ),
 }

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["block", "printable", "progress", "render", "state_of"]
+__all__ = ["block", "no_pools", "printable", "progress", "render", "state_of"]
 
 #: What a terminal obeys: a path, a statement or a project's name may hold it.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -228,6 +228,18 @@ def _trace(answer: Mapping[str, Any]) -> str:
     return "\n".join(lines).lstrip("\n")
 
 
+def no_pools(answer: Mapping[str, Any]) -> str:
+    """Return why an answer of ``pool`` names no pool."""
+    databases = answer.get("databases", ())
+    if unused := [repr(one["alias"]) for one in databases if one["pooled"]]:
+        return printable(f"no pools yet: no worker has used {', '.join(unused)}")
+    if unpooled := [f"{one['alias']!r} ({one['engine']})" for one in databases]:
+        return printable(f"no pools: these databases have none: {', '.join(unpooled)}")
+    if any(worker["answered"] for worker in answer.get("workers", ())):
+        return "no pools: DATABASES names no database"
+    return "no pools are known: no worker has answered"
+
+
 def _pool(answer: Mapping[str, Any]) -> str:
     lines = []
     for pool in answer["pools"]:
@@ -237,7 +249,7 @@ def _pool(answer: Mapping[str, Any]) -> str:
         lines.append(printable(f"{name}, slot {pool['slot']}: {numbers}{state}"))
         lines += [printable(f"    held for {one['age']:.1f} s by {one['who']}") for one in pool["holders"]]
         lines += [printable(f"    pinned {count} times: {reason}") for reason, count in pool["pins"].items()]
-    return "\n".join([*(lines or ["no pools: none was used yet"]), *_silent(answer["workers"])])
+    return "\n".join([*(lines or [no_pools(answer)]), *_silent(answer["workers"])])
 
 
 _RENDERERS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {

@@ -15,6 +15,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from djworker.conf.engine_names import GEVENTPOOL, NO_DATABASE, POOLED
+from djworker.db.engines import serving
 from djworker.db.lease import registry
 from djworker.db.lease.cursor import LeasedCursor
 from djworker.db.lease.registry import leased_pools, pool_watches
@@ -163,6 +165,19 @@ def pools() -> list[dict[str, object]]:
     return ours + [
         _pool(pool_watch.pool, now) | {"pins": {}} for pool_watch in pool_watches() if id(pool_watch.pool) not in own
     ]
+
+
+def databases() -> list[dict[str, object]]:
+    """Return each alias of the project with its engine, and whether that has a pool here. Only reads."""
+    return [
+        {"alias": alias, "engine": engine, "pooled": _pooled(engine)}
+        for alias, database in connections.settings.items()
+        if (engine := str(database.get("ENGINE", ""))) and engine != NO_DATABASE
+    ]
+
+
+def _pooled(engine: str) -> bool:
+    return serving(engine) in POOLED or engine.startswith(GEVENTPOOL)
 
 
 def _leased_pool(leased_pool: LeasedPool, now: float) -> dict[str, object]:

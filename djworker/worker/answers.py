@@ -68,6 +68,9 @@ class Insight(Protocol):
     def pools(self) -> list[dict[str, Any]]:
         """Return the pools of this process."""
 
+    def databases(self) -> list[dict[str, Any]]:
+        """Return each alias with its engine, and whether that has a pool."""
+
     def owners(self) -> list[Any]:
         """Return the greenlets that hold a connection."""
 
@@ -98,6 +101,10 @@ class Nothing:
 
     def pools(self) -> list[dict[str, Any]]:
         """Return no pools."""
+        return []
+
+    def databases(self) -> list[dict[str, Any]]:
+        """Return no database."""
         return []
 
     def owners(self) -> list[Any]:
@@ -300,10 +307,10 @@ class Answers:
     def _pools(self, _: Mapping[str, Any], _blocked: FrameType | None) -> dict[str, Any]:
         for _attempt in range(2):
             try:
-                return {"pools": self._insight.pools()}
+                return {"pools": self._insight.pools(), "databases": self._insight.databases()}
             except RuntimeError:  # in the thread: a list has changed while it was read
                 continue
-        return {"pools": self._insight.pools()}
+        return {"pools": self._insight.pools(), "databases": self._insight.databases()}
 
     # -- ending a request ---------------------------------------------------------------------------------------------
 

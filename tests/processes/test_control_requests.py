@@ -296,3 +296,4 @@ def test_a_database_that_cannot_be_paused_is_named(shared: Server, make_server: 
     refused = ctl(sqlite, "pause", "default")
     assert refused.code == 1
     assert "has no pool (SQLite)" in refused.err
+    assert ctl(sqlite, "pool").out == "no pools: these databases have none: 'default' (django.db.backends.sqlite3)\n"

@@ -151,6 +151,24 @@ def test_requests_that_did_not_find_room_are_counted() -> None:
     assert "worker 4" not in said
 
 
+@pytest.mark.parametrize(
+    "databases, worker, said",
+    [
+        ({"default": True}, {"answered": True}, "no pools yet: no worker has used 'default'"),
+        ({"default": False}, {"answered": True}, "no pools: these databases have none: 'default' (engine)"),
+        ({"default": True, "files": False}, {"answered": True}, "no pools yet: no worker has used 'default'"),
+        ({}, {"answered": True}, "no pools: DATABASES names no database"),
+        ({}, {"answered": False}, "no pools are known: no worker has answered"),
+    ],
+)
+def test_the_reason_why_there_is_no_pool_is_said(
+    databases: dict[str, bool], worker: dict[str, bool], said: str
+) -> None:
+    found = [{"alias": alias, "engine": "engine", "pooled": pooled} for alias, pooled in databases.items()]
+    answering = {"slot": 3, "generation": 1, "pid": 7, "by": "hub", "note": "", **worker}
+    assert text.render("pool", {"pools": [], "databases": found, "workers": [answering]}).splitlines()[0] == said
+
+
 def test_what_a_worker_says_wrongly_is_its_own_note() -> None:
     """The others' answers are shown all the same."""
     workers = [{"worker": number, "slot": number, "generation": 1, "pid": 100 + number} for number in range(4)]

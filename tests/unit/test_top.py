@@ -107,6 +107,12 @@ def test_a_worker_that_is_silent_is_shown_as_blocked() -> None:
     assert "2.5s" in row
 
 
+def test_a_database_without_a_pool_is_named_in_the_place_of_rows() -> None:
+    database = {"alias": "default", "engine": "of\x1b[2Jfiles", "pooled": False}
+    view = View({**answers(worker(0)).answers, "pool": {"databases": [database]}})
+    assert tables(view)["pools"].empty == r"no pools: these databases have none: 'default' (of\x1b[2Jfiles)"
+
+
 def test_the_pools_of_all_workers_are_one_row() -> None:
     [row] = tables(answers(worker(0)))["pools"].rows
     assert [cell.text for cell in row] == ["default", "4", "2", "2", "6", "10", "ok", "2.0s", "GET /slow"]

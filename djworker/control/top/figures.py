@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from djworker.control.text import printable, state_of
+from djworker.control.text import no_pools, printable, state_of
 
 __all__ = ["TABLES", "Cell", "Column", "Table", "View", "headlines", "memory", "rate", "span", "tables"]
 
@@ -182,7 +182,7 @@ def _pools(answer: Mapping[str, Any]) -> Table:
     for pool in answer.get("pools", ()):
         found.setdefault(pool["alias"], []).append(pool)
     rows = [_pool(alias, pools) for alias, pools in found.items()]
-    return Table("pools", _POOLS, rows, "no pools: none was used yet")
+    return Table("pools", _POOLS, rows, no_pools(answer))
 
 
 def _pool(alias: str, pools: Sequence[Mapping[str, Any]]) -> list[Cell]:
