@@ -26,8 +26,11 @@ for _name in [name for name in os.environ if name.startswith("DJWORKER_")]:
 for _name in ("DATABASE_URL", "DEBUG", "NOTIFY_SOCKET", "PORT", "SHOP_DEBUG_VIEWS", "WEB_CONCURRENCY"):
     os.environ.pop(_name, None)
 
-# How long an example takes says something of the machine, not of the code; pytest-timeout ends what hangs.
-settings.register_profile("djworker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says something of the machine, not of the code; pytest-timeout ends what hangs. On a build
+# server the examples are the same each time: its verdict is on the change, not on luck. Everywhere else they are new ones.
+settings.register_profile(
+    "djworker", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
 settings.load_profile("djworker")
 
 

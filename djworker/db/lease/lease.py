@@ -229,11 +229,15 @@ class Lease:
 
     # -- taking -----------------------------------------------------------------------------------------------------
 
-    def _acquire(self, verdict: Verdict) -> Any:
+    def refuse_if_over(self) -> None:
+        """Raise LeaseClosed or ConnectionLost where nothing runs any more."""
         if self.closed:
             raise LeaseClosed("the connection is closed")
         if self.lost:
             raise ConnectionLost(self._why_refused())
+
+    def _acquire(self, verdict: Verdict) -> Any:
+        self.refuse_if_over()
         if verdict.reads:
             return self._acquire_same(verdict)
         pool = self.pool

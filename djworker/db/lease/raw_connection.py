@@ -248,6 +248,7 @@ def _set_mode(lease: Lease, name: str, value: object) -> None:
     if bool(value) is not lease.mode():
         conn = lease.opened(f"connection.connection.{name}")
     if conn is None:
+        lease.refuse_if_over()
         return
     if callable(getattr(lease.driver.connection_type, name)):
         getattr(conn, name)(value)

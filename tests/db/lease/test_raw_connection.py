@@ -402,6 +402,43 @@ def test_a_mode_that_is_set_behind_django_is_the_librarys(site: Site, commits: b
     assert view(lambda: {found.name for found in item.objects.all()}) == names
 
 
+@pytest.mark.parametrize("value", [False, True])
+def test_the_mode_of_what_is_lost_or_closed_is_not_set(site: Site, value: bool) -> None:  # noqa: FBT001
+    """To the value that it has, too: the libraries refuse it, as nothing can follow."""
+    item = site.start(max_size=1)
+
+    def lost() -> None:
+        from django.db import DatabaseError, transaction
+
+        from djworker.db.lease.errors import ConnectionLost
+
+        transaction.set_autocommit(False)
+        item.objects.create(name="never committed")
+        site.server.terminate_backends(site.database)
+        with pytest.raises(DatabaseError):
+            query("SELECT 1")
+        with pytest.raises(ConnectionLost):
+            set_mode(site, value)
+
+    def closed() -> None:
+        from django.db import connection
+
+        from djworker.db.lease.errors import LeaseClosed
+
+        door = raw()
+        connection.close()
+        with pytest.raises(LeaseClosed):
+            if site.dialect == "mysql":
+                door.autocommit(value)
+            else:
+                door.autocommit = value
+
+    view(lost)
+    view(closed)
+    eventually(at_rest, "all is back")
+    assert view(item.objects.count) == 0
+
+
 # -- the library's object --------------------------------------------------------------------------------------------
 
 

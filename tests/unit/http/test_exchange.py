@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from djworker.http.response import ResponseError, common_fields, error_response, render
+from djworker.http.response import HOP_BY_HOP, ResponseError, common_fields, error_response, render
 from djworker.http.wsgi import Exchange
 
 TEXT = [("Content-Type", "text/plain")]
@@ -223,18 +223,20 @@ def test_exc_info_before_the_head_replaces_and_after_it_raises() -> None:
 
 
 @given(name=st.text(max_size=6), value=st.text(max_size=8))
+@example(name="TE", value="\u0100")
 def test_no_field_can_add_a_line(name: str, value: str) -> None:
     try:
         lines, _, _ = render("200 OK", [(name, value)])
     except ResponseError:
         return
+    dropped = name.lower() in HOP_BY_HOP
     assert lines.encode("latin-1").split(b"\r\n") == [
         b"HTTP/1.1 200 OK",
-        f"{name}: {value}".encode("latin-1"),
+        *([] if dropped else [f"{name}: {value}".encode("latin-1")]),
         b"",
     ]
     assert not set(lines) & {chr(code) for code in range(0x20) if code not in {9, 10, 13}}
-    assert lines.count("\r") == lines.count("\n") == 2
+    assert lines.count("\r") == lines.count("\n") == (1 if dropped else 2)
 
 
 def test_caches_of_names_and_statuses_are_bounded() -> None:
