@@ -43,6 +43,8 @@ class ClientLibrary:
         None  # (conn): no number of a sequence is known in this session any more; None if there is no such way
     )
 
+    last_number: Any = None  # (conn) -> LAST_INSERT_ID(); None where a number of a row is one of a sequence
+
     may_be_pooled = False  # by something in front of the server that may lend one session to several clients
 
     def own(self, cursor: object) -> None:
@@ -273,6 +275,13 @@ class _MySQL(ClientLibrary):
         if wanted:
             with conn.cursor() as cursor:
                 cursor.execute(f"DO {', '.join(wanted)}")
+
+    @staticmethod
+    def last_number(conn: Any) -> object:
+        """The number of a row that the session tells of."""
+        with conn.cursor() as cursor:
+            cursor.execute("SELECT LAST_INSERT_ID()")
+            return cursor.fetchall()[0][0]
 
     def next_result(self, cursor: Any) -> object:
         """A cursor that was cut loose had no more."""

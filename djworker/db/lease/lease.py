@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from gevent import getcurrent
 from gevent.lock import BoundedSemaphore
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 #: Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
 JUST_NOW: Final = 0.002
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Lease:
@@ -77,6 +81,8 @@ class Lease:
         self._numbers_elsewhere = False  # whether such a number may be in another session than the last one
         self._numbers_lost = False  # whether the application was told that
         self._in_doubt = False  # whether the last number that is told where we last wrote may be of before
+        self._unproved = False  # whether it may be another lease's, for our row may have none
+        self._cleared_turn = 0  # in which turn we have put our own number, or none, in the place of another lease's
         self._owner: Any = None
         self._by_hand = False  # a transaction that the wire shows and Django does not know
         self._pending: list[Setting] = []  # made in the open transaction
@@ -136,7 +142,7 @@ class Lease:
                 self._check_held(conn, verdict)
             record = conn.lease_record
             record.statements += 1  # see `long_holds`
-            if verdict.writes and record.numbers != record.turn and self.leased_pool.contract.reads_sequences:
+            if verdict.writes and record.numbers != record.turn and self.leased_pool.contract.clears_numbers:
                 self._forget_numbers(conn)
             if self._mode is not self.autocommit_mode:
                 self._guarded(self.driver.set_autocommit, conn, self.autocommit_mode)
@@ -287,6 +293,7 @@ class Lease:
             ):
                 self._took(conn)
                 if conn.lease_record.profile == self.profile or self._replayed(conn):
+                    self._prove(conn, verdict)
                     return conn
             else:
                 self.pool.release(conn)
@@ -309,6 +316,24 @@ class Lease:
             ours = conn.lease_record.statements > self._statements_before
         if not ours or not self._tells_of_us(conn, verdict):
             raise self._read_back_lost(verdict)
+        self._prove(conn, verdict)
+
+    def _prove(self, conn: RawConnection, verdict: Verdict) -> None:
+        """Raise where the number that is asked for may be another lease's: no library tells whether a row has made one."""
+        if not self._unproved or not verdict.of_write or verdict.of_sequence:
+            return
+        # The library's number is that of an earlier statement.
+        if verdict.reads.startswith("connection.connection.") or self._is_strangers(conn):
+            lost = self._read_back_lost(verdict)
+            self.release_if_free()
+            raise lost
+
+    def _is_strangers(self, conn: RawConnection) -> bool:
+        """Whether the session's last number is not among those that our statement gave back, where who asks has seen it."""
+        last_number = self.leased_pool.client_library.last_number
+        if self._unproved and last_number is not None:
+            self._unproved = self._guarded(last_number, conn) not in conn.lease_record.returned
+        return self._unproved
 
     def _tells_of_us(self, conn: RawConnection, verdict: Verdict) -> bool:
         """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
@@ -325,7 +350,7 @@ class Lease:
             self._strict = self.leased_pool.strict
             self._numbers_lost = self._numbers_lost or self._took_numbers
             self._took_numbers = self._numbers_elsewhere = False  # the next one is told again
-        elif verdict.of_write and self._in_doubt:
+        elif verdict.of_write and (self._in_doubt or self._unproved):
             self.leased_pool.asked_behind()  # no such number is left in another session any more
         return ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
@@ -350,10 +375,10 @@ class Lease:
         conn.lease_record.profile = self.profile
         return True
 
-    def _guarded(self, work: Callable[..., object], *args: object) -> None:
+    def _guarded(self, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """A round trip of our own. Whatever happens in it, the connection is not used in a state between two."""
         try:
-            work(*args)
+            return work(*args, **more)
         except BaseException:
             conn = self.conn
             if self.driver.busy(conn) or self.driver.is_broken(conn):
@@ -400,9 +425,12 @@ class Lease:
     def _number_made(self, made: int) -> None:
         """A statement has made the number of a row; UNTOLD: or none, and the library does not tell."""
         if made != UNTOLD:
-            self._in_doubt = False
+            self._in_doubt = self._unproved = False
         elif not self._wrote_in(self.conn):
-            self._in_doubt = self.made != 0  # if it has made none, the last one of ours is in another session
+            cleared = self._cleared_turn == self._last_turn
+            # If it has made none, the last one of ours is in another session, and what this one tells is another lease's.
+            self._in_doubt = self.made != 0 and not cleared
+            self._unproved = not (cleared or self.is_cleared or self._is_first(self.conn))
         self._wrote, self._wrote_turn, self.made = self.conn, self._last_turn, made
         if made == UNTOLD and self.leased_pool.keeps_untold:
             self.pin("a number that is asked for behind the connection")
@@ -424,16 +452,17 @@ class Lease:
         return bool(self._statements_before == conn.lease_record.wiped_at)
 
     def _forget_numbers(self, conn: RawConnection) -> None:
-        """Before a statement that may take a number of a sequence, or may not: what is there then is ours."""
-        if (
-            self._is_first(conn)
-            or self.leased_pool.client_library.forget_numbers is None
-            or self.driver.in_failed_transaction(conn)
-        ):
+        """Before a statement that may take a number of a sequence, or make a row's, or may not: what is there then is ours."""
+        client_library = self.leased_pool.client_library
+        if self._is_first(conn) or self.driver.in_failed_transaction(conn):
             return
-        self._guarded(self.leased_pool.client_library.forget_numbers, conn)
-        self._numbers_elsewhere = self._took_numbers
-        conn.lease_record.numbers = conn.lease_record.turn
+        if client_library.forget_numbers is not None:
+            self._guarded(client_library.forget_numbers, conn)
+            self._numbers_elsewhere = self._took_numbers
+            conn.lease_record.numbers = conn.lease_record.turn
+        elif self.leased_pool.keeps_untold and not self._wrote_in(conn):
+            self._guarded(client_library.forget, conn, number=max(self.made, 0), lists=False)
+            self._cleared_turn = self._last_turn
 
     def _set(self, settings: Sequence[Setting] | None) -> None:
         if settings is None:
@@ -670,7 +699,7 @@ class Lease:
             self._last, self._last_turn = self._wrote, self._wrote_turn  # the only session that can tell it
         last, turn = self.conn or self._last, self._last_turn
         conn = self.take(verdict)
-        if self.made == UNTOLD and (self._in_doubt or not self._wrote_in(conn)):
+        if self.made == UNTOLD and (self._in_doubt or not self._wrote_in(conn) or self._is_strangers(conn)):
             self._refuse_untold(verdict, what)
         ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
         if not self.is_opened:

@@ -126,6 +126,9 @@ class Contract(ABC):
     volatile = False  # whether the server must be asked again each time a known text has run
     #: Whether the application asks for the last number of a sequence: from then on, sessions that have taken one are held.
     reads_sequences = False
+    clears_numbers = (
+        False  # whether what others have left to be asked for is taken away before a statement that may leave it
+    )
     lasting: frozenset[str] = frozenset()  # reasons to pin that no reset undoes: the connection is replaced
 
     _bare: Callable[[str], str]  # gives the text without comments
@@ -186,7 +189,8 @@ class Contract(ABC):
             unsure=self._plain.match(text) is None,
             rounds=self._rounds.search(text) is not None,
         )
-        self.reads_sequences = self.reads_sequences or verdict.of_sequence
+        if verdict.of_sequence:
+            self.reads_sequences = self.clears_numbers = True
         return self._special(raw, text, verdict)
 
     def _reason(self, text: Text) -> str:
@@ -439,12 +443,23 @@ class MySQLContract(Contract):
     def confirm(self, verdict: Verdict, driver: RawDriver, conn: RawConnection, cursor: RawCursor, sql: str) -> Verdict:
         """Look at the session-state flag. Never final: a trigger or a procedure may change the session or not."""
         conn.lease_record.answered = (sql if len(sql) <= LONGEST else sql[:_BEGINNING], conn.lease_record.statements)
+        if verdict.writes:
+            conn.lease_record.returned = () if cursor.description is None else _numbers_returned(cursor)
         changed = driver.session_state_changed(conn, cursor)
         if changed and not verdict.pin and not self._transactions.match(sql):
             return replace(verdict, pin="session state changed")
         if self.triggers and not verdict.pin and (verdict.rounds or (changed is None and verdict.writes)):
             return replace(verdict, pin="a trigger that may change the session")
         return verdict if sql in self._young else self.keep(sql, verdict)
+
+
+def _numbers_returned(cursor: object) -> tuple[object, ...]:
+    """Of the first row that the library keeps in the cursor, in Django's wrapper or not: to fetch it would take it away."""
+    rows = getattr(getattr(cursor, "cursor", cursor), "_rows", None)
+    if not rows or not isinstance(rows, list | tuple):
+        return ()
+    row = rows[0].values() if isinstance(rows[0], dict) else rows[0]
+    return tuple(value for value in row if isinstance(value, int))
 
 
 __all__ = ["PLAIN", "PROBE", "UNSURE", "WRITE", "Contract", "MySQLContract", "PostgresContract", "Setting", "Verdict"]

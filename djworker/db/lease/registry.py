@@ -171,7 +171,7 @@ class LeasedPool:
         """
         if self.client_library.forget_numbers is not None:  # the server says then that there is none
             return False
-        self.keeps_untold = True
+        self.keeps_untold = self.contract.clears_numbers = True
         return True
 
     @property

@@ -34,6 +34,8 @@ class SessionRecord:
     numbers: int = 0
     #: How many statements there had been at the last wipe.
     wiped_at: int = 0
+    #: The numbers in the first row that MySQL's last write gave back (RETURNING).
+    returned: tuple[object, ...] = ()
     #: The last statement that MySQL answered, and its number among `statements`.
     answered: tuple[str | None, int] = ("", -1)
 

@@ -7,8 +7,10 @@ of a sequence or of a row. The statement before was ours, and the answer is stil
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import gevent
 import pytest
@@ -230,7 +232,10 @@ def test_a_statement_that_makes_no_row_does_not_tell_a_strangers_number(mysql_si
 
 
 def test_a_row_without_a_number_does_not_hide_ours_behind_a_strangers(mysql_site: Site) -> None:
-    """Of a row with RETURNING the library does not tell whether it has one; the session's last number may be of before."""
+    """Of a row with RETURNING the library does not tell whether it has one; the session's last number may be of before.
+
+    It is refused once. From then on our number goes with us into the other session.
+    """
     mysql_site.start(max_size=2)
     view(query, "CREATE TABLE plain (n int)")
 
@@ -238,30 +243,151 @@ def test_a_row_without_a_number_does_not_hide_ours_behind_a_strangers(mysql_site
         with held_by_another():
             query("INSERT INTO lease_item (name) VALUES (UUID())")
 
-    def ours(returning: str) -> Any:
-        made = query(f"INSERT INTO lease_item (name) VALUES (UUID()){returning}")
+    def ours() -> Any:
+        name = str(uuid4())
+        query("INSERT INTO lease_item (name) VALUES (%s)", [name])
         with held_by_another():
             query("INSERT INTO plain VALUES (7) RETURNING n")
-        return made
+        return name
 
-    def asked(returning: str) -> None:
-        ours(returning)
+    def asked() -> None:
+        ours()
         refused("SELECT LAST_INSERT_ID()")
 
-    def asked_behind() -> None:
+    def told() -> None:
+        name = ours()
+        assert query("SELECT LAST_INSERT_ID()") == query("SELECT id FROM lease_item WHERE name = %s", [name])
+
+    def kept() -> None:
+        made = query("INSERT INTO lease_item (name) VALUES (UUID()) RETURNING id")
+        with held_by_another():
+            query("INSERT INTO plain VALUES (7) RETURNING n")
+        assert query("SELECT LAST_INSERT_ID()") == made
+
+    for work in (asked, told, kept):
+        view(strange)
+        view(work)
+        eventually(at_rest, "all is back")
+
+
+def test_code_behind_the_connection_is_refused_a_number_that_is_in_another_session(mysql_site: Site) -> None:
+    mysql_site.start(max_size=2)
+    view(query, "CREATE TABLE plain (n int)")
+
+    def work() -> None:
         from djworker.db.lease.errors import ReadBackLost
 
-        ours("")
+        query("INSERT INTO lease_item (name) VALUES (UUID())")
+        with held_by_another():
+            query("INSERT INTO plain VALUES (7) RETURNING n")
         with pytest.raises(ReadBackLost):
             behind(lambda conn: conn.cursor())
 
-    def kept() -> None:
-        made = ours(" RETURNING id")
-        assert query("SELECT LAST_INSERT_ID()") == made
+    view(work)
+    eventually(at_rest, "all is back")
 
-    for work in (partial(asked, " RETURNING id"), partial(asked, ""), asked_behind, kept):
-        view(strange)
-        view(work)
+
+#: Each makes a row without a number, and has rows, so that the library does not say so.
+WITHOUT_A_NUMBER = (
+    "INSERT INTO plain VALUES (7) RETURNING n",
+    "REPLACE INTO plain VALUES (8) RETURNING n",
+    "INSERT INTO lease_item (id, name) VALUES (700, 'by hand') ON DUPLICATE KEY UPDATE name = 'again' RETURNING name",
+    "INSERT IGNORE INTO lease_item (id, name) VALUES (700, 'is there') RETURNING id",
+)
+ASKS = ("SELECT LAST_INSERT_ID()", "SELECT @@identity", "SHOW VARIABLES LIKE 'last_insert_id'")
+
+
+@pytest.mark.parametrize("in_atomic", [False, True])
+def test_a_row_without_a_number_does_not_tell_a_strangers(mysql_site: Site, in_atomic: bool) -> None:  # noqa: FBT001
+    """The first question is refused. From then on a session tells of nobody else, and Django's own answer is right."""
+    mysql_site.start(max_size=1)
+    view(query, "CREATE TABLE plain (n int)")
+    refusals = []
+
+    def ours(sql: str, asks: str) -> None:
+        from django.db import transaction
+
+        from djworker.db.lease.errors import ReadBackLost
+
+        with transaction.atomic() if in_atomic else nullcontext():
+            query(sql)
+            try:
+                told = query(asks)
+            except ReadBackLost:
+                refusals.append(sql)
+                transaction.set_rollback(True) if in_atomic else None
+            else:
+                assert int(told[-1]) == 0
+
+    for sql in WITHOUT_A_NUMBER:
+        for asks in ASKS:
+            view(query, "INSERT INTO lease_item (name) VALUES (UUID())")
+            view(ours, sql, asks)
+            eventually(at_rest, "all is back")
+    assert refusals == [WITHOUT_A_NUMBER[0]]
+
+
+def test_code_behind_the_connection_is_not_told_a_strangers_number_of_a_row_without_one(mysql_site: Site) -> None:
+    mysql_site.start(max_size=1)
+    view(query, "CREATE TABLE plain (n int)")
+    told: list[Any] = []
+
+    def ours(ask: Callable[[Any], Any]) -> None:
+        from djworker.db.lease.errors import ReadBackLost
+
+        query(WITHOUT_A_NUMBER[0])
+        try:
+            told.append(behind(ask))
+        except ReadBackLost:
+            told.append("refused")
+
+    def with_a_cursor(conn: Any) -> Any:
+        with conn.cursor() as cursor:
+            return int(rows(cursor, "SELECT LAST_INSERT_ID()")[0][0])
+
+    for ask in (with_a_cursor, with_a_cursor, lambda conn: int(conn.insert_id() or 0)):
+        view(query, "INSERT INTO lease_item (name) VALUES (UUID())")
+        view(ours, ask)
+        eventually(at_rest, "all is back")
+    assert told == ["refused", 0, 0]
+
+
+def test_the_librarys_number_is_not_a_strangers_after_a_row_that_gives_something_back(mysql_site: Site) -> None:
+    item = mysql_site.start(max_size=1)
+    told: list[Any] = []
+
+    def ours() -> None:
+        from djworker.db.lease.errors import ReadBackLost
+
+        item.objects.create(name=str(uuid4()))
+        try:
+            told.append(behind(lambda conn: int(conn.insert_id() or 0)))
+        except ReadBackLost:
+            told.append("refused")
+
+    for _ in range(2):
+        view(query, "INSERT INTO lease_item (name) VALUES (UUID())")
+        view(ours)
+        eventually(at_rest, "all is back")
+    assert told == (["refused", 0] if mysql_site.driver == "mysqlclient" else [0, 0])
+
+
+def test_the_number_of_a_row_that_gives_it_back_is_told(mysql_site: Site) -> None:
+    """As the ORM makes rows: without a refusal, and without a statement more before it is asked for."""
+    item = mysql_site.start(max_size=1)
+
+    def ours() -> None:
+        from django.db import transaction
+
+        made = item.objects.create(name=str(uuid4())).pk
+        assert query("SELECT LAST_INSERT_ID()") == (made,)
+        with transaction.atomic():
+            made = item.objects.create(name=str(uuid4())).pk
+            assert query("SELECT LAST_INSERT_ID()") == (made,)
+
+    for _ in range(2):
+        view(query, "INSERT INTO lease_item (name) VALUES (UUID())")
+        view(ours)
         eventually(at_rest, "all is back")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from functools import partial
 from typing import Any
 
 import gevent
@@ -427,11 +428,11 @@ def test_the_mode_of_what_is_lost_or_closed_is_not_set(site: Site, value: bool) 
 
         door = raw()
         connection.close()
+        set_closed = (
+            partial(door.autocommit, value) if site.dialect == "mysql" else partial(setattr, door, "autocommit", value)
+        )
         with pytest.raises(LeaseClosed):
-            if site.dialect == "mysql":
-                door.autocommit(value)
-            else:
-                door.autocommit = value
+            set_closed()
 
     view(lost)
     view(closed)
