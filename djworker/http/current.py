@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gevent import getcurrent
 
+from djworker.greenlets import spawners_of, upwards
 from djworker.http.connection import Connection
 from djworker.http.wsgi import Exchange
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["current"]
 
 _RUN: Final = Exchange.run.__code__
-#: Greenlets between a request and one that works for it: a loop's, and a thread's that the loop has started.
-_DEPTH: Final = 5
 #: What was found before, for code in other threads to which asgiref carries the context.
 _found: ContextVar[Exchange | None] = ContextVar("djworker_exchange", default=None)
 
@@ -36,21 +35,16 @@ def current() -> Connection | None:
 
 
 def _in_frames(frame: FrameType | None) -> Exchange | None:
-    while frame is not None:
-        if frame.f_code is _RUN:
-            exchange: Exchange = frame.f_locals["self"]
+    for above in upwards(frame):
+        if above.f_code is _RUN:
+            exchange: Exchange = above.f_locals["self"]
             return exchange
-        frame = frame.f_back
     return None
 
 
 def _in_spawning(greenlet: Any) -> Exchange | None:
     """Look at the greenlets that have spawned this one, each of which waits."""
-    for _ in range(_DEPTH):
-        spawning = getattr(greenlet, "spawning_greenlet", None)  # a weak reference, of gevent's
-        greenlet = spawning() if spawning is not None else None
-        if greenlet is None:
-            return None
-        if (exchange := _in_frames(greenlet.gr_frame)) is not None:
+    for spawner in spawners_of(greenlet):
+        if (exchange := _in_frames(spawner.gr_frame)) is not None:
             return exchange
     return None

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+from djworker.greenlets import upwards
 from djworker.mold import blame, cleanup
 from djworker.worker import renewal
 
@@ -223,13 +224,10 @@ def _name(greenlet: Any) -> str:
 
 
 def _spawning_stack(greenlet: Any) -> list[traceback.FrameSummary] | None:
-    frame = getattr(greenlet, "spawning_stack", None)
-    found = []
-    while frame is not None:
-        found.append(
-            traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False)
-        )
-        frame = frame.f_back
+    found = [
+        traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False)
+        for frame in upwards(getattr(greenlet, "spawning_stack", None))
+    ]
     return found[::-1] or None
 
 

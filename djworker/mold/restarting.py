@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 
 from djworker.db.drivers import turns
+from djworker.greenlets import upwards
 from djworker.mold import cleanup, leftovers
 
 if TYPE_CHECKING:
@@ -61,11 +62,9 @@ def _close_buffers(greenlets: Iterable[Any]) -> None:
     What collects it may close the BytesIO first: then the log has a traceback that is no fault of the project's.
     """
     for greenlet in greenlets:
-        frame = greenlet.gr_frame
-        while frame is not None:
+        for frame in upwards(greenlet.gr_frame):
             if isinstance(buffer := frame.f_locals.get("buffer"), gzip.GzipFile):
                 buffer.close()
-            frame = frame.f_back
 
 
 def _end(greenlets: Iterable[Any]) -> None:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import gevent
 from gevent import monkey
 
+from djworker.greenlets import upwards
 from djworker.http.phases import SAID
 from djworker.ipc import messages
 from djworker.ipc.scoreboard import Gauge
 from djworker.worker import loops
 from djworker.worker.endings import Endings
-from djworker.worker.stacks import greenlets, is_running, request_of, upwards
+from djworker.worker.stacks import greenlets, is_running, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -17,8 +17,9 @@ from gevent import monkey
 from gevent.hub import Hub
 from greenlet import greenlet
 
+from djworker.greenlets import upwards
 from djworker.log.source import UNKNOWN, project_place
-from djworker.worker.stacks import is_running, request_of, upwards
+from djworker.worker.stacks import is_running, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,17 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
 
+from djworker.greenlets import spawners_of
+
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
-    from types import FrameType
-
-
-#: A greenlet that a request's greenlet has spawned, one that this one has spawned, and so on.
-_GENERATIONS: Final = 5
 
 
 def all_stacks() -> str:
@@ -49,20 +46,6 @@ def is_running(one: Any) -> bool:
     return bool(one) and one.gr_frame is None
 
 
-def upwards(frame: FrameType | None) -> Iterator[FrameType]:
-    """Return a frame and its callers."""
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
 def request_of(one: Any, requests: Container[int]) -> int | None:
     """Which of these requests (by the ids of their greenlets) has spawned a greenlet, itself or by others."""
-    for _ in range(_GENERATIONS):
-        spawning = getattr(one, "spawning_greenlet", None)  # a weak reference, of gevent's
-        one = spawning() if spawning is not None else None
-        if one is None:
-            return None
-        if id(one) in requests:
-            return id(one)
-    return None
+    return next((id(spawner) for spawner in spawners_of(one) if id(spawner) in requests), None)

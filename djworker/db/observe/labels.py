@@ -16,6 +16,7 @@ from django.urls import resolve
 from greenlet import getcurrent
 
 from djworker.db.pool.stats import text_of
+from djworker.greenlets import spawners_of, upwards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,9 +29,6 @@ _ATTRIBUTE: Final = "djworker_request"
 _STATEMENT: Final = "djworker_statement"
 #: Where Django keeps the request with what it resolved to. A private name: without it, the path is resolved again.
 _RESOLVES: Final = getattr(getattr(BaseHandler, "_get_response", None), "__code__", None)
-_GENERATIONS: Final = (
-    5  # a greenlet that a view's greenlet spawned asks its parent which request it works for, and so on
-)
 
 
 class _Request(NamedTuple):
@@ -115,9 +113,7 @@ def view_at(environ: Mapping[str, object]) -> str:
 def frames(owner: greenlet) -> Iterator[FrameType]:
     """Where a greenlet is now, the innermost first; nothing if it has ended. Neither stops it nor switches."""
     frame = sys._getframe(1) if owner is getcurrent() else owner.gr_frame  # noqa: SLF001 - its documented name
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+    return upwards(frame)
 
 
 def _as_the_path_says(request: _Request) -> str:
@@ -132,16 +128,8 @@ def _decoded(path: str) -> str:
 
 
 def _of_parents(owner: greenlet) -> _Request | None:
-    parent: object = owner
-    for _ in range(_GENERATIONS):
-        spawning = getattr(parent, "spawning_greenlet", None)  # a weak reference, of gevent's
-        parent = spawning() if spawning is not None else None
-        if parent is None:
-            return None
-        request: _Request | None = getattr(parent, _ATTRIBUTE, None)
-        if request is not None:
-            return request
-    return None
+    found = (getattr(spawner, _ATTRIBUTE, None) for spawner in spawners_of(owner))
+    return next((request for request in found if request is not None), None)
 
 
 def _work(owner: greenlet) -> str:
