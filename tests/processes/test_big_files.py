@@ -30,10 +30,18 @@ def _turned(work, *args):
     work(*args)
     return bool(turns)
 
+def _written(size):
+    pieces = [bytes([number % 256]) * 65536 for number in range(size >> 16)]
+    with _Upload("big", "text/plain", size, None) as file:
+        turned = _turned(lambda: [file.write(piece) for piece in pieces])
+        with open(file.temporary_file_path(), "rb") as plain:
+            return turned, plain.read() == b"".join(pieces)
+
 def big_files_view(request):
     size = 32 << 20
     storage, elsewhere = (_Storage(location=request.GET[name]) for name in ("folder", "elsewhere"))
-    found = {"small": _turned(_uploaded(1000).close), "closed": _turned(_uploaded(size).close)}
+    found = {"a few written": _written(65536), "many written": _written(1 << 20)}
+    found |= {"small": _turned(_uploaded(1000).close), "closed": _turned(_uploaded(size).close)}
     with _uploaded(size) as file:
         found["moved"] = _turned(storage.save, "moved", file)
         found["closed after a move"] = _turned(file.close)
@@ -72,7 +80,7 @@ def elsewhere() -> Iterator[str]:
         yield name
 
 
-def test_others_have_their_turn_while_a_view_moves_copies_and_removes_a_big_file(
+def test_others_have_their_turn_while_a_view_writes_moves_copies_and_removes_a_big_file(
     server: Server, scratch: Path, elsewhere: str
 ) -> None:
     server.project.append(VIEWS, VIEW_CODE)
@@ -86,6 +94,8 @@ def test_others_have_their_turn_while_a_view_moves_copies_and_removes_a_big_file
     assert answer.status == 200, answer.body
     assert answer.json() == {
         "turned": {
+            "a few written": [False, True],
+            "many written": [True, True],
             "small": False,
             "closed": True,
             "moved": True,
