@@ -47,6 +47,7 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.fixture(autouse=True)
 def _in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    gevent.get_hub()  # a worker has one
     monkeypatch.setattr(BulkWork, "serving", BulkWork())
 
 
