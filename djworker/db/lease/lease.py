@@ -332,7 +332,8 @@ class Lease:
         """Whether the session's last number is not among those that our statement gave back, where who asks has seen it."""
         last_number = self.leased_pool.client_library.last_number
         if self._unproved and last_number is not None:
-            self._unproved = self._guarded(last_number, conn) not in conn.lease_record.returned
+            row = conn.lease_record.returned
+            self._unproved = self._guarded(last_number, conn) not in (row.values() if isinstance(row, dict) else row)
         return self._unproved
 
     def _tells_of_us(self, conn: RawConnection, verdict: Verdict) -> bool:

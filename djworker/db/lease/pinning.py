@@ -16,7 +16,7 @@ from djworker.db.lease import mysql_lists, sql_text
 from djworker.db.lease.session_settings import Setting, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from djworker.db.lease.protocols import RawConnection, RawCursor, RawDriver
 
@@ -444,7 +444,7 @@ class MySQLContract(Contract):
         """Look at the session-state flag. Never final: a trigger or a procedure may change the session or not."""
         conn.lease_record.answered = (sql if len(sql) <= LONGEST else sql[:_BEGINNING], conn.lease_record.statements)
         if verdict.writes:
-            conn.lease_record.returned = () if cursor.description is None else _numbers_returned(cursor)
+            conn.lease_record.returned = () if cursor.description is None else _first_row(cursor)
         changed = driver.session_state_changed(conn, cursor)
         if changed and not verdict.pin and not self._transactions.match(sql):
             return replace(verdict, pin="session state changed")
@@ -453,13 +453,13 @@ class MySQLContract(Contract):
         return verdict if sql in self._young else self.keep(sql, verdict)
 
 
-def _numbers_returned(cursor: object) -> tuple[object, ...]:
-    """Of the first row that the library keeps in the cursor, in Django's wrapper or not: to fetch it would take it away."""
-    rows = getattr(getattr(cursor, "cursor", cursor), "_rows", None)
-    if not rows or not isinstance(rows, list | tuple):
-        return ()
-    row = rows[0].values() if isinstance(rows[0], dict) else rows[0]
-    return tuple(value for value in row if isinstance(value, int))
+def _first_row(cursor: object) -> Collection[object]:
+    """Of the rows that the library keeps in the cursor, in Django's wrapper or not: to fetch it would take it away."""
+    try:
+        row: Collection[object] = getattr(cursor, "cursor", cursor)._rows[0]  # type: ignore[attr-defined]  # noqa: SLF001 - it has no public name
+    except (AttributeError, LookupError, TypeError):
+        return ()  # none, or not kept there
+    return row
 
 
 __all__ = ["PLAIN", "PROBE", "UNSURE", "WRITE", "Contract", "MySQLContract", "PostgresContract", "Setting", "Verdict"]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from djworker.db.lease.session_settings import EMPTY
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from djworker.db.lease.session_settings import Profile
     from djworker.db.lease.tape import Tape
 
@@ -34,8 +36,8 @@ class SessionRecord:
     numbers: int = 0
     #: How many statements there had been at the last wipe.
     wiped_at: int = 0
-    #: The numbers in the first row that MySQL's last write gave back (RETURNING).
-    returned: tuple[object, ...] = ()
+    #: The first row that MySQL's last write gave back (RETURNING), in the library's shape; empty if it gave none.
+    returned: Collection[object] = ()
     #: The last statement that MySQL answered, and its number among `statements`.
     answered: tuple[str | None, int] = ("", -1)
 
