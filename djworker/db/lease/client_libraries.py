@@ -43,7 +43,9 @@ class ClientLibrary:
         None  # (conn): no number of a sequence is known in this session any more; None if there is no such way
     )
 
-    last_number: Any = None  # (conn) -> LAST_INSERT_ID(); None where a number of a row is one of a sequence
+    number_is_in: Any = (
+        None  # (conn, row): whether LAST_INSERT_ID() is; None where the number of a row is one of a sequence
+    )
 
     may_be_pooled = False  # by something in front of the server that may lend one session to several clients
 
@@ -277,15 +279,22 @@ class _MySQL(ClientLibrary):
                 cursor.execute(f"DO {', '.join(wanted)}")
 
     @staticmethod
-    def last_number(conn: Any) -> object:
-        """The number of a row that the session tells of."""
+    def number_is_in(conn: Any, row: Any) -> bool:
+        """Whether the number that the session tells of stands in a row that the library has given back."""
         with conn.cursor() as cursor:
             cursor.execute("SELECT LAST_INSERT_ID()")
-            return cursor.fetchall()[0][0]
+            (found,) = cursor.fetchall()
+        return not _values(found).isdisjoint(_values(row))
 
     def next_result(self, cursor: Any) -> object:
         """A cursor that was cut loose had no more."""
         return None if getattr(cursor, "cursor", cursor).connection is None else cursor.nextset()
+
+
+def _values(row: Any) -> set[object]:
+    """Those that are numbers, of a row in the shape that the cursor's class has given it."""
+    values = row.values() if isinstance(row, dict) else row
+    return {value for value in values if isinstance(value, int)}
 
 
 def _cut(cursor: Any) -> Any:

@@ -330,10 +330,9 @@ class Lease:
 
     def _is_strangers(self, conn: RawConnection) -> bool:
         """Whether the session's last number is not among those that our statement gave back, where who asks has seen it."""
-        last_number = self.leased_pool.client_library.last_number
-        if self._unproved and last_number is not None:
-            row = conn.lease_record.returned
-            self._unproved = self._guarded(last_number, conn) not in (row.values() if isinstance(row, dict) else row)
+        number_is_in = self.leased_pool.client_library.number_is_in
+        if self._unproved and number_is_in is not None:
+            self._unproved = not self._guarded(number_is_in, conn, conn.lease_record.returned)
         return self._unproved
 
     def _tells_of_us(self, conn: RawConnection, verdict: Verdict) -> bool:

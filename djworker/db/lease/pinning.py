@@ -16,7 +16,7 @@ from djworker.db.lease import mysql_lists, sql_text
 from djworker.db.lease.session_settings import Setting, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from djworker.db.lease.protocols import RawConnection, RawCursor, RawDriver
 
@@ -453,10 +453,10 @@ class MySQLContract(Contract):
         return verdict if sql in self._young else self.keep(sql, verdict)
 
 
-def _first_row(cursor: object) -> Collection[object]:
+def _first_row(cursor: object) -> object:
     """Of the rows that the library keeps in the cursor, in Django's wrapper or not: to fetch it would take it away."""
     try:
-        row: Collection[object] = getattr(cursor, "cursor", cursor)._rows[0]  # type: ignore[attr-defined]  # noqa: SLF001 - it has no public name
+        row: object = getattr(cursor, "cursor", cursor)._rows[0]  # type: ignore[attr-defined]  # noqa: SLF001 - it has no public name
     except (AttributeError, LookupError, TypeError):
         return ()  # none, or not kept there
     return row

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from djworker.db.lease.session_settings import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from djworker.db.lease.session_settings import Profile
     from djworker.db.lease.tape import Tape
 
@@ -37,7 +35,7 @@ class SessionRecord:
     #: How many statements there had been at the last wipe.
     wiped_at: int = 0
     #: The first row that MySQL's last write gave back (RETURNING), in the library's shape; empty if it gave none.
-    returned: Collection[object] = ()
+    returned: object = ()
     #: The last statement that MySQL answered, and its number among `statements`.
     answered: tuple[str | None, int] = ("", -1)
 

@@ -372,9 +372,19 @@ def test_the_librarys_number_is_not_a_strangers_after_a_row_that_gives_something
     assert told == (["refused", 0] if mysql_site.driver == "mysqlclient" else [0, 0])
 
 
-def test_the_number_of_a_row_that_gives_it_back_is_told(mysql_site: Site) -> None:
+@pytest.mark.parametrize("shape", ["tuples", "dictionaries"])
+def test_the_number_of_a_row_that_gives_it_back_is_told(mysql_site: Site, shape: str) -> None:
     """As the ORM makes rows: without a refusal, and without a statement more before it is asked for."""
     item = mysql_site.start(max_size=1)
+
+    def with_dictionaries() -> None:
+        from importlib import import_module
+
+        library = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}[mysql_site.driver]
+        query("BEGIN")  # in a transaction by hand nothing is cleared
+        behind(lambda conn: setattr(conn, "cursorclass", import_module(f"{library}.cursors").DictCursor))
+        made = query("INSERT INTO lease_item (name) VALUES (UUID()) RETURNING id")
+        assert query("SELECT LAST_INSERT_ID() AS id") == made
 
     def ours() -> None:
         from django.db import transaction
@@ -387,7 +397,7 @@ def test_the_number_of_a_row_that_gives_it_back_is_told(mysql_site: Site) -> Non
 
     for _ in range(2):
         view(query, "INSERT INTO lease_item (name) VALUES (UUID())")
-        view(ours)
+        view(ours if shape == "tuples" else with_dictionaries)
         eventually(at_rest, "all is back")
 
 

@@ -104,7 +104,8 @@ class Session:
         self.log: list[Any] = []
         self.by_hand = False
         self.running = ""
-        self.hooks: dict[int, bool] = {}  # of hooks that have run, in their order: whether it was refused
+        #: Of hooks that have run, by the step in which they did and their place in it: whether it was refused.
+        self.hooks: dict[tuple[Path, int], bool] = {}
         self.trace: dict[Path, Outcome] = {}
         self._path: Path = ()
         self._body: Program = ()
@@ -132,17 +133,17 @@ class Session:
 
     def hook(self) -> None:
         """What runs after a commit. Django swallows its exception where the hook is robust, and a refusal is one."""
-        number = len(self.hooks)
-        self.hooks[number] = True
-        self.hooks[number] = self.hook_is_refused(number)
+        place = self._path, sum(path == self._path for path, _ in self.hooks)
+        self.hooks[place] = True
+        self.hooks[place] = self.hook_is_refused(place)
         try:
             found = self.rows.count()
         except Exception as error:
-            self.hooks[number] = self.is_refusal(error)
+            self.hooks[place] = self.is_refusal(error)
             raise
         self.log.append(("hook", found))
 
-    def hook_is_refused(self, number: int) -> bool:
+    def hook_is_refused(self, place: tuple[Path, int]) -> bool:
         """Whether this one shall not run; raises Refused if it may not."""
         return False
 
@@ -317,7 +318,7 @@ class Stock(Session):
     def __init__(self, stage: Stage, number: int, ours: Ours) -> None:
         super().__init__(stage, number)
         self.ours = ours.trace
-        self.refused_hooks = {number for number, refused in ours.hooks.items() if refused}
+        self.refused_hooks = {place for place, refused in ours.hooks.items() if refused}
         self.hurt = stage.sessions_ended or any(outcome.refused for outcome in self.ours.values())
         self.doom = self.why = ""
         self.differences: list[str] = []
@@ -325,9 +326,9 @@ class Stock(Session):
     def _place(self) -> tuple[str, str]:
         return "stock", self.stage.twin
 
-    def hook_is_refused(self, number: int) -> bool:
+    def hook_is_refused(self, place: tuple[Path, int]) -> bool:
         """As ours was."""
-        if number in self.refused_hooks:
+        if place in self.refused_hooks:
             raise Refused("a hook that was refused")
         return False
 
