@@ -297,7 +297,9 @@ class Fleet:
         if self.stopping or mold.state in (MoldState.RETIRING, MoldState.KILLED):
             return
         if mold.coming:
-            self._boot_failed(mold, now, Failure("boot", "", f"its mold ended: {describe(status)}"))
+            asked = mold.state is MoldState.PROBING  # a page may end the process that is asked for it
+            text = f"its mold ended{' while it was asked what it answers' if asked else ''}: {describe(status)}"
+            self._boot_failed(mold, now, Failure("probe" if asked else "boot", "", text))
         elif generation == self.current and not self.ending:  # a TERM of the whole process group has reached it
             self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)
             self._current_mold_lost(now)

@@ -105,7 +105,7 @@ class Mold:
 
         def answer(write: forked_call.Write) -> None:
             self.forsake()
-            probe.answer(self.project.app, request.paths, request.hosts, write)
+            probe.answer(self.project.app, _asked_of_a_copy(self.project, request.paths), request.hosts, write)
 
         try:
             asked = forked_call.begin(answer, PROBE_TIMEOUT)
@@ -114,10 +114,21 @@ class Mold:
             log.event(logger, logging.WARNING, "probe_failed", text, generation=self.generation, error=str(error))
             self.channel.send(messages.Probed(request.about, probe.allowed_hosts(), {}))
         else:
-            self.questions.append(Question(asked, lambda asked: self._tell_answers(asked, request.about)))
+            self.questions.append(Question(asked, lambda asked: self._tell_answers(asked, request)))
 
-    def _tell_answers(self, asked: Asked, about: int) -> None:
-        self.channel.send(_transcript(asked, about).as_message(probe.allowed_hosts()))
+    def _tell_answers(self, asked: Asked, request: messages.Probe) -> None:
+        transcript = _transcript(asked, request.about)
+
+        def tell() -> None:
+            self.channel.send(transcript.as_message(probe.allowed_hosts()))
+
+        def end() -> NoReturn:
+            tell()
+            _leave(EXIT_BOOT)
+
+        if not self.project.is_shared:
+            _ask_here(self.project, request.paths, request.hosts, transcript, asked.deadline, end)
+        tell()
         self._tell_of(messages.ProcessGone("probe", asked.pid, self.generation, 0))
 
     def _tell_of(self, death: messages.ProcessGone) -> None:
@@ -156,14 +167,14 @@ class Mold:
                 poll.register(fd, _READABLE)
             due = min(question.asked.deadline for question in self.questions) - time.monotonic()
             ready = {fd for fd, _mask in poll.poll(max(0, due) * 1000)}
+            if self.channel.fileno() in ready:  # first: a worker may be wanted, and to take in an answer may take time
+                return
             for question in self.questions[:]:
                 asked = question.asked
                 ended = asked.fd in ready and (not asked.read() or asked.said.endswith(probe.END))
                 if ended or time.monotonic() >= asked.deadline:
                     self.questions.remove(question)
                     question.take_in(asked)
-            if self.channel.fileno() in ready:
-                return
 
     def _give_worker(self, request: messages.SpawnWorker, fds: Sequence[int]) -> None:
         """Fork it, or become it."""
@@ -267,6 +278,36 @@ def _transcript(asked: Asked, about: int) -> probe.Transcript:
     return transcript
 
 
+def _asked_of_a_copy(project: Project, paths: Sequence[str]) -> Sequence[str]:
+    """Pages may need a thread that the project has begun, which no copy of this process has."""
+    return paths if project.is_shared else ()
+
+
+def _ask_here(
+    project: Project,
+    paths: Sequence[str],
+    hosts: Sequence[str],
+    transcript: probe.Transcript,
+    deadline: float,
+    end: Callable[[], NoReturn],
+) -> None:
+    """Have this process, which is to become a worker, answer what no copy of it can.
+
+    end: tells of the transcript and ends the process, where a page does not let it go on.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        return
+    late = f"no answer within {left:.0f} s"
+
+    def end_late() -> NoReturn:
+        transcript.close(late)
+        end()
+
+    probe.answer_here(project.app, paths, hosts, transcript.read, left, end_late)
+    transcript.close(late)
+
+
 def main(arguments: Sequence[str]) -> NoReturn:
     """Boot, report, fork."""
     process.open_standard_streams()
@@ -354,37 +395,48 @@ def _check(launch: Launch) -> int:
     try:
         _become_the_service(launch)
         loaded = _load(launch, 0)
-        if loaded.config.check_migrations == "warn":
-            checks.tell(forked_call.ask(checks.ask_for_migrations, checks.MIGRATIONS_WITHIN))
-        _probe_at_once(loaded)
     except BootError as error:
-        text = f"does not boot ({error.stage}, {error.module}): {error.reason}"
-        fields = {"stage": error.stage, "module": error.module, "traceback": error.traceback}
-        log.event(logger, logging.ERROR, "check_failed", text, **fields)
-        return EXIT_BOOT
-    log.event(logger, logging.INFO, "check_passed", f"{loaded.title} is fit to serve")
-    return 0
+        return _tell_unfit(error)
+    if loaded.config.check_migrations == "warn":
+        checks.tell(forked_call.ask(checks.ask_for_migrations, checks.MIGRATIONS_WITHIN))
+    return _judge(loaded, _probe_at_once(loaded))
 
 
-def _probe_at_once(loaded: Project) -> None:
-    """What a first start does beside its workers: say what is answered badly, or refuse."""
-    config = loaded.config
-    if not config.probe:
-        return
+def _probe_at_once(loaded: Project) -> probe.Transcript:
+    """What a first start does beside its workers."""
+    paths = loaded.config.probe
+    if not paths:
+        return probe.Transcript(0)
 
     def answer(write: forked_call.Write) -> None:
-        probe.answer(loaded.app, config.probe, (), write)
+        probe.answer(loaded.app, _asked_of_a_copy(loaded, paths), (), write)
 
     asked = forked_call.begin(answer, PROBE_TIMEOUT)
     while asked.read():
         pass
-    answers = _transcript(asked, 0).as_message(()).answers
-    for question, (bad, text, stack) in answers.items():
-        if bad and config.strict:
-            raise BootError("probe", question, text, stack)
+    transcript = _transcript(asked, 0)
+    if not loaded.is_shared:
+        _ask_here(loaded, paths, (), transcript, asked.deadline, lambda: _leave(_judge(loaded, transcript)))
+    return transcript
+
+
+def _judge(loaded: Project, transcript: probe.Transcript) -> int:
+    """Say what is answered badly, and whether the project is fit for all that; the exit code."""
+    for question, (bad, text, stack) in transcript.as_message(()).answers.items():
+        if bad and loaded.config.strict:
+            return _tell_unfit(BootError("probe", question, text, stack))
         if bad and question not in messages.TOLD_BY_CHECKS:
             fields = {"question": question, "error": text, "traceback": stack}
             log.event(logger, logging.WARNING, "probe_failed", f"{question}: {text}", **fields)
+    log.event(logger, logging.INFO, "check_passed", f"{loaded.title} is fit to serve")
+    return 0
+
+
+def _tell_unfit(error: BootError) -> int:
+    text = f"does not boot ({error.stage}, {error.module}): {error.reason}"
+    fields = {"stage": error.stage, "module": error.module, "traceback": error.traceback}
+    log.event(logger, logging.ERROR, "check_failed", text, **fields)
+    return EXIT_BOOT
 
 
 def _leave(code: int) -> NoReturn:

@@ -3,17 +3,23 @@
 They are asked of the generation in force, too: what that answers is the measure. A child answers them, so that nothing of the
 answering is left in the mold: connections, caches, greenlets, whatever the pages do to the process. Each answer is written as
 soon as it is there, so that one that never comes is known by its name.
+
+A child has none of the threads and greenlets that the project has begun. So where workers load the project by themselves, the
+process that has loaded it asks itself for the pages, as it may do for a warm-up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from greenlet import GreenletExit
 
 from djworker.conf.engine_names import NO_DATABASE
 from djworker.ipc import messages
@@ -92,22 +98,70 @@ def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], 
     import gevent
 
     renewal.take_over_sockets()
-    greenlet = gevent.spawn(_ask_all, app, paths, hosts, write)
-    _watch(greenlet, write)
+    renewal.make_green()
+    greenlet = gevent.spawn(_ask_all, _questions(app, paths, hosts), write, cleanup.hang_up)
+    _watch(greenlet, write, PROBE_TIMEOUT - _LAST_WORDS)
     greenlet.get()
     write(END)
 
 
-def _ask_all(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], write: Write) -> None:
+def answer_here(
+    app: Callable[..., Any],
+    paths: Sequence[str],
+    hosts: Sequence[str],
+    write: Write,
+    seconds: float,
+    blocked: Callable[[], object],
+) -> None:
+    """[mold that loads alone] Ask for the pages in this process.
+
+    Args:
+        app: the application.
+        paths: of the pages.
+        hosts: what the generation in force allows, where it was asked before this one.
+        write: gets the answers.
+        seconds: for all pages; one that waits for longer is given up.
+        blocked: called in a native thread where a page does not even let others have their turn in that time. It must end
+            the process.
+    """
+    import gevent
+
+    renewal.make_green()
+    greenlet = gevent.spawn(_ask_all, _pages(app, paths, hosts), write, cleanup.close_connections)
+    begun = _watch(greenlet, write, seconds + _LAST_WORDS, blocked)
+    greenlet.join(seconds)
+    if not greenlet.ready():
+        write(_stack_of(greenlet.gr_frame))
+        greenlet.kill(timeout=_LAST_WORDS)
+    begun.release()
+    cleanup.wipe()
+
+
+def _ask_all(
+    questions: Iterable[tuple[str, Callable[[], Verdict]]], write: Write, hang_up: Callable[[], object]
+) -> None:
+    with _quiet():
+        for question, ask in questions:
+            write(_line([question]))
+            verdict = ask()
+            write(_line([question, verdict is not None, *(verdict or ("", ""))]))
+        hang_up()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The one who asks tells of it. With a logger its children are silent, which have the exceptions' names."""
+    loggers = [logging.getLogger(name) for name in ("django.request", "django.security", "djworker.db")]
+    levels = [logger.level for logger in loggers]
     request_errors.end()
-    for name in ("django.request", "django.security", "djworker.db"):  # the one who asks tells of it
-        # With it its children are silent, which have the exceptions' names.
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    for question, ask in _questions(app, paths, hosts):
-        write(_line([question]))
-        verdict = ask()
-        write(_line([question, verdict is not None, *(verdict or ("", ""))]))
-    cleanup.hang_up()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        request_errors.install()
 
 
 def _line(value: list[Any]) -> bytes:
@@ -124,17 +178,25 @@ def _questions(
     for alias in connections:
         if connections.settings[alias]["ENGINE"] != NO_DATABASE:
             yield f"database {alias!r}", _guarded(_reach, alias)
+    yield from _pages(app, paths, hosts)
+    for question, ask in named.questions():
+        yield question, _guarded(_is_there, ask)
+
+
+def _pages(
+    app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str]
+) -> Iterator[tuple[str, Callable[[], Verdict]]]:
     host = host_for(allowed_hosts(), hosts)
     for path in paths:
         yield f"GET {path}", _guarded(_get, app, path, host)
-    for question, ask in named.questions():
-        yield question, _guarded(_is_there, ask)
 
 
 def _guarded(question: Callable[..., Verdict], *arguments: Any) -> Callable[[], Verdict]:
     def ask() -> Verdict:
         try:
             return question(*arguments)
+        except GreenletExit:  # it was given up, and all questions after it
+            raise
         except BaseException as error:  # noqa: BLE001 - that is the answer; a view that calls sys.exit() has one, too
             return blame.sentence(error), traceback.format_exc()
 
@@ -203,16 +265,23 @@ def _as_host(pattern: str) -> str:
     return pattern.removeprefix(".")
 
 
-def _watch(greenlet: Any, write: Write) -> None:
-    """A thread of the system's writes down where it hangs, before the alarm ends the child."""
+def _stack_of(frame: Any) -> bytes:
+    return json.dumps({"stack": "".join(traceback.format_stack(frame))}).encode() + b"\n"
+
+
+def _watch(greenlet: Any, write: Write, seconds: float, then: Callable[[], object] = bool) -> Any:
+    """A thread of the system's writes down where it hangs, unless the lock that is returned was released by then."""
     from gevent import monkey
 
-    start, sleep = monkey.get_original("_thread", "start_new_thread"), monkey.get_original("time", "sleep")
+    start = monkey.get_original("_thread", "start_new_thread")
     main = monkey.get_original("_thread", "get_ident")()
+    going_on = monkey.get_original("_thread", "allocate_lock")()
+    going_on.acquire()
 
     def bark() -> None:
-        sleep(PROBE_TIMEOUT - _LAST_WORDS)
-        frame = greenlet.gr_frame or sys._current_frames().get(main)  # noqa: SLF001 - the only way to another thread's
-        write(json.dumps({"stack": "".join(traceback.format_stack(frame))}).encode() + b"\n")
+        if not going_on.acquire(timeout=seconds):
+            write(_stack_of(greenlet.gr_frame or sys._current_frames().get(main)))  # noqa: SLF001 - the only way to another thread's
+            then()
 
     start(bark, ())
+    return going_on

@@ -54,6 +54,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     values = {key: value for key, value in read.items() if key in BY_NAME}
     for layer in (from_environ, given):
         values |= {key: value for key, value in layer.items() if value is not None and key != "config"}
+    if not values and not read:
+        print(f"# Nothing to read was found: no {DEFAULT_FILE} in {os.getcwd()}, no options, no {VARIABLE}.")
     if apps:
         values["wsgi_app"] = apps[0]
     print("\n".join(_lines(values)))

@@ -73,6 +73,16 @@ def test_what_cannot_be_shared_runs_in_each_worker_and_is_told_of_once(server: S
         eventually(project.path(f"job.{server.worker(slot)}").exists, "the scheduler runs in the worker")
 
 
+def test_a_page_that_needs_what_the_project_has_begun_gets_in(server: Server, project: Project) -> None:
+    """A copy of the process has no executor's thread: the page is asked where the thread is, and is no worse than before."""
+    project.settings(PROBE=["/submits", "/hello"])
+    server.start(workers=1)
+    project.append(URLS, OTHERS)
+    server.reload()
+    assert server.get("/submits").body == b"4"
+    assert not server.events("probe_failed")
+
+
 #: The receiver runs in a child of the spare worker, or waits for the next one.
 TOLD = """
 from djworker.signals import process_gone
@@ -120,10 +130,10 @@ def test_a_reload_that_does_not_load_leaves_such_workers_alone(server: Server, p
     assert server.get("/hello").status == 200
 
 
-def check(project: Project, preload: str) -> tuple[int, list[dict[str, str]]]:
+def check(project: Project, preload: str, *words: str) -> tuple[int, list[dict[str, str]]]:
     """Run ``--check``; its exit code and its log."""
     done = subprocess.run(
-        command({"preload_mode": preload}, "--check"),
+        command({"preload_mode": preload}, "--check", *words),
         cwd=project.folder,
         env=environment({}),
         capture_output=True,
@@ -143,6 +153,14 @@ def test_preload_on_refuses_and_off_says_nothing(project: Project) -> None:
     code, said = check(project, "off")
     assert code == 0
     assert not [line for line in said if line["event"] == "not_shared"]
+
+
+def test_a_check_asks_for_pages_where_their_threads_are(project: Project) -> None:
+    project.append(URLS, OTHERS)
+    project.settings(PROBE=["/submits"])
+    code, said = check(project, "auto", "--strict")
+    assert (code, said[-1]["event"]) == (0, "check_passed")
+    assert "probe_failed" not in [line["event"] for line in said]
 
 
 def test_spare_workers_outlive_a_new_arbiter_and_are_replaced_themselves(server: Server, project: Project) -> None:

@@ -157,7 +157,11 @@ def test_the_file_that_gunicorn_would_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert imported(capsys, environ={})[0] == {}
+    settings, text = imported(capsys, "shop.wsgi", environ={})
+    assert settings == {}
+    assert text.startswith(f"# Nothing to read was found: no ./gunicorn.conf.py in {tmp_path}")
+    (tmp_path / "gunicorn.conf.py").write_text("workers = None")
+    assert "Nothing to read" not in imported(capsys, environ={})[1]
     (tmp_path / "gunicorn.conf.py").write_text("workers = 5\nimport os\nos.environ.get('HOME')\n")
     assert imported(capsys, environ={})[0] == {"WORKERS": 5}
     (tmp_path / "other.conf.py").write_text("workers = 6\n")

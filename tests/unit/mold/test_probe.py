@@ -12,7 +12,8 @@ import pytest
 PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
-import itertools, json, sys, time
+import itertools, json, logging, posix as raw, sys, time
+import grpc
 import django
 from django.conf import settings
 settings.configure(
@@ -40,6 +41,12 @@ def waits():
     yield b"data: x"
     time.sleep(3600)
 
+def asks_a_service(request):
+    try:
+        grpc.channel_ready_future(grpc.insecure_channel("127.0.0.1:1")).result(timeout=0.1)
+    except grpc.FutureTimeoutError:
+        return HttpResponse("x")
+
 async def later(request):
     raise ValueError("later")
 
@@ -59,6 +66,7 @@ VIEWS = {
     "browser": lambda r: HttpResponse(status=200 if r.headers["Accept"].startswith("text/html") else 500),
     "told": lambda r: HttpResponse("x") if r.environ["djworker.probe"] else raises(ValueError("a mail is sent")),
     "word": lambda r: HttpResponse("x") if r.path == "/word \\N{GREEK SMALL LETTER PI}" else raises(ValueError(r.path)),
+    "grpc": asks_a_service,
     "boom": lambda r: 1 / 0,
     "later": later,
     "nothing": lambda r: None,
@@ -67,19 +75,27 @@ VIEWS = {
     "midway": lambda r: StreamingHttpResponse(pieces(b"x", ValueError("midway"))),
     "exit": lambda r: sys.exit(1),
     "leads": lambda r: redirect("/boom"),
+    "hangs": lambda r: time.sleep(3600),
+    "blocks": lambda r: monkey.get_original("time", "sleep")(3600),
 }
 urlpatterns = [path(name + (" \\N{GREEK SMALL LETTER PI}" if name == "word" else ""), view) for name, view in VIEWS.items()]
 
 transcript = probe.Transcript(0)
 written = []
 paths = ["/" + name for name in sys.argv[1].split(",")]
-probe.answer(get_wsgi_application(), paths, (), written.append)
+if here := "here" in sys.argv:
+    seconds = 0.5 if "briefly" in sys.argv else 60.0
+    probe.answer_here(get_wsgi_application(), paths, (), written.append, seconds, lambda: raw._exit(7))
+else:
+    probe.answer(get_wsgi_application(), paths, (), written.append)
 transcript.read(b"".join(written))
+transcript.close("no answer")
+assert not here or logging.getLogger("django.request").isEnabledFor(logging.ERROR)
 json.dump(transcript.answers, sys.stdout)
 """
 GOOD = (
     *("page", "login", "elsewhere", "round", "secure", "basic", "forbidden", "missing", "post", "endless", "events"),
-    *("server", "browser", "told", "word%20%CF%80"),
+    *("server", "browser", "told", "word%20%CF%80", "grpc"),
 )
 #: A page, and a word of what is said of it.
 BAD = {
@@ -94,10 +110,14 @@ BAD = {
 }
 
 
-def ask(*words: str) -> dict[str, Any]:
-    done = subprocess.run(
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, check=False, timeout=60
     )
+
+
+def ask(*words: str) -> dict[str, Any]:
+    done = run(*words)
     assert done.returncode == 0, done.stderr
     answers: dict[str, Any] = json.loads(done.stdout)
     return answers
@@ -130,3 +150,25 @@ def test_a_site_that_sends_everybody_to_a_host_of_its_own_must_allow_it() -> Non
     bad, text, _stack = ask("page", "www")["GET /page"]
     assert bad
     assert "Invalid HTTP_HOST header: 'www.shop.example'" in text
+
+
+def test_a_process_that_asks_itself_goes_on_after_a_page_that_ends_it() -> None:
+    answers = ask("page,boom,exit,grpc,login", "here")
+    assert {question: bad for question, (bad, _text, _stack) in answers.items()} == {
+        "GET /page": False,
+        "GET /boom": True,
+        "GET /exit": True,
+        "GET /grpc": False,
+        "GET /login": False,
+    }
+
+
+def test_a_page_that_waits_for_ever_is_given_up_with_its_stack() -> None:
+    """The pages after it are not asked: there is no time left."""
+    [(question, (bad, text, stack))] = ask("hangs,login", "here", "briefly").items()
+    assert (question, bad, text) == ("GET /hangs", True, "no answer")
+    assert "File" in stack
+
+
+def test_a_page_that_blocks_the_process_that_asks_itself_ends_it() -> None:
+    assert run("blocks", "here", "briefly").returncode == 7
