@@ -35,7 +35,7 @@ from djworker.ipc.latency import BOUNDS
 
 if TYPE_CHECKING:
     from djworker.http.request_ids import RequestIds
-    from djworker.http.server import Server
+    from djworker.http.shared import SharedState
 
 __all__ = ["Connection", "InFlight", "RequestKilled"]
 
@@ -106,7 +106,7 @@ class Connection(IdleConnection):
         "exchange",
     )
 
-    def __init__(self, server: Server, sock: Any, peer: Any) -> None:
+    def __init__(self, server: SharedState, sock: Any, peer: Any) -> None:
         super().__init__(server, sock)
         self._inbox = Inbox()
         # Never empty: databases, throttles and filters take REMOTE_ADDR for an address. A unix socket's peer is on this machine.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from djworker.http.phases import TO, ConnectionPhase
+from djworker.http.phases import NEVER, TO, ConnectionPhase
 from djworker.http.request import ProtocolError
 from djworker.http.transport import Transport
 from djworker.ipc.contract import READ_SIZE
@@ -13,7 +13,7 @@ from djworker.ipc.contract import READ_SIZE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from djworker.http.server import Server
+    from djworker.http.shared import SharedState
     from djworker.ipc.in_flight import Record
 
 __all__ = ["IdleConnection"]
@@ -46,7 +46,7 @@ class IdleConnection(Transport):
         "switch",
     )
 
-    def __init__(self, server: Server, sock: Any) -> None:
+    def __init__(self, server: SharedState, sock: Any) -> None:
         super().__init__(sock, server.deadline_in, server.write_timeout, server.bulk)
         self._server = server
         self._greenlet: Any = None
@@ -125,7 +125,7 @@ class IdleConnection(Transport):
         else:
             self.phase = TO_RUNNING[self.phase]
         if self.listed_idle:
-            server.list_busy(self)
+            self._list_busy()
         return data
 
     def _wait_idle(self) -> None:
@@ -156,6 +156,24 @@ class IdleConnection(Transport):
                 admission.sort_soon()
             admission.arrived.append(self)
 
+    def list_idle(self, at: float) -> None:
+        """[hub] Be one of the server's idle connections. A sweep has found it idle: its time begins to count now (at)."""
+        server = self._server
+        del server.busy[self]
+        server.idle_ones[self] = None
+        self.listed_idle = True
+        self.give_record_back()
+        self.began = at
+        self.idle_until(at + server.keep_alive)
+
+    def _list_busy(self) -> None:
+        """Be one of the busy ones again: there is a request, or the end."""
+        server = self._server
+        server.idle_ones.pop(self, None)
+        server.busy[self] = None
+        self.listed_idle = False
+        self.idle_until(NEVER)
+
     def _wait_turn(self) -> None:
         """Let those go on that are under way, and those begin that were here before."""
         self.queue()
@@ -168,7 +186,7 @@ class IdleConnection(Transport):
     def queue(self) -> None:
         """Stand in the admission queue."""
         if self.listed_idle:
-            self._server.list_busy(self)
+            self._list_busy()
         self.queued = True
         self.enter(QUEUED)
         self.began = now()

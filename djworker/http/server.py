@@ -1,11 +1,8 @@
-"""HTTP connections in a worker: a greenlet for each, and the server that they share."""
+"""HTTP connections in a worker: a greenlet for each. The server begins them, and ends those that are over their time."""
 
 from __future__ import annotations
 
 import logging
-import os
-import resource
-import sys
 import time
 from functools import partial
 from itertools import takewhile
@@ -13,29 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gevent import Greenlet, spawn
 
-from djworker.conf.peers import Peers
-from djworker.http.admission import AdmissionQueue
-from djworker.http.bulk import BulkWork
-from djworker.http.concurrency import ConcurrencyLimit
 from djworker.http.connection import Connection, InFlight
-from djworker.http.filewrapper import FileWrapper
-from djworker.http.forwarded import NOTHING_DECLARED, Declared, Forwarding
-from djworker.http.phases import NEVER, ConnectionPhase
-from djworker.http.receive_buffer import HeadLimits
-from djworker.http.request import HeadParser
-from djworker.http.request_ids import RequestIds
-from djworker.http.wsgi_input import Input
-from djworker.ipc.latency import BUCKETS
+from djworker.http.phases import ConnectionPhase
+from djworker.http.shared import DRAINING_TIMEOUT, SharedState
 from djworker.log import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from djworker.conf.table import Config
-    from djworker.http.idle import IdleConnection
-    from djworker.http.recorder import Recorder
-    from djworker.http.wsgi import Exchange, WSGIApplication
-    from djworker.ipc.in_flight import Records
 
 __all__ = ["InFlight", "Server"]
 
@@ -43,17 +25,11 @@ log = logging.getLogger("djworker.http")
 
 #: Seconds that an idle connection is kept after drain(), for a request that is under way (gunicorn#3821: 2 s).
 LINGER: Final = 1.5
-#: Seconds that a peer may take for the next piece of anything, once the worker is draining.
-DRAINING_TIMEOUT: Final = 5.0
 #: Seconds after which an idle connection gives its greenlet back: some kB of stack, and all that is local to it. Clients
 #: that ask in quick succession keep it, and with it what Django has built for it.
 SUSPEND_AFTER: Final = 2.0
 #: Without a request, or no longer with one.
 SILENT: Final = frozenset({ConnectionPhase.FRESH, ConnectionPhase.IDLE, ConnectionPhase.LINGERING})
-#: Descriptors that stay free for files, database connections and the log.
-RESERVED_DESCRIPTORS: Final = 64
-#: Connections that there is room for in any case.
-FEWEST_CONNECTIONS: Final = 16
 #: Where room is made, so much more is: one part in so many of all connections. To find them takes a look at each.
 ROOM: Final = 64
 #: Seconds without a whole head after which a connection is a silent one: a client that connects to ask has asked by then.
@@ -65,76 +41,12 @@ WITHOUT_HEAD: Final = (ConnectionPhase.FRESH, ConnectionPhase.HEAD)
 FULL_INTERVAL: Final = 10.0
 
 
-class Server:
-    """[worker] Everything that a worker's connections share.
+class Server(SharedState):
+    """[worker] The connections of a worker: it begins them, ends those that are over their time, and makes room for others."""
 
-    server_address: what the listening socket is bound to. access: is called after each answer. declared: what the project's
-    settings say of proxies.
-    """
-
-    def __init__(
-        self,
-        app: WSGIApplication,
-        config: Config,
-        *,
-        server_address: Any,
-        access: Callable[[Exchange], None] | None = None,
-        declared: Declared = NOTHING_DECLARED,
-    ) -> None:
-        self.request_ids = RequestIds(answers=config.request_id == "answer") if config.request_id != "off" else None
-        self.app = app if self.request_ids is None else self.request_ids.around(app)
-        self.config = config
-        self.access = access
-        # Where requests are noted for the case that the worker is killed; None where there is no access log.
-        self.records: Records | None = None
-        # Counts requests, where metrics are wanted.
-        self.recorder: Recorder | None = None
-        # How many requests took how long. A list: to add in shared memory costs twice as much.
-        self.latencies = [0] * BUCKETS
-        self.keep_alive = config.keep_alive
-        self.header_timeout = config.header_timeout
-        self.body_timeout = config.body_timeout
-        self.upload_timeout = config.upload_timeout
-        self.queue_timeout = config.queue_timeout
-        self.health_paths = frozenset(path.encode() for path in config.health_paths)
-        self.write_timeout = config.write_timeout
-        self.request_timeout = config.request_timeout
-        # Gives back what the application holds for the calling greenlet, when its request was ended from outside.
-        self.let_go: Callable[[], object] = _nothing
-        self.draining = False
-        self.total = 0
-        # Of them, those that were answered with 5xx.
-        self.failed = 0
-        self.parser = HeadParser(
-            max_line=config.limit_request_line,
-            max_fields=config.limit_request_fields,
-            max_field=config.limit_request_field_size,
-            max_body=config.limit_request_body,
-            of_proxies=declared.variables,
-        )
-        self.forwarding = Forwarding(
-            config.forwarded_allow_ips, left_to_django=declared.passes, extra=declared.variables
-        )
-        # Who may announce clients by the PROXY protocol; None where that is not spoken.
-        self.announcers = Peers(config.proxy_allow_from) if config.proxy_protocol else None
-        self._told_of_removed = False
-        self.head_limits = HeadLimits(
-            line=config.limit_request_line, fields=config.limit_request_fields, field=config.limit_request_field_size
-        )
-        self.concurrency = ConcurrencyLimit(config.worker_connections)
-        self.admission = AdmissionQueue(self.concurrency)
-        self.bulk = BulkWork()
-        self.base_environ = _base_environ(server_address)
-        self.max_open = max(FEWEST_CONNECTIONS, _free_descriptors() - RESERVED_DESCRIPTORS)
-        # Called once when there is room for another connection.
-        self.on_room: Callable[[], None] | None = None
-        self._told_of_full = 0.0
-        # Accepted sockets whose turn has not come.
-        self.arriving: set[Any] = set()
-        # Ordered sets of Connection. Only those that a sweep finds idle move, so that clients who ask in quick succession do
-        # not pay for it; the idle ones are in the order of their deadlines.
-        self.idle_ones: dict[Any, None] = {}
-        self.busy: dict[Any, None] = {}
+    # Called once when there is room for another connection.
+    on_room: Callable[[], None] | None = None
+    _told_of_full = 0.0
 
     def __repr__(self) -> str:
         return f"<server: {self.running} running, {self.queued} queued, {self.open} connections>"
@@ -229,10 +141,6 @@ class Server:
         """[hub] Serve a suspended connection again: there is something to receive, or it has ended."""
         connection.resume(spawn(self._serve, connection))
 
-    def deadline_in(self, timeout: float) -> float:
-        """Return the deadline of a peer that may take timeout seconds; less while draining."""
-        return time.monotonic() + (min(timeout, DRAINING_TIMEOUT) if self.draining else timeout)
-
     # --- from outside
 
     def sweep(self, now: float) -> None:
@@ -254,28 +162,7 @@ class Server:
     def _list_idle(self, now: float) -> None:
         """Move those that are idle; their time begins to count now."""
         for connection in [connection for connection in self.busy if connection.phase is ConnectionPhase.IDLE]:
-            del self.busy[connection]
-            self.idle_ones[connection] = None
-            connection.listed_idle = True
-            connection.give_record_back()
-            connection.began = now
-            connection.idle_until(now + self.keep_alive)
-
-    def list_busy(self, connection: IdleConnection) -> None:
-        """Move a connection back that has been idle: there is a request, or the end."""
-        self.idle_ones.pop(connection, None)
-        self.busy[connection] = None
-        connection.listed_idle = False
-        connection.idle_until(NEVER)
-
-    def tell_of_removed(self, variables: Iterable[str], peer: str) -> None:
-        """Warn, once: a proxy that was forgotten in the options, or a client that pretends to be one."""
-        if self._told_of_removed:
-            return
-        self._told_of_removed = True
-        names = ", ".join(name.removeprefix("HTTP_").replace("_", "-").title() for name in variables)
-        text = f"removed {names} of {peer}: forwarded_allow_ips does not name it; add it if it is a proxy of yours"
-        event(log, logging.WARNING, "forwarded_removed", text, peer=peer, fields=names)
+            connection.list_idle(now)
 
     def has_room(self) -> bool:
         """May another connection be accepted? The descriptors above that are the requests'."""
@@ -323,47 +210,8 @@ def _silent_before(connections: Iterable[Any]) -> Iterator[Any]:
     return takewhile(lambda one: one.quiet_for() > SILENT_AFTER, fresh)
 
 
-def _nothing() -> None:
-    """Hold nothing."""
-
-
 def _without_request(connections: list[Any]) -> list[Any]:
     """Return those that wait for another request, and then those that end."""
     return [
         one for phase in (ConnectionPhase.IDLE, ConnectionPhase.LINGERING) for one in connections if one.phase is phase
     ]
-
-
-def _base_environ(server_address: Any) -> dict[str, Any]:
-    if isinstance(server_address, tuple):
-        name, port = str(server_address[0]), str(server_address[1])
-    else:
-        # PEP 3333: "can never be empty strings"; a unix socket has neither.
-        name, port = "localhost", "80"
-    return {
-        "REQUEST_METHOD": "",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": "",
-        "QUERY_STRING": "",
-        "RAW_URI": "",
-        "SERVER_NAME": name,
-        "SERVER_PORT": port,
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "SERVER_SOFTWARE": "djworker",
-        "REMOTE_ADDR": "",
-        "REMOTE_PORT": "",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": Input(),
-        "wsgi.input_terminated": True,
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-        "wsgi.file_wrapper": FileWrapper,
-    }
-
-
-def _free_descriptors() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft - len(os.listdir("/dev/fd")) if soft > 0 else 1 << 20
