@@ -47,6 +47,11 @@ class Project:
         assert old in text, f"{old!r} is not in {name}"
         self.write(name, text.replace(old, new))
 
+    def add_view(self, code: str, name: str, route: str) -> None:
+        """Add a view's code, and a path that leads to it."""
+        self.append(VIEWS, code)
+        self.append(URLS, f"from testproject.shop.views.plain import {name}\nurlpatterns += [path({route!r}, {name})]")
+
     def settings(self, **options: object) -> None:
         """Set keys of ``settings.DJWORKER``."""
         self.append(SETTINGS, f"DJWORKER = {options!r}")

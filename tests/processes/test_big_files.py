@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.processes.http import request
-from tests.processes.project import URLS, VIEWS
 from tests.processes.server import Server
 
 VIEW_CODE = """
@@ -83,11 +82,7 @@ def elsewhere() -> Iterator[str]:
 def test_others_have_their_turn_while_a_view_writes_moves_copies_and_removes_a_big_file(
     server: Server, scratch: Path, elsewhere: str
 ) -> None:
-    server.project.append(VIEWS, VIEW_CODE)
-    server.project.append(
-        URLS,
-        "from testproject.shop.views.plain import big_files_view\nurlpatterns += [path('big-files/', big_files_view)]",
-    )
+    server.project.add_view(VIEW_CODE, "big_files_view", "big-files/")
     server.start(workers=1)
     (scratch / "media").mkdir()
     answer = request(server.address, f"/big-files/?folder={scratch / 'media'}&elsewhere={elsewhere}")
@@ -114,11 +109,7 @@ def test_others_have_their_turn_while_a_view_writes_moves_copies_and_removes_a_b
 
 def test_views_that_save_under_one_name_wait_for_each_other_and_not_for_ever(server: Server, scratch: Path) -> None:
     """Django locks the file meanwhile. The one that has the lock pauses for others, which would stop the worker as they wait."""
-    server.project.append(VIEWS, SAME_NAME)
-    server.project.append(
-        URLS,
-        "from testproject.shop.views.plain import same_name_view\nurlpatterns += [path('same-name/', same_name_view)]",
-    )
+    server.project.add_view(SAME_NAME, "same_name_view", "same-name/")
     server.start(workers=1)
     (scratch / "media").mkdir()
     answer = request(server.address, f"/same-name/?folder={scratch / 'media'}", timeout=20)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.processes.events import PATIENCE
-from tests.processes.project import SETTINGS, URLS, VIEWS
+from tests.processes.project import SETTINGS
 from tests.processes.server import Server
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -42,11 +42,7 @@ def body_view(request, way):
 def bodies(server: Server) -> Server:
     """A server with views that read in each way, and a mail to ADMINS as a file for each error."""
     project = server.project
-    project.append(VIEWS, VIEW_CODE)
-    project.append(
-        URLS,
-        "from testproject.shop.views.plain import body_view\nurlpatterns += [path('bodies/<str:way>', body_view)]",
-    )
+    project.add_view(VIEW_CODE, "body_view", "bodies/<str:way>")
     project.append(
         SETTINGS,
         "DEBUG = False\nALLOWED_HOSTS = ['*']\nADMINS = [('a', 'a@test.example')]\n"

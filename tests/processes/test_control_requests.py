@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,20 +80,27 @@ urlpatterns += [path(f"{view.__name__}/", view, name=f"drill-{view.__name__}")
 """
 
 
-@pytest.fixture(scope="module")
-def shared(template: Path, tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Server]:
-    """One tree with one worker for all tests: each ends what it began."""
-    folder = tmp_path_factory.mktemp("requests")
+@contextmanager
+def drilled(template: Path, folder: Path, postgres: PostgresServer, *, workers: int) -> Iterator[Server]:
+    """A tree with these views, each worker of which has one database connection."""
     project = copy_template(template, folder / "shop")
     project.append(URLS, VIEWS)
     project.settings(POOL={"max_size": 1, "timeout": 60})
     server = Server(project, folder)
-    environ = {"DATABASE_URL": postgres.url("postgres")}
-    server.start(workers=1, timeout=60, probe="off", environ=environ)
-    yield server
-    server.interrupt()
-    server.wait()
-    server.close()
+    try:
+        server.start(workers=workers, timeout=60, probe="off", environ={"DATABASE_URL": postgres.url("postgres")})
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def shared(template: Path, tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Server]:
+    """One tree with one worker for all tests: each ends what it began."""
+    with drilled(template, tmp_path_factory.mktemp("requests"), postgres, workers=1) as server:
+        yield server
+        server.interrupt()
+        server.wait()
 
 
 def requests_of(server: Server) -> list[dict[str, Any]]:

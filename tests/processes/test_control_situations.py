@@ -17,9 +17,9 @@ from tests.db.fixtures import postgres, postgres_db
 from tests.db.servers import PostgresServer
 from tests.processes.control import ask, place_of
 from tests.processes.events import eventually
-from tests.processes.project import URLS, copy_template
+from tests.processes.project import URLS
 from tests.processes.server import Server
-from tests.processes.test_control_requests import VIEWS
+from tests.processes.test_control_requests import drilled
 
 __all__ = ["postgres", "postgres_db"]
 
@@ -48,14 +48,8 @@ OF_WORKERS = ("requests", "trace", "pool")
 @pytest.fixture(scope="module")
 def shared(template: Path, tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Server]:
     """One tree for all situations: each is over before the next begins."""
-    folder = tmp_path_factory.mktemp("situations")
-    project = copy_template(template, folder / "shop")
-    project.append(URLS, VIEWS)
-    project.settings(POOL={"max_size": 1, "timeout": 60})
-    server = Server(project, folder)
-    server.start(workers=2, timeout=60, probe="off", environ={"DATABASE_URL": postgres.url("postgres")})
-    yield server
-    server.close()
+    with drilled(template, tmp_path_factory.mktemp("situations"), postgres, workers=2) as server:
+        yield server
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from tests.processes.http import Address, Answer, read_answer
-from tests.processes.project import SETTINGS, URLS, VIEWS
+from tests.processes.project import SETTINGS
 from tests.processes.server import Server
 
 VIEW_CODE = """
@@ -41,10 +41,7 @@ FORWARDED = {
 @pytest.fixture
 def proxied(server: Server) -> Server:
     """A server that is not started yet, with a view that tells what Django sees."""
-    server.project.append(VIEWS, VIEW_CODE)
-    server.project.append(
-        URLS, "from testproject.shop.views.plain import proxied_view\nurlpatterns += [path('proxied', proxied_view)]"
-    )
+    server.project.add_view(VIEW_CODE, "proxied_view", "proxied")
     return server
 
 
