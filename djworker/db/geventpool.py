@@ -22,7 +22,8 @@ from djworker.db.drivers import connect_errors
 from djworker.db.drivers.sockets import mind_the_peer
 from djworker.db.errors import DJANGO
 from djworker.db.lease.demotion import Demotion
-from djworker.db.lease.registry import notify, register
+from djworker.db.lease.leased_pool import notify
+from djworker.db.lease.registry import register
 from djworker.db.observe.labels import label_of
 from djworker.db.observe.pool_watch import PoolWatch
 from djworker.db.pool.limits import Limits

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import CodeType, FrameType
 
-    from djworker.db.lease.registry import LeasedPool
+    from djworker.db.lease.leased_pool import LeasedPool
     from djworker.db.pool.pool import Pool
     from djworker.db.pool.slots import Slot
 

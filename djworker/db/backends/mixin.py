@@ -25,9 +25,10 @@ from djworker.db.errors import ServerUnavailable
 from djworker.db.lease.cursor import LeasedCursor
 from djworker.db.lease.errors import LeaseClosed
 from djworker.db.lease.lease import Lease
+from djworker.db.lease.leased_pool import LeasedPool, database_of
 from djworker.db.lease.raw_connection import LeasedConnection
 from djworker.db.lease.receivers import Receivers, meet_before_first_cursor, remove_first_cursors
-from djworker.db.lease.registry import LeasedPool, database_of, leased_pool_for, leased_pools_of
+from djworker.db.lease.registry import leased_pool_for, leased_pools_of
 from djworker.db.pool.threads import MAIN_THREAD, thread_id
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Announcer(BaseDatabaseWrapper):
 class LeasingMixin(BaseDatabaseWrapper):
     """[worker] A Django connection that holds a physical one only while it needs it.
 
-    A *bare* wrapper is Django's own: the pool uses one to set up a physical connection, and so does everybody where
+    A *bare* wrapper is Django's own: the pool uses one to set up a physical connection, and so does all code where
     nothing is green. A *native* one is bare, and its connection waits as the library does: in a native thread there is
     nothing but the thread to stop.
     """
@@ -152,6 +153,8 @@ class LeasingMixin(BaseDatabaseWrapper):
         green = _unblocked(self.green_driver(), alias)
         leased_pool.append(LeasedPool(alias, options, green, make, self._pool_settings(), self._family()))
         leased_pool[0].given = self.settings_dict
+        if name := leased_pool[0].client_library.door_name:
+            LeasedConnection.__name__ = name
         return leased_pool[0]
 
     def join_pool(self) -> None:

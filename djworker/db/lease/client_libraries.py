@@ -6,7 +6,6 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from djworker.db.lease.pinning import Contract, MySQLContract, PostgresContract
-from djworker.db.lease.raw_connection import LeasedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +45,8 @@ class ClientLibrary:
     number_is_in: Any = (
         None  # (conn, row): whether LAST_INSERT_ID() is; None where the number of a row is one of a sequence
     )
+
+    door_name = ""  # what the class of `connection.connection` is called; by its own name where this is empty
 
     may_be_pooled = False  # by something in front of the server that may lend one session to several clients
 
@@ -162,9 +163,8 @@ class Psycopg3(_Postgres):
 class Psycopg2(_Postgres):
     """[worker] Its cursors refuse to give their rows once the connection is closed."""
 
-    def __init__(self) -> None:
-        # Its types in C (`extensions.cursor(conn)`) say of what they refuse nothing but the name of the type.
-        LeasedConnection.__name__ = _WAY_OUT
+    # Its types in C (`extensions.cursor(conn)`) say of what they refuse nothing but the name of the type.
+    door_name = _WAY_OUT
 
     @staticmethod
     def detach(_conn: Any, cursor: Any) -> Any:

@@ -2,7 +2,7 @@
 
 A statement takes a connection when it runs. In autocommit mode the connection goes back at once, inside `atomic()` when
 the transaction has ended, with session state on it at the end of the request. BEGIN is lazy: without a statement there is
-no round trip. Both Django's mode and the wire decide, for MySQL's DDL commits on its own, and anybody may send a raw BEGIN.
+no round trip. Both Django's mode and the wire decide, for MySQL's DDL commits on its own, and any code may send a raw BEGIN.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from greenlet import greenlet
 
+    from djworker.db.lease.leased_pool import LeasedPool
     from djworker.db.lease.protocols import RawConnection
-    from djworker.db.lease.registry import LeasedPool
     from djworker.db.lease.session_record import SessionRecord
 
 #: Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
@@ -70,7 +70,7 @@ class Lease:
         self.label = label_of(getcurrent())
         self._keeps_all = leased_pool.keeps_all
         self._strict = leased_pool.strict
-        self._last: Any = None  # the connection that we used last, and whether anybody used it since
+        self._last: Any = None  # the connection that we used last, and whether another lease used it since
         self._last_turn = 0
         self._wrote: Any = None  # likewise for the last statement that may have left something to read back
         self._wrote_turn = 0

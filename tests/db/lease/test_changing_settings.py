@@ -34,7 +34,7 @@ def rotating_user(site: Site) -> Iterator[Any]:
             admin(sql)
 
 
-def homes_of_default() -> list[Any]:
+def pools_of_default() -> list[Any]:
     """All pools of the alias."""
     from djworker.db.lease import registry
 
