@@ -99,7 +99,7 @@ class Control:
         return f"<Control {self.listener}, {len(self._clients)} clients>"
 
     def close(self) -> None:
-        """Let everybody go, and take the socket's file away."""
+        """Let every client go, and take the socket's file away."""
         for client in list(self._clients):
             self._send(client)
             self._drop(client)
@@ -108,7 +108,7 @@ class Control:
         self.listener.close()
 
     def excuse(self, reason: str) -> None:
-        """Tell those who wait for an answer that it does not come."""
+        """Tell clients that wait for an answer that it does not come."""
         for client in [client for client in self._clients if client.asking]:
             client.refuse(reason)
             self._send(client)
@@ -120,7 +120,7 @@ class Control:
         return min((client.deadline for client in self._clients if not self._is_busy(client)), default=self._resume_at)
 
     def serve_deadlines(self, now: float) -> None:
-        """Drop those whose time is over, and take connections again."""
+        """Drop clients whose time is over, and take connections again."""
         for client in [one for one in self._clients if one.deadline <= now and not self._is_busy(one)]:
             if not client.unread:
                 client.refuse(f"no request within {CLIENT_TIME:g} s")

@@ -92,7 +92,7 @@ class MoldHandle:
     policy: Policy | None = None
     #: It hangs, and has been asked where.
     questioned: bool = False
-    #: Why it is given up, as far as anybody said.
+    #: Why it is given up, as far as it is known.
     failure: Failure | None = None
     #: What it is to be measured by, and what has answered so; nothing where there was no worker to ask.
     measure: Answers | None = None

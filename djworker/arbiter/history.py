@@ -1,4 +1,4 @@
-"""The last hour of the service, for those who come to look when something has happened: a ring of samples of a fixed size.
+"""The last hour of the service, for an operator who looks when something has happened: a ring of samples of a fixed size.
 
 It lies in memory that the program of a USR2 finds again. A sample is a row of numbers, one every ten seconds.
 """

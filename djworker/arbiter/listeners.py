@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from djworker.accounts import Account
 
-#: Everybody may connect who may enter the folder, as with gunicorn: a proxy seldom has our user or group.
+#: Every user who may enter the folder may connect, as with gunicorn: a proxy seldom has our user or group.
 SOCKET_MODE: Final = 0o666
 #: Every interface. As with gunicorn, IPv4 comes along (RFC 4291 2.5.5.2: mapped addresses).
 ANY_IPV6: Final = "::"

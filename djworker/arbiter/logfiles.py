@@ -1,4 +1,4 @@
-"""The access log where the arbiter is root and the workers are not: they open it, so it must be theirs."""
+"""The access log where the arbiter is root and the workers are not: workers open it, so it must be theirs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from djworker.accounts import Account
 
 _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-#: For a log that root has to make: its reader may be in the service's group, others have no business there.
+#: For a log that root has to make: its reader may be in the service's group, other users may not read it.
 _MODE: Final = 0o640
 
 
@@ -41,7 +41,7 @@ def hand_over(path: str, account: Account) -> None:
                 raise PermissionError(errno.EACCES, "a folder on the way is closed to it")
     except OSError as error:
         reason = error.strerror or str(error)
-        remedy = "give that user the folder, or choose one that root alone can change and everybody may enter"
+        remedy = "give that user the folder, or choose one that root alone can change and every user may enter"
         raise LogFileError(f"the access log {path} cannot be written by {account}: {reason}; {remedy}") from error
 
 

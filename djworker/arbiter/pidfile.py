@@ -12,7 +12,7 @@ from djworker import accounts
 if TYPE_CHECKING:
     from djworker.accounts import Account
 
-#: Everybody may read it, whatever the umask: that is what it is for.
+#: Every user may read it, whatever the umask: that is what it is for.
 MODE: Final = 0o644
 #: Bytes that are read of one: more than any pid has digits.
 _LONGEST: Final = 64

@@ -1,4 +1,4 @@
-"""Who waits for the verdict on a reload, and what it is: told from what the fleet announces, as it is told to the log."""
+"""Clients that wait for the verdict on a reload, and what it is: told from what the fleet announces, as it is told to the log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Wait:
 
 
 class Verdicts:
-    """[arbiter] Follows reloads, and tells those who wait."""
+    """[arbiter] Follows reloads, and tells clients that wait."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell

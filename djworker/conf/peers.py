@@ -1,4 +1,4 @@
-"""Peers that are believed: addresses, networks, unix sockets, or everybody. Pure: no name is resolved."""
+"""Peers that are believed: addresses, networks, unix sockets, or all. Pure: no name is resolved."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 
 from djworker.conf.problems import UnreadableError
 
-__all__ = ["EVERYBODY", "LOOPBACK", "UNIX", "Peers", "canonical", "plain", "shown"]
+__all__ = ["ANY_PEER", "LOOPBACK", "UNIX", "Peers", "canonical", "plain", "shown"]
 
-EVERYBODY: Final = "*"
+ANY_PEER: Final = "*"
 UNIX: Final = "unix"
 #: What stands for the client of a unix socket: programs take REMOTE_ADDR for an IP address.
 LOOPBACK: Final = "127.0.0.1"
@@ -37,7 +37,7 @@ def canonical(text: str) -> str:
     Raises:
         UnreadableError: it is none of these, or the address of a host with the mask of a network.
     """
-    if text in {EVERYBODY, UNIX}:
+    if text in {ANY_PEER, UNIX}:
         return text
     try:
         network = ipaddress.ip_network(plain(text))
@@ -50,7 +50,7 @@ def _hint(text: str) -> str:
     try:
         return f"give {ipaddress.ip_network(text, strict=False)} for the network, or an address without a mask"
     except ValueError:
-        return "give an IP address, a network such as 10.0.0.0/8, unix for unix sockets, or * for everybody"
+        return "give an IP address, a network such as 10.0.0.0/8, unix for unix sockets, or * for every peer"
 
 
 class Peers:
@@ -59,9 +59,9 @@ class Peers:
     def __init__(self, texts: Iterable[str]) -> None:
         """texts: canonical."""
         texts = frozenset(texts)
-        self._everybody = EVERYBODY in texts
+        self._every_peer = ANY_PEER in texts
         self._unix = UNIX in texts
-        self._networks = tuple(ipaddress.ip_network(text) for text in texts - {EVERYBODY, UNIX})
+        self._networks = tuple(ipaddress.ip_network(text) for text in texts - {ANY_PEER, UNIX})
         #: Whether an address was named, itself or its network. ``*`` names none.
         self.names = lru_cache(CACHED)(self._names)
 
@@ -72,7 +72,7 @@ class Peers:
             peer: its address.
             unix: whether it came through a unix socket; then the address says nothing.
         """
-        return self._everybody or (self._unix if unix else self.names(peer))
+        return self._every_peer or (self._unix if unix else self.names(peer))
 
     def _names(self, address: str) -> bool:
         try:

@@ -20,8 +20,8 @@ __all__ = ["AdmissionQueue"]
 LAST: Final = -2
 #: Processor's time, in seconds: a turn that takes longer is not the doing of the few that this lets begin.
 LONG: Final = 0.005
-#: Of what a long turn takes above that, so much is spent on those who wait. It is less than beginnings are of the work where a
-#: request has a few queries, so that no pause, a collection for example, can lead to where everything is under way.
+#: Of what a long turn takes above that, so much is spent on requests that wait. It is less than beginnings are of the work where
+#: a request has a few queries, so that no pause, a collection for example, can lead to where everything is under way.
 SHARE: Final = 0.25
 #: Requests that do not wait hold up those under way, but a turn for each would cost as much as the shortest of them.
 QUICK: Final = 0.001
@@ -53,7 +53,7 @@ class AdmissionQueue:
 
     def __init__(self, concurrency: ConcurrencyLimit) -> None:
         self._concurrency = concurrency
-        # What to call for those who wait, in the order of their arrival.
+        # What to call for requests that wait, in the order of their arrival.
         self.waiting: deque[Callable[[], Any]] = deque()
         self._end_of_turn: Any = None
         self._awake: Any = None

@@ -18,7 +18,7 @@ __all__ = ["OTHER", "UNMATCHED", "URL_NAME", "Recorder"]
 URL_NAME: Final = "djworker.url_name"
 #: The label of requests whose path no URL has, or that were answered before one was looked for.
 UNMATCHED: Final = "(unmatched)"
-#: The label of those whose name came when there were ``MOST_URLS`` already.
+#: The label of URLs whose name came when there were ``MOST_URLS`` already.
 OTHER: Final = "(other)"
 #: These count in no bound.
 ALWAYS: Final = frozenset({UNMATCHED, OTHER})

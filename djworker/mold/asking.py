@@ -90,7 +90,7 @@ def follow(app: Callable[..., Any], path: str, **extra: Any) -> PageReply:
 
 
 def _is_ours(host: str, extra: Mapping[str, Any]) -> bool:
-    """Another host may be another site. The one that Django itself sends everybody to is this one."""
+    """Another host may be another site. The one that Django itself sends every client to is this one."""
     from django.conf import settings
 
     asked = str(extra.get("HTTP_HOST", ""))

@@ -70,7 +70,7 @@ def let_threads_end() -> None:
 
 
 def destroy_hub() -> None:
-    """The hub goes, with its own threads: each look-up by name has started one. The next one who waits gets another hub.
+    """The hub goes, with its own threads: each look-up by name has started one. The next greenlet that waits gets another hub.
 
     Call it where no greenlet waits: those that wait in it never go on.
     """

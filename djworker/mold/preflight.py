@@ -92,7 +92,7 @@ def _message(number: str, text: str, hint: str) -> Iterator[CheckMessage]:
 
 
 def secret_key() -> Said:
-    """An empty key fails with the first page that signs something; another's key signs for everybody."""
+    """An empty key fails with the first page that signs something; a key that others know signs for them, too."""
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
 

@@ -1,6 +1,6 @@
 """A small HTTP server for a handful of questions: one thread, one answer for each connection, every one with a deadline.
 
-It is asked by balancers and by Prometheus, and stands on a port that anybody may flood. So it holds a bounded number of
+It is asked by balancers and by Prometheus, and stands on a port that any client may flood. So it holds a bounded number of
 connections, and where one more comes, the oldest goes: that one has had the most time.
 """
 

@@ -151,7 +151,7 @@ class Acceptor:
         return True
 
     def _wait_for_room(self) -> None:
-        """Have connections ended, and go on when they are; the kernel keeps those who come until then."""
+        """Have connections ended, and go on when they are; the kernel keeps clients that come until then."""
         self._pause()
         self._server.on_room = self._resume
         self._server.make_room()

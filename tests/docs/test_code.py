@@ -55,7 +55,7 @@ def test_the_async_views_answer(
         "shop/urls.py", "from django.core.management import call_command\ncall_command('migrate', verbosity=0)"
     )
     server = make_server(fresh).start(workers=1, probe="off")
-    assert server.get("/numbers").json() == {"everybody": 0, "staff": 0}
+    assert server.get("/numbers").json() == {"all": 0, "staff": 0}
     assert server.get("/events").body == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
 
 

@@ -80,22 +80,22 @@ class Process:
             gevent.sleep(0)
 
     def command(self, name: str, *arguments: str) -> object:
-        site = self.server
+        server = self.server
         if name == "drain":
-            site.drain()
+            server.drain()
         elif name == "open":
             apps.gate(arguments[0]).set()
         elif name == "flight":
-            return [[*item[:3], item.phase] for item in site.in_flight()]
+            return [[*item[:3], item.phase] for item in server.in_flight()]
         elif name == "show":
-            return [repr(site), *map(repr, site.busy)]
+            return [repr(server), *map(repr, server.busy)]
         elif name == "kill":
             gevent.kill(self.found(arguments[0]))
         return {
-            "open": site.open,
-            "idle": site.idle,
-            "running": site.running,
-            "total": site.total,
+            "open": server.open,
+            "idle": server.idle,
+            "running": server.running,
+            "total": server.total,
             "fds": len(list(Path("/proc/self/fd").iterdir())),
             "rss": resident_kib(),
             "files": sum(path.is_file() for path in Path("/proc/self/fd").iterdir()),

@@ -49,11 +49,11 @@ def asked_one_by_one(server: Served, clients: list[Client], times: int = 1) -> N
     close(clients)
 
 
-@pytest.mark.parametrize("doze", [False, True], ids=["kept", "suspended"])
-def test_of_a_burst_on_old_connections_few_are_under_way(serve: Start, *, doze: bool) -> None:
+@pytest.mark.parametrize("suspend", [False, True], ids=["kept", "suspended"])
+def test_of_a_burst_on_old_connections_few_are_under_way(serve: Start, *, suspend: bool) -> None:
     server = serve()
     clients = [kept(server) for _ in range(MANY)]
-    if doze:
+    if suspend:
         eventually(lambda: server.gauges()["greenlets"] <= server.base["greenlets"], "greenlets given back")
     with stalled(server):
         for client in clients:

@@ -68,7 +68,7 @@ class Plot:
 
     @property
     def label(self) -> str:
-        """What is shown, for those who do not see it."""
+        """What is shown, in words: for readers who do not see the plot."""
         return f"{self.title}, lately: " + ", ".join(f"{curve.name} {curve.last}" for curve in self.curves)
 
 

@@ -156,7 +156,7 @@ class Driver(ABC, Generic[C]):
 
     @abstractmethod
     def refuses_writes(self, conn: C) -> bool:
-        """Ask whether the server itself refuses writes to everybody. On a session that was just reset; one round trip."""
+        """Ask whether the server itself refuses all writes. On a session that was just reset; one round trip."""
 
     def plans(self, resolution: Callable[[C], Hashable]) -> object:  # noqa: ARG002 - for the drivers that have an answer
         """What the connections of one pool share about statements that the library prepares by itself; None if it does not.

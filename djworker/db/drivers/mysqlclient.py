@@ -77,7 +77,7 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
     def become_green(self) -> None:
         """From here on the connection belongs to the hub."""
         # The library closes its descriptor as soon as it finds the connection lost, in a native thread perhaps, and its number is
-        # anybody's then. So we look, wait and hang up through one of our own.
+        # free for another then. So we look, wait and hang up through one of our own.
         self._fd = self.fileno()
         self._line = Line(fileno=os.dup(self._fd))
         self.watch = Watch(self._line.fileno())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gevent.hub import Hub
 
-#: Our own pool: connects to a dead server would otherwise fill the hub's, and with it everybody's DNS look-ups.
+#: Our own pool: connects to a dead server would otherwise fill the hub's, and all DNS look-ups would wait for them.
 THREADS: Final = 16
 
 P = ParamSpec("P")

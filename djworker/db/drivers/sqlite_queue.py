@@ -65,7 +65,7 @@ class WriteQueue:
             self.release(place[0])
 
     def release(self, owner: Owner) -> None:
-        """Give the lock to the next in line. From anybody but the holder it is ignored."""
+        """Give the lock to the next in line. From any other greenlet than the holder it is ignored."""
         if self.holder is not owner:
             return
         self.holder = None

@@ -76,7 +76,7 @@ class Bound:
         return earlier > self._leaving() and not self.has_room
 
     def distribute(self, now: float) -> None:
-        """Use the room that there is for those who have waited for longest."""
+        """Use the room that there is for the requests that have waited for longest."""
         able = list(self._members)
         while able and self.has_room:
             first = min(able, key=lambda member: member.next_lacking)

@@ -103,7 +103,7 @@ class WaitQueue(Generic[C]):
         return True
 
     def pop_overdue(self, now: float) -> list[Waiter[C]]:
-        """Take those whose time is up off the queue."""
+        """Take waiters off the queue whose time is up."""
         overdue = [waiter for waiter in self.waiting if waiter.deadline <= now]
         for waiter in overdue:
             del self.waiting[waiter]

@@ -33,7 +33,7 @@ class RunningLoop(local):
 
 
 def install() -> None:
-    """Use asyncio's Python code in place of its C code. To be called before anybody takes a name out of asyncio."""
+    """Use asyncio's Python code in place of its C code. To be called before any module takes a name out of asyncio."""
     events._running_loop = RunningLoop()  # type: ignore[attr-defined]
     for module in (events, futures, tasks):
         for name, twin in list(vars(module).items()):

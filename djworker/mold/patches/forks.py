@@ -1,7 +1,7 @@
 """What must not go on in a copy of a process: the hub, everything that waits in it, and whatever the original talks through.
 
 A fork copies the hub with all greenlets that wait, and the sockets of their clients. A copy that waits once for anything runs
-the hub, and with it everybody's requests a second time. So a fork that is none of ours leaves a process that has only the
+the hub, and with it all requests a second time. So a fork that is none of ours leaves a process that has only the
 greenlet that forked, as a fork in a program with threads leaves only the thread that forked:
 
 * The copied hub is left as it is and never runs again; its event loop is destroyed, and the child gets a hub of its own. Nothing

@@ -19,7 +19,7 @@ _MODULES: Final = ("asgiref.local", "django.dispatch.dispatcher")
 
 
 def install() -> None:
-    """Give those modules native locks. To be called after gevent's patch, and before anybody else imports Django."""
+    """Give those modules native locks. To be called after gevent's patch, and before any other module imports Django."""
     stand_in = ModuleType(threading.__name__, threading.__doc__)
     vars(stand_in).update(vars(threading))
     # Both are reentrant: should a finalizer that runs inside let another greenlet in, it goes ahead, as everything does that is
