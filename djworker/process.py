@@ -10,7 +10,8 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from typing import Final, NoReturn
+from importlib import import_module
+from typing import Any, Final, NoReturn
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _PR_GET_PDEATHSIG: Final = 2
@@ -24,6 +25,15 @@ _CGROUPS: Final = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+
+
+def unpatched(module: str, name: str) -> Any:
+    """Return a function as it was before gevent replaced it, without importing gevent.
+
+    gevent's ``poll``, ``sleep`` and ``close`` run the hub, which the mold must not, and which a native thread cannot.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    return getattr(import_module(module), name) if monkey is None else monkey.get_original(module, name)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -13,9 +13,8 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gevent import GreenletExit, sleep
-from gevent.monkey import get_original
 
-from djworker import log
+from djworker import log, process
 from djworker.conf.peers import LOOPBACK, plain
 from djworker.deadlines import RequestTimeout
 from djworker.http import proxy_header
@@ -44,7 +43,7 @@ FRESH, IDLE, RUNNING = ConnectionPhase.FRESH, ConnectionPhase.IDLE, ConnectionPh
 
 logger = logging.getLogger("djworker.http")
 now = time.monotonic
-get_ident = get_original("_thread", "get_ident")
+get_ident = process.unpatched("_thread", "get_ident")
 
 #: A closing connection reads on so that a peer, still sending, finds the answer and not a reset (RFC 9112 9.6).
 #: Seconds in all, seconds for each piece (nginx's lingering_time and lingering_timeout), and bytes a second, so that an upload

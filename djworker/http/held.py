@@ -7,8 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from gevent.monkey import get_original
-
+from djworker import process
 from djworker.http.bulk import away_from_hub
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ BIG: Final = 8 << 20
 #: A link is not followed: what is removed is the link. A pipe, in the place of a file just now, is not waited for.
 FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
-_close: Callable[[int], None] = get_original("os", "close")
+_close: Callable[[int], None] = process.unpatched("os", "close")
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ import errno
 import os
 import select
 import stat
-import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
+
+from djworker import process
 
 NOTICE_INTERVAL: Final = 60.0  # seconds
 #: A reader may stop for a moment (journald restarts); a server must not wait for it for long, nor at every line.
@@ -79,7 +80,7 @@ class Sink:
     def _await_room(self) -> None:
         """Raise where a write would block for long."""
         now = self._clock()
-        poller = original(select, "poll")()
+        poller = process.unpatched("select", "poll")()
         poller.register(self._fd, select.POLLOUT)
         if not poller.poll(0 if now < self._stalled_until else TIMEOUT * 1000):
             self._stalled_until = now + 1
@@ -159,15 +160,6 @@ def is_strangers_link(path: str) -> bool:
     return os.path.islink(path) and _in_strangers_folder(path)
 
 
-def original(module: Any, name: str) -> Any:
-    """Return a function as it was before gevent replaced it, without importing gevent.
-
-    gevent's ``poll`` and ``close`` run the hub, which the mold must not, and which a blocked worker cannot.
-    """
-    monkey = sys.modules.get("gevent.monkey")
-    return getattr(module, name) if monkey is None else monkey.get_original(module.__name__, name)
-
-
 def raw_close(fd: int) -> None:
     """Close a descriptor now, not when the hub next turns."""
-    original(os, "close")(fd)
+    process.unpatched("os", "close")(fd)

@@ -10,10 +10,10 @@ import sys
 from typing import Any, Final
 
 import gevent
-from gevent import monkey
 from gevent._hub_local import get_hub_if_exists
 from greenlet import GreenletExit
 
+from djworker import process
 from djworker.db.drivers import turns
 from djworker.mold.patches.later_loop import LaterLoop
 
@@ -106,7 +106,7 @@ def _end_threads(hub: Any) -> None:
 
 def _await_native_threads() -> None:
     """A thread has frames for some microseconds after its last word."""
-    sleep = monkey.get_original("time", "sleep")
+    sleep = process.unpatched("time", "sleep")
     for _turn in range(round(TIMEOUT / PAUSE)):
         if len(sys._current_frames()) == 1:
             return

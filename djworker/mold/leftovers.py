@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+from djworker import process
 from djworker.greenlets import upwards
 from djworker.mold import blame, cleanup
 from djworker.worker import renewal
@@ -272,6 +273,5 @@ def _outermost_module(frame: FrameType) -> str:
 
 
 def _native_ident() -> int:
-    monkey = sys.modules["gevent.monkey"]
-    ident: int = monkey.get_original("_thread", "get_ident")()
+    ident: int = process.unpatched("_thread", "get_ident")()
     return ident

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djworker.mold")
 #: gevent's own would run the hub.
-_poll = monkey.get_original("select", "poll")
+_poll = process.unpatched("select", "poll")
 
 #: Seconds for all receivers of ``process_gone``.
 _GONE_TIMEOUT: Final = HOOK_TIMEOUT + HOOK_MARGIN

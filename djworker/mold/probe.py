@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from greenlet import GreenletExit
 
+from djworker import process
 from djworker.conf.engine_names import NO_DATABASE
 from djworker.ipc import messages
 from djworker.ipc.contract import PROBE_TIMEOUT
@@ -271,11 +272,9 @@ def _stack_of(frame: Any) -> bytes:
 
 def _watch(greenlet: Any, write: Write, seconds: float, then: Callable[[], object] = bool) -> Any:
     """A thread of the system's writes down where it hangs, unless the lock that is returned was released by then."""
-    from gevent import monkey
-
-    start = monkey.get_original("_thread", "start_new_thread")
-    main = monkey.get_original("_thread", "get_ident")()
-    going_on = monkey.get_original("_thread", "allocate_lock")()
+    start = process.unpatched("_thread", "start_new_thread")
+    main = process.unpatched("_thread", "get_ident")()
+    going_on = process.unpatched("_thread", "allocate_lock")()
     going_on.acquire()
 
     def bark() -> None:

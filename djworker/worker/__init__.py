@@ -1,6 +1,5 @@
-"""The processes that hold the project's code: the mold, which loads it and only forks, and the workers, which serve it.
+"""A worker: accepts connections, serves them in one hub, watches over that hub, and ends when it is told to.
 
-``mold`` is the composition root: the one module that knows Django and the server alike. ``worker`` and ``watchdog`` are
-handed what they need and import no Django. Nothing is imported here, because ``python -m djworker.mold.main`` imports this
-package before the mold's first statement patches the standard library.
+Lives in a process of its own, which the mold forks. Knows ``http``; knows no mold, no database and no Django: ``main`` is handed
+the project, and what is to be asked of its databases.
 """

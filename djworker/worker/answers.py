@@ -15,8 +15,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
-from gevent import monkey
 
+from djworker import process
 from djworker.greenlets import upwards
 from djworker.http.phases import SAID
 from djworker.ipc import messages
@@ -48,10 +48,10 @@ SEND_TIME: Final = 1.0
 _PHASES: Final = {phase.value: said for phase, said in SAID.items()}
 _BLOCKED: Final = {"error": "its hub is blocked, so nothing can be changed there"}
 _READABLE, _WRITABLE = 1, 4  # POLLIN, POLLOUT; gevent takes the names out of the module
-_start_thread = monkey.get_original("_thread", "start_new_thread")
-_ident = monkey.get_original("_thread", "get_ident")
-_sleep = monkey.get_original("time", "sleep")
-_poll = monkey.get_original("select", "poll")
+_start_thread = process.unpatched("_thread", "start_new_thread")
+_ident = process.unpatched("_thread", "get_ident")
+_sleep = process.unpatched("time", "sleep")
+_poll = process.unpatched("select", "poll")
 
 
 class Insight(Protocol):

@@ -13,10 +13,10 @@ from traceback import FrameSummary, StackSummary
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gevent
-from gevent import monkey
 from gevent.hub import Hub
 from greenlet import greenlet
 
+from djworker import process
 from djworker.greenlets import upwards
 from djworker.log.source import UNKNOWN, project_place
 from djworker.worker.stacks import is_running, request_of
@@ -35,7 +35,7 @@ MOST_FRAMES: Final = 60
 #: Characters of a statement in the text; the field has more of them.
 SQL_SHOWN: Final = 200
 _RUNS: Final = Hub.run.__code__
-_ident = monkey.get_original("_thread", "get_ident")
+_ident = process.unpatched("_thread", "get_ident")
 
 
 class Blocker(NamedTuple):

@@ -20,9 +20,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import gevent
-from gevent import monkey
 
-from djworker import log
+from djworker import log, process
 from djworker.ipc.scoreboard import Gauge, Phase
 from djworker.log.throttle import Throttle
 from djworker.worker.stalls import LASTING, LOOK_INTO, Look, StallWatch
@@ -55,8 +54,8 @@ _pread: Final = ctypes.PyDLL(None).pread
 _pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long)
 #: Waits of a look that say nothing of C code: for its sleep, and for a turn with the GIL after it.
 _OWN_WAITS: Final = 2
-_start_thread = monkey.get_original("_thread", "start_new_thread")
-_sleep = monkey.get_original("time", "sleep")
+_start_thread = process.unpatched("_thread", "start_new_thread")
+_sleep = process.unpatched("time", "sleep")
 
 
 class Watchdog:

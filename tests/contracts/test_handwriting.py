@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -48,3 +49,29 @@ def test_each_noqa_has_its_reason() -> None:
 
 def test_constants_are_final() -> None:
     assert found(NOT_FINAL, modules()) == []
+
+
+def test_a_packages_docstring_says_where_it_lives() -> None:
+    """The process in brackets, or a paragraph behind the first line; that of one engine leads to its `base`."""
+    packages = {path: ast.get_docstring(ast.parse(path.read_text())) or "" for path in PACKAGE.rglob("__init__.py")}
+    rooms = {path: text for path, text in packages.items() if len(list(path.parent.glob("*.py"))) > 2}
+    assert len(rooms) > 15
+    told = re.compile(r"\[\w|See `base`|.*\n\n", re.DOTALL)
+    assert [str(path) for path, text in rooms.items() if not told.match(text)] == []
+
+
+def test_a_tests_name_is_a_sentence() -> None:
+    """Of three words at least."""
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for name in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE)
+        if name.count("_") < 3
+    ]
+    assert found == []
+
+
+def test_an_unpatched_function_is_had_from_one_place() -> None:
+    """`process.unpatched`, which can be called where gevent is not."""
+    places = found(re.compile(r"get_original"), modules())
+    assert {place.partition(":")[0] for place in places} == {"djworker/process.py"}

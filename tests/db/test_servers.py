@@ -70,7 +70,9 @@ def test_only_the_data_of_a_run_that_was_killed_is_removed(postgres: PostgresSer
     os.close(ours)
 
 
-def test_proxy_faults(postgres: PostgresServer, proxy: Callable[[DatabaseServer], TCPProxy]) -> None:
+def test_faults_of_the_proxy_are_those_of_a_network(
+    postgres: PostgresServer, proxy: Callable[[DatabaseServer], TCPProxy]
+) -> None:
     network = proxy(postgres)
     params = postgres.params("postgres", port=network.port, connect_timeout=2)
     with psycopg.connect(**params, autocommit=True) as connection:

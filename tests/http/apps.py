@@ -127,9 +127,11 @@ def ignore(environ: Environ, start_response: Any) -> list[bytes]:
 
 
 def stream(environ: Environ, start_response: Any) -> Blocks:
+    more = b"x" * int(parameter(environ, "more", "0"))
+
     def blocks() -> Iterator[bytes]:
         for number in range(int(parameter(environ, "n", "3"))):
-            yield b"block %d\n" % number
+            yield b"block %d\n" % number + more
             yield b""
             if name := parameter(environ, "gate"):
                 gate(f"{name}{number}").wait()

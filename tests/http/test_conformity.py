@@ -19,14 +19,14 @@ def client(shared: Served) -> Client:
         yield client
 
 
-def test_hello(client: Client) -> None:
+def test_a_small_answer_has_four_fields(client: Client) -> None:
     answer = client.get("/hello")
     assert (answer.status, answer.body) == (200, b"Hello, World!")
     assert answer.headers.keys() == {"content-type", "content-length", "date", "server"}
     assert answer.headers["date"].endswith(" GMT")
 
 
-def test_keep_alive(client: Client) -> None:
+def test_a_connection_serves_several_requests(client: Client) -> None:
     for _ in range(3):
         assert client.get("/hello").body == b"Hello, World!"
 
@@ -159,7 +159,7 @@ def test_head_and_body_leave_in_one_piece(client: Client) -> None:
     assert client.socket.recv(65_536).endswith(b"Hello, World!")
 
 
-def test_write(client: Client) -> None:
+def test_what_write_is_given_comes_first(client: Client) -> None:
     assert client.get("/write").body == b"first second third"
 
 
@@ -177,7 +177,7 @@ def test_own_date_and_server(client: Client) -> None:
     assert (headers["date"], headers["server"]) == ("Thu, 01 Jan 1970 00:00:00 GMT", "mine")
 
 
-def test_environment(client: Client) -> None:
+def test_the_environment_is_that_of_pep_3333(client: Client) -> None:
     found = json.loads(client.get("/environ/caf%C3%A9?a=b%20c", b"X-Multi: 1\r\nX-Multi: 2\r\nX_Evil: 1\r\n").body)
     assert found["PATH_INFO"] == "/environ/café".encode().decode("latin-1")
     assert found["RAW_URI"] == "/environ/caf%C3%A9?a=b%20c"
@@ -213,7 +213,7 @@ def test_every_request_has_a_context_of_its_own(client: Client) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "memory", "gzip"])
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_files(client: Client, kind: str, size: int) -> None:
+def test_files_are_sent_whole(client: Client, kind: str, size: int) -> None:
     answer = client.get(f"/file?kind={kind}&size={size}")
     assert answer.body == bytes(index % 251 for index in range(size))
     assert client.get("/hello").status == 200

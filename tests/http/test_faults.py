@@ -212,7 +212,7 @@ def _name(client: Client) -> str:
     return f"{host}:{port}"
 
 
-def test_unix_sockets(serve: Start, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_unix_socket_has_an_address_for_its_peer(serve: Start, tmp_path_factory: pytest.TempPathFactory) -> None:
     server = serve(unix=str(tmp_path_factory.mktemp("s") / "s"))
     with server.connect() as client:
         assert client.get("/hello").status == 200

@@ -23,7 +23,7 @@ def chunked(body: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 7, 70_000])
-def test_chunked_bodies(serve: Start, size: int) -> None:
+def test_chunked_bodies_arrive_whole(serve: Start, size: int) -> None:
     server = serve()
     body = bytes(index % 256 for index in range(700 if size == 1 else 1_500_000))
     with server.connect() as client:

@@ -189,7 +189,7 @@ def run_check(project: Project) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_check(project: Project) -> None:
+def test_check_says_whether_the_project_can_serve(project: Project) -> None:
     fit = run_check(project)
     assert fit.returncode == 0, fit
     assert json.loads(fit.stderr.splitlines()[-1])["event"] == "check_passed"
@@ -203,7 +203,7 @@ def test_check(project: Project) -> None:
     assert run_check(project).returncode == 2
 
 
-def test_print_config(project: Project) -> None:
+def test_print_config_names_the_source_of_each_value(project: Project) -> None:
     done = subprocess.run(
         command({"bind": "127.0.0.1:0", "log_format": None}, "--print-config", "--format", "json"),
         cwd=project.folder,
@@ -227,7 +227,7 @@ def test_stop_while_the_first_mold_boots(server: Server, number: signal.Signals)
     assert server.wait() == 0
 
 
-def test_titles(server: Server) -> None:
+def test_titles_name_role_slot_and_generation(server: Server) -> None:
     server.start(proc_name="emporium")
     assert procfs.title(server.pid) == "djworker: arbiter [emporium]"
     assert procfs.title(server.mold()) == "djworker: mold gen 1 [emporium]"
@@ -237,7 +237,7 @@ def test_titles(server: Server) -> None:
     ]
 
 
-def test_the_tree(server: Server) -> None:
+def test_the_tree_is_one_arbiter_one_mold_and_workers(server: Server) -> None:
     """The workers are the arbiter's own children, and share the mold's memory."""
     server.start()
     those = [server.mold(), server.worker(0), server.worker(1)]
@@ -283,7 +283,7 @@ def test_settings_and_environment_and_command_line(server: Server) -> None:
     assert len(server.ready()) == 1
 
 
-def test_warm_up(server: Server) -> None:
+def test_warm_up_asks_for_each_path(server: Server) -> None:
     server.project.edit(SETTINGS, '"GRACEFUL_TIMEOUT": 30', '"WARM_UP": ["/", "/db", "/hello?x=1"]')
     server.start()
     assert server.get("/db").status == 200

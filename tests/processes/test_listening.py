@@ -20,7 +20,7 @@ from tests.processes.server import Server
 ROOT = os.geteuid() == 0
 
 
-def test_unix_socket(server: Server) -> None:
+def test_a_unix_socket_has_its_mode_and_survives_a_reload(server: Server) -> None:
     server.start(bind=f"unix:{server.scratch}/sock", umask="0o077", socket_mode="660")
     mode = (server.scratch / "sock").stat().st_mode
     assert stat.S_ISSOCK(mode)
@@ -33,7 +33,7 @@ def test_unix_socket(server: Server) -> None:
     load.assert_nothing_lost()
 
 
-def test_several_addresses(server: Server) -> None:
+def test_several_addresses_are_served_at_once(server: Server) -> None:
     server.start(bind=["127.0.0.1:0", "[::1]:0", f"unix:{server.scratch}/sock"])
     addresses = [Address(event["address"]) for event in server.events("listening")]
     assert [request(address, "/raw").status for address in addresses] == [200] * 3
@@ -57,7 +57,7 @@ def test_a_descriptor_from_outside(server: Server) -> None:
     assert procfs.port_is_free(address.host, address.port)
 
 
-def test_socket_activation(server: Server) -> None:
+def test_sockets_of_systemd_are_served(server: Server) -> None:
     """systemd's protocol: LISTEN_FDS sockets from descriptor 3 on, for the process that LISTEN_PID names."""
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         server.start(inherit=[first, second], environ={"LISTEN_FDS": "2"})

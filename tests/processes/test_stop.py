@@ -57,7 +57,7 @@ def test_what_is_cut_at_the_end_of_the_grace_is_logged(server: Server) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_fast_stop(server: Server, number: signal.Signals) -> None:
+def test_a_fast_stop_cuts_what_runs(server: Server, number: signal.Signals) -> None:
     server.start(graceful_timeout=60)
     half = server.raw()
     half.send(b"GET / HT")

@@ -33,7 +33,7 @@ def run_shop_tests(url: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_on_sqlite(tmp_path: Path) -> None:
+def test_the_shop_passes_on_sqlite(tmp_path: Path) -> None:
     run_shop_tests(f"sqlite:///{tmp_path}/db.sqlite3")
 
 

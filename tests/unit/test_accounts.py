@@ -93,7 +93,7 @@ def test_nobody_in_particular_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("user, group", [("no-such-user", None), (None, "no-such-group")])
-def test_unknown_names(user: str | None, group: str | None) -> None:
+def test_unknown_names_are_refused(user: str | None, group: str | None) -> None:
     with pytest.raises(KeyError):
         accounts.find(user, group)
 

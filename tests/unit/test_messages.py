@@ -35,7 +35,7 @@ KNOWN = st.one_of(
 
 
 @given(KNOWN)
-def test_round_trip(message: messages.Message) -> None:
+def test_a_message_survives_the_round_trip(message: messages.Message) -> None:
     line = messages.encode(message)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
@@ -50,7 +50,7 @@ def test_round_trip(message: messages.Message) -> None:
         (b'["SpawnWorker", {"worker_id": 1}]', "SpawnWorker"),
     ],
 )
-def test_another_version(line: bytes, name: str) -> None:
+def test_messages_of_another_version_are_unknown(line: bytes, name: str) -> None:
     message = messages.decode(line)
     assert isinstance(message, messages.Unknown)
     assert message.name == name

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 import gevent
 from gevent import get_hub, socket
-from gevent.monkey import get_original
 
+from djworker import process
 from djworker.db.drivers.turns import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # gevent's `os.close` waits for a turn of the hub, which a fresh child has not got.
-_close_now: Callable[[int], None] = get_original("os", "close")
+_close_now: Callable[[int], None] = process.unpatched("os", "close")
 
 CLOSE_TIMEOUT: Final = (
     2.0  # seconds for the server to let go of a connection that said good-bye; PostgreSQL needs 1-5 ms

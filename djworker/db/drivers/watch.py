@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gevent import get_hub
 from gevent.exceptions import InvalidSwitchError
 from gevent.hub import Waiter
-from gevent.monkey import get_original
+
+from djworker import process
 
 if TYPE_CHECKING:
     from gevent._types import _IoWatcher
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 READ: Final = 1  # libev's EV_READ and EV_WRITE; psycopg's Wait and Ready use the same bits
 WRITE: Final = 2
 
-_poll: Any = get_original("select", "poll")
+_poll: Any = process.unpatched("select", "poll")
 
 
 class Watch:

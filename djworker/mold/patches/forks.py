@@ -30,7 +30,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent.hub
-from gevent import get_hub, monkey
+from gevent import get_hub
 from gevent._hub_local import get_hub_if_exists, set_hub, set_loop  # the only way to give a thread another hub
 from gevent.hub import Hub
 from gevent.os import _closing_fd_to_event  # type: ignore[attr-defined]  # not public, and nothing else knows them
@@ -55,7 +55,7 @@ _ALL: Final = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGS
 _EX_SOFTWARE: Final = 70
 #: What starts programs without the hooks: ``subprocess`` is gevent's, but ``multiprocessing`` uses the last one itself.
 _SPAWNS: Final = ((os, "posix_spawn"), (os, "posix_spawnp"), (_posixsubprocess, "fork_exec"))
-_ident = monkey.get_original("_thread", "get_ident")
+_ident = process.unpatched("_thread", "get_ident")
 
 _masks: dict[int, Any] = {}
 #: Copied hubs and loops. They must outlive everything: see above.

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import SemLock
 from typing import TYPE_CHECKING, Any, Final
 
-from gevent import getcurrent, monkey, sleep
+from gevent import getcurrent, sleep
 from gevent._hub_local import get_hub_if_exists  # the public one would make a hub in a child that needs none
 from gevent.socket import wait_read, wait_write
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PIPE_BUF: Final = select.PIPE_BUF
 #: Seconds between two looks at a lock that another process has: no descriptor tells of it.
 _FIRST_NAP, _LONGEST_NAP = 0.001, 0.02
-_poll = monkey.get_original("select", "poll")
+_poll = process.unpatched("select", "poll")
 _make_methods: Final[Callable[[Any], None]] = SemLock._make_methods  # type: ignore[attr-defined]
 
 

@@ -44,7 +44,7 @@ def test_thirty_greenlets_at_most_four_connections(geventpool_site: Site) -> Non
     assert geventpool_site.sessions() == 4
 
 
-def test_reuse_conns(geventpool_site: Site) -> None:
+def test_reuse_conns_bounds_what_stays_open(geventpool_site: Site) -> None:
     item = start(geventpool_site, MAX_CONNS=4, REUSE_CONNS=1)
     gevent.joinall([request(query, "SELECT pg_sleep(0.02)") for _ in range(8)], raise_error=True)
     eventually(lambda: geventpool_site.sessions() == 1, "the others are closed")

@@ -128,7 +128,7 @@ MIDDLEWARE = ["middleware.Asks"]
     ],
     ids=["late", "first", "never"],
 )
-def test_late_patching(tmp_path: Path, first: str, says: str) -> None:
+def test_patching_too_late_is_found(tmp_path: Path, first: str, says: str) -> None:
     site = Site(tmp_path, f"{HEAD}\nDATABASES = {{'default': shop(OURS)}}", first)
     found = site.check()
     assert [number for number, _, _ in found] == (["djworker.E025"] if says else [])

@@ -213,7 +213,7 @@ def test_every_pin_is_counted_with_its_reason_and_view(leasing: Site) -> None:
     assert dict(connection.leased_pool.counters.pins_by_view) == {("pin_sql 'my_function'", "no view"): 1}
 
 
-def test_sticky(leasing: Site) -> None:
+def test_a_sticky_block_keeps_one_session(leasing: Site) -> None:
     leasing.start()
     from djworker.db import sticky
 

@@ -159,7 +159,7 @@ def test_a_network_that_is_cut_in_mid_query_raises(target: Target) -> None:
     driver.close(conn)
 
 
-def test_check(target: Target) -> None:
+def test_a_check_costs_a_round_trip_and_leaves_nothing(target: Target) -> None:
     driver = target.driver
     conn = target.connect()
     before = target.proxy.stats()["round_trips"]

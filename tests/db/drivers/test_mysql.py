@@ -43,7 +43,7 @@ def test_the_server_tells_of_changed_session_state(mysql_target: Target, sql: st
     mysql_target.driver.close(conn)
 
 
-def test_several_results(mysql_target: Target) -> None:
+def test_several_results_are_read_one_by_one(mysql_target: Target) -> None:
     conn = mysql_target.connect(**({"client_flag": 1 << 16} if mysql_target.name == "pymysql" else {}))
     run(conn, "CREATE PROCEDURE three() BEGIN SELECT 1; SELECT SLEEP(0.1), 2; SELECT 3; END")
     cursor = conn.cursor()
@@ -59,7 +59,7 @@ def test_several_results(mysql_target: Target) -> None:
     mysql_target.driver.close(conn)
 
 
-def test_unbuffered_rows(mysql_target: Target) -> None:
+def test_unbuffered_rows_keep_the_connection_busy(mysql_target: Target) -> None:
     driver = mysql_target.driver
     conn = mysql_target.connect()
     cursor = conn.cursor(unbuffered(mysql_target))

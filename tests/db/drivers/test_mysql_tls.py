@@ -39,7 +39,7 @@ def more(target: Target) -> dict[str, object]:
     return {"ssl": True} if target.name == "mysqlclient" else {}
 
 
-def test_tls(tls_target: Target) -> None:
+def test_rows_of_any_number_come_over_tls(tls_target: Target) -> None:
     driver = tls_target.driver
     conn = tls_target.connect(**more(tls_target))
     (_, cipher) = run(conn, "SHOW STATUS LIKE 'Ssl_cipher'")[0]
@@ -53,7 +53,7 @@ def test_tls(tls_target: Target) -> None:
     driver.close(conn)
 
 
-def test_tls_killed(tls_target: Target) -> None:
+def test_a_killed_query_over_tls_is_cancelled(tls_target: Target) -> None:
     driver = tls_target.driver
     conn = tls_target.connect(**more(tls_target))
     worker = gevent.spawn(run, conn, tls_target.sleep_sql(30))

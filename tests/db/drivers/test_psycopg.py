@@ -49,7 +49,7 @@ def test_closing_wakes_up_who_waits(psycopg3: Target) -> None:
     psycopg3.driver.close(conn)
 
 
-def test_command_tags(postgres_target: Target) -> None:
+def test_command_tags_are_told_of_each_statement(postgres_target: Target) -> None:
     driver = postgres_target.driver
     conn = postgres_target.connect()
     cursor = conn.cursor()
@@ -90,7 +90,7 @@ def test_an_abandoned_copy_can_be_cancelled(psycopg3: Target) -> None:
     eventually(lambda: psycopg3.sessions() == 0, "the session is gone")
 
 
-def test_pipeline(psycopg3: Target) -> None:
+def test_a_pipeline_gives_its_rows_in_order(psycopg3: Target) -> None:
     conn = psycopg3.connect()
     with conn.pipeline():
         cursors = [conn.execute("SELECT %s::int", (number,)) for number in range(200)]
@@ -98,7 +98,7 @@ def test_pipeline(psycopg3: Target) -> None:
     psycopg3.driver.close(conn)
 
 
-def test_notifications(psycopg3: Target) -> None:
+def test_notifications_are_heard_while_others_speak(psycopg3: Target) -> None:
     listener, speaker = psycopg3.connect(), psycopg3.connect()
     run(listener, "LISTEN channel")
     heard = gevent.spawn(lambda: [notice.payload for notice in listener.notifies(timeout=10, stop_after=1)])

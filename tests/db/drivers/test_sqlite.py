@@ -43,7 +43,7 @@ def run_(conn: Any, sql: str) -> list[tuple[Any, ...]]:
     return run(conn, sql, ())
 
 
-def test_wal(tmp_path: Path) -> None:
+def test_a_file_is_in_wal_mode(tmp_path: Path) -> None:
     conn = connect(tmp_path)
     assert run_(conn, "PRAGMA journal_mode") == [("wal",)]
     conn.close()
@@ -131,7 +131,7 @@ def test_closing_in_a_transaction_frees_the_lock(tmp_path: Path) -> None:
     other.close()
 
 
-def test_without_autocommit(tmp_path: Path) -> None:
+def test_another_writer_waits_for_a_commit(tmp_path: Path) -> None:
     conn, other = connect(tmp_path), connect(tmp_path)
     driver().set_autocommit(conn, False)
     run_(conn, "INSERT INTO t VALUES (1)")
@@ -155,7 +155,7 @@ def test_returning_rows_do_not_hold_the_lock(tmp_path: Path) -> None:
     other.close()
 
 
-def test_executemany(tmp_path: Path) -> None:
+def test_executemany_writes_all_or_nothing(tmp_path: Path) -> None:
     conn = connect(tmp_path)
     conn.executemany("INSERT INTO t VALUES (?)", iter([(1,), (2,)]))
     with pytest.raises(sqlite3.Error):
@@ -230,7 +230,7 @@ def test_other_cursor_classes_take_turns_too(tmp_path: Path) -> None:
         ("", True),
     ],
 )
-def test_what_writes(sql: str, expected: object) -> None:
+def test_what_writes_is_known_by_its_words(sql: str, expected: object) -> None:
     from djworker.db.drivers.sqlite import writes
 
     assert writes(sql) is expected

@@ -51,7 +51,7 @@ def suite(item: type[Any]) -> Any:
     return unittest.TestSuite([loader.loadTestsFromTestCase(InTransaction), loader.loadTestsFromTestCase(Real)])
 
 
-def test_testcases(site: Site) -> None:
+def test_djangos_testcases_pass_on_leases(site: Site) -> None:
     import unittest
 
     item = site.start()

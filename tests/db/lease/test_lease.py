@@ -143,7 +143,7 @@ def test_rows_outlive_the_lease(site: Site) -> None:
     view(work)
 
 
-def test_manual_transactions(site: Site) -> None:
+def test_manual_transactions_hold_from_their_first_statement(site: Site) -> None:
     item = site.start()
 
     def work() -> None:

@@ -33,7 +33,7 @@ def connect(listener: Listener, timeout: float = 0.2) -> socket.socket:
 
 
 @pytest.mark.parametrize("text, shown", [("127.0.0.1:0", "http://127.0.0.1:"), ("[::1]:0", "http://[::1]:")])
-def test_tcp(text: str, shown: str) -> None:
+def test_an_address_of_tcp_is_listened_on(text: str, shown: str) -> None:
     listener = open_one(text)
     assert str(listener).startswith(shown)
     assert not listener.sock.getblocking()
@@ -164,7 +164,7 @@ def test_after_let_go_the_queue_can_be_emptied_and_nobody_new_comes_in(tmp_path:
         assert accepted.recv(20) == b"still here"
 
 
-def test_close_all() -> None:
+def test_close_all_closes_each_listener() -> None:
     listeners = [open_one("127.0.0.1:0") for _ in range(2)]
     close_all(listeners)
     assert [listener.sock.fileno() for listener in listeners] == [-1, -1]

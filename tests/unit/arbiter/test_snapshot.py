@@ -81,7 +81,7 @@ def copies(text: str) -> str:
     return json.dumps(state)
 
 
-def test_everything_crosses(loop: Loop) -> None:
+def test_everything_crosses_the_exec(loop: Loop) -> None:
     loop.signals.note([1, 15])
     read = Snapshot(copies(snapshot.take(loop)))
     assert read.config == CONFIG

@@ -33,7 +33,7 @@ def heard(supervisor: socket.socket) -> list[str]:
             return said
 
 
-def test_a_life(supervisor: socket.socket) -> None:
+def test_systemd_hears_of_a_whole_life(supervisor: socket.socket) -> None:
     systemd = Systemd({"NOTIFY_SOCKET": supervisor.getsockname()}, PID)
     systemd.tell_reloading()
     assert heard(supervisor) == [], "who is not ready does not reload"
@@ -78,7 +78,7 @@ def test_the_watchdog_is_not_petted_while_no_hub_turns(supervisor: socket.socket
 @pytest.mark.parametrize(
     "environ", [{}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "1000", "WATCHDOG_PID": str(PID + 1)}]
 )
-def test_no_watchdog(environ: dict[str, str]) -> None:
+def test_no_watchdog_is_no_ping(environ: dict[str, str]) -> None:
     systemd = Systemd(environ, PID)
     systemd.keep_alive(1.0, 1.0)
     assert systemd.next_ping() == inf
@@ -89,7 +89,7 @@ def test_watchdog_for_us() -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/nowhere/at/all", "@djworker-nobody-listens-here"])
-def test_nobody_listens(path: str) -> None:
+def test_a_socket_that_is_gone_harms_nothing(path: str) -> None:
     systemd = Systemd({"NOTIFY_SOCKET": path}, PID)
     systemd.tell_ready()
     systemd.tell_status("fine")
@@ -105,7 +105,7 @@ def test_a_supervisor_that_reads_nothing_does_not_hold_up_the_arbiter(supervisor
     assert heard(supervisor) == ["READY=1"]
 
 
-def test_abstract_socket() -> None:
+def test_an_abstract_socket_is_told_too() -> None:
     name = f"djworker-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{name}")

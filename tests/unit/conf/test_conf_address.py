@@ -75,7 +75,7 @@ def test_a_relative_unix_path_is_relative_to_the_working_directory(
         ("fd://-1", "descriptor"),
     ],
 )
-def test_is_refused(text: str, part: str) -> None:
+def test_what_is_no_address_is_refused(text: str, part: str) -> None:
     with pytest.raises(UnreadableError, match=part) as caught:
         Address.parse(text)
     assert caught.value.hint

@@ -64,7 +64,7 @@ LEVEL = kinds.choice("debug", "info", "warning")
         (kinds.ADDRESSES, "127.0.0.1:0,127.0.0.1:0", ("127.0.0.1:0", "127.0.0.1:0")),
     ],
 )
-def test_is_read(kind: Kind[object], raw: object, value: object) -> None:
+def test_a_text_is_read_as_its_kind(kind: Kind[object], raw: object, value: object) -> None:
     assert kind.read(raw) == value
 
 

@@ -54,7 +54,7 @@ def test_without_anything_there_are_the_defaults() -> None:
         ({"workers": None}, {}, {"WORKERS": "5"}, 5, "settings.DJWORKER['WORKERS']"),
     ],
 )
-def test_precedence(
+def test_the_later_layer_has_precedence(
     cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mapping[str, Any], workers: int, source: str
 ) -> None:
     found = resolved(cli, environ, settings)
@@ -100,7 +100,7 @@ def test_sockets_of_systemd_that_nobody_would_serve_are_spoken_of() -> None:
         ({"LISTEN_FDS": "2"}, ()),
     ],
 )
-def test_passed_sockets(environ: Mapping[str, str], expected: tuple[str, ...]) -> None:
+def test_passed_sockets_are_for_this_process_alone(environ: Mapping[str, str], expected: tuple[str, ...]) -> None:
     assert passed_sockets(environ, pid=7) == expected
 
 

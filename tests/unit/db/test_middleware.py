@@ -19,7 +19,7 @@ from djworker.db.checks.middleware import pinning, reaches_through
         "if connection.connection == other: pass",
     ],
 )
-def test_what_pins(code: str) -> None:
+def test_what_reaches_through_pins(code: str) -> None:
     assert reaches_through(f"    def __call__(self, request):\n        {code}\n")
 
 

@@ -33,7 +33,7 @@ def test_ok_and_error() -> None:
         assert not whole(packet(1, payload)[:-1])
 
 
-def test_nothing_yet() -> None:
+def test_no_byte_is_no_reply() -> None:
     assert not whole(b"")
     assert not whole(b"\x01\x00\x00\x01")
 
@@ -54,7 +54,7 @@ def test_rows_that_end_with_an_ok_packet() -> None:
     assert not whole(answer)
 
 
-def test_tls_records() -> None:
+def test_records_of_tls_are_counted_whole() -> None:
     assert whole(record(b"x" * 100))
     assert whole(record(b"x" * 16384) + record(b"x" * 10))
     assert not whole(record(b"x" * 16401))  # full: the server's buffer was, so more will come

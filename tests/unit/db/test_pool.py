@@ -535,7 +535,7 @@ def test_another_thread_is_turned_away() -> None:
     assert "belongs to the main thread" in str(caught[0])
 
 
-def test_resize() -> None:
+def test_a_resize_grows_at_once_and_interrupts_no_lease() -> None:
     """Grows at once for those who wait; shrinks without interrupting anybody."""
     world = World(max_size=1)
     users = [world.user() for _ in range(4)]
@@ -593,7 +593,7 @@ def test_a_drain_that_waits_sees_a_session_that_is_being_wiped_to_its_end() -> N
     world.check_at_rest()
 
 
-def test_close() -> None:
+def test_a_close_tells_waiters_and_ends_connections() -> None:
     """Waiters are told, idle connections closed, leased ones when they come back."""
     world = World(max_size=2)
     held, idle = world.user_with_conn(), world.user_with_conn()

@@ -69,7 +69,7 @@ PLAIN = Answer(
         ("nothing", "nothing"),
     ],
 )
-def test_atoms(template: str, line: str) -> None:
+def test_atoms_are_those_of_gunicorn(template: str, line: str) -> None:
     assert compile_format(template)(PLAIN, 1.2345671) == line
 
 

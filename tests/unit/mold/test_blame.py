@@ -80,7 +80,7 @@ def test_what_is_the_project(filename: str, ours: bool) -> None:  # noqa: FBT001
     assert blame.is_project(filename) is ours
 
 
-def test_places() -> None:
+def test_places_are_those_of_the_project() -> None:
     stack = [
         traceback.FrameSummary("/srv/shop/views.py", 7, "index", lookup_line=False),
         traceback.FrameSummary(traceback.__file__, 1, "walk", lookup_line=False),

@@ -70,7 +70,7 @@ def test_a_path_that_fails() -> None:
     assert out.endswith("2\n")
 
 
-def test_template_names(tmp_path: Path) -> None:
+def test_templates_are_found_by_their_endings(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     for name in ("base.html", "shop/page.html", "shop/mail.txt", "shop/photo.jpeg"):
         (tmp_path / name).touch()

@@ -26,7 +26,7 @@ def test_the_limit_of_requests() -> None:
     assert not recycling.pointless
 
 
-def test_without_limits() -> None:
+def test_without_limits_no_worker_is_recycled() -> None:
     recycling = made(Config())
     recycling.weigh(10**12)
     assert recycling.reason(10**9, 10**9) is None
