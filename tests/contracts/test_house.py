@@ -101,3 +101,30 @@ def test_what_is_covered_is_there() -> None:
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]
     assert len(options["include"]) > 20
     assert [path for path in options["include"] if "*" not in path and not Path(ROOT, path).exists()] == []
+
+
+#: What a debugger and a failed assertion show.
+SHOWN = {
+    "djworker.arbiter.child": {"Child"},
+    "djworker.arbiter.handles": {"MoldHandle", "WorkerHandle"},
+    "djworker.db.lease.lease": {"Lease"},
+    "djworker.db.lease.leased_pool": {"LeasedPool"},
+    "djworker.db.lease.raw_connection": {"LeasedConnection"},
+    "djworker.db.pool.pool": {"Pool"},
+    "djworker.db.pool.queue": {"Waiter"},
+    "djworker.db.pool.slots": {"Slot"},
+    "djworker.http.connection": {"Connection"},
+    "djworker.http.server": {"Server"},
+}
+
+
+def shows_itself(node: ast.ClassDef) -> bool:
+    """Whether it says what it is, by itself or as a dataclass."""
+    of_its_own = any(isinstance(inside, ast.FunctionDef) and inside.name == "__repr__" for inside in node.body)
+    return of_its_own or any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def test_what_a_debugger_shows_says_what_it_is() -> None:
+    for module, names in SHOWN.items():
+        classes = [node for node in modules()[module].body if isinstance(node, ast.ClassDef) and shows_itself(node)]
+        assert names <= {node.name for node in classes}, module

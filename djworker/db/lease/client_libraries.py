@@ -35,6 +35,7 @@ class ClientLibrary:
 
     contract: type[Contract]
     refuses_cursors = False  # of a closed connection; else they can be made, and do not execute
+    wraps_cursors = False  # whether Django has a cursor of its own around the library's
     reads_parameters_early = False  # whether `executemany` needs them all before it begins
     detach: Any = None  # (conn, cursor) -> a cursor whose rows need no connection; None if more is to come on it
 
@@ -263,6 +264,7 @@ class Detached:
 
 class _MySQL(ClientLibrary):
     contract = MySQLContract
+    wraps_cursors = True
 
     def learn(self, contract: Contract, conn: Any) -> None:
         """Whether there are triggers that may change the session."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 #: Before anything was executed: PEP 249's, so that it costs no connection.
 _UNUSED: Final = {"description": None, "rowcount": -1, "lastrowid": None, "_query": None}
-_WRAPPED: Final = frozenset({"mysqlclient", "pymysql"})  # where Django has a cursor of its own around the library's
 
 
 class LeasedCursor:
@@ -358,7 +357,8 @@ class LeasedCursor:
             return partial(self._results if name == "results" else self._moved, name)
         if answer is Treatment.SELF:
             return self.connection
-        return self if name == "cursor" and driver.name in _WRAPPED else self._opened(name)
+        wraps = self._lease.leased_pool.client_library.wraps_cursors
+        return self if name == "cursor" and wraps else self._opened(name)
 
     def _fact(self, name: str) -> object:
         if self._raw is not None:
