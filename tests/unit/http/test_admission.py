@@ -164,7 +164,7 @@ def test_who_comes_later_is_called_later(admission: AdmissionQueue, concurrency:
     assert called == [1, 2, 3]
 
 
-def test_an_empty_turnstile_lets_the_hub_sleep(admission: AdmissionQueue, concurrency: ConcurrencyLimit) -> None:
+def test_an_empty_queue_lets_the_hub_sleep(admission: AdmissionQueue, concurrency: ConcurrencyLimit) -> None:
     concurrency.taken = 1
     called: list[int] = []
     for number in range(3):
