@@ -68,7 +68,7 @@ def next_unit(units: Iterable[str], *, trees: bool) -> str:
     )
 
 
-class SideBySide(LoadScopeScheduling):
+class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # xdist publishes no types
     """xdist's scheduler for units, with units of our own, of which the largest come first."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -101,7 +101,8 @@ def _enter(application: Application, port: int, *, logged_in: bool) -> Visitor:
 
 def _follow(visitor: Visitor, application: Application, most: int) -> list[str]:
     avoid = [re.compile(pattern) for pattern in (*application.avoid, "log.?out")]
-    queue, seen, found = deque(application.seeds), set(application.seeds), []
+    queue, seen = deque(application.seeds), set(application.seeds)
+    found: list[str] = []
     alike: Counter[str] = Counter()
     while queue and len(found) < most:
         path = queue.popleft()

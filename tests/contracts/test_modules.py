@@ -88,7 +88,7 @@ def test_a_circle_is_found_wherever_its_import_stands() -> None:
 
 def assigned(tree: ast.Module) -> set[str]:
     """The constants that a module gives a value of its own."""
-    targets = [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+    targets: list[ast.expr] = [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
     targets += [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     return {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
 

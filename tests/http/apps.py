@@ -31,7 +31,8 @@ gates: dict[str, Event] = {}
 
 
 def parameter(environ: Environ, name: str, default: str = "") -> str:
-    return parse_qs(environ["QUERY_STRING"]).get(name, [default])[0]
+    found: str = parse_qs(environ["QUERY_STRING"]).get(name, [default])[0]
+    return found
 
 
 def gate(name: str) -> Event:
@@ -412,7 +413,7 @@ def valid(environ: Environ, start_response: Any) -> Iterator[bytes]:
     return iter([b"read ", body or b"nothing"])
 
 
-APPS = {
+APPS: dict[str, Callable[..., Any]] = {
     app.__name__.replace("_", "-"): app
     for app in (
         hello, environ, echo, digest, reads, read_later, tolerate, ignore, stream, lazy, nothing, several, write, big,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,11 +11,13 @@ from tests.http.client import HOST, Broken, Client
 from tests.http.conftest import Served
 from tests.unit.http.messages import REFUSED
 
+Start = Callable[..., Served]
+
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 @pytest.fixture
-def client(shared: Served) -> Client:
+def client(shared: Served) -> Iterator[Client]:
     with shared.connect() as client:
         yield client
 
@@ -89,7 +92,7 @@ def test_what_is_refused_after_requests_leaves_their_answers(serve_small: Served
 
 
 @pytest.fixture(scope="module")
-def serve_small() -> Served:
+def serve_small() -> Iterator[Served]:
     """A server with the limits of the table of messages."""
     server = Served(
         limit_request_line=200, limit_request_fields=8, limit_request_field_size=100, limit_request_body=1000
@@ -227,7 +230,7 @@ def test_files_from_a_place_on(client: Client, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "memory"])
-def test_a_file_that_is_shorter_than_announced_ends_the_connection(serve, kind: str) -> None:  # noqa: ANN001
+def test_a_file_that_is_shorter_than_announced_ends_the_connection(serve: Start, kind: str) -> None:
     server = serve()
     with server.connect() as client, pytest.raises(Broken) as broken:
         client.get(f"/file?kind={kind}&size=10&length=20")

@@ -7,6 +7,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -394,11 +395,11 @@ def test_a_client_that_never_reads_costs_one_body(serve: Start, path: str) -> No
     for number in range(4):
         clients.append(server.connect(receive_buffer=4096))
         clients[-1].send(request(path))
-        eventually(lambda count=number + 1: writing(server) == count)
+        eventually(partial(all_write, server, number + 1))
     assert (server.gauges()["rss"] - before) / 1024 < 4 * 8 * 1.25
     for client in clients:
         client.socket.close()
 
 
-def writing(server: Served) -> int:
-    return sum(item[3] == "writing" for item in server.command("flight"))
+def all_write(server: Served, count: int) -> bool:
+    return [item[3] for item in server.command("flight")].count("writing") == count

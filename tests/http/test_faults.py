@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 import pytest
@@ -133,7 +133,7 @@ def test_fields_of_the_connection_are_dropped_with_one_warning(serve: Start) -> 
 
 
 @pytest.fixture(scope="module")
-def breaches() -> Served:
+def breaches() -> Iterator[Served]:
     server = Served()
     yield server
     server.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ GET = b"GET /environ HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 @pytest.fixture(scope="module")
-def announced() -> Served:
+def announced() -> Iterator[Served]:
     server = Served(proxy_protocol=True)
     yield server
     server.stop()

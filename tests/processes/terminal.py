@@ -98,9 +98,10 @@ class Terminal:
     def until(self, fits: Callable[[list[str]], Any], what: str) -> list[str]:
         """Wait until its lines are as wanted; return them."""
         try:
-            return eventually(lambda: fits(found := self.lines()) and found, what)
+            shown: list[str] = eventually(lambda: fits(found := self.lines()) and found, what)
         except AssertionError as error:
             raise AssertionError(f"{error}; the screen is\n{self.text()}\nand the end {self.raw[-300:]!r}") from None
+        return shown
 
     # -- doing --------------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ def supplier(project: Project) -> Iterator[Supplier]:
 def connections(pid: int, supplier: Supplier) -> set[int]:
     """The ports from which this process is connected to him."""
     found = psutil.Process(pid).net_connections("tcp")
-    return {one.laddr.port for one in found if one.raddr and supplier.url.endswith(f":{one.raddr.port}/")}
+    return {one.laddr.port for one in found if len(one.raddr) and supplier.url.endswith(f":{one.raddr.port}/")}
 
 
 def test_what_a_warm_up_opened_is_used_by_no_worker(server: Server, supplier: Supplier) -> None:

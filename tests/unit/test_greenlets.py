@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import gevent
 from greenlet import greenlet
@@ -10,9 +11,9 @@ from greenlet import greenlet
 from djworker.greenlets import GENERATIONS, spawners_of, upwards
 
 
-def generations(count: int) -> list[gevent.Greenlet]:
+def generations(count: int) -> list[Any]:
     """Greenlets, each spawned by the one before it; the last has ended."""
-    family: list[gevent.Greenlet] = []
+    family: list[Any] = []
 
     def have_child() -> None:
         family.append(gevent.getcurrent())

@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -97,7 +97,7 @@ class DatabaseServer(ABC):
     maintenance_db: str
     accounts: tuple[str, ...]
     # What each mode of stop() sends: "smart" waits for clients, "fast" disconnects them, "immediate" is a crash.
-    stop_signals: dict[str, signal.Signals]
+    stop_signals: ClassVar[dict[str, signal.Signals]]
 
     def __init__(self, *, max_connections: int = 200, **settings: str) -> None:
         """:param settings: further server settings, e.g. `log_statement="all"`."""

@@ -99,7 +99,7 @@ class PostgresServer(DatabaseServer):
             application_name="tests-admin",
             connect_timeout=10,
         ) as connection:
-            cursor = connection.execute(sql, params or None)  # type: ignore[call-overload]  # SQL of our own, not literal
+            cursor = connection.execute(sql, params or None)  # type: ignore[call-overload,unused-ignore]  # SQL of our own, not literal
             return cursor.fetchall() if cursor.description else []
 
     def _clients(self, columns: str, dbname: str) -> list[tuple[Any, ...]]:

@@ -120,7 +120,7 @@ class Arbiter:
         self.fleet._orders.take()
         self.theirs: dict[Key, socket.socket] = {}
         for key in (("mold", 1), ("mold", 2), ("worker", 1), ("worker", 2), ("helper", 0)):
-            self._add(key)  # type: ignore[arg-type]
+            self._add(key)
         self.loop = Loop(self.fleet, self.children, CONFIG, Systemd({}, os.getpid()), self.signals)
         self.pids = {key: child.pid for key, child in self.children.by_key.items()}
 

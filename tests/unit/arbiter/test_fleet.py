@@ -89,6 +89,7 @@ def test_workers_that_die_bring_the_old_mold_back(ready_first: bool) -> None:  #
     story = Story.serving()
     story.tell(Reload())
     story.tell(MoldBooted(2, POLICY), 1)
+    commands: list[Command] = []
     for _ in range(RETRIES):
         (worker,) = story.fleet.processes.starting()
         if ready_first:

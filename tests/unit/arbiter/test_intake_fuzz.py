@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -43,7 +44,7 @@ NONSENSE = [
     b"x" * 290_000,
     b"\xff\n",
 ]
-EDGES = [
+EDGES: list[Any] = [
     0,
     1,
     -1,

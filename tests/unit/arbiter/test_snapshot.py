@@ -18,7 +18,7 @@ from djworker.arbiter.child import Child
 from djworker.arbiter.children import Children
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import Policy
-from djworker.arbiter.listeners import open_listeners
+from djworker.arbiter.listeners import Listener, adopt, open_listeners
 from djworker.arbiter.loop import Loop, policy_of
 from djworker.arbiter.signal_queue import Signals
 from djworker.arbiter.snapshot import Snapshot, SnapshotError
@@ -171,7 +171,12 @@ def tell(fleet: Fleet, step: str, now: float) -> object:
         elif step == "lost":
             event = events.MoldGone(next(iter(processes.molds)), 1)
         elif step in ("reload", "scale", "stop"):
-            event = {"reload": events.Reload(), "scale": events.Scale(1), "stop": events.Stop(fast=False)}[step]
+            told: dict[str, events.Event] = {
+                "reload": events.Reload(),
+                "scale": events.Scale(1),
+                "stop": events.Stop(fast=False),
+            }
+            event = told[step]
     return fleet.handle(event, now)
 
 
@@ -179,7 +184,7 @@ def test_a_socket_of_our_own_is_still_removed_at_the_end(tmp_path: Path) -> None
     path = tmp_path / "s"
     (listener,) = open_listeners([Address.parse(f"unix:{path}")], 10)
     entry = json.loads(json.dumps((listener.sock.fileno(), str(listener.address), listener.unlink)))
-    again = snapshot.Listener(snapshot.adopt(os.dup(entry[0])), Address.parse(entry[1]), tuple(entry[2]))
+    again = Listener(adopt(os.dup(entry[0])), Address.parse(entry[1]), tuple(entry[2]))
     again.close()
     assert not path.exists()
     listener.sock.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ from tests.benchmarks.summary import (
 )
 
 
-def rates(**rows: float) -> dict[str, Sample]:
+def rates(**rows: float) -> Mapping[str, Sample]:
     return usable(Sample(row, rate=rate, requests=1) for row, rate in rows.items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -68,20 +69,24 @@ def test_a_text_is_read_as_its_kind(kind: Kind[object], raw: object, value: obje
     assert kind.read(raw) == value
 
 
+def each(kind: Kind[Any], *raws: object) -> list[tuple[Kind[Any], object]]:
+    return [(kind, raw) for raw in raws]
+
+
 @pytest.mark.parametrize(
     "kind, raw",
     [
-        *((kinds.WHOLE, raw) for raw in ("0x10", "+5", "1_0", "1.5", "", "٣", "four", True, 1.0, None, [1], "9" * 400)),
-        *((kinds.SECONDS, raw) for raw in ("1e3", "nan", "inf", float("nan"), float("inf"), True, "5 minutes", "", {})),
-        *((kinds.SIZE, raw) for raw in ("10T", "1.0001k", "M", "", "0.5", object(), [10])),
-        *((kinds.ANNOUNCED, raw) for raw in ("v3", "", 1, None)),
-        *((kinds.FLAG, raw) for raw in ("2", "", 1, None, "ja")),
-        *((kinds.UMASK, raw) for raw in ("9", "0x1f", "77777", "", True, 2.0)),
-        *((LEVEL, raw) for raw in ("loud", "", 20, None)),
-        *((kinds.FILE, raw) for raw in ("a\nb", 3, "a\0", ["a"], {"a": 1})),
-        *((kinds.PEERS, raw) for raw in ("localhost", "10.0.0.1/8", "1.2.3", 1, "10.0.0.0/33", "unix:/run/x", {})),
-        *((kinds.PATHS, raw) for raw in ("products", "/a b", 1, ["/a", 2], "/\x1b", {})),
-        *((kinds.ADDRESSES, raw) for raw in ("", [], "8000,8000", "x", [None], {}, True, ["8000", "127.0.0.1:8000"])),
+        *each(kinds.WHOLE, "0x10", "+5", "1_0", "1.5", "", "٣", "four", True, 1.0, None, [1], "9" * 400),
+        *each(kinds.SECONDS, "1e3", "nan", "inf", float("nan"), float("inf"), True, "5 minutes", "", {}),
+        *each(kinds.SIZE, "10T", "1.0001k", "M", "", "0.5", object(), [10]),
+        *each(kinds.ANNOUNCED, "v3", "", 1, None),
+        *each(kinds.FLAG, "2", "", 1, None, "ja"),
+        *each(kinds.UMASK, "9", "0x1f", "77777", "", True, 2.0),
+        *each(LEVEL, "loud", "", 20, None),
+        *each(kinds.FILE, "a\nb", 3, "a\0", ["a"], {"a": 1}),
+        *each(kinds.PEERS, "localhost", "10.0.0.1/8", "1.2.3", 1, "10.0.0.0/33", "unix:/run/x", {}),
+        *each(kinds.PATHS, "products", "/a b", 1, ["/a", 2], "/\x1b", {}),
+        *each(kinds.ADDRESSES, "", [], "8000,8000", "x", [None], {}, True, ["8000", "127.0.0.1:8000"]),
     ],
 )
 def test_is_refused_with_a_remedy(kind: Kind[object], raw: object) -> None:

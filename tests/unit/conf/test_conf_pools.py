@@ -127,7 +127,7 @@ def test_a_value_that_cannot_be_names_setting_source_and_remedy(name: str, raw: 
 
 # -- layers
 
-LAYERS = [
+LAYERS: list[tuple[dict[str, Any], str]] = [
     ({"settings": {"POOL": {"max_size": 2}}}, "settings.DJWORKER['POOL']['max_size']"),
     ({"environ": {"DJWORKER_POOL_MAX_SIZE": "3"}}, "environment DJWORKER_POOL_MAX_SIZE"),
     ({"cli": {"pool_max_size": "4"}}, "command line --pool-max-size"),

@@ -66,10 +66,10 @@ class Reader:
             body = ChunkedBody(self.limits.body) if head.chunked else LengthBody(head.length)
             self.current = (head, environ, body, [])
             return True
-        head, environ, body, blocks = self.current
-        block = body.take(self.inbox) if self.inbox.data and not body.done else b""
+        head, environ, reading, blocks = self.current
+        block = reading.take(self.inbox) if self.inbox.data and not reading.done else b""
         blocks.append(block)
-        if body.done:
+        if reading.done:
             self.requests.append(Read(head, environ, b"".join(blocks)))
             self.current = None
             return True

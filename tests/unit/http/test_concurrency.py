@@ -13,8 +13,13 @@ LONG = 1000.0
 def queue_up(concurrency: ConcurrencyLimit, names: str) -> list[str]:
     """Start a greenlet for each name; each notes its name when it gets a permit."""
     got: list[str] = []
+
+    def note(name: str) -> None:
+        if concurrency.acquire(LONG):
+            got.append(name)
+
     for name in names:
-        gevent.spawn(lambda name=name: concurrency.acquire(LONG) and got.append(name))
+        gevent.spawn(note, name)
     gevent.sleep(0)
     return got
 

@@ -104,7 +104,7 @@ def test_a_descriptor_is_closed_though_its_request_is_ended_before_a_thread_is_f
         with held(str(path)):
             path.unlink()
 
-    busy = [pool.spawn(gate.wait) for _ in range(pool.maxsize + 1)]  # one waits
+    busy: list[Any] = [pool.spawn(gate.wait) for _ in range(pool.maxsize + 1)]  # one waits
     request = gevent.spawn(remove)
     gevent.sleep(0)
     assert not path.exists()

@@ -40,7 +40,9 @@ class Counts:
         """The values of all series of a metric."""
         reader = RegionReader(self.region)
         index, values = reader.index(), reader.values()
-        return {item.labels: values[item.first : item.first + item.size] for item in index if item.metric is metric}
+        return {
+            item.labels: list(values[item.first : item.first + item.size]) for item in index if item.metric is metric
+        }
 
     def requests(self) -> dict[tuple[str, ...], int]:
         """The counters of requests."""

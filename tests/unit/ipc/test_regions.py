@@ -26,7 +26,9 @@ def told(region: Region) -> dict[tuple[str, tuple[str, ...]], list[int]]:
     """All series, as a reader sees them."""
     reader = RegionReader(region)
     values = (reader.index(), reader.values())
-    found = {(item.metric.name, item.labels): values[1][item.first : item.first + item.size] for item in values[0]}
+    found = {
+        (item.metric.name, item.labels): list(values[1][item.first : item.first + item.size]) for item in values[0]
+    }
     reader.close()
     return found
 

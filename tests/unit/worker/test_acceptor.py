@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -43,9 +44,9 @@ class Server:
 class Counted(Acceptor):
     asked = 0
 
-    def _part(self, sock: socket.socket) -> int:  # type: ignore[override]
+    def _part(self, sock: _socket.socket) -> int:
         self.asked += 1
-        return super()._part(sock)  # type: ignore[arg-type]
+        return super()._part(sock)
 
 
 def test_a_socket_that_is_shut_down_does_not_keep_the_hub_busy(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_socket_that_is_shut_down_does_not_keep_the_hub_busy(tmp_path: Path) -
         listener.bind(str(tmp_path / "s"))
         listener.listen()
         listener.shutdown(socket.SHUT_RD)
-        acceptor = Counted(Server(), [listener])  # type: ignore[arg-type,list-item]
+        acceptor = Counted(Server(), [listener])  # type: ignore[arg-type]
         acceptor.start()
         for _ in range(50):
             gevent.sleep(0.001)
@@ -68,7 +69,7 @@ def accepting(*sites: Server, shares: tuple[Share | None, ...] = (None,)) -> Ite
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1000))
         listener.setblocking(False)
         for server, share in zip(sites, shares, strict=True):
-            acceptor = Acceptor(server, [listener.dup()], share=share)  # type: ignore[arg-type,list-item]
+            acceptor = Acceptor(server, [listener.dup()], share=share)  # type: ignore[arg-type]
             stack.callback(acceptor.close)
             server.close_acceptor = acceptor.close
             acceptor.start()
