@@ -1,4 +1,9 @@
-"""``python -m tests.attacks [NAME ...]``: each attack against djworker and gunicorn, and how long others wait meanwhile."""
+"""``python -m tests.attacks [NAME ...]``: each attack against djworker and gunicorn, and how long others wait meanwhile.
+
+Before each attack the same clients ask the same server without it ("alone"): so much of a wait is the machine's, at that moment.
+"kept" is the longest wait without the time for which the server, or the client, had no processor: a figure that says something on
+a busy machine, too.
+"""
 
 from __future__ import annotations
 
@@ -89,25 +94,34 @@ def resident(pid: int) -> int:
 
 
 def main(names: list[str]) -> None:
-    print(
-        f"{'attack':<17}{'server':<10}{'answers':>8}{'failed':>8}{'median ms':>11}{'worst ms':>10}{'more memory, MiB':>18}"
-    )
+    print(f"{'attack':<17}{'server':<10}{'answers':>8}{'failed':>7}{'more MiB':>9}", end="")
+    print("".join(f"{f'{what} {when}':>{WIDTH}}" for when in ("alone", "attacked") for what in COLUMNS), "  (ms)")
     for name in names or NAMES:
         for server in (djworker, gunicorn):
             with server() as (port, pid):
+                with Others(port, pid) as alone:
+                    time.sleep(SECONDS)
                 before = resident(pid)
                 with attacked(port, name):
                     time.sleep(1)
-                    with Others(port) as others:
+                    with Others(port, pid) as others:
                         time.sleep(SECONDS)
                     grown = (resident(pid) - before) / 1024
-            waits = sorted(others.waits)
-            middle, worst = waits[len(waits) // 2] * 1000, waits[-1] * 1000
-            good = len(waits) - len(others.failures)
-            print(
-                f"{name:<17}{server.__name__:<10}{good:>8}{len(others.failures):>8}{middle:>11.1f}{worst:>10.1f}{grown:>18.1f}",
-                flush=True,
-            )
+            failed = len(others.failures)
+            print(f"{name:<17}{server.__name__:<10}{len(others.waits) - failed:>8}{failed:>7}{grown:>9.1f}", end="")
+            figures = (number * 1000 for clients in (alone, others) for number in summary(clients))
+            print("".join(f"{number:>{WIDTH}.1f}" for number in figures), flush=True)
+
+
+#: Of what is printed: the middle and the longest wait, and the longest for which the server kept a client.
+COLUMNS = ("median", "worst", "kept")
+WIDTH = 17
+
+
+def summary(clients: Others) -> tuple[float, float, float]:
+    """In seconds."""
+    waits = sorted(clients.waits)
+    return waits[len(waits) // 2], waits[-1], max(clients.kept)
 
 
 if __name__ == "__main__":

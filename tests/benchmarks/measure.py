@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import proc, wrk
+from tests.benchmarks import proc, uploads, wrk
 from tests.benchmarks.cores import Cores
 from tests.benchmarks.databases import Surroundings
 from tests.benchmarks.launch import ROOT, RunningServer, ServerError, environment, free_port, pinned
@@ -94,11 +94,17 @@ def _load(
 ) -> tuple[wrk.Load, float, int | None]:
     """Warm up, then load; what wrk measured, the CPU seconds of the tree meanwhile, and connections to the database."""
     url, watch = f"http://{HOST}:{running.port}{scenario.path}", _Watch(around)
-    wrk.run(url, scenario.connections, bench.warm_up, watch, scenario.script)
+    if scenario.uploads:
+        uploads.run(url, scenario.connections, 1)
+    else:
+        wrk.run(url, scenario.connections, bench.warm_up, watch, scenario.script)
     # What the warm-up left in the server's queue has no reader any more, but must not be paid for by the load phase.
     running.check(scenario.path, scenario.expect)
     before = proc.cpu_seconds(proc.tree(running.pid))
-    load = wrk.run(url, scenario.connections, bench.duration, watch, scenario.script)
+    if scenario.uploads:
+        load = uploads.run(url, scenario.connections, scenario.uploads)
+    else:
+        load = wrk.run(url, scenario.connections, bench.duration, watch, scenario.script)
     return load, proc.cpu_seconds(proc.tree(running.pid)) - before, watch.most
 
 

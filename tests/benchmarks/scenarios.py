@@ -37,6 +37,7 @@ class Scenario:
     path: str
     rows: tuple[Row, ...]
     connections: int = 32
+    uploads: int = 0  # of each client in a measurement, in the place of wrk's load
     script: str = ""  # what wrk sends, where that is not the same again and again
     expect: str = ""  # what a good answer contains
     database: str = ""  # "postgresql" or "mariadb": a server of our own, migrated and seeded
@@ -330,8 +331,8 @@ LARGE_ANSWERS = tuple(
 )
 #: Two clients: with more of them the kernel's buffers fill each other's time.
 UPLOADS = (
-    _bodies("upload-100m", "100 MiB that a view reads", "/read", connections=2, script="upload.lua"),
-    _bodies("form-100m", "100 MiB in a form, kept in a file", "/form", connections=2, script="upload.lua"),
+    _bodies("upload-100m", "100 MiB that a view reads", "/read", connections=2, uploads=4),
+    _bodies("form-100m", "100 MiB in a form, kept in a file", "/form", connections=2, uploads=4),
 )
 
 SCENARIOS = (
