@@ -13,7 +13,7 @@ from typing import Any
 
 Event = dict[str, Any]
 #: Seconds. Generous: it ends a test that waits in vain, on a machine that is busy with something else.
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 class NeverSaidError(AssertionError):

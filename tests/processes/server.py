@@ -28,7 +28,7 @@ _FOREIGN_PREFIXES = ("DJWORKER_", "_DJWORKER_", "LISTEN_", "WATCHDOG_", "PYTEST_
 OPTIONS = {
     "workers": 2,
     "timeout": 10,
-    "boot_timeout": 30,
+    "boot_timeout": 90,
     "graceful_timeout": 8,
     "log_format": "json",
 }

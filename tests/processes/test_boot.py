@@ -72,7 +72,7 @@ def test_application_that_raises_on_import(
 
 def test_first_mold_that_hangs(server: Server) -> None:
     server.project.append(VIEWS, HANG)
-    server.launch(boot_timeout=3)
+    server.launch(boot_timeout=8)  # longer than it takes to come to the hang
     assert server.wait() == 3
     assert "plain.py" in server.wait_for("mold_failed", level="error", stage="urlconf")["traceback"]
 

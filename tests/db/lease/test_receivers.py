@@ -283,7 +283,7 @@ def test_a_coroutine_that_receives_is_called(site: Site) -> None:
 
     with receiving(receive):
         assert [view(work) for _ in range(2)] == ["met", "met"]
-    assert seen == ["default"] * 3
+    assert seen == ["default"] * 3, seen
 
 
 def test_statements_of_receivers_run_once_for_each_real_connection(site: Site) -> None:
