@@ -283,7 +283,9 @@ def test_a_coroutine_that_receives_is_called(site: Site) -> None:
 
     with receiving(receive):
         assert [view(work) for _ in range(2)] == ["met", "met"]
-    assert seen == ["default"] * 3, seen
+    # One for each of Django's connections, and one for each real one: a slow machine may need more than one of these.
+    made = int(pool().stats()["connections_num"])
+    assert seen == ["default"] * (2 + made), (seen, pool().stats())
 
 
 def test_statements_of_receivers_run_once_for_each_real_connection(site: Site) -> None:
