@@ -27,7 +27,11 @@ _NEVER: Final = float("inf")
 _OWN: Final = "_djworker_deadline"
 
 
-class RequestTimeout(BaseException):
+class RequestEnded(BaseException):
+    """[worker] A request is ended from outside. Our database drivers have the server end its statement before they raise it."""
+
+
+class RequestTimeout(RequestEnded):
     """The request has had its time. No Exception, so that views do not take it for an error of theirs; `finally` runs.
 
     Code that catches it, to tidy up, raises it again. It is raised once more two seconds later, and then the client is cut off.

@@ -16,7 +16,7 @@ from gevent import GreenletExit, sleep
 
 from djworker import log, process
 from djworker.conf.peers import LOOPBACK, plain
-from djworker.deadlines import RequestTimeout
+from djworker.deadlines import RequestEnded, RequestTimeout
 from djworker.http import proxy_header
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.body_reader import AHEAD, Upload
@@ -60,7 +60,7 @@ FAILED: Final = "5"
 REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) (HTTP/[0-9.]+)")
 
 
-class RequestKilled(GreenletExit):
+class RequestKilled(RequestEnded, GreenletExit):
     """An operator has ended the request. No Exception, so that applications do not take it for an error of theirs."""
 
 

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
-from gevent import GreenletExit
 
 from djworker import log
 from djworker.deadlines import RequestTimeout
@@ -201,7 +200,7 @@ class Endings:
             loops.cancel(loop, str(ending.error()))
             threads = loops.threads_of(loop)  # under gevent they are greenlets, whose idents are their ids
             for owner in [one for one in self._describe.owners() if id(one) in threads]:
-                owner.throw(GreenletExit())
+                owner.throw(RequestKilled(str(ending.error())))
         else:
             greenlet.throw(ending.error())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
 
+from djworker.deadlines import RequestEnded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
@@ -16,6 +18,9 @@ C = TypeVar("C")
 CONNECT_TIMEOUT: Final = 10
 #: For the server to stop an abandoned query. The pool has a budget of its own around it.
 CANCEL_TIMEOUT: Final = 5.0
+#: Seconds for the server to end the statement of a request that is ended, and to say so. Then the connection goes, not to be
+#: used again; the request is told once more two seconds after the first time.
+ENDING_TIMEOUT: Final = 1.0
 #: In the place of a number that the library does not tell.
 UNTOLD: Final = -1
 
@@ -93,6 +98,13 @@ class Driver(ABC, Generic[C]):
 
         Close the connection afterwards. Raises the library's errors when the server cannot be told.
         """
+
+    def ended(self, conn: C, error: BaseException | None) -> BaseException | None:  # noqa: ARG002 - for the driver whose library cannot raise it itself
+        """What a statement has raised, if its request was ended in it; the error may stand for that. Told once.
+
+        The connection is at rest then, or busy, or closed, and the server has heard of the end: nothing of it is to come.
+        """
+        return error if isinstance(error, RequestEnded) else None
 
     @abstractmethod
     def reset(self, conn: C) -> None:

@@ -26,6 +26,10 @@ TRACK_SESSION: Final = "SET SESSION session_track_state_change = 1"
 
 ER_NO_SUCH_THREAD: Final = 1094
 ER_CON_COUNT_ERROR: Final = 1040
+#: What KILL QUERY makes of the statement.
+ER_QUERY_INTERRUPTED: Final = 1317
+#: Does nothing. It may be interrupted itself.
+SWALLOWS: Final = b"DO 0"
 COMMANDS_OUT_OF_SYNC: Final = 2014
 SERVER_LOST: Final = 2013
 
@@ -162,7 +166,7 @@ def kill_session(connect: Callable[[], Killer], thread_id: int, error: type[Exce
     """KILL the session on a connection of its own; return when it has left the server's list, or after CANCEL_TIMEOUT.
 
     MySQL has no cancel outside of a session, so for a moment there is one more than the pool's bound. It is KILL
-    CONNECTION, because a KILL QUERY that comes too late would hit the next statement.
+    CONNECTION, because the greenlet that would hear of the statement's end is gone. See `kill_statement`.
     """
     with at_most(CANCEL_TIMEOUT):
         killer = _connect_patiently(connect, error)
@@ -170,6 +174,19 @@ def kill_session(connect: Callable[[], Killer], thread_id: int, error: type[Exce
             _kill(killer.cursor(), thread_id, error)
         finally:
             killer.close()
+
+
+def kill_statement(connect: Callable[[], Killer], thread_id: int) -> None:
+    """KILL QUERY on a connection of its own. The greenlet that waits for the statement calls it, and goes on waiting.
+
+    A KILL QUERY that comes too late hits the session's next statement. The server has marked the session when it answers, and
+    takes the mark off at the end of each statement: one more round trip afterwards (`SWALLOWS`) is what a late one hits.
+    """
+    killer = connect()
+    try:
+        killer.cursor().execute(f"KILL QUERY {thread_id:d}")
+    finally:
+        killer.close()
 
 
 def _connect_patiently(connect: Callable[[], Killer], error: type[Exception]) -> Killer:

@@ -15,14 +15,16 @@ from MySQLdb.connections import Connection
 from MySQLdb.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
-from djworker.db.drivers.base import CONNECT_TIMEOUT, UNTOLD, Described, Driver, Params
+from djworker.db.drivers.base import CONNECT_TIMEOUT, ENDING_TIMEOUT, UNTOLD, Described, Driver, Params
 from djworker.db.drivers.mysql_native import Handle
 from djworker.db.drivers.mysql_replies import is_whole
 from djworker.db.drivers.mysql_results import Rows, UnreadRows
 from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import Line, cut_loose, until_gone
+from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import READ, Watch
 from djworker.db.drivers.wrapped_connect import wrapped_as
+from djworker.deadlines import RequestEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +121,29 @@ class MySQLClientConnection(Connection):  # type: ignore[misc]  # MySQLdb has no
         except MySQLdb.Error as error:
             self._failed(error)
             raise
+        except RequestEnded:
+            self._end_statement()
+            raise
         wire.awaiting = False
+
+    def _end_statement(self) -> None:
+        """Have the server end the statement, and hear of it.
+
+        The connection awaits nothing afterwards only where the statement's own error said that it was killed.
+        """
+        if self._thread is not None:  # which reads the answer already
+            return
+        with suppress(MySQLdb.Error), at_most(ENDING_TIMEOUT):
+            mysql.kill_statement(lambda: _connect_to_kill(self.params), self.backend)
+            self.wire.wait(READ)
+            if _was_killed(self._read_answer):
+                self.wire.awaiting = False
+                # What a late KILL QUERY hits. See `mysql.kill_statement`.
+                _was_killed(self._run, mysql.SWALLOWS)
+
+    def _read_answer(self) -> None:
+        self._in_thread(_read_query_result, self)
+        self._in_thread(_store_result, self)  # the error may come in the place of the rows
 
     def refuse(self) -> None:
         """Raise: what was asked cannot be done now."""
@@ -331,6 +355,33 @@ def _connect(params: Params) -> MySQLClientConnection:
     return conn
 
 
+def _connect_in_thread(params: Params) -> MySQLClientConnection:
+    job = offload.Job(_connect, {"connect_timeout": CONNECT_TIMEOUT, **params})
+    try:
+        conn = job.get()
+    except BaseException:
+        job.whenever_done(MySQLClientConnection.close)
+        raise
+    conn.params = params
+    conn.become_green()
+    return conn
+
+
+def _was_killed(function: Callable[..., object], *args: object) -> bool:
+    """Whether the server says that it was told to end the statement."""
+    try:
+        function(*args)
+    except MySQLdb.Error as error:
+        if error.args[:1] != (mysql.ER_QUERY_INTERRUPTED,):
+            raise
+        return True
+    return False
+
+
+def _connect_to_kill(params: Params) -> MySQLClientConnection:
+    return _connect_in_thread({"connect_timeout": CONNECT_TIMEOUT, **mysql.killer_params(params)})
+
+
 class MySQLClientDriver(Driver[MySQLClientConnection]):
     """[worker] See `Driver`."""
 
@@ -340,15 +391,7 @@ class MySQLClientDriver(Driver[MySQLClientConnection]):
 
     def connect(self, params: Params) -> MySQLClientConnection:
         """Connect in a native thread, name resolution and login included, within `connect_timeout` (default 10 s)."""
-        job = offload.Job(_connect, {"connect_timeout": CONNECT_TIMEOUT, **params})
-        try:
-            conn = job.get()
-        except BaseException:
-            job.whenever_done(MySQLClientConnection.close)
-            raise
-        conn.params = params
-        conn.become_green()
-        return conn
+        return _connect_in_thread(params)
 
     def close(self, conn: MySQLClientConnection) -> None:
         """See `Driver`."""
@@ -377,8 +420,7 @@ class MySQLClientDriver(Driver[MySQLClientConnection]):
 
     def cancel(self, conn: MySQLClientConnection) -> None:
         """KILL the session. A thread that was reading from it is waited for in `close`."""
-        params = {"connect_timeout": CONNECT_TIMEOUT, **mysql.killer_params(conn.params)}
-        mysql.kill_session(lambda: self.connect(params), conn.backend, self.error)
+        mysql.kill_session(lambda: _connect_to_kill(conn.params), conn.backend, self.error)
 
     def reset(self, conn: MySQLClientConnection) -> None:
         """COM_RESET_CONNECTION, or a new login where the library has none; then what `connect` had asked for."""

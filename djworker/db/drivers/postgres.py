@@ -1,4 +1,16 @@
-"""What both PostgreSQL drivers share: how the server says that it is of no more use."""
+"""What both PostgreSQL drivers share: how the server says that it is of no more use.
+
+How a statement is ended and its session kept (`RequestEnded`). A cancel goes over a line of its own. It must never hit the
+statement after the one that it is for, a stranger's perhaps:
+
+* The greenlet that waits for the statement sends the cancel itself, so nothing else runs on the connection meanwhile.
+* It waits until the server has hung up on that line. The process that hears of a cancel there has sent its signal by then.
+* The kernel hands a signal to the session before that reads anything which was sent later, and a session that reads drops a
+  cancel (`PostgresMain`, `ProcessInterrupts`): "a no-op when there is no query in progress".
+* The session is kept only where the statement's own answer was query_canceled, so that the cancel has had its effect.
+
+A pooler in between hangs up when it likes: behind one (`LeasedPool.ends_late`) the session goes.
+"""
 
 from __future__ import annotations
 

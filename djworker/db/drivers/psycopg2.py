@@ -8,7 +8,7 @@ import ipaddress
 import os
 import weakref
 from collections.abc import ValuesView
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -20,10 +20,11 @@ from psycogreen.gevent import gevent_wait_callback, patch_psycopg
 from psycopg2 import extensions
 
 from djworker.db.drivers import offload, postgres, psycopg2_functions
-from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, ENDING_TIMEOUT, Driver, Params
 from djworker.db.drivers.sockets import cut_loose, read_to_end, until_gone
 from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import Watch
+from djworker.deadlines import RequestEnded
 
 if TYPE_CHECKING:
     from djworker.db.drivers.news import News
@@ -50,6 +51,12 @@ def wait_callback(conn: extensions.connection) -> None:
     """
     try:
         gevent_wait_callback(conn)
+    except RequestEnded as ended:
+        if isinstance(conn, Psycopg2Connection):
+            if conn.end_statement(ended):
+                return  # and the library raises the server's error: see `Driver.ended`
+            conn.abandon()
+        raise
     except BaseException:
         if isinstance(conn, Psycopg2Connection):
             conn.abandon()
@@ -64,10 +71,19 @@ class Abandoned:
         self.line = socket.socket(fileno=os.dup(conn.fileno()))
 
     def cancel(self) -> None:
-        """Tell the server. Blocks: for a native thread. ctypes lets go of the GIL, psycopg2's own `cancel()` does not."""
+        """Tell the server. Blocks: for a native thread. ctypes lets go of the GIL, psycopg2's own `cancel()` does not.
+
+        The key is the thread's from then on, because a greenlet that waits for the thread may give up first.
+        """
+        key, self._key = self._key, None
+        if not key:
+            return
         message = ctypes.create_string_buffer(_ERROR_LENGTH)
-        if self._key and not _libpq().PQcancel(self._key, message, _ERROR_LENGTH):
-            raise psycopg2.OperationalError(message.value.decode(errors="replace"))
+        try:
+            if not _libpq().PQcancel(key, message, _ERROR_LENGTH):
+                raise psycopg2.OperationalError(message.value.decode(errors="replace"))
+        finally:
+            _libpq().PQfreeCancel(key)
 
     def close(self) -> None:
         """Free both."""
@@ -104,7 +120,12 @@ class Notices(list[str]):
 class Psycopg2Connection(extensions.connection):
     """[worker] A psycopg2 connection that remembers how it was abandoned."""
 
+    if TYPE_CHECKING:
+        lease_record: Any
+
     abandoned: Abandoned | None = None
+    #: What the error stands for that the library is about to raise, and the turn on the connection.
+    ended_by: tuple[BaseException, int] | None = None
     _watch: Watch | None = None
 
     @property
@@ -113,6 +134,22 @@ class Psycopg2Connection(extensions.connection):
         if self._watch is None:
             self._watch = Watch(self.fileno())
         return self._watch
+
+    def end_statement(self, ended: BaseException) -> bool:
+        """Have the server end the statement, and hear of it. Whether the library has an error to raise now.
+
+        Only for statements of a lease, which raises `ended` in the error's place: code behind the connection would get the error.
+        """
+        record = getattr(self, "lease_record", None)
+        if record is None or record.spoilt or self.get_transaction_status() != ACTIVE:
+            return False
+        with suppress(psycopg2.Error), at_most(ENDING_TIMEOUT), closing(Abandoned(self)) as key:
+            offload.apply(key.cancel)
+            gevent_wait_callback(self)
+            if has_error(self):
+                self.ended_by = ended, record.turn
+                return True
+        return False
 
     def abandon(self) -> None:
         """Keep the key of the running query. Must not raise: an exception is under way."""
@@ -223,6 +260,15 @@ class Psycopg2Driver(Driver[Psycopg2Connection]):
             if conn.closed:
                 read_to_end(abandoned.line, CANCEL_TIMEOUT)
 
+    def ended(self, conn: Psycopg2Connection, error: BaseException | None) -> BaseException | None:
+        """See `Driver`. An error of another kind was faster than the cancel."""
+        (ended, turn), conn.ended_by = conn.ended_by or (None, 0), None
+        if ended is None or turn != conn.lease_record.turn:
+            return super().ended(conn, error)
+        if not isinstance(error, extensions.QueryCanceledError):
+            conn.close()
+        return ended
+
     def reset(self, conn: Psycopg2Connection) -> None:
         """`DISCARD ALL`, and psycopg2's own needs again where the server's defaults do not meet them."""
         conn.rollback()
@@ -299,6 +345,11 @@ def _factory(wanted: type[extensions.connection] | None) -> type[Psycopg2Connect
     return type(f"Green{wanted.__name__}", (Psycopg2Connection, wanted), {})
 
 
+def has_error(conn: Psycopg2Connection) -> bool:
+    """Whether the answer that libpq has read, and not given yet, is an error."""
+    return bool(_libpq().PQerrorMessage(conn.pgconn_ptr))
+
+
 @functools.cache
 def _libpq() -> Any:
     """The libpq that psycopg2 is linked with; `dlsym` finds it through the extension module."""
@@ -308,6 +359,8 @@ def _libpq() -> Any:
     library.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
     library.PQfreeCancel.argtypes = [ctypes.c_void_p]
     library.PQfreeCancel.restype = None
+    library.PQerrorMessage.argtypes = [ctypes.c_void_p]
+    library.PQerrorMessage.restype = ctypes.c_char_p
     return library
 
 

@@ -13,11 +13,12 @@ from psycopg import capabilities, waiting
 from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 
 from djworker.db.drivers import offload, postgres
-from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, Driver, Params
+from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, ENDING_TIMEOUT, Driver, Params
 from djworker.db.drivers.plans import Plans, Prepared
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import READ, Watch
+from djworker.deadlines import RequestEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -54,8 +55,9 @@ class PsycopgConnection(psycopg.Connection[Any]):
             limits = {"interval": interval, "timeout": timeout}
             return super().wait(gen, **{name: value for name, value in limits.items() if value is not None})
         wait, pgconn = (self._watch or self.watch).wait, self.pgconn
+        events: Any = None
         try:
-            events: Any = next(gen)
+            events = next(gen)
             while True:
                 # Libpq closes its socket when it finds the session ended, and nothing is ever heard on that again:
                 # psycopg's own wait looks every 100 ms whether it is still there.
@@ -65,6 +67,33 @@ class PsycopgConnection(psycopg.Connection[Any]):
                     events = gen.send(wait(events))
         except StopIteration as done:
             return done.value
+        except RequestEnded:
+            if pgconn.transaction_status == ACTIVE and pgconn.pipeline_status == PipelineStatus.OFF:
+                self._end_statement(gen, events)
+            raise
+
+    def _end_statement(self, gen: PQGen[Any], events: Any) -> None:
+        """Have the server end the statement, and hear of it; psycopg does the same at Ctrl-C.
+
+        The connection is at rest afterwards, or ACTIVE still, or closed. It is at rest only where the statement's own error said
+        that it was cancelled: any other end of it was faster than the cancel. See `djworker.db.drivers.postgres`.
+        """
+        with suppress(psycopg.Error, StopIteration), at_most(ENDING_TIMEOUT):
+            self.ask_to_cancel(ENDING_TIMEOUT)
+            try:
+                while True:
+                    events = gen.send(self.watch.wait(events))
+            except psycopg.errors.QueryCanceled:
+                return
+        if self.pgconn.transaction_status != ACTIVE:
+            self.close()
+
+    def ask_to_cancel(self, timeout: float) -> None:
+        """Ask on a second line, as PostgreSQL wants it; return when the server has hung up there."""
+        if capabilities.has_cancel_safe():
+            self.cancel_safe(timeout=timeout)
+        else:
+            offload.apply(self.cancel)  # libpq before 17 connects for it in blocking mode
 
     @property
     def watch(self) -> Watch:
@@ -143,10 +172,7 @@ class Psycopg3Driver(Driver[PsycopgConnection]):
     def cancel(self, conn: PsycopgConnection) -> None:
         """Ask on a second line, as PostgreSQL wants it, then read what was left unread."""
         with suppress(psycopg.errors.CancellationTimeout), at_most(CANCEL_TIMEOUT):
-            if capabilities.has_cancel_safe():
-                conn.cancel_safe(timeout=CANCEL_TIMEOUT)
-            else:
-                offload.apply(conn.cancel)  # libpq before 17 connects for it in blocking mode
+            conn.ask_to_cancel(CANCEL_TIMEOUT)
             self._drain(conn)
 
     @staticmethod

@@ -6,8 +6,9 @@ import functools
 import io
 import os
 import time
+import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gevent
 import pymysql
@@ -15,12 +16,13 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from djworker.db.drivers import mysql, offload
-from djworker.db.drivers.base import CONNECT_TIMEOUT, UNTOLD, Described, Driver, Params
+from djworker.db.drivers.base import CONNECT_TIMEOUT, ENDING_TIMEOUT, UNTOLD, Described, Driver, Params
 from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import give_way
 from djworker.db.drivers.watch import Watch
 from djworker.db.drivers.wrapped_connect import wrapped_as
+from djworker.deadlines import RequestEnded
 
 if TYPE_CHECKING:
     import ssl
@@ -41,10 +43,14 @@ def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
         self.awaiting = True
         try:
             result = method(self, *args, **kwargs)
-        except Exception:
-            self.awaiting = False
+        except BaseException as error:
+            self.awaiting = not isinstance(error, Exception)
+            if self.ending is not None:
+                self.statement_ended(self.ending, error)
             raise
         self.awaiting = False
+        if self.ending is not None:
+            self.statement_ended(self.ending, None)
         return result
 
     return call
@@ -57,8 +63,9 @@ class PoliteReader(io.RawIOBase):
     for as long as there are any: a second for 100 000.
     """
 
-    def __init__(self, sock: socket) -> None:
+    def __init__(self, sock: socket, conn: PyMySQLConnection) -> None:
         self._sock = sock
+        self._conn = weakref.ref(conn)
         self._more = False
         self._since = 0.0
 
@@ -74,15 +81,35 @@ class PoliteReader(io.RawIOBase):
         elif now - self._since > TURN:
             give_way()
             self._since = time.monotonic()
-        size: int = self._sock.recv_into(buffer)
+        try:
+            size: int = self._sock.recv_into(buffer)
+        except RequestEnded as ended:
+            size = self._ended(ended, buffer)
         self._more = size == len(buffer)
         return size
+
+    def _ended(self, ended: RequestEnded, buffer: Any) -> int:
+        """The server's own end of the statement is read, if it comes in time; then the connection raises what was raised here."""
+        conn = self._conn()
+        if conn is None or not conn.awaiting or conn.ending is not None:
+            raise ended
+        conn.end_statement(ended)
+        size: int = self._sock.recv_into(buffer)
+        return size
+
+
+class Ending(NamedTuple):
+    """[worker] How a statement is ended with its request."""
+
+    error: RequestEnded
+    limit: gevent.Timeout  # raises it again
 
 
 class PyMySQLConnection(Connection):
     """[worker] A PyMySQL connection that connects in time and knows when it was abandoned."""
 
     awaiting = False
+    ending: Ending | None = None
     let_in = False  # the server has accepted the login
     tracks_session = False
     params: Params
@@ -125,7 +152,49 @@ class PyMySQLConnection(Connection):
             message = f"Can't connect to MySQL server on {self.host!r} (no answer in {self.connect_timeout:g} s)"
             raise pymysql.OperationalError(ER_CANNOT_CONNECT, message) from None
         self._rfile.close()  # empty: the last answer was read to its end
-        self._rfile = io.BufferedReader(PoliteReader(self._sock))
+        self._rfile = io.BufferedReader(PoliteReader(self._sock, self))
+
+    def end_statement(self, error: RequestEnded) -> None:
+        """Have the server end the statement, whose answer is read next; `error` is raised if that does not come in time."""
+        self.ending = Ending(error, gevent.Timeout(ENDING_TIMEOUT, error))
+        self.ending.limit.start()
+        try:
+            mysql.kill_statement(lambda: _connect_to_kill(self.params), self.thread_id())
+        except pymysql.MySQLError:
+            raise error from None
+
+    def statement_ended(self, ending: Ending, answer: BaseException | None) -> None:
+        """Raise what has ended the statement, unless something else has been raised into it meanwhile.
+
+        The connection is of use afterwards only where the statement's own error said that it was killed.
+
+        Args:
+            ending: how it is ended.
+            answer: what it has raised, if it has.
+        """
+        answered = answer is None or isinstance(answer, Exception)
+        try:
+            if _was_killed(answer):
+                self._swallow()
+            elif answered:
+                self._force_close()
+        except pymysql.MySQLError:
+            self._force_close()
+        finally:
+            self.ending = None
+            ending.limit.close()
+        if answered:
+            raise ending.error
+
+    def _swallow(self) -> None:
+        """The round trip that a late KILL QUERY hits. See `mysql.kill_statement`."""
+        self.awaiting = True
+        try:
+            Connection.query(self, mysql.SWALLOWS)
+        except pymysql.MySQLError as error:
+            if not _was_killed(error):
+                raise
+        self.awaiting = False
 
     def _request_authentication(self) -> None:
         super()._request_authentication()  # type: ignore[misc]
@@ -180,6 +249,14 @@ class PyMySQLConnection(Connection):
         if self._watch is None:
             self._watch = Watch(self._sock.fileno())
         return self._watch
+
+
+def _was_killed(error: BaseException | None) -> bool:
+    return isinstance(error, pymysql.MySQLError) and error.args[:1] == (mysql.ER_QUERY_INTERRUPTED,)
+
+
+def _connect_to_kill(params: Params) -> PyMySQLConnection:
+    return PyMySQLConnection(**mysql.killer_params(params))
 
 
 _contexts: dict[Hashable, ssl.SSLContext] = {}
@@ -244,8 +321,7 @@ class PyMySQLDriver(Driver[PyMySQLConnection]):
     def cancel(self, conn: PyMySQLConnection) -> None:
         """KILL the session: an abandoned PyMySQL connection has already closed its socket."""
         self._drop(conn)
-        params = mysql.killer_params(conn.params)
-        mysql.kill_session(lambda: PyMySQLConnection(**params), conn.thread_id(), self.error)
+        mysql.kill_session(lambda: _connect_to_kill(conn.params), conn.thread_id(), self.error)
 
     def reset(self, conn: PyMySQLConnection) -> None:
         """COM_RESET_CONNECTION, then what `connect` had asked for."""

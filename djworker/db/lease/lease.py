@@ -181,24 +181,33 @@ class Lease:
 
     def failed(self, verdict: Verdict = PLAIN) -> None:
         """A statement raised, or its greenlet was killed in it. A connection that is not at rest is never used again."""
-        self.leased_pool.client_library.cut_error(sys.exception())
-        conn = self.conn
-        if conn is None:
+        error = sys.exception()
+        self.leased_pool.client_library.cut_error(error)
+        if self.conn is None:
             return
-        suspect = self.leased_pool.heard(sys.exception(), conn)
-        self.leased_pool.contract.failed(conn, sys.exception())
-        if self.driver.busy(conn) or self.driver.is_broken(conn):
+        ended = self.driver.ended(self.conn, error)
+        self._note_failure(self.conn, verdict, error, ended)
+        if ended is not None and ended is not error:
+            raise ended
+
+    def _note_failure(
+        self, conn: RawConnection, verdict: Verdict, error: BaseException | None, ended: BaseException | None
+    ) -> None:
+        suspect = self.leased_pool.heard(error, conn)
+        self.leased_pool.contract.failed(conn, error)
+        if self.driver.busy(conn) or self.driver.is_broken(conn) or (ended is not None and self.leased_pool.ends_late):
             self._lose(verdict)
             return
-        self.dirty = self.dirty or suspect
+        self.dirty = self.dirty or suspect or ended is not None
         if self.lost:
             return  # it was refused before it ran, on a connection that is held
         if verdict.writes:
             self._number_taken(conn)
             self.made = UNTOLD  # of rows that are no more the server may tell, or not
-        unknown = (
-            verdict.of_sequence and self._numbers_lost and self.leased_pool.contract.has_no_number(sys.exception())
-        )
+        if ended is not None and (self._by_hand or not self.autocommit_mode):
+            self._refuse_from_now("the request was ended inside this transaction")
+            return
+        unknown = verdict.of_sequence and self._numbers_lost and self.leased_pool.contract.has_no_number(error)
         if left := self.leased_pool.contract.left_by_failed(verdict):
             self.pin(left)
         self.release_if_free()
@@ -379,13 +388,16 @@ class Lease:
         """A round trip of our own. Whatever happens in it, the connection is not used in a state between two."""
         try:
             return work(*args, **more)
-        except BaseException:
+        except BaseException as error:
             conn = self.conn
-            if self.driver.busy(conn) or self.driver.is_broken(conn):
+            ended = self.driver.ended(conn, error)
+            if ended is not None or self.driver.busy(conn) or self.driver.is_broken(conn):
                 self._lose()
             elif self.autocommit_mode or not self.driver.in_transaction(conn):
                 self.dirty = True
                 self._give_back()
+            if ended is not None and ended is not error:
+                raise ended from error
             raise
 
     def held(self) -> Any:

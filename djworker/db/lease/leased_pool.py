@@ -51,6 +51,7 @@ class LeasedPool:
     """[worker] The pool of one alias with one set of connection parameters."""
 
     keeps_untold = False  # whether a session is held that has made a number which the library does not tell
+    ends_late = False  # whether a pooler stands before the server: it may pass on a cancel after it has said so
     ended = False  # its pool is closed for good, or it is not used any more
     bound: Bound  # kept by those who share it
     given: dict[str, Any]  # the settings as the application has them, for what goes on using them
@@ -121,6 +122,7 @@ class LeasedPool:
         """Once: a session that is not ours alone breaks every promise of a lease."""
         if not self.client_library.may_be_pooled or not poolers.stands_between(conn, self.driver.backend_id(conn)):
             return
+        self.ends_late = True
         if poolers.multiplexes(conn, self.driver, self._connect_bare):
             text = (
                 "between us and PostgreSQL stands a pooler in transaction mode (PgBouncer). Each transaction may run in another"
