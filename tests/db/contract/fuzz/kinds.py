@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from djworker.deadlines import RequestTimeout
+
 if TYPE_CHECKING:
     from tests.db.contract.fuzz.sides import Session
 
@@ -449,6 +451,21 @@ def timed_out(s: Session) -> Any:
     """A time-out of gevent's strikes in a query."""
     with gevent.Timeout(0.01), s.connection.cursor() as cursor:
         cursor.execute(s.site.sleep_sql(2))
+
+
+@kind(weight=0.7)
+def over_its_deadline(s: Session) -> Any:
+    """The request is ended in a query, as at its deadline, and goes on all the same."""
+    s.connection.ensure_connection()
+    timer = gevent.get_hub().loop.timer(0.01)
+    timer.start(gevent.getcurrent().throw, RequestTimeout())
+    try:
+        with s.connection.cursor() as cursor:
+            cursor.execute(s.site.sleep_sql(2))
+    except RequestTimeout:
+        raise gevent.Timeout from None  # to both sides a statement that did not run
+    finally:
+        timer.close()
 
 
 @kind(weight=0.3)
