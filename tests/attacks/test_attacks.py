@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.attacks.others import Others, attacked
+from tests.http.client import eventually
 from tests.http.conftest import Served
 
 PERMITS = 20
@@ -39,11 +40,18 @@ def server() -> Iterator[Served]:
     server.stop()
 
 
+def is_under_way(before: dict[str, int], now: dict[str, int], clients: int = 1) -> bool:
+    """Whether as many clients are connected, or one has come and gone."""
+    return now["open"] >= clients or (clients == 1 and now["total"] > before["total"])
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_client_keeps_others_from_being_answered(server: Served, name: str) -> None:
+    eventually(lambda: server.gauges()["open"] == 0, "the attack before has ended")
     before = server.gauges()
-    with attacked(server.address, name, *ATTACKS[name]):
-        time.sleep(0.3)  # until it is under way; whether it is does not decide the test
+    numbers = ATTACKS[name]
+    with attacked(server.address, name, *numbers):
+        eventually(lambda: is_under_way(before, server.gauges(), *numbers[:1]), "the attack is under way")
         with Others(server.address) as others:
             time.sleep(1.0)  # for so long they must be answered
         during = server.gauges()
