@@ -49,6 +49,19 @@ class _Enough(BaseException):
     """The module has come to where it sets Django up: what it does before, it has done."""
 
 
+class _Pipe:
+    """[child] What the parent hears it through; its end is the child's, not that of processes that the module begins."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def leave(self) -> None:
+        """[the child's child] Close it. Its own children have no part in it either, and may have another file there."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
 class ModuleCommand(Command):
     """[arbiter to be] ``runworkers`` that may be given the application."""
 
@@ -134,6 +147,7 @@ def _decide_in_child(command: Command, request: StartRequest) -> NoReturn:
     if child == 0:
         os.close(read)
         process.die_with(parent)
+        os.register_at_fork(after_in_child=_Pipe(write).leave)
         _leave(_decide, command, request, write)
     os.close(write)
     config = config_without_settings(request.options)
@@ -167,7 +181,10 @@ def _say_not_started(request: StartRequest, config: Config, why: str) -> NoRetur
 
 
 def _leave(step: Callable[..., object], *arguments: object) -> NoReturn:
-    """[child] Do it, and end the process: no thread and no exit handler of the project's keeps it."""
+    """[child] Do it, and end the process: no thread and no exit handler of the project's keeps it.
+
+    The processes that the module has begun end with it: the mold begins others.
+    """
     code: object = 1
     try:
         step(*arguments)
@@ -180,6 +197,8 @@ def _leave(step: Callable[..., object], *arguments: object) -> NoReturn:
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
+    for pid in process.children():
+        process.kill(pid, signal.SIGTERM)
     os._exit(code if isinstance(code, int) else 1)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import subprocess
 import sys
 import threading
 import traceback
 from functools import wraps
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -15,6 +18,7 @@ from weakref import WeakKeyDictionary
 from djworker import process
 from djworker.greenlets import upwards
 from djworker.mold import blame, cleanup
+from djworker.mold.patches import multiprocess
 from djworker.worker import renewal
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Which library began each thread, and where.
 _started: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
+#: Which library started each program, and each process of ``multiprocessing``, and where.
+_processes: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 #: Which library made each pool of native threads, and where.
 _pools: list[tuple[Any, str]] = []
 #: Packages whose native threads pause in hooks of ``os.register_at_fork``, and go on in parent and child.
@@ -31,6 +37,8 @@ FORK_AWARE: Final = frozenset({"ddtrace"})
 CLIENTS: Final = {"confluent_kafka.cimpl": ("Producer", "Consumer", "_AdminClientImpl")}
 #: Packages that open another connection where the one they kept has ended, without an error for who asks. Each was seen to.
 RECONNECTING: Final = frozenset({"redis", "urllib3"})
+#: Characters of a program's command line.
+_MOST_OF_WORDS: Final = 80
 #: References from a socket to an object of its library: the object's dictionary may be between them.
 _MOST_OWNERS: Final = 2
 
@@ -52,7 +60,14 @@ class LeftoversWatch:
 
         from djworker.db.backends.mixin import LeasingMixin
 
-        with self._noting(BaseDatabaseWrapper), self._noting(LeasingMixin), _noting_threads(), _noting_pools():
+        with (
+            self._noting(BaseDatabaseWrapper),
+            self._noting(LeasingMixin),
+            _noting_threads(),
+            _noting_pools(),
+            _noting_processes(subprocess.Popen, "__init__"),
+            _noting_processes(BaseProcess, "start"),
+        ):
             yield
 
     @contextlib.contextmanager
@@ -76,7 +91,7 @@ class LeftoversWatch:
 
     def found(self, known: Collection[Any] = ()) -> list[str]:
         """A description of everything that is left now, but these greenlets."""
-        return [*self._open_connections(), *_greenlets(known), *_threads(), *_clients()]
+        return [*self._open_connections(), *_greenlets(known), *_threads(), *_clients(), *_running()]
 
     def _open_connections(self) -> Iterator[str]:
         """Those that could not be closed."""
@@ -128,6 +143,23 @@ def _noting_pools() -> Iterator[None]:
     finally:
         ThreadPool.__init__ = make  # type: ignore[method-assign]
         _pools.clear()
+
+
+@contextlib.contextmanager
+def _noting_processes(cls: Any, name: str) -> Iterator[None]:
+    """Note who starts a process by this method."""
+    begin = getattr(cls, name)
+
+    @wraps(begin)
+    def noting(process: Any, *args: Any, **kwargs: Any) -> None:
+        _processes[process] = _beginner()
+        begin(process, *args, **kwargs)
+
+    setattr(cls, name, noting)
+    try:
+        yield
+    finally:
+        setattr(cls, name, begin)
 
 
 def _beginner() -> str:
@@ -253,6 +285,25 @@ def _clients() -> Iterator[str]:
         for kind in filter(None, (getattr(module, kind, None) for kind in kinds)):
             for thing in existing(kind):
                 yield f"{kind.__name__} of {name.partition('.')[0]}, {_holder_of(thing)}"
+
+
+def _running() -> Iterator[str]:
+    """Processes that answer one parent: a copy is not their parent, and all copies would talk through the same pipes."""
+    for program in list(existing(subprocess.Popen)):
+        with contextlib.suppress(AttributeError):  # one that could not be started
+            if program.poll() is None:
+                yield f"process {program.pid} ({_words(program.args)}), started {_place_of(program)}"
+    for child in multiprocess.children():
+        yield f"process {child.pid} ({child.name}), started {_place_of(child)}"
+
+
+def _place_of(process: Any) -> str:
+    return _processes.get(process) or f"at {blame.UNKNOWN}"
+
+
+def _words(args: Any) -> str:
+    words = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
+    return " ".join(os.fsdecode(word) for word in words)[:_MOST_OF_WORDS]
 
 
 def _holder_of(thing: Any) -> str:

@@ -89,8 +89,7 @@ class Mold:
             self._hear_answers()
             received = self.channel.receive()
             if received.eof:
-                multiprocess.end_children()
-                raw._exit(0)
+                self._leave()
             fds = list(received.fds)
             for message in received.messages:
                 if isinstance(message, messages.SpawnWorker) and len(fds) > 1:
@@ -99,6 +98,15 @@ class Mold:
                     self._probe(message)
                 elif isinstance(message, messages.ProcessGone):
                     self._tell_of(message)
+
+    def _leave(self) -> NoReturn:
+        """What the project has begun while loading ends with this process."""
+        multiprocess.end_children()
+        if not self.project.is_shared:
+            from djworker.worker import main as worker_main
+
+            worker_main.run_exit_handlers()
+        raw._exit(0)
 
     def _probe(self, request: messages.Probe) -> None:
         """Have a child answer; this process goes on, since a worker that dies meanwhile must be replaced."""

@@ -137,8 +137,13 @@ def _open_access_log(path: str | None) -> None:
 def _leave(code: int) -> NoReturn:
     """End the process for certain: an exit handler that hangs, a thread that is not a daemon, must not keep it."""
     try:
-        gevent.spawn(atexit._run_exitfuncs).join(timeout=_EXIT_HANDLERS_LIMIT)  # noqa: SLF001 - no public way to run them early
+        run_exit_handlers()
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def run_exit_handlers() -> None:
+    """Run the project's, and its libraries'; what was begun while loading ends with them. One that hangs is left."""
+    gevent.spawn(atexit._run_exitfuncs).join(timeout=_EXIT_HANDLERS_LIMIT)  # noqa: SLF001 - no public way to run them early

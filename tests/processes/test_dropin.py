@@ -138,6 +138,27 @@ async def answer():
 def started():
     return [asyncio.run_coroutine_threadsafe(answer(), loop).result(5), executor.submit(len, "four").result(5)]
 """
+#: Processes that answer one parent.
+PROCESSES = """
+from shop.base import *
+import multiprocessing, subprocess
+
+def answer(questions, answers):
+    while True:
+        answers.send(questions.recv() + 1)
+
+context = multiprocessing.get_context("fork")
+questions, ask = context.Pipe(duplex=False)
+answers, tell = context.Pipe(duplex=False)
+context.Process(target=answer, args=(questions, tell), daemon=True).start()
+cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+def started():
+    ask.send(4)
+    cat.stdin.write(b"four\\n")
+    cat.stdin.flush()
+    return [answers.recv(), cat.stdout.readline().decode(), cat.poll()]
+"""
 ASKED = small.FILES["shop/urls.py"].replace('"cwd":', '"started": __import__("shop.starts").starts.started(), "cwd":')
 
 
@@ -189,6 +210,13 @@ INPUTS = {
     ),
     "what no fork harms": Input(files=starts(SHARED), says={"started": [4, 1]}),
     "what each worker begins for itself": Input(files=starts(ALONE), says={"started": ["from the loop", 4]}),
+    "processes that the settings begin": Input(
+        files={
+            "shop/prod.py": PROCESSES,
+            "shop/urls.py": ASKED.replace('__import__("shop.starts").starts', '__import__("shop.prod").prod'),
+        },
+        says={"started": [5, "four\n", None]},
+    ),
     "the short options": Input(
         "-w 1 -t 20 --preload --threads 2 -n shop -R --keep-alive 5 --log-file - shop.wsgi", says={"debug": False}
     ),
@@ -207,7 +235,7 @@ def test_it_answers_as_under_gunicorn(given: Input, scratch: Path, make_server: 
         ours, theirs = small.answer(server.address), small.answer(beside)
     assert ours == theirs, (scratch / "gunicorn.log").read_text()
     assert ours == {**ours, **given.says}
-    assert bool(server.events("not_shared")) == ("shop/starts.py" in given.files and ALONE in given.files.values())
+    assert bool(server.events("not_shared")) == bool({ALONE, PROCESSES} & set(given.files.values()))
 
 
 def test_a_reload_asks_the_module_again(scratch: Path, make_server: Callable[..., Server]) -> None:

@@ -701,6 +701,7 @@ def test_a_manager_of_multiprocessing_is_shared_by_the_workers_and_ends_with_its
 ) -> None:
     project.append(URLS, MANAGER)
     server.start()
+    assert not server.events("not_shared")
     eventually(lambda: len(set(server.get("/visit").json()["visits"])) == 2, "both workers have added to the list")
     manager = server.get("/visit").json()["manager"]
     mark = server.kill(server.worker(), signal.SIGTERM)

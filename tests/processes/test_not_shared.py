@@ -54,6 +54,11 @@ def submits(request):
 
 urlpatterns += [path("submits", submits)]
 """
+LEAVES = """
+import atexit, os
+from django.conf import settings
+atexit.register(lambda: (settings.BASE_DIR / f"left.{os.getpid()}").touch())
+"""
 
 
 def test_what_cannot_be_shared_runs_in_each_worker_and_is_told_of_once(server: Server, project: Project) -> None:
@@ -77,10 +82,13 @@ def test_a_page_that_needs_what_the_project_has_begun_gets_in(server: Server, pr
     """A copy of the process has no executor's thread: the page is asked where the thread is, and is no worse than before."""
     project.settings(PROBE=["/submits", "/hello"])
     server.start(workers=1)
-    project.append(URLS, OTHERS)
+    project.append(URLS, OTHERS + LEAVES)
     server.reload()
     assert server.get("/submits").body == b"4"
     assert not server.events("probe_failed")
+    spare = server.wait_for("spare_ready")["pid"]
+    assert server.stop() == 0
+    assert project.path(f"left.{spare}").exists(), "what the spare worker has begun ends with it, too"
 
 
 #: The receiver runs in a child of the spare worker, or waits for the next one.

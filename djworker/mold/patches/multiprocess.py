@@ -6,10 +6,12 @@ waited for an answer to a question that it had not sent yet, for ever.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
-from multiprocessing import process as children
+import sys
+from multiprocessing import process as processes
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import SemLock
 from typing import TYPE_CHECKING, Any, Final
@@ -39,9 +41,17 @@ def install() -> None:
     SemLock.__enter__ = lambda lock: lock.acquire()  # type: ignore[method-assign]
 
 
+def children() -> list[Any]:
+    """Return the processes that run, without those of a ``Manager``: any process may connect to such a one."""
+    managers = sys.modules.get("multiprocessing.managers")
+    found = [thing for thing in gc.get_objects() if managers and issubclass(type(thing), managers.BaseManager)]
+    shared = [getattr(manager, "_process", None) for manager in found]
+    return [child for child in set(processes._children) if child not in shared and child.is_alive()]  # type: ignore[attr-defined]
+
+
 def end_children() -> None:
     """[mold] Those that the project began while loading, a ``Manager`` say: Python ends them at its own end, which is cut."""
-    for child in set(children._children):  # type: ignore[attr-defined]
+    for child in set(processes._children):  # type: ignore[attr-defined]
         if child._popen is not None:
             process.kill(child._popen.pid, signal.SIGTERM)
 
@@ -58,9 +68,18 @@ def _is_ready(fd: int, event: int) -> bool:
     return bool(poller.poll(0))
 
 
+def _await(fd: int, event: int) -> None:
+    """Wait without a hub. A duplex ``Pipe`` is a pair of gevent's sockets, which do not block."""
+    poller = _poll()
+    poller.register(fd, event)
+    poller.poll()
+
+
 def _read(fd: int, size: int) -> bytes:
     """As ``os.read``."""
-    if _can_wait() and not _is_ready(fd, select.POLLIN):
+    if not _can_wait():
+        _await(fd, select.POLLIN)
+    elif not _is_ready(fd, select.POLLIN):
         wait_read(fd)
     return os.read(fd, size)
 
@@ -70,6 +89,7 @@ def _send(connection: Any, data: Any) -> None:
     fd, rest = connection._handle, memoryview(data).cast("B")
     while rest:
         if not _can_wait():
+            _await(fd, select.POLLOUT)
             rest = rest[os.write(fd, rest) :]
             continue
         if not _is_ready(fd, select.POLLOUT):

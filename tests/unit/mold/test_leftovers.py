@@ -58,6 +58,12 @@ g('time', 'sleep')(0.2)  # a thread that has not begun to run has no frame
         ),
         (NATIVE_THREAD, "native thread"),
         ("import concurrent.futures as f; pool = f.ThreadPoolExecutor(); pool.submit(print); return pool", "thread '"),
+        (
+            "import multiprocessing as m, time; m.get_context('fork').Process(target=time.sleep, args=(9,)).start()",
+            "(ForkProcess-1), started at",
+        ),
+        ("import subprocess as s; return s.Popen(['sleep', '9'])", "(sleep 9), started at"),
+        ("import subprocess as s; s.Popen('exec sleep 9', shell=True)", "(exec sleep 9), started at"),
     ],
 )
 def test_what_must_not_be_forked(tmp_path: Path, code: str, says: str) -> None:
@@ -75,6 +81,14 @@ def test_what_must_not_be_forked(tmp_path: Path, code: str, says: str) -> None:
         "import gevent; gevent.spawn(int).join()",
         "import gevent; g = gevent.spawn_later(9, print); g.kill()",
         "import threading; return threading.Lock(), threading.Event(), threading.local()",
+        "import multiprocessing as m; p = m.get_context('fork').Process(target=int); p.start(); p.join(); return p",
+        "import subprocess as s; return s.run(['true']), s.check_output('true')",
+        "import os, subprocess as s; p = s.Popen('true'); os.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOWAIT); return p",
+        "import subprocess as s; p = s.Popen(['sleep', '9']); p.kill(); p.wait(); return p",
+        """
+import contextlib, subprocess as s
+with contextlib.suppress(OSError): s.Popen(['no-such-program'])
+""",
     ],
 )
 def test_what_may_be_forked(tmp_path: Path, code: str) -> None:
