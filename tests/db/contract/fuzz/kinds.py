@@ -449,7 +449,7 @@ def lost(s: Session) -> Any:
 @kind(weight=0.7)
 def timed_out(s: Session) -> Any:
     """A time-out of gevent's strikes in a query."""
-    with gevent.Timeout(0.01), s.connection.cursor() as cursor:
+    with gevent.Timeout(s.strikes_after), s.connection.cursor() as cursor:
         cursor.execute(s.site.sleep_sql(2))
 
 
@@ -457,12 +457,13 @@ def timed_out(s: Session) -> Any:
 def over_its_deadline(s: Session) -> Any:
     """The request is ended in a query, as at its deadline, and goes on all the same."""
     s.connection.ensure_connection()
-    timer = gevent.get_hub().loop.timer(0.01)
+    timer = gevent.get_hub().loop.timer(s.strikes_after)
     timer.start(gevent.getcurrent().throw, RequestTimeout())
     try:
         with s.connection.cursor() as cursor:
             cursor.execute(s.site.sleep_sql(2))
     except RequestTimeout:
+        s.was_ended = True
         raise gevent.Timeout from None  # to both sides a statement that did not run
     finally:
         timer.close()
@@ -472,7 +473,7 @@ def over_its_deadline(s: Session) -> Any:
 def killed(s: Session) -> Any:
     """The greenlet is killed in a query."""
     s.connection.ensure_connection()
-    killer = gevent.spawn_later(0.01, gevent.getcurrent().kill, block=False)
+    killer = gevent.spawn_later(s.strikes_after, gevent.getcurrent().kill, block=False)
     try:
         with s.connection.cursor() as cursor:
             cursor.execute(s.site.sleep_sql(2))

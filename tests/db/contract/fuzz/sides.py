@@ -92,6 +92,9 @@ class Outcome:
 class Session:
     """[either side] One request's view while it runs a program. `number`: which of the neighbours it is."""
 
+    strikes_after = 0.01  # seconds, until a statement that waits is cut
+    was_ended = False  # whether the server has been told to end a statement, which fails its transaction
+
     def __init__(self, stage: Stage, number: int) -> None:
         self.stage, self.number = stage, number
         self.site: Site = stage.site
@@ -269,7 +272,7 @@ class Ours(Session):
         if isinstance(error, gevent.Timeout | Refused):
             return True
         names = {kind.__name__ for kind in type(error).__mro__}
-        if names.intersection(REFUSALS):
+        if names.intersection(REFUSALS) or (self.was_ended and "current transaction is aborted" in str(error)):
             return True
         return self.stage.sessions_ended and bool(
             names & {"OperationalError", "InterfaceError", "Error"} and GONE.search(str(error))
@@ -314,6 +317,10 @@ class Ours(Session):
 
 class Stock(Session):
     """Django's engine, which follows ours."""
+
+    strikes_after = (
+        5.0  # what was cut with ours does not run here, and what failed with ours before it was cut is to fail here
+    )
 
     def __init__(self, stage: Stage, number: int, ours: Ours) -> None:
         super().__init__(stage, number)
