@@ -93,11 +93,24 @@ def patched(_request):
     )
 
 
+def is_held(request):
+    """Whether a test has the view go on: until there is a file of that name."""
+    return "until" in request.GET and not Path(request.GET["until"]).exists()
+
+
+async def nap(request, result):
+    """For `s` seconds, or until a test says that it is enough."""
+    await asyncio.sleep(float(request.GET.get("s", 0)))
+    while is_held(request):  # noqa: ASYNC110 - the event is another process's
+        await asyncio.sleep(0.01)
+    return result
+
+
 async def wait(request):
     """Ask the database, wait, ask again; `asyncio` in all the ways that an ordinary async view uses it."""
     before = await Product.objects.acount()
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        naps = [group.create_task(asyncio.sleep(float(request.GET["s"]), result=number)) for number in range(3)]
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        naps = [group.create_task(nap(request, number)) for number in range(3)]
     slept = await asyncio.gather(*naps)
     found = [product.pk async for product in Product.objects.order_by("pk")[:3]]
     task = asyncio.current_task()
@@ -108,7 +121,7 @@ async def wait(request):
 
 def run_loop(request):
     """A synchronous view that runs a loop of its own."""
-    return JsonResponse({"slept": asyncio.run(asyncio.sleep(float(request.GET["s"]), result=1))})
+    return JsonResponse({"slept": asyncio.run(nap(request, 1))})
 
 
 def count(_request):
@@ -147,6 +160,13 @@ def busy(request):
     while time.monotonic() < end:
         sum(range(20_000))
         time.sleep(0)
+    return HttpResponse("done")
+
+
+def spins(request):
+    """Burn the CPU until a test says that it is enough."""
+    while is_held(request):
+        sum(range(1000))
     return HttpResponse("done")
 
 
@@ -191,6 +211,7 @@ urlpatterns = [
     path("count", count),
     path("limited", limited),
     path("busy", busy),
+    path("spins", spins),
     path("leave", leave),
     path("files", files),
 ]

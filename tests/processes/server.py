@@ -214,6 +214,15 @@ class Server:
             eventually(begun.exists, f"{url} begins")
         return requests
 
+    @contextmanager
+    def held(self, path: str, count: int = 1) -> Iterator[list[Background]]:
+        """So many requests, begun all of them, whose view goes on until the block ends: it looks for a file, ``until``."""
+        gate = self.scratch / f"until-{uuid4().hex}"
+        try:
+            yield self.running(f"{path}?until={gate}", count)
+        finally:
+            gate.touch()
+
     def raw(self) -> Raw:
         """A connection, closed at the end of the test at the latest."""
         self._raws.append(Raw(self.address))

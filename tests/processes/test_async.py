@@ -111,9 +111,8 @@ def test_a_stream_waits_for_its_reader_and_a_failure_cuts_it(streams: Server) ->
 def test_async_views_run_side_by_side_with_all_others(server: Server) -> None:
     """Django runs an async view in an event loop; all of a worker's loops share one native thread."""
     server.start(workers=1)
-    waiting = [server.in_background("/drill/wait?s=3") for _ in range(8)]
-    loops = server.running("/drill/run-loop?s=3", count=8)
-    assert [server.get("/drill/count").status for _ in range(8)] == [200] * 8
+    with server.held("/drill/wait", count=8) as waiting, server.held("/drill/run-loop", count=8) as loops:
+        assert [server.get("/drill/count").status for _ in range(8)] == [200] * 8
     assert [request.answer().json() for request in loops] == [{"slept": 1}] * 8
     answers = [request.answer() for request in waiting]
     assert [answer.status for answer in answers] == [200] * 8

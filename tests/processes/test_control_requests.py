@@ -21,7 +21,7 @@ __all__ = ["postgres", "postgres_db"]
 
 #: A pool of one connection, and views that hold it, wait for it, and block their worker.
 VIEWS = """
-import gevent, hashlib, time
+import gevent, hashlib, os
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.urls import path
@@ -66,13 +66,13 @@ def endless(request):
     return StreamingHttpResponse(blocks())
 
 def spins(request):
-    end = time.monotonic() + float(request.GET["s"])
-    while time.monotonic() < end:
+    while not os.path.exists(request.GET["until"]):
         hashlib.sha256(b"x" * 1000).digest()
     return HttpResponse("done")
 
 def blocks(request):
-    gevent.monkey.get_original("time", "sleep")(float(request.GET["s"]))
+    while not os.path.exists(request.GET["until"]):
+        gevent.monkey.get_original("time", "sleep")(0.1)
     return HttpResponse("done")
 
 urlpatterns += [path(f"{view.__name__}/", view, name=f"drill-{view.__name__}")
@@ -215,17 +215,17 @@ def test_a_blocked_hub_is_answered_for_by_a_thread(shared: Server, view: str) ->
     """Within 2 s: which request blocks it, where, and that nothing can be ended there."""
     waiting = shared.in_background("/sleeps/")
     one(shared, "/sleeps/")
-    blocking = shared.in_background(f"/{view}/?s=6")
-    found = one(shared, f"/{view}/?s=6", blocks_hub=True)
-    assert found["view"] == f"drill-{view}"
-    [worker] = ask(shared, "requests")["workers"]
-    assert (worker["answered"], worker["by"]) == (True, "thread")
-    [worker] = ask(shared, "trace")["workers"]
-    assert f"in {view}" in worker["main"]
-    assert {group["request"]["path"] for group in worker["groups"]} == {"/sleeps/", f"/{view}/?s=6"}
-    assert ask(shared, "pool")["workers"][0]["by"] == "thread"
-    assert "the hub of its worker is blocked" in ask(shared, "kill", request=found["id"])["refused"]
-    assert "its hub is blocked for" in ctl(shared, "requests").out
+    with shared.held(f"/{view}/") as [blocking]:
+        [found] = eventually(lambda: [item for item in requests_of(shared) if item["blocks_hub"]], "it blocks")
+        assert found["view"] == f"drill-{view}"
+        [worker] = ask(shared, "requests")["workers"]
+        assert (worker["answered"], worker["by"]) == (True, "thread")
+        [worker] = ask(shared, "trace")["workers"]
+        assert f"in {view}" in worker["main"]
+        assert {group["request"]["path"] for group in worker["groups"]} == {"/sleeps/", found["path"]}
+        assert ask(shared, "pool")["workers"][0]["by"] == "thread"
+        assert "the hub of its worker is blocked" in ask(shared, "kill", request=found["id"])["refused"]
+        assert "its hub is blocked for" in ctl(shared, "requests").out
     assert blocking.answer().status == 200, "what the thread has taken was not lost, nor done twice"
     end(shared, "/sleeps/")
     assert waiting.answer().status == 503
@@ -248,11 +248,11 @@ def test_orders_that_a_thread_has_taken_are_carried_out(make_server: Callable[[]
     server = make_server()
     server.project.append(URLS, VIEWS)
     server.start(workers=1, timeout=60, graceful_timeout=40)
-    blocking = server.in_background("/spins/?s=6")
-    eventually(lambda: [item for item in requests_of(server) if item["blocks_hub"]], "it blocks")
-    server.term()
-    server.wait_for("worker_retired")
-    assert ask(server, "requests")["workers"][0]["by"] == "thread"
+    with server.held("/spins/") as [blocking]:
+        eventually(lambda: [item for item in requests_of(server) if item["blocks_hub"]], "it blocks")
+        server.term()
+        server.wait_for("worker_retired")
+        assert ask(server, "requests")["workers"][0]["by"] == "thread"
     assert blocking.answer().status == 200
     assert server.wait_for("worker_gone")["status"] == 0
     assert server.wait() == 0

@@ -60,9 +60,9 @@ def healthy(_server: Server) -> Iterator[None]:
 @contextmanager
 def blocked(server: Server) -> Iterator[None]:
     """One worker computes, and its hub does nothing else."""
-    blocking = server.in_background("/spins/?s=3")
-    eventually(lambda: [item for item in ask(server, "requests")["requests"] if item["blocks_hub"]], "it blocks")
-    yield
+    with server.held("/spins/") as [blocking]:
+        eventually(lambda: [item for item in ask(server, "requests")["requests"] if item["blocks_hub"]], "it blocks")
+        yield
     assert blocking.answer().status == 200, "nothing that was asked has cost the request"
 
 

@@ -294,7 +294,7 @@ def test_a_flood_of_stalls_is_told_once_with_a_count(shared: Server) -> None:
     for _ in range(4):
         assert shared.get("/silent/?s=0.3&way=sleeps").status == 200
     [after] = ask(shared, "status")["workers"]
-    assert after["stalls"] - before["stalls"] == 4
+    assert 4 <= after["stalls"] - before["stalls"] < 8, "each once; a busy machine may make another"
     assert len(shared.events("hub_stalled", since=mark)) <= 1
     assert "stalls" in ctl(shared, "status").out
 

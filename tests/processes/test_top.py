@@ -127,11 +127,11 @@ def test_a_blocked_and_a_stopped_worker_are_shown_as_such(shared: Server) -> Non
     """Its keys are obeyed meanwhile: what is slow to answer is asked in a thread."""
     with top(shared) as terminal:
         terminal.shows("q quit")  # its start takes longer than the request on a busy machine
-        blocking = shared.in_background("/debug/spin?s=4")
-        assert any("/debug/spin" in line for line in terminal.shows("blocks hub"))
-        terminal.shows(" blocked ")
-        terminal.type(">")
-        terminal.shows("GEN▼")
+        with shared.held("/drill/spins") as [blocking]:
+            assert any("/drill/spins" in line for line in terminal.shows("blocks hub"))
+            terminal.shows(" blocked ")
+            terminal.type(">")
+            terminal.shows("GEN▼")
         assert blocking.answer().status == 200
         pid = shared.worker(0)
         os.kill(pid, signal.SIGSTOP)

@@ -243,8 +243,8 @@ def test_whoever_has_no_permission_sees_nothing(shared: Server, sessions: dict[s
 def test_a_request_that_blocks_another_worker_is_shown_within_the_deadline(
     shared: Server, sessions: dict[str, str]
 ) -> None:
-    [blocking] = shared.running("/debug/spin?s=6")
-    eventually(lambda: b"blocks hub" in get(shared, sessions, "viewer").body, "it is shown")
+    with shared.held("/drill/spins") as [blocking]:
+        eventually(lambda: b"blocks hub" in get(shared, sessions, "viewer").body, "it is shown")
     assert blocking.answer().status == 200
 
 
