@@ -99,6 +99,7 @@ def _guarded(stage: str, step: Callable[[], object], request: StartRequest) -> N
 def _read_settings() -> None:
     if os.environ.get(ENVIRONMENT_VARIABLE):  # where it is missing, the command says so, with all else that is wrong
         interpreter.find_configurations(os.environ)
+        _hide_lazy_objects()
         settings.INSTALLED_APPS  # noqa: B018 - this is how Django itself loads them
 
 
@@ -220,6 +221,15 @@ def _decide(command: Command, request: StartRequest, write: int) -> None:
         answer.write("{}")  # to print was all that was asked for
 
 
+def _hide_lazy_objects() -> None:
+    """Keep those that there are from gevent's ``patch_all()`` of the project, which looks at all objects for locks.
+
+    A look at a lazy one of Django's (settings, the default storage) loads the settings: too early, or within their own load,
+    where it waits for ever.
+    """
+    gc.freeze()
+
+
 def _import_up_to_setup(app: str) -> None:
     """[child] Run the module until it sets Django up: to load the applications is the mold's work."""
     reached = False
@@ -229,8 +239,7 @@ def _import_up_to_setup(app: str) -> None:
         reached = True
         raise _Enough
 
-    # gevent's patch_all() looks at all objects for locks, and a look at Django's settings loads them, too early.
-    gc.freeze()
+    _hide_lazy_objects()
     original, django.setup = django.setup, enough
     try:
         Target.parse(app).load()

@@ -33,8 +33,12 @@ _processes: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 _pools: list[tuple[Any, str]] = []
 #: Packages whose native threads pause in hooks of ``os.register_at_fork``, and go on in parent and child.
 FORK_AWARE: Final = frozenset({"ddtrace"})
-#: Modules of C libraries and their classes. librdkafka: "not fork-safe", and a producer's events wait for ever.
-CLIENTS: Final = {"confluent_kafka.cimpl": ("Producer", "Consumer", "_AdminClientImpl")}
+#: Modules of C libraries and their classes. librdkafka: "not fork-safe", and a producer's events wait for ever. ZeroMQ: no
+#: fork copies the thread that sends for a socket, so what a copy sends goes nowhere; the green one waits in a hub that is gone.
+CLIENTS: Final = {
+    "confluent_kafka.cimpl": ("Producer", "Consumer", "_AdminClientImpl"),
+    "zmq.backend.cython._zmq": ("Socket",),
+}
 #: Packages that open another connection where the one they kept has ended, without an error for who asks. Each was seen to.
 RECONNECTING: Final = frozenset({"redis", "urllib3"})
 #: Characters of a program's command line.
@@ -284,6 +288,8 @@ def _clients() -> Iterator[str]:
         module = sys.modules.get(name)
         for kind in filter(None, (getattr(module, kind, None) for kind in kinds)):
             for thing in existing(kind):
+                if getattr(thing, "closed", False) is True:
+                    continue
                 yield f"{kind.__name__} of {name.partition('.')[0]}, {_holder_of(thing)}"
 
 

@@ -71,7 +71,10 @@ django.setup()
 from django.core.handlers.wsgi import WSGIHandler
 application = WSGIHandler()
 """
-PATCHED = "from gevent import monkey\nmonkey.patch_all()\n" + small.FILES["shop/wsgi.py"]
+PATCH = "from gevent import monkey\nmonkey.patch_all()\n"
+PATCHED = PATCH + small.FILES["shop/wsgi.py"]
+#: gevent's patch looks at all objects, and a look at this one loads the settings.
+WITH_STORAGE = "from django.core.files.storage import default_storage\n" + small.FILES["shop/wsgi.py"]
 ASSIGNED = small.FILES["shop/wsgi.py"].replace(
     'environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.prod")', 'environ["DJANGO_SETTINGS_MODULE"] = "shop.prod"'
 )
@@ -198,6 +201,10 @@ INPUTS = {
     "settings in the module itself": Input(files={"shop/wsgi.py": SINGLE}, says={"key": "single"}),
     "set up by hand": Input(files={"shop/wsgi.py": SET_UP_BY_HAND}, says={"settings": "shop.prod"}),
     "patched by the module as well": Input(files={"shop/wsgi.py": PATCHED}, says={"settings": "shop.prod"}),
+    "patched by the settings": Input(
+        files={"shop/prod.py": f"{PATCH}from shop.base import *", "shop/wsgi.py": WITH_STORAGE},
+        says={"settings": "shop.prod"},
+    ),
     "another folder": Input("shop.wsgi --chdir ..", start="shop", says={"settings": "shop.prod"}),
     "import paths": Input(
         "entry --pythonpath one,two",

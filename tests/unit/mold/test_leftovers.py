@@ -95,6 +95,18 @@ def test_what_may_be_forked(tmp_path: Path, code: str) -> None:
     assert [line for line in found_in_a_mold(code, tmp_path) if line] == []
 
 
+@pytest.mark.parametrize("closed, found", [(False, 1), (True, 0)])
+def test_open_sockets_of_zeromq_must_not_be_forked(tmp_path: Path, closed: bool, found: int) -> None:  # noqa: FBT001 - a parameter
+    """They are known by the place of their class; to install the library for that would be much."""
+    folder = tmp_path / "zmq/backend/cython"
+    folder.mkdir(parents=True)
+    (folder / "_zmq.py").write_text(f"class Socket:\n    closed = {closed}\n")
+    code = f"sys.path.insert(0, {str(tmp_path)!r})\nfrom zmq.backend.cython._zmq import Socket\nreturn Socket()"
+    lines = [line for line in found_in_a_mold(code, tmp_path) if line]
+    assert len(lines) == found
+    assert all(line.startswith("Socket of zmq") for line in lines)
+
+
 def test_lazy_objects_stay_lazy(tmp_path: Path) -> None:
     """Looking for greenlets among all objects must not wake the project's lazy ones."""
     code = """
