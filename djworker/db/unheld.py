@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -20,8 +20,13 @@ def here() -> list[BaseDatabaseWrapper]:
 
 def everywhere() -> list[BaseDatabaseWrapper]:
     """Django's connection objects with something open in them, wherever they are."""
+    return among(gc.get_objects())
+
+
+def among(things: Iterable[Any]) -> list[BaseDatabaseWrapper]:
+    """Those with something open in them among these objects."""
     # type(), not isinstance(): Django's lazy objects answer for their __class__ by doing what they were to put off.
-    return _open(each for each in gc.get_objects() if issubclass(type(each), BaseDatabaseWrapper))
+    return _open(each for each in things if issubclass(type(each), BaseDatabaseWrapper))
 
 
 def _open(found: Iterable[BaseDatabaseWrapper]) -> list[BaseDatabaseWrapper]:

@@ -45,17 +45,22 @@ def close_connections() -> None:
         unheld.close(unheld.here())
 
 
-def wipe() -> None:
-    """Close Django's connections that nothing holds; close and forget the pools, if there are any, and all that they used."""
+def wipe() -> list[Any]:
+    """Close Django's connections that nothing holds; close and forget the pools, if there are any, and all that they used.
+
+    Returns:
+        Django's connection objects that could not be closed.
+    """
     from djworker.db import unheld
     from djworker.db.drivers import offload
     from djworker.db.lease import registry
 
     found = unheld.everywhere()
-    unheld.close(found)
+    left: list[Any] = unheld.close(found)
     if found or any(registry.pool_watches()):
         registry.end_all()
         offload.stop()
+    return left
 
 
 def let_threads_end() -> None:

@@ -6,9 +6,9 @@ loop between the fork requests: a hub that runs must not be copied into children
 
 from __future__ import annotations
 
-from gevent import monkey
+from djworker.mold.patches import patching
 
-monkey.patch_all()
+patching.patch_all()
 
 from djworker.mold.patches import asyncio_loops
 
@@ -25,6 +25,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn
+
+from gevent import monkey
 
 from djworker import accounts, log, process
 from djworker.ipc import messages

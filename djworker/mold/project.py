@@ -419,13 +419,12 @@ def _wsgi_application() -> Callable[..., Any]:
 
 def _clear(watch: leftovers.LeftoversWatch, config: Config) -> None:
     """Everything that a fork must not copy goes. What we cannot end ends the boot, or nothing of this process is forked."""
-    cleanup.wipe()
-    _refuse(watch.unclosed())
+    _refuse(watch.unclosed(cleanup.wipe()))
     if watch.alone:
         return
     cleanup.let_threads_end()
-    restart = restarting.threads()
-    if not (found := watch.found(known=restart)):
+    restart, found = _look(watch)
+    if not found and (restart or cleanup.has_hub()):
         if libraries := restarting.end(restart):
             watch.ended = True
             text = f"threads of {', '.join(libraries)} were ended; each worker begins its own"
@@ -437,6 +436,13 @@ def _clear(watch: leftovers.LeftoversWatch, config: Config) -> None:
     elif found:
         watch.alone = True
         _warn_of_copies(found)
+
+
+def _look(watch: leftovers.LeftoversWatch) -> tuple[Mapping[Any, str], Sequence[str]]:
+    """Threads that begin again after a fork, and a description of everything else that is left."""
+    things = leftovers.candidates()
+    restart = restarting.threads(things)
+    return restart, watch.found(restart, things)
 
 
 def _warn_of_copies(found: Sequence[str]) -> None:

@@ -30,9 +30,12 @@ LIBRARIES: Final = {
 TIMEOUT: Final = 2.0
 
 
-def threads() -> dict[Any, str]:
-    """Such threads, with the names of their libraries."""
-    return dict(_threads())
+def threads(things: Iterable[Any] | None = None) -> dict[Any, str]:
+    """Such threads, with the names of their libraries.
+
+    things: where to look; else among all objects.
+    """
+    return dict(_threads(things))
 
 
 def end(found: Mapping[Any, str]) -> list[str]:
@@ -73,8 +76,8 @@ def _end(greenlets: Iterable[Any]) -> None:
         gevent.killall(list(greenlets), SystemExit, timeout=TIMEOUT)
 
 
-def _threads() -> Iterator[tuple[Any, str]]:
-    for greenlet in leftovers.greenlets():
+def _threads(things: Iterable[Any] | None) -> Iterator[tuple[Any, str]]:
+    for greenlet in leftovers.greenlets(things):
         if thread := leftovers.thread_of(greenlet):
             target = getattr(thread, "_target", None)
             root = str(getattr(target, "__module__", type(thread).__module__)).partition(".")[0]

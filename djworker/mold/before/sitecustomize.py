@@ -31,9 +31,9 @@ def _step_aside() -> None:
 
 
 def _patch() -> None:
-    from gevent import monkey
+    from djworker.mold.patches import patching
 
-    monkey.patch_all()
+    patching.patch_all()
     from djworker.mold.patches import asyncio_loops
 
     asyncio_loops.install()
