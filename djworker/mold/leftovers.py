@@ -104,7 +104,13 @@ class LeftoversWatch:
             things: the ``candidates`` of a moment ago; else they are looked for.
         """
         things = candidates() if things is None else things
-        return [*self._open_connections(things), *_greenlets(things, known), *_threads(), *_clients(), *_running(things)]
+        return [
+            *self._open_connections(things),
+            *_greenlets(things, known),
+            *_threads(),
+            *_clients(),
+            *_running(things),
+        ]
 
     def _open_connections(self, things: Iterable[Any]) -> Iterator[str]:
         """Those that could not be closed."""

@@ -26,8 +26,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from gevent import monkey
-
 from djworker import accounts, log, process
 from djworker.ipc import messages
 from djworker.ipc.channel import Channel

@@ -12,9 +12,9 @@ A failure comes back as the traceback; so does an exception that only a finalize
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from gevent import monkey
+    from djworker.mold.patches import patching
 
-    monkey.patch_all()
+    patching.patch_all()
 
 import atexit
 import faulthandler

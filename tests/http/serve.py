@@ -4,9 +4,9 @@ Prints its port. Reads commands from standard input, a line each, and answers ea
 """
 
 # ruff: noqa: E402
-from gevent import monkey
+from djworker.mold.patches import patching
 
-monkey.patch_all()
+patching.patch_all()
 
 import _socket
 import dataclasses

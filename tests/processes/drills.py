@@ -6,18 +6,12 @@ import contextlib
 import ctypes
 import os
 import re
-import select
 import signal
-import socket
-import ssl
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import psycopg.waiting
-import psycopg2.extensions
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
@@ -73,24 +67,6 @@ def account(_request):
     mask = os.umask(0)
     os.umask(mask)
     return JsonResponse({"uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(), "umask": mask})
-
-
-def patched(_request):
-    """Which module stands behind the names that this module imported on its first lines."""
-    return JsonResponse(
-        {
-            "socket": socket.socket.__module__,
-            "ssl": ssl.SSLSocket.__module__,
-            "lock": type(threading.Lock()).__module__,
-            "local": threading.local.__module__,
-            "sleep": time.sleep.__module__,
-            "select": select.select.__module__,
-            "popen": subprocess.Popen.__module__,
-            "psycopg": psycopg.waiting.wait.__name__,
-            "psycopg2": getattr(psycopg2.extensions.get_wait_callback(), "__module__", None),
-            "saved": sorted(sys.modules["gevent.monkey"].saved),
-        }
-    )
 
 
 def is_held(request):
@@ -205,7 +181,6 @@ urlpatterns = [
     path("big", big),
     path("hoard", hoard),
     path("account", account),
-    path("patched", patched),
     path("wait", wait),
     path("run-loop", run_loop),
     path("count", count),

@@ -87,7 +87,7 @@ def make_template(folder: Path) -> None:
     shutil.copytree(ROOT / "testproject", folder / "testproject", ignore=ignored)
     (folder / "testproject" / "staticfiles").mkdir()
     shutil.copy2(ROOT / "manage.py", folder)
-    for name in ("drills.py", "fork_views.py"):
+    for name in ("drills.py", "first_lines.py", "fork_views.py"):
         shutil.copy2(Path(__file__).with_name(name), folder / "testproject")
     with (folder / URLS).open("a") as urls:
         urls.write(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,18 @@ from tests.processes.conftest import make_server, scratch, server, template  # n
 from tests.processes.project import Project, copy_template
 
 
-@pytest.fixture
-def project(template: Path, scratch: Path) -> Project:  # noqa: F811 - pytest's way
-    """A seeded copy of the shop."""
-    project = copy_template(template, scratch / "shop")
+@pytest.fixture(scope="session")
+def seeded(template: Path) -> Iterator[Path]:  # noqa: F811 - pytest's way
+    """The shop, full of goods."""
+    folder = Path(tempfile.mkdtemp(prefix="shop-"))
+    folder.chmod(0o755)
+    project = copy_template(template, folder)
     subprocess.run([sys.executable, "manage.py", "seed", "--verbosity=0"], cwd=project.folder, check=True)
-    return project
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def project(seeded: Path, scratch: Path) -> Project:  # noqa: F811 - pytest's way
+    """A copy of it that this test may spoil."""
+    return copy_template(seeded, scratch / "shop")

@@ -15,8 +15,8 @@ from djworker import log, signals
 from djworker.signals import Lifecycle, mold_ready, send_guarded
 
 HANGING = """
-from gevent import monkey
-monkey.patch_all()
+from djworker.mold.patches import patching
+patching.patch_all()
 import sys, threading
 from djworker import log, signals
 log.configure("info", "json", "worker")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and sys.argv[2] in ("transaction", "request"):
-    from gevent import monkey
+    from djworker.mold.patches import patching
 
-    monkey.patch_all()
+    patching.patch_all()
 
 import importlib
 import json

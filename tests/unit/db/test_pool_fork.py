@@ -11,7 +11,7 @@ CHILD = """
 import json, os, sys
 import gevent
 if {patched}:
-    from gevent import monkey; monkey.patch_all()
+    from djworker.mold.patches import patching; patching.patch_all()
 from tests.unit.db.world import World
 world = World(max_size=2, min_size=1, timeout=5)
 held, idle = world.user_with_conn(), world.user_with_conn()

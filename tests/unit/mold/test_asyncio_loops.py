@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PATCHED = """
-from gevent import monkey
-monkey.patch_all()
+from djworker.mold.patches import patching
+patching.patch_all()
 from djworker.mold.patches import asyncio_loops
 asyncio_loops.install()
 import asyncio, gevent

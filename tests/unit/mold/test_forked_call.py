@@ -8,7 +8,7 @@ import sys
 
 # In an interpreter of its own: pytest's has threads, and is not patched.
 PROGRAM = """
-from gevent import monkey; monkey.patch_all()
+from djworker.mold.patches import patching; patching.patch_all()
 import os, threading, time
 from djworker.mold import forked_call
 

@@ -13,8 +13,8 @@ import pytest
 def found_in_a_mold(code: str, folder: Path, what: str = "watch.found()") -> list[str]:
     """Run code in a patched interpreter; what the watch then finds."""
     script = f"""
-from gevent import monkey
-monkey.patch_all()
+from djworker.mold.patches import patching
+patching.patch_all()
 import sys
 from djworker.mold import cleanup
 from djworker.mold.leftovers import LeftoversWatch, hang_up

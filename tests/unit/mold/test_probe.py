@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 PROGRAM = """
-from gevent import monkey
-monkey.patch_all()
+from djworker.mold.patches import patching
+patching.patch_all()
 import itertools, json, logging, posix as raw, sys, time
 import grpc
 import django
@@ -26,6 +26,7 @@ from django.core.wsgi import get_wsgi_application
 from django.http import Http404, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import path
+from djworker import process
 from djworker.mold import probe
 
 def raises(error):
@@ -76,7 +77,7 @@ VIEWS = {
     "exit": lambda r: sys.exit(1),
     "leads": lambda r: redirect("/boom"),
     "hangs": lambda r: time.sleep(3600),
-    "blocks": lambda r: monkey.get_original("time", "sleep")(3600),
+    "blocks": lambda r: process.unpatched("time", "sleep")(3600),
 }
 urlpatterns = [path(name + (" \\N{GREEK SMALL LETTER PI}" if name == "word" else ""), view) for name, view in VIEWS.items()]
 

@@ -39,7 +39,7 @@ class Application:
 def request(paths: list[str]) -> str:
     """In a process of its own: the hub is destroyed afterwards."""
     code = f"""
-from gevent import monkey; monkey.patch_all()
+from djworker.mold.patches import patching; patching.patch_all()
 import importlib.util, sys
 from django.conf import settings
 settings.configure(ALLOWED_HOSTS=["*", ".shop.example"], DATABASES={{}})
