@@ -265,6 +265,11 @@ class Answers:
         """[hub] Return the fields of a request, as ``requests`` shows them."""
         return self._request(item, None)
 
+    def view(self, item: InFlight) -> str:
+        """[hub] Return the view that the URLconf has for a request, empty if it has none. Project code may run for it."""
+        view = self._insight.view_at(item.environ) if item.environ else ""
+        return "" if view == "no view" else view
+
     def owners(self) -> list[Any]:
         """[hub] Return the greenlets that hold a database connection."""
         return self._insight.owners()

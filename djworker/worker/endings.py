@@ -21,6 +21,7 @@ from djworker.deadlines import RequestTimeout
 from djworker.http.bulk import share
 from djworker.http.connection import KILLED, TIMED_OUT, RequestKilled
 from djworker.http.phases import ConnectionPhase
+from djworker.http.recorder import URL_NAME
 from djworker.worker import loops
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class Describe(Protocol):
 
     def describe(self, item: InFlight) -> dict[str, Any]:
         """Return its fields, as ``requests`` shows them."""
+
+    def view(self, item: InFlight) -> str:
+        """Return the view that the URLconf has for it, empty if there is none."""
 
     def owners(self) -> list[Any]:
         """Return the greenlets that hold a database connection."""
@@ -140,16 +144,24 @@ class Endings:
 
     def kill(self, item: InFlight) -> dict[str, Any]:
         """End a request for an operator; what it was doing is returned."""
-        request = self._describe.describe(item)
+        request = self._described(item)
         text = f"{request['method']} {request['path']} is ended after {request['age']:.1f} s, as asked ({request['phase']})"
         log.event(logger, logging.WARNING, "request_killed", text, **_fields(request))
         error = partial(RequestKilled, "ended by an operator")
         self._begin(item.connection, request["phase"], error, KILLED, time.monotonic())
         return request
 
+    def _described(self, item: InFlight) -> dict[str, Any]:
+        """What is known of a request. One that waits for its body has not come to a view yet, but its path says to which."""
+        request = self._describe.describe(item)
+        if not request["view"] and (view := self._describe.view(item)):
+            request["view"] = view
+            item.environ.setdefault(URL_NAME, view)
+        return request
+
     def _time_out(self, connection: Connection, now: float) -> None:
         item = connection.in_flight(now)
-        request = self._describe.describe(item)
+        request = self._described(item)
         limit = round(connection.time_limit, 3)
         text = f"{request['method']} {request['path']} is ended after {request['age']:.1f} s ({request['phase']})"
         fields = {

@@ -506,7 +506,8 @@ def test_a_body_that_does_not_come_times_out(plain: Tree, length: int) -> None:
         client.settimeout(20)
         client.sendall(b"POST /body/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nhalf" % length)
         assert client.recv(4096).startswith(b"HTTP/1.1 504 ")
-    assert plain.wait_for("request_timeout", since=mark)["phase"] == "reading body"
+    event = plain.wait_for("request_timeout", since=mark)
+    assert (event["phase"], event["view"]) == ("reading body", "drill-body")
 
 
 def test_a_client_that_never_reads_is_cut(plain: Tree) -> None:

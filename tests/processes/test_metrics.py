@@ -324,3 +324,44 @@ def test_every_kind_of_worker_counts(server: Server, scratch: Path, options: dic
     eventually(lambda: answered(server) == 4, "the new worker counts on")
     status = eventually(lambda: status_pid(server), "it runs")
     assert procfs.status(status)["Uid"] == procfs.status(server.worker())["Uid"]
+
+
+#: A view for a request whose body does not come.
+UPLOADS = """
+from django.http import HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+@csrf_exempt
+def uploads(request):
+    return HttpResponse(request.body)
+
+urlpatterns += [path("uploads", uploads, name="shop-uploads")]
+"""
+
+
+def test_requests_over_their_time_are_counted_under_their_urls(server: Server) -> None:
+    """Also one that waits for its body, and has not come to its view yet."""
+    server.project.append(URLS, UPLOADS)
+    server.start(workers=1, request_timeout=1, **ON)
+    raw = server.raw()
+    raw.send(b"POST /uploads HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+    assert raw.answer().status == 504
+    assert server.get("/debug/sleep?s=60").status == 504
+    ended, counted = "djworker_requests_timed_out_total", "djworker_requests_total"
+
+    def urls(name: str) -> set[str]:
+        return {dict(labels)["url"] for (of, labels), value in samples(server).items() if of == name and value}
+
+    eventually(lambda: len(urls(counted)) == 2, "both are counted")
+    assert "shop-uploads" in urls(ended) == urls(counted)
+    assert "(unmatched)" not in urls(ended)
+
+
+def test_requests_that_wait_for_their_turn_are_told(server: Server) -> None:
+    server.start(workers=1, worker_connections=1, probe="off", **ON)
+    with server.held("/drill/run-loop"):
+        waiting = [server.in_background("/debug/pid") for _ in range(2)]
+        eventually(lambda: total(samples(server), "djworker_requests_queued", slot="0") == 2, "two wait")
+        assert total(samples(server), "djworker_requests_running") == 1
+    assert [each.answer().status for each in waiting] == [200, 200]
+    eventually(lambda: total(samples(server), "djworker_requests_queued") == 0, "none waits")

@@ -356,6 +356,7 @@ class Pool(Generic[C]):
             maintenance.cancel(slot, now)
         elif broken:
             counters.returns_bad += 1
+            counters.connections_lost += 1
             maintenance.suspect_idle()
             maintenance.close(slot, now)
         else:

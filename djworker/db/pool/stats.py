@@ -34,7 +34,7 @@ class Counters:
     connections_num: int = 0
     connections_ms: float = 0.0
     connections_errors: int = 0
-    connections_lost: int = 0  # found dead by a check
+    connections_lost: int = 0  # found dead, by a check or when it came back
     connections_expired: int = 0  # max_lifetime
     connections_reaped: int = 0  # max_idle
     connections_cancelled: int = 0  # abandoned queries

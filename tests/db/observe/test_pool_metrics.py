@@ -149,3 +149,21 @@ def test_an_outage_takes_readiness_away_and_its_end_gives_it_back_without_a_requ
     door.start()
     server.wait_for("pool_recovered")
     eventually(lambda: request(status, "/readyz").status == 200, "it is ready again")
+
+
+def test_connections_that_were_found_dead_are_counted(
+    server: Server, project: Project, postgres: PostgresServer, postgres_db: str
+) -> None:
+    """A server that was restarted, or an operator, has ended them while they were idle: no request notices."""
+    project.append(URLS, VIEWS)
+    server.start(workers=1, probe="off", status_bind="127.0.0.1:0", environ={"DATABASE_URL": postgres.url(postgres_db)})
+    assert server.get("/pinned").status == 200
+    for lost in (1, 2):
+        eventually(lambda: postgres.terminate_backends(postgres_db), "there is one to be ended")
+        eventually(lambda: not postgres.connections(postgres_db), "it has ended")
+        assert server.get("/pinned").status == 200
+
+        def is_told(wanted: int = lost) -> bool:
+            return total(samples(server), "djworker_pool_lost_total", alias="default") >= wanted
+
+        eventually(is_told, "it is counted")

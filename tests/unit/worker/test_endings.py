@@ -73,7 +73,10 @@ class Describe:
     """Knows nothing."""
 
     def describe(self, item: InFlight) -> dict[str, Any]:
-        return {"method": item.method, "path": item.url, "age": item.age, "phase": item.phase}
+        return {"method": item.method, "path": item.url, "view": "", "age": item.age, "phase": item.phase}
+
+    def view(self, _item: InFlight) -> str:
+        return ""
 
     def owners(self) -> list[Any]:
         return []
