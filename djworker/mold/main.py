@@ -448,8 +448,13 @@ def _tell_unfit(error: BootError) -> int:
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once: a thread that the project left behind, which may be why we leave, would keep the process."""
+    """End at once: a thread that the project left behind, which may be why we leave, would keep the process.
+
+    The processes that it has begun end, too: one that nothing talks to any more would keep the terminal, or a job's pipe, open.
+    """
     _flush()
+    for pid in process.children():
+        process.kill(pid, signal.SIGTERM)
     raw._exit(code)
 
 

@@ -164,7 +164,8 @@ def test_preload_on_refuses_and_off_says_nothing(project: Project) -> None:
 
 
 def test_a_check_asks_for_pages_where_their_threads_are(project: Project) -> None:
-    project.append(URLS, OTHERS)
+    """A process that the project begins ends with the check, which would otherwise keep the pipe open that we read."""
+    project.append(URLS, OTHERS + "import subprocess\nsubprocess.Popen(['sleep', '3600'])\n")
     project.settings(PROBE=["/submits"])
     code, said = check(project, "auto", "--strict")
     assert (code, said[-1]["event"]) == (0, "check_passed")
