@@ -23,8 +23,10 @@ class NeverSaidError(AssertionError):
 class EventLog:
     """The lines of a pipe, read by a thread. A line that is no JSON object becomes an event ``raw`` with its text."""
 
-    def __init__(self, fd: int, transcript: Path) -> None:
+    def __init__(self, fd: int, transcript: Path, note: Callable[[Event], None] = lambda _: None) -> None:
+        """note: told of each event at once, in the thread that reads."""
         self._events: list[Event] = []
+        self._note = note
         self._changed = threading.Condition()
         self._transcript = transcript
         self.ended = False
@@ -52,6 +54,7 @@ class EventLog:
         self._thread.join()
 
     def _add(self, event: Event) -> None:
+        self._note(event)
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()

@@ -48,13 +48,14 @@ def test_a_descriptor_from_outside(server: Server) -> None:
     """``fd://N``: whoever made the socket keeps it, and may start us again on it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = tcp_address(listener)
+        inode = str(os.fstat(listener.fileno()).st_ino)
         os.set_inheritable(listener.fileno(), True)
         server.start(bind=f"fd://{listener.fileno()}", pass_fds=[listener.fileno()])
         assert request(address, "/raw").status == 200
         server.reload()
         assert request(address, "/raw").status == 200
         assert server.stop() == 0
-    assert procfs.port_is_free(address.host, address.port)
+    assert inode not in procfs.listeners(address.port)
 
 
 def test_sockets_of_systemd_are_served(server: Server) -> None:
