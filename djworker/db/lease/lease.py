@@ -441,7 +441,9 @@ class Lease:
         elif not self._wrote_in(self.conn):
             cleared = self._cleared_turn == self._last_turn
             # If it has made none, the last one of ours is in another session, and what this one tells is another lease's.
-            self._in_doubt = self.made != 0 and not cleared
+            self._in_doubt = self.made == UNTOLD or (
+                self.made != 0 and not cleared
+            )  # UNTOLD: that could not be put here
             self._unproved = not (cleared or self.is_cleared or self._is_first(self.conn))
         self._wrote, self._wrote_turn, self.made = self.conn, self._last_turn, made
         if made == UNTOLD and self.leased_pool.keeps_untold:

@@ -13,9 +13,10 @@ from typing import Any
 from uuid import uuid4
 
 import gevent
+import gevent.event
 import pytest
 
-from tests.db.lease.site import Site, at_rest, eventually, fill, held_by_another, pool, query, view
+from tests.db.lease.site import Site, at_rest, eventually, fill, held_by_another, pool, query, request, view
 
 #: A text in it comes back with the warnings.
 SECRET = "SELECT CAST('a secret' AS SIGNED)"
@@ -325,6 +326,37 @@ def test_a_row_without_a_number_does_not_tell_a_strangers(mysql_site: Site, in_a
             view(ours, sql, asks)
             eventually(at_rest, "all is back")
     assert refusals == [WITHOUT_A_NUMBER[0]]
+
+
+def test_our_number_that_nobody_knows_is_not_told_as_none(mysql_site: Site) -> None:
+    """It was made before the first refusal, and its session is another request's now: what is put in its place is none."""
+    item = mysql_site.start(max_size=1)
+    view(query, "CREATE TABLE plain (n int)")
+    made, learnt = gevent.event.Event(), gevent.event.Event()
+
+    def ours() -> None:
+        item.objects.create(name="ours")
+        made.set()
+        learnt.wait()
+        query(WITHOUT_A_NUMBER[0])
+        refused("SELECT LAST_INSERT_ID()")
+
+    def theirs() -> None:
+        made.wait()
+        query("INSERT INTO lease_item (name) VALUES (UUID())")
+        query("SELECT 1")
+        query(WITHOUT_A_NUMBER[0])
+
+    def learns() -> None:
+        query(WITHOUT_A_NUMBER[0])
+        refused("SELECT LAST_INSERT_ID()")
+
+    asking = request(ours)
+    view(theirs)
+    view(learns)
+    learnt.set()
+    asking.get()
+    eventually(at_rest, "all is back")
 
 
 def test_code_behind_the_connection_is_not_told_a_strangers_number_of_a_row_without_one(mysql_site: Site) -> None:

@@ -106,6 +106,7 @@ class Session:
         self.memory: dict[Any, Any] = {}
         self.log: list[Any] = []
         self.by_hand = False
+        self.seen: Any = None  # what was in `connection.connection` after the step before
         self.running = ""
         #: Of hooks that have run, by the step in which they did and their place in it: whether it was refused.
         self.hooks: dict[tuple[Path, int], bool] = {}
@@ -201,26 +202,26 @@ class Session:
     def step(self, path: Path, step: Step) -> None:
         """Run one, and note what it came to."""
         self._path, self._body = path, step.body
-        before = self.connection.connection
         self.running = f"step {path} {step.kind}{step.args}"
         try:
             outcome = Outcome(self.plain(self.run(path, step)))
         except (Exception, gevent.GreenletExit, gevent.Timeout) as error:
             outcome = self.judged(error)
-            self.note(path, step, outcome, before)
+            self.note(path, step, outcome)
             if not step.swallow or isinstance(error, gevent.GreenletExit):
                 raise
         else:
-            self.note(path, step, outcome, before)
+            self.note(path, step, outcome)
 
     def run(self, path: Path, step: Step) -> Any:
         """The step itself."""
         return KINDS[step.kind].run(self, *step.args)
 
-    def note(self, path: Path, step: Step, outcome: Outcome, before: Any) -> None:
-        """Keep it, and what Django thinks of the connection. before: what it had in `connection.connection`."""
+    def note(self, path: Path, step: Step, outcome: Outcome) -> None:
+        """Keep it, and what Django thinks of the connection."""
         c = self.connection
-        gone = before is not None and c.connection is not before
+        gone = self.seen is not None and c.connection is not self.seen
+        self.seen = c.connection
         self.trace[path] = replace(outcome, marked=c.needs_rollback, gone=gone, inside=c.in_atomic_block)
         if gone:
             self.forget()
@@ -381,9 +382,10 @@ class Stock(Session):
         elif step.kind == "autocommit_on" and not self.connection.in_atomic_block:
             self.connection.rollback()
 
-    def note(self, path: Path, step: Step, outcome: Outcome, before: Any) -> None:
+    def note(self, path: Path, step: Step, outcome: Outcome) -> None:
         """Compare, and see whether a doom is over."""
-        super().note(path, step, outcome, before)
+        before = self.seen
+        super().note(path, step, outcome)
         ours = self.ours.get(path)
         if ours is None or not (
             (outcome.refused and ours.refused) or ours.same(outcome) or self._only_closes(step, outcome)
