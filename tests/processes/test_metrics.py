@@ -144,6 +144,16 @@ def test_gauges_tell_what_goes_on(server: Server) -> None:
     assert total(told, "djworker_workers", state="ready") == total(told, "djworker_workers_wanted") == 1
     for metric in ("worker_pss_bytes", "worker_rss_bytes"):
         assert total(told, f"djworker_{metric}", slot="0") > 10 << 20
+
+    def work_is_told() -> bool:
+        now = samples(server)
+        cpu = (
+            total(now, "djworker_worker_cpu_seconds_total", slot="0"),
+            total(now, "djworker_arbiter_cpu_seconds_total"),
+        )
+        return all(0 < seconds < 600 for seconds in cpu)
+
+    eventually(work_is_told, "the processor time of each")
     assert 0 < total(told, "djworker_process_pss_bytes", process="status") <= 25 << 20
     assert {"arbiter", "mold", "status"} == {
         dict(labels)["process"] for name, labels in told if name == "djworker_process_pss_bytes"

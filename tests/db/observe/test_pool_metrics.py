@@ -158,6 +158,7 @@ def test_connections_that_were_found_dead_are_counted(
     project.append(URLS, VIEWS)
     server.start(workers=1, probe="off", status_bind="127.0.0.1:0", environ={"DATABASE_URL": postgres.url(postgres_db)})
     assert server.get("/pinned").status == 200
+    eventually(lambda: total(samples(server), "djworker_pool_idle", alias="default") == 1, "it is idle")
     for lost in (1, 2):
         eventually(lambda: postgres.terminate_backends(postgres_db), "there is one to be ended")
         eventually(lambda: not postgres.connections(postgres_db), "it has ended")
