@@ -17,6 +17,7 @@ import pytest
 
 from djworker.control import client as control_client
 from djworker.control.client import ControlConnection
+from djworker.control.verbs import VERBS
 from tests.processes import procfs
 from tests.processes.control import Ended, ask, clients_of, ctl, place_of, run
 from tests.processes.events import eventually
@@ -71,6 +72,15 @@ def test_status_is_found_by_the_folder_of_the_project(shared: Server) -> None:
     assert text.code == 0
     assert f"pid {shared.pid}: serving" in text.out
     assert ctl(shared, "status", "--json", manage=True).json()["server"] == told["server"]
+
+
+@pytest.mark.parametrize(
+    "verb", [verb.name for verb in VERBS.values() if verb.reads and verb.name not in {"hello", "top"}]
+)
+def test_every_reading_verb_prints_json_as_its_schema_says(shared: Server, verb: str) -> None:
+    """``hello`` is no command; ``top`` prints a line for each look."""
+    told = ctl(shared, verb, "--json").json()
+    assert (told["verb"], told["version"]) == (verb, 1)
 
 
 def test_status_tells_rates_and_times_of_what_was_answered(shared: Server) -> None:

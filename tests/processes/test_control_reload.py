@@ -203,3 +203,29 @@ def test_a_canary_that_fails_is_taken_back(server: Server) -> None:
         assert ended.code == 0, ended
         assert "is no worse than the old ones" in ended.out
     assert server.version() == 2
+
+
+STANDS = """
+from gevent.monkey import get_original
+from testproject.shop.views import debug
+
+def stands(request):
+    get_original("time", "sleep")(0.4)
+    return debug.pid(request)
+
+urlpatterns.insert(0, path("debug/pid", stands))
+"""
+
+
+def test_a_canary_whose_hub_stalls_is_taken_back(server: Server) -> None:
+    """Its answers are good, and each of them keeps all others waiting."""
+    server.start(workers=2, canary=20, stall_threshold=0.25)
+    with server.load(clients=4) as load:
+        load.wait_for_answers()
+        server.project.append(URLS, STANDS)
+        ended = ctl(server, "reload", "--wait")
+        assert ended.code == 1, ended
+        assert "its first worker is worse than the old ones: " in ended.err
+        assert "stall" in ended.err
+        load.stop()
+    load.assert_nothing_lost()
