@@ -316,9 +316,9 @@ class Connection(IdleConnection):
 
     def _heed_proxy(self, environ: dict[str, Any]) -> None:
         """Do what follows from a proxy's fields. Raises ProtocolError."""
-        del environ[FORWARDED]
+        fields = environ.pop(FORWARDED)
         server = self._server
-        if removed := server.forwarding.heed(environ, self._judged()):
+        if removed := server.forwarding.heed(environ, self._standing or self._judged(), fields):
             server.tell_of_removed(removed, self._peer if self._port else "unix")
         if self._record is not None and environ["REMOTE_ADDR"] != self._peer:
             self._record.of(environ["REMOTE_ADDR"])

@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from djworker.conf.address import HIGHEST_PORT
 from djworker.conf.peers import CACHED, Peers, shown
-from djworker.http.request import GUNICORNS_SCRIPT_NAME, HOST, ProtocolError, is_of_proxies
+from djworker.http.request import GUNICORNS_SCRIPT_NAME, HOST, NOT_KNOWN, KnownFields, ProtocolError, is_of_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -104,14 +104,16 @@ class Forwarding:
         """Judge a peer: once for each connection."""
         return Standing.BELIEVED if self._peers.have(peer, unix=unix) else self._others
 
-    def heed(self, environ: Environ, standing: Standing) -> list[str]:
+    def heed(self, environ: Environ, standing: Standing, fields: KnownFields = NOT_KNOWN) -> list[str]:
         """Do with a proxy's fields what the peer's standing says; return the variables that were removed.
+
+        fields: all that are in environ, where they are known by heart.
 
         Raises:
             ProtocolError: a believed peer contradicts itself, or says what cannot be.
         """
         if standing is Standing.BELIEVED:
-            self._believe(environ)
+            self._believe(environ, fields)
             return []
         # gunicorn's own field is never the application's.
         environ.pop(GUNICORNS_SCRIPT_NAME, None)
@@ -125,19 +127,26 @@ class Forwarding:
             self._harmless.update(name for name in others.difference(removed) if len(name) <= LONGEST_NAME)
         return removed
 
-    def _believe(self, environ: Environ) -> None:
-        if GUNICORNS_SCRIPT_NAME in environ:  # depends on the path too
-            self._find_out(environ)
-            return
-        said = tuple(map(environ.get, CONSIDERED))
+    def _believe(self, environ: Environ, fields: KnownFields) -> None:
+        meant: Meaning | None = fields.meaning
+        if meant is None:
+            if GUNICORNS_SCRIPT_NAME in environ:  # depends on the path too
+                self._find_out(environ)
+                return
+            meant = self._looked_up(tuple(map(environ.get, CONSIDERED)))
+            if fields is not NOT_KNOWN:
+                fields.meaning = meant
+        # Not update(): the dictionary would grow by all of them, though it has them.
+        for name, value in meant:
+            environ[name] = value
+
+    def _looked_up(self, said: tuple[str | None, ...]) -> Meaning:
         meant = self._known.get(said)
         if meant is None:
             meant = self._meaning(said)
             if sum(len(value) for value in said if value is not None) <= LONGEST:
                 self._learn(said, meant)
-        # Not update(): the dictionary would grow by all of them, though it has them.
-        for name, value in meant:
-            environ[name] = value
+        return meant
 
     def _meaning(self, said: Sequence[str | None]) -> Meaning:
         """Find out what follows from these alone, so that it is the same in every request, whatever the peer is."""

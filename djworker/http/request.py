@@ -75,6 +75,22 @@ FAMILY_OF_PROXIES: Final = "HTTP_X_FORWARDED_"
 LISTS_OF_PROXIES: Final = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR"})
 #: In the environ of a request that has a field of a proxy's.
 FORWARDED: Final = "djworker.forwarded"
+
+
+class KnownFields:
+    """[worker] A block of fields that is known by heart, in the variable FORWARDED of each request that has it.
+
+    meaning: what follows from it where a proxy is believed, as soon as that has been found out.
+    """
+
+    __slots__ = ("meaning",)
+
+    def __init__(self) -> None:
+        self.meaning: Any = None
+
+
+#: Of fields that are not known by heart; it never has a meaning.
+NOT_KNOWN: Final = KnownFields()
 #: 2**63 is 19 digits: longer lengths overflow somewhere behind us.
 MAX_LENGTH_DIGITS: Final = 18
 
@@ -168,6 +184,8 @@ class HeadParser:
             self._parse(b"GET / HTTP/1.1" + block, variables, request)
         except ProtocolError:
             return
+        if FORWARDED in variables:
+            variables[FORWARDED] = KnownFields()
         # Two fields less than there may be, for those that were taken out.
         few = block.count(CRLF) - 2 <= self._max_fields - 2
         if few and request.keep_alive and not (request.length or request.chunked or request.expects):
@@ -223,7 +241,7 @@ class HeadParser:
         else:
             if len(environ) - before == count:
                 if self._spellings and not self._spellings.isdisjoint(fields):
-                    environ[FORWARDED] = True
+                    environ[FORWARDED] = NOT_KNOWN
                 return
         for variable in list(environ)[before:]:
             del environ[variable]
@@ -234,7 +252,7 @@ class HeadParser:
         for name, value in self._tokenised(head):
             self._add(name, value.strip().decode("latin-1"), environ)
         if any(map(self._is_of_proxies, list(environ)[before:])):
-            environ[FORWARDED] = True
+            environ[FORWARDED] = NOT_KNOWN
 
     def _tokenised(self, head: bytes) -> list[tuple[bytes, bytes]]:
         """Return the fields as they came."""

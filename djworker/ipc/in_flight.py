@@ -50,12 +50,14 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 class Record:
     """[worker] The place of one connection."""
 
-    __slots__ = ("_at", "_memory", "_times", "_word", "_words")
+    __slots__ = ("_at", "_client", "_memory", "_times", "_word", "_words")
 
     def __init__(self, memory: memoryview, times: memoryview[float], words: memoryview[int], number: int) -> None:
         self._memory, self._times, self._words = memory, times, words
         self._at = number * RECORD + _HEAD
         self._word = number * _WORDS
+        # What stands there as the client: of a kept connection's requests it is mostly the same.
+        self._client = ""
 
     @property
     def number(self) -> int:
@@ -83,7 +85,9 @@ class Record:
 
     def of(self, client: str) -> None:
         """Note the client that a proxy has named."""
-        self._write(_CLIENT, client)
+        if client != self._client:
+            self._write(_CLIENT, client)
+            self._client = client
         self._times[self._word + _CLIENT_OF] = self._times[self._word]
 
     def belongs_to(self, peer: str) -> None:

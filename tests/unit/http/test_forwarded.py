@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from typing import Any
 
@@ -21,19 +22,51 @@ def parser(**options: Any) -> HeadParser:
 
 
 def heeded(*fields: str, peers: tuple[str, ...] = PROXIES, peer: str = "127.0.0.1", **options: Any) -> dict[str, Any]:
-    """The variables of a request with these fields, read twice: the second time its fields are known by heart."""
+    """The variables of a request with these fields, read often: its fields, and then its head, are known by heart."""
     head = "\r\n".join(("GET /shop/list HTTP/1.1", "Host: shop.example", *fields, "", "")).encode("latin-1")
     forwarding, reader = Forwarding(peers, **options), parser(of_proxies=options.get("extra", ()))
-    found = []
-    for _ in range(4):
-        environ = {"REMOTE_ADDR": peer, "REMOTE_PORT": "1", "SERVER_PORT": "8000", "SCRIPT_NAME": ""}
-        environ |= {"wsgi.url_scheme": "http", "PATH_INFO": ""}
-        reader.parse(head, environ, RequestHead())
-        if environ.pop(FORWARDED, ""):
-            forwarding.heed(environ, forwarding.standing(peer, unix=peer == "unix"))
-        found.append(environ)
+    found = [read(reader, forwarding, head, peer) for _ in range(6)]
     assert found[1:] == found[:-1]
     return found[0]
+
+
+def read(reader: HeadParser, forwarding: Forwarding, head: bytes, peer: str) -> dict[str, Any]:
+    """The variables of one request."""
+    environ: dict[str, Any] = {"REMOTE_ADDR": peer, "REMOTE_PORT": "1", "SERVER_PORT": "8000", "SCRIPT_NAME": ""}
+    environ |= {"wsgi.url_scheme": "http", "PATH_INFO": ""}
+    reader.parse(head, environ, RequestHead())
+    if fields := environ.pop(FORWARDED, None):
+        forwarding.heed(environ, forwarding.standing(peer, unix=peer == "unix"), fields)
+    return environ
+
+
+REQUESTS = [
+    (peer, f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{said}{more}\r\n".encode())
+    for peer in ("127.0.0.1", "10.0.0.1", "192.0.2.99")
+    for target in ("/shop/a", "/shop/b")
+    for host in ("shop.example", "other.example:81")
+    for said in (
+        "",
+        "X-Forwarded-For: 192.0.2.1\r\n",
+        "X-Forwarded-For: 192.0.2.2\r\nX-Forwarded-Proto: https\r\n",
+        "X-Forwarded-Prefix: /app\r\n",
+        "SCRIPT_NAME: /shop\r\n",
+    )
+    for more in ("", "Cookie: a=1\r\n", "Cookie: a=2\r\nReferer: /x\r\n")
+]
+
+
+def test_what_one_request_has_taught_is_right_for_every_other() -> None:
+    """Clients, targets, cookies, believed peers and strangers in any order, on one server and on new ones."""
+    forwarding, reader, dice = Forwarding(PROXIES), parser(), random.Random(8)
+    expected = [read(parser(), Forwarding(PROXIES), head, peer) for peer, head in REQUESTS]
+    for _ in range(5):
+        for number in dice.sample(range(len(REQUESTS)), len(REQUESTS)):
+            peer, head = REQUESTS[number]
+            environ = read(reader, forwarding, head, peer)
+            assert environ == expected[number], head
+            environ.clear()
+    assert any(fields[FORWARDED].meaning for fields in reader._memory.blocks.values() if FORWARDED in fields)
 
 
 def test_what_is_known_by_heart_depends_on_nothing_else_of_the_request() -> None:

@@ -47,6 +47,10 @@ def test_phase_and_client_are_those_of_one_request(row: Row) -> None:
     record.begin(HEAD[:20] + b"\r\n\r\n", 2.0)
     [lost] = read(row.fileno())
     assert (lost.phase, lost.client, lost.head) == ("running", "::1", HEAD[:20]), "the head before was longer"
+    for number, client in enumerate(("10.1.2.3", "10.1.2.3", "10.1.2.4", "10.1.2.3"), 3):
+        record.begin(HEAD, float(number))
+        record.of(client)
+        assert [lost.client for lost in read(row.fileno())] == [client]
 
 
 def test_places_are_lent_again(row: Row) -> None:
