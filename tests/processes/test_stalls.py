@@ -310,3 +310,16 @@ def test_a_stall_while_a_worker_drains_is_told(server: Server, project: Project)
     event = server.wait_for("hub_stalled", since=mark)
     assert event["view"] == "stall-waits"
     server.wait()
+
+
+def test_no_stall_is_looked_for_where_the_threshold_is_zero(server: Server, project: Project) -> None:
+    """Longer than any stall that is told elsewhere: neither the log nor `status` has it."""
+    project.append(URLS, VIEWS)
+    server.start(workers=1, stall_threshold=0, probe="off")
+    for _ in range(2):
+        assert server.get("/silent/?s=0.8&way=sleeps").status == 200
+    eventually(lambda: ask(server, "status")["workers"][0]["requests"] == 2, "both are counted")
+    assert ask(server, "status")["workers"][0]["stalls"] == 0
+    server.term()
+    server.wait()
+    assert not server.events("hub_stalled")
