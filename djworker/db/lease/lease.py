@@ -18,6 +18,7 @@ from gevent.lock import BoundedSemaphore
 from djworker.db.drivers.base import UNTOLD
 from djworker.db.lease.errors import ConnectionLost, LeaseClosed, ReadBackLost, StatementRunning
 from djworker.db.lease.pinning import PLAIN, PROBE, Verdict
+from djworker.db.lease.read_backs import ReadBacks
 from djworker.db.lease.session_settings import EMPTY, Profile, Setting, kept_for, read_settings
 from djworker.db.observe.labels import label_of
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from djworker.db.lease.leased_pool import LeasedPool
     from djworker.db.lease.protocols import RawConnection
-    from djworker.db.lease.session_record import SessionRecord
 
 #: Seconds. A connection that came back so recently was alive then; a look at its socket costs as much as the rest of a lease.
 JUST_NOW: Final = 0.002
@@ -52,7 +52,6 @@ class Lease:
     is_opened = False  # whether its connection was looked behind
     is_cleared = False  # whether nothing of others was left in it then
     lost = ""
-    made = 0  # the last number that a statement of ours has made; UNTOLD if the library does not tell it
 
     def __init__(self, leased_pool: LeasedPool) -> None:
         self.leased_pool = leased_pool
@@ -70,19 +69,8 @@ class Lease:
         self.label = label_of(getcurrent())
         self._keeps_all = leased_pool.keeps_all
         self._strict = leased_pool.strict
-        self._last: Any = None  # the connection that we used last, and whether another lease used it since
-        self._last_turn = 0
-        self._wrote: Any = None  # likewise for the last statement that may have left something to read back
-        self._wrote_turn = 0
+        self.read_backs = ReadBacks(leased_pool.contract, leased_pool.driver)
         self._ticket = 0
-        self._statements_before = 0  # on the connection, when we took it
-        self._probed_turn = -1  # in which turn we asked something ourselves
-        self._took_numbers = False  # whether a statement of ours may have taken a number of a sequence
-        self._numbers_elsewhere = False  # whether such a number may be in another session than the last one
-        self._numbers_lost = False  # whether the application was told that
-        self._in_doubt = False  # whether the last number that is told where we last wrote may be of before
-        self._unproved = False  # whether it may be another lease's, for our row may have none
-        self._cleared_turn = 0  # in which turn we have put our own number, or none, in the place of another lease's
         self._owner: Any = None
         self._by_hand = False  # a transaction that the wire shows and Django does not know
         self._pending: list[Setting] = []  # made in the open transaction
@@ -91,6 +79,11 @@ class Lease:
     def __repr__(self) -> str:
         words = [*self.pins, *(["lost"] if self.lost else []), *(["closed"] if self.closed else [])]
         return f"<lease of {self.leased_pool.alias!r}, holds {self.conn!r}{''.join(f', {word}' for word in words)}>"
+
+    @property
+    def made(self) -> int:
+        """The last number of a row that a statement has made; UNTOLD if the library does not tell it."""
+        return self.read_backs.made
 
     # -- a statement ------------------------------------------------------------------------------------------------
 
@@ -161,8 +154,7 @@ class Lease:
         if verdict is PROBE:
             return
         if not verdict.reads:
-            self._wrote, self._last_turn = None, -1  # no earlier statement answers for it
-            self._numbers_elsewhere = self._numbers_elsewhere or self._took_numbers
+            self.read_backs.missed()
         if self._by_hand or not self.autocommit_mode:
             self._refuse_from_now("a statement of this transaction did not run")
         elif verdict.relied_on or self.sticky:
@@ -202,12 +194,15 @@ class Lease:
         if self.lost:
             return  # it was refused before it ran, on a connection that is held
         if verdict.writes:
-            self._number_taken(conn)
-            self.made = UNTOLD  # of rows that are no more the server may tell, or not
+            if self.read_backs.number_taken(conn):
+                self.pin("a number of a sequence")
+            self.read_backs.made = UNTOLD  # of rows that are no more the server may tell, or not
         if ended is not None and (self._by_hand or not self.autocommit_mode):
             self._refuse_from_now("the request was ended inside this transaction")
             return
-        unknown = verdict.of_sequence and self._numbers_lost and self.leased_pool.contract.has_no_number(error)
+        unknown = (
+            verdict.of_sequence and self.read_backs.numbers_lost and self.leased_pool.contract.has_no_number(error)
+        )
         if left := self.leased_pool.contract.left_by_failed(verdict):
             self.pin(left)
         self.release_if_free()
@@ -252,12 +247,13 @@ class Lease:
             raise ConnectionLost(self._why_refused())
 
     def _acquire(self, verdict: Verdict) -> Any:
-        self.refuse_if_over()
+        if self.closed or self.lost:
+            self.refuse_if_over()
         if verdict.reads:
             return self._acquire_same(verdict)
         pool = self.pool
         while True:
-            conn = pool.acquire(prefer=self._last, label=self.label)
+            conn = pool.acquire(prefer=self.read_backs.last, label=self.label)
             record = conn.lease_record
             if monotonic() - record.used_at > JUST_NOW and self.driver.is_broken(conn):
                 pool.discard(conn)  # it died while it was idle; the pool itself looks after a longer quiet time only
@@ -272,33 +268,22 @@ class Lease:
         return f"{self.lost}; nothing runs {remedy} (roll back, or close)"
 
     def _took(self, conn: RawConnection) -> None:
-        record: SessionRecord = conn.lease_record
         self.conn = conn
         self._ticket = self.pool.ticket(conn)
         self._owner = getcurrent()
         self._mode = True
-        self._statements_before = record.statements
-        turn = record.turn
-        if conn is self._wrote:
-            if turn == self._wrote_turn:
-                self._wrote_turn = turn + 1
-                if record.numbers == turn:
-                    record.numbers = turn + 1
-            else:
-                self._wrote = None
-        record.turn = self._last_turn = turn + 1
-        self._last = conn
+        self.read_backs.took(conn)
 
     def _acquire_same(self, verdict: Verdict) -> Any:
         """For a read-back: the session that the earlier statement ran in, or none."""
-        wanted, turn = (self._wrote, self._wrote_turn) if verdict.of_write else (self._last, self._last_turn)
-        if wanted is not None and wanted.lease_record.turn == turn and (verdict.of_write or turn != self._probed_turn):
+        wanted = self.read_backs.session_for(verdict)
+        if wanted is not None:
             conn = self.pool.acquire(prefer=wanted, label=self.label)
             if (
                 conn is wanted
-                and conn.lease_record.turn == turn
+                and self.read_backs.session_for(verdict) is conn
                 and not self.driver.is_broken(conn)
-                and self._tells_of_us(conn, verdict)
+                and self.read_backs.tells_of_us(conn, verdict)
             ):
                 self._took(conn)
                 if conn.lease_record.profile == self.profile or self._replayed(conn):
@@ -317,19 +302,13 @@ class Lease:
 
     def _check_left_by_us(self, conn: RawConnection, verdict: Verdict) -> None:
         """Raise unless this lease has left what the statement asks for: others have used the session before it was held."""
-        if verdict.of_sequence:
-            ours = True
-        elif verdict.of_write:
-            ours = self._wrote_in(conn)
-        else:
-            ours = conn.lease_record.statements > self._statements_before
-        if not ours or not self._tells_of_us(conn, verdict):
+        if not self.read_backs.is_left_in(conn, verdict) or not self.read_backs.tells_of_us(conn, verdict):
             raise self._read_back_lost(verdict)
         self._prove(conn, verdict)
 
     def _prove(self, conn: RawConnection, verdict: Verdict) -> None:
         """Raise where the number that is asked for may be another lease's: no library tells whether a row has made one."""
-        if not self._unproved or not verdict.of_write or verdict.of_sequence:
+        if not self.read_backs.unproved or not verdict.of_write or verdict.of_sequence:
             return
         # The library's number is that of an earlier statement.
         if verdict.reads.startswith("connection.connection.") or self._is_strangers(conn):
@@ -340,26 +319,17 @@ class Lease:
     def _is_strangers(self, conn: RawConnection) -> bool:
         """Whether the session's last number is not among those that our statement gave back, where who asks has seen it."""
         number_is_in = self.leased_pool.client_library.number_is_in
-        if self._unproved and number_is_in is not None:
-            self._unproved = not self._guarded(number_is_in, conn, conn.lease_record.returned)
-        return self._unproved
-
-    def _tells_of_us(self, conn: RawConnection, verdict: Verdict) -> bool:
-        """Whether the answer cannot be of another lease's statement, although the last one in the session was ours."""
-        if verdict.of_sequence:
-            return not self._numbers_elsewhere and bool(conn.lease_record.numbers == conn.lease_record.turn)
-        if verdict.of_write:
-            return not self._in_doubt
-        return self.leased_pool.contract.tells_of_last(verdict, self.driver, conn)
+        if self.read_backs.unproved and number_is_in is not None:
+            self.read_backs.unproved = not self._guarded(number_is_in, conn, conn.lease_record.returned)
+        return self.read_backs.unproved
 
     def _read_back_lost(self, verdict: Verdict) -> ReadBackLost:
         self.leased_pool.counters.read_backs_lost += 1
         if verdict.of_sequence:
             self.leased_pool.asked_for_number()
             self._strict = self.leased_pool.strict
-            self._numbers_lost = self._numbers_lost or self._took_numbers
-            self._took_numbers = self._numbers_elsewhere = False  # the next one is told again
-        elif verdict.of_write and (self._in_doubt or self._unproved):
+            self.read_backs.number_refused()
+        elif verdict.of_write and (self.read_backs.in_doubt or self.read_backs.unproved):
             self.leased_pool.asked_behind()  # no such number is left in another session any more
         return ReadBackLost(
             f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
@@ -418,7 +388,8 @@ class Lease:
 
     def _note(self, verdict: Verdict, sql: object, params: object) -> None:
         if verdict.writes:
-            self._number_taken(self.conn)
+            if self.read_backs.number_taken(self.conn):
+                self.pin("a number of a sequence")
             if made := self.driver.inserted(self.conn, called=verdict.called or verdict.draws):
                 self._number_made(made)
         if verdict.pin:
@@ -435,48 +406,21 @@ class Lease:
             self.pin("a transaction ended or taken back by hand after SET")
 
     def _number_made(self, made: int) -> None:
-        """A statement has made the number of a row; UNTOLD: or none, and the library does not tell."""
-        if made != UNTOLD:
-            self._in_doubt = self._unproved = False
-        elif not self._wrote_in(self.conn):
-            cleared = self._cleared_turn == self._last_turn
-            # If it has made none, the last one of ours is in another session, and what this one tells is another lease's.
-            self._in_doubt = self.made == UNTOLD or (
-                self.made != 0 and not cleared
-            )  # UNTOLD: that could not be put here
-            self._unproved = not (cleared or self.is_cleared or self._is_first(self.conn))
-        self._wrote, self._wrote_turn, self.made = self.conn, self._last_turn, made
+        self.read_backs.number_made(self.conn, made, cleared=self.is_cleared)
         if made == UNTOLD and self.leased_pool.keeps_untold:
             self.pin("a number that is asked for behind the connection")
 
-    def _number_taken(self, conn: RawConnection) -> None:
-        """A statement may have taken a number of a sequence: it is ours to ask for, if no other lease's can be there.
-
-        Or none of our own: an earlier statement's, in another session, would be the last one if this has taken none.
-        """
-        if conn.lease_record.numbers != conn.lease_record.turn:
-            self._numbers_elsewhere = self._took_numbers
-            conn.lease_record.numbers = conn.lease_record.turn if self._is_first(conn) else -1
-        self._took_numbers = True
-        if self.leased_pool.contract.reads_sequences:
-            self.pin("a number of a sequence")
-
-    def _is_first(self, conn: RawConnection) -> bool:
-        """Whether no other lease has run a statement in this session since it was new, or wiped."""
-        return bool(self._statements_before == conn.lease_record.wiped_at)
-
     def _forget_numbers(self, conn: RawConnection) -> None:
         """Before a statement that may take a number of a sequence, or make a row's, or may not: what is there then is ours."""
-        client_library = self.leased_pool.client_library
-        if self._is_first(conn) or self.driver.in_failed_transaction(conn):
+        client_library, read_backs = self.leased_pool.client_library, self.read_backs
+        if read_backs.is_first(conn) or self.driver.in_failed_transaction(conn):
             return
         if client_library.forget_numbers is not None:
             self._guarded(client_library.forget_numbers, conn)
-            self._numbers_elsewhere = self._took_numbers
-            conn.lease_record.numbers = conn.lease_record.turn
-        elif self.leased_pool.keeps_untold and not self._wrote_in(conn):
-            self._guarded(client_library.forget, conn, number=max(self.made, 0), lists=False)
-            self._cleared_turn = self._last_turn
+            read_backs.numbers_forgotten(conn)
+        elif self.leased_pool.keeps_untold and not read_backs.wrote_in(conn):
+            self._guarded(client_library.forget, conn, number=max(read_backs.made, 0), lists=False)
+            read_backs.number_put_in()
 
     def _set(self, settings: Sequence[Setting] | None) -> None:
         if settings is None:
@@ -671,8 +615,7 @@ class Lease:
         except BaseException:
             self.failed()
             raise
-        # Our own question was the last statement: it does not answer for the application's.
-        self._statements_before, self._probed_turn = conn.lease_record.statements, self._last_turn
+        self.read_backs.probed(conn)
         self.release_if_free()
         return True
 
@@ -680,9 +623,8 @@ class Lease:
         """A physical connection in our state, to read from before the next switch: not to talk with, not to be kept."""
         if self.held() is not None:
             return self.conn
-        last = self._last
-        ours = last is not None and last.lease_record.turn == self._last_turn and not (self.closed or self.lost)
-        if ours and not self.driver.is_broken(last):
+        last = None if self.closed or self.lost else self.read_backs.last_of_ours()
+        if last is not None and not self.driver.is_broken(last):
             return last
         conn = self.take(PROBE)
         self._release_between()
@@ -709,16 +651,19 @@ class Lease:
         """The physical connection for code that does with it what it likes: held to the end, and replaced then."""
         verdict = Verdict(pin=f"raw {what}")
         self.look_for_a_loss()
-        if self.conn is None and self.made == UNTOLD:
-            self._last, self._last_turn = self._wrote, self._wrote_turn  # the only session that can tell it
-        last, turn = self.conn or self._last, self._last_turn
+        read_backs = self.read_backs
+        if self.conn is None and read_backs.made == UNTOLD:
+            read_backs.return_to_number()
+        last, turn = self.conn or read_backs.last, read_backs.last_turn
         conn = self.take(verdict)
-        if self.made == UNTOLD and (self._in_doubt or not self._wrote_in(conn) or self._is_strangers(conn)):
+        if read_backs.made == UNTOLD and (
+            read_backs.in_doubt or not read_backs.wrote_in(conn) or self._is_strangers(conn)
+        ):
             self._refuse_untold(verdict, what)
-        ours = (turn,) if conn is last and self._last_turn - turn <= 1 else ()
+        ours = (turn,) if conn is last and read_backs.last_turn - turn <= 1 else ()
         if not self.is_opened:
             self._forget_others(conn, verdict, turn if ours else 0)
-        self.leased_pool.client_library.hand_over(conn, (*ours, self._last_turn))
+        self.leased_pool.client_library.hand_over(conn, (*ours, read_backs.last_turn))
         self.pin(verdict.pin)
         conn.lease_record.spoilt = verdict.pin
         self.__class__ = OpenedLease
@@ -741,14 +686,14 @@ class Lease:
 
         turn: the one in which we have used it, if nothing but us has used it since; else 0.
         """
-        first = self._is_first(conn)
-        if not turn and not first:  # to take it was no statement that a read-back could be about
-            self._statements_before = conn.lease_record.statements
+        first = self.read_backs.is_first(conn)
+        if not turn and not first:
+            self.read_backs.took_for_nothing(conn)
         reading = self.turn.locked() or self.holds > self.sticky  # a statement is under way, or has more to come
         if reading or self._by_hand or self.driver.in_failed_transaction(conn):
             return  # nothing can be sent: SET TRANSACTION must come before any other statement, for instance
         self.is_cleared = True
-        if first and (self.made <= 0 or self._wrote_in(conn)):
+        if first and (self.made <= 0 or self.read_backs.wrote_in(conn)):
             return  # nothing of others is there, and nothing of ours elsewhere
         with self.statement(verdict):
             try:
@@ -765,7 +710,9 @@ class Lease:
                 client_library.forget_numbers(conn)
             # Where we have made one, that is what we would ask for, and it is gone.
             conn.lease_record.numbers = 0 if self.made else conn.lease_record.turn
-        client_library.forget(conn, number=None if self._wrote_in(conn) else max(self.made, 0), lists=not turn)
+        client_library.forget(
+            conn, number=None if self.read_backs.wrote_in(conn) else max(self.made, 0), lists=not turn
+        )
 
     @contextmanager
     def _outside_a_transaction(self, conn: RawConnection) -> Iterator[None]:
@@ -783,10 +730,6 @@ class Lease:
                 self.driver.is_closed(conn) or self.driver.busy(conn)
             ):  # else it would hide why it is lost
                 self.driver.set_autocommit(conn, self._mode)
-
-    def _wrote_in(self, conn: RawConnection) -> bool:
-        """Whether the last number that was made in this session is ours."""
-        return self._wrote is conn and self._wrote_turn == self._last_turn
 
 
 class OpenedLease(Lease):

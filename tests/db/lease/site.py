@@ -224,7 +224,7 @@ def session_of(sql: str, params: Any = None) -> int:
 
     query(sql, params)
     lease = connection.lease  # type: ignore[attr-defined]
-    return int(lease.driver.backend_id(lease._last))
+    return int(lease.driver.backend_id(lease.read_backs.last))
 
 
 def pool() -> Any:
