@@ -8,14 +8,14 @@ import pytest
 from tests.db.lease.site import Site, eventually, query, request, view
 
 
-def start(site: Site, **options: int) -> type:
+def start(site: Site, *, timeout: float = 2, **options: int) -> type:
     from tests.db.lease.site import configure
 
     item = configure(site.driver, site.engine)
     from djworker.db import geventpool
 
     geventpool.install(site.engine)
-    site.start(options={"pool": False, **options}, create=False, lease=None, max_size=None)
+    site.start(options={"pool": False, **options}, create=False, lease=None, max_size=None, timeout=timeout)
     from django.db import connection
 
     connection._connection_pools.clear()
@@ -29,7 +29,7 @@ def start(site: Site, **options: int) -> type:
 
 
 def test_thirty_greenlets_at_most_four_connections(geventpool_site: Site) -> None:
-    item = start(geventpool_site, MAX_CONNS=4)
+    item = start(geventpool_site, MAX_CONNS=4, timeout=30)
     seen = []
 
     def work(number: int) -> None:

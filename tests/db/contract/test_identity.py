@@ -71,7 +71,7 @@ def test_whom_an_operator_cancels_is_who_asked(site: Site) -> None:
         numbers.append(query(site.session_sql)[0])
         gevent.sleep(0.05)
         try:
-            query(site.sleep_sql(5))
+            query(site.sleep_sql(60))
             killed = site.dialect == "mysql"  # KILL QUERY ends a SLEEP() early, without an error
         except DatabaseError:
             killed = True
@@ -88,7 +88,7 @@ def test_whom_an_operator_cancels_is_who_asked(site: Site) -> None:
 
     def cancel() -> None:
         eventually(lambda: len(numbers) == 1, "the number is known")
-        long = site.sleep_sql(5)
+        long = site.sleep_sql(60)
         eventually(lambda: any(long in running for _, _, running in site.server.activity(site.database)), "it sleeps")
         verb = "SELECT pg_cancel_backend({})" if site.dialect == "postgres" else "KILL QUERY {}"
         with suppress(TypeError):  # KILL has no rows
