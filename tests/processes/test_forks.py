@@ -204,9 +204,9 @@ def test_a_mold_that_forks_while_it_loads_is_one_mold(project: Project, server: 
     project.append(
         SHOP,
         """
-import multiprocessing, os, sys
+import multiprocessing, os
 from pathlib import Path
-if getattr(sys.modules["__main__"].__spec__, "name", "") == "djworker.mold.main":
+if "DJWORKER_LAUNCH" in os.environ:
     child = multiprocessing.get_context("fork").Process(target=os.getpid)
     child.start()
     child.join()

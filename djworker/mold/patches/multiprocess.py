@@ -39,6 +39,14 @@ def install() -> None:
     Connection._send = _send  # type: ignore[attr-defined]
     SemLock._make_methods = _make_green_methods  # type: ignore[attr-defined]
     SemLock.__enter__ = lambda lock: lock.acquire()  # type: ignore[method-assign]
+    _hide_program()
+
+
+def _hide_program() -> None:
+    """Have a spawned child not import the program: that is the mold, which would patch it, and its threads would stand still."""
+    program = sys.modules["__main__"]
+    program.__spec__ = None
+    program.__dict__.pop("__file__", None)
 
 
 def children() -> list[Any]:
