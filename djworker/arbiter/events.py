@@ -68,11 +68,15 @@ class MoldBootFailed:
 
 @dataclass(frozen=True, slots=True)
 class GenerationProbed:
-    """What ``generation`` answers to the questions that ``about`` has to answer."""
+    """What ``generation`` answers to the questions that ``about`` has to answer.
+
+    ``by_spare``: a spare worker has answered, which may have been loaded after the files had changed, or there was none.
+    """
 
     generation: int
     about: int
     answers: Answers
+    by_spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

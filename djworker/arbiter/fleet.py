@@ -177,8 +177,8 @@ class Fleet:
                 self._on_mold_ready(generation, policy, now)
             case MoldBootFailed(generation, failure):
                 self._on_mold_failed(generation, failure)
-            case GenerationProbed(generation, about, answers):
-                self._on_probed(generation, about, answers, now)
+            case GenerationProbed():
+                self._on_probed(event, now)
             case MoldGone(generation, status):
                 self._on_mold_gone(generation, status, now)
             case WorkerBooted(worker_id):
@@ -279,12 +279,15 @@ class Fleet:
         if mold is not None:
             mold.failure = failure
 
-    def _on_probed(self, generation: int, about: int, answers: Answers, now: float) -> None:
+    def _on_probed(self, event: GenerationProbed, now: float) -> None:
+        generation, about, answers = event.generation, event.about, event.answers
         mold = self.processes.molds.get(about)
         if mold is None:
             return
         if mold.state is MoldState.MEASURING and generation != about:
-            mold.measure, mold.measured_by = answers, generation
+            # What this generation has answered when it was trusted is a measure as well: a spare may be of the code to be judged.
+            mold.measure = probing.best(self._known or {}, answers) if event.by_spare else answers
+            mold.measured_by = generation
             self._probe(mold, now)
         elif mold.state is MoldState.PROBING and generation == about:
             self._judge(mold, answers, now)

@@ -94,6 +94,8 @@ class Loop:
         self.offered: dict[int, Config] = {}
         #: Hosts that the generation in force allows, for each generation that is measured by it.
         self.allowed: dict[int, list[str]] = {}
+        #: Hosts that each generation itself allowed when it was asked.
+        self._own_hosts: dict[int, list[str]] = {}
         self.deaths = Deaths()
         self.exit_code: int | None = None
         self.reexec: Callable[[Loop], None] = lambda _loop: None
@@ -256,7 +258,7 @@ class Loop:
         self.children.alone.discard(generation)
         self.children.loading.pop(generation, None)
         self.happen(events.MoldGone(generation, status))
-        for notes in (self.offered, self.allowed, self._asked):
+        for notes in (self.offered, self.allowed, self._own_hosts, self._asked):
             notes.pop(generation, None)
 
     def _start_spare(self, generation: int) -> None:
@@ -527,9 +529,12 @@ class Loop:
             answers = probing.read(said.answers)
         except ValueError as error:
             raise MessageRefusedError(str(error)) from None
-        if generation != said.about:
-            self.allowed[said.about] = said.hosts
-        self.happen(events.GenerationProbed(generation, said.about, answers))
+        by_spare = generation in self.children.alone and generation != said.about
+        if generation == said.about:
+            self._own_hosts[generation] = said.hosts
+        else:
+            self.allowed[said.about] = self._own_hosts.get(generation, said.hosts) if by_spare else said.hosts
+        self.happen(events.GenerationProbed(generation, said.about, answers, by_spare))
 
     def _on_mold_ready(self, child: Child, config: Config) -> None:
         generation = child.key[1]
@@ -640,7 +645,8 @@ class Loop:
         config = self.offered.get(about, self.config)
         self._asked[generation] = about
         if child is None and generation in self.children.alone:  # it has no spare worker now, which could answer
-            self.happen(events.GenerationProbed(generation, about, probing.read({})))
+            self.allowed[about] = self._own_hosts.get(generation, [])
+            self.happen(events.GenerationProbed(generation, about, {}, by_spare=True))
         if child is not None and child.channel is not None:
             child.channel.send(messages.Probe(about, list(config.probe), self.allowed.get(about, [])))
 

@@ -65,6 +65,14 @@ def worth_telling(answers: Answers) -> dict[str, Answer]:
     return {question: answer for question, answer in bad(answers).items() if question not in TOLD_BY_CHECKS}
 
 
+def best(*told: Answers) -> dict[str, Answer]:
+    """To each question a good answer, if there is one."""
+    found: dict[str, Answer] = {}
+    for answers in told:
+        found |= {question: answer for question, answer in answers.items() if question not in found or not answer.bad}
+    return found
+
+
 def worse(measure: Answers | None, answers: Answers) -> dict[str, Answer]:
     """The bad ones of *answers* that *measure* has as good; none where nothing was measured."""
     known = measure or {}

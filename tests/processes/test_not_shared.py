@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.db.servers.base import free_port
 from tests.docs.blocks import Block, runs
 from tests.processes.events import eventually
-from tests.processes.project import SETTINGS, URLS, Project
+from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server, command, environment
 
 APPS = "testproject/shop/apps.py"
@@ -123,6 +123,21 @@ def test_a_worker_that_dies_is_replaced_by_the_code_that_it_ran(server: Server, 
     load.assert_nothing_lost()
     mark = server.hup()
     server.wait_for("reload_done", since=mark)
+
+
+def test_a_spare_worker_of_newer_code_is_no_measure_for_it(server: Server, project: Project) -> None:
+    """The files changed, a worker died, and the spare that was loaded then answers as the code that is to be judged."""
+    project.write(APPS, SCHEDULER)
+    server.start(workers=1, probe="/hello", strict=True)  # asked before it serves
+    spare = server.wait_for("spare_ready")["pid"]
+    project.append(VIEWS, "def hello(request):\n    raise RuntimeError('no greeting today')")
+    mark = server.kill(server.worker())
+    server.wait_for("spare_ready", since=mark)
+    assert server.worker() == spare
+    mark = server.hup()
+    failed = server.wait_for("reload_failed", since=mark)
+    assert (failed["stage"], failed["module"]) == ("probe", "GET /hello")
+    assert server.get("/hello").status == 200
 
 
 def test_a_reload_that_does_not_load_leaves_such_workers_alone(server: Server, project: Project) -> None:
