@@ -41,6 +41,8 @@ REFUSALS = ("PoolTimeout", "TooManyWaiting", "ServerUnavailable", "ConnectionLos
 
 #: A commit that was refused: what was refused before it is known already.
 UNCOMMITTED = "nothing to commit"
+#: Kinds that Django always puts into a block: its COMMIT or ROLLBACK is that of a transaction by hand, too.
+BLOCKS = ("delete", "updated_or_created", "bulk_created")
 #: In the arguments of a kind whose other arguments leave something in the session.
 LEAVES_NOTHING = re.compile(r"RELEASE_LOCK|IS_USED|_unlock|_xact_|UNLOCK|EXECUTE|DEALLOCATE|'true'|'t'|1::bool")
 UNUSABLE = {"InterfaceError", "OperationalError", "TransactionManagementError"}
@@ -222,6 +224,8 @@ class Session:
         c = self.connection
         gone = self.seen is not None and c.connection is not self.seen
         self.seen = c.connection
+        if step.kind in BLOCKS and not c.in_atomic_block:
+            self.by_hand = False
         self.trace[path] = replace(outcome, marked=c.needs_rollback, gone=gone, inside=c.in_atomic_block)
         if gone:
             self.forget()
@@ -273,7 +277,9 @@ class Ours(Session):
         if isinstance(error, gevent.Timeout | Refused):
             return True
         names = {kind.__name__ for kind in type(error).__mro__}
-        if names.intersection(REFUSALS) or (self.was_ended and "current transaction is aborted" in str(error)):
+        if names.intersection(REFUSALS) or (
+            self.was_ended and not self.connection.in_atomic_block and "current transaction is aborted" in str(error)
+        ):  # a block of Django's is refused by the lease itself
             return True
         return self.stage.sessions_ended and bool(
             names & {"OperationalError", "InterfaceError", "Error"} and GONE.search(str(error))
