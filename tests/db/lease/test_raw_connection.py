@@ -381,6 +381,29 @@ def test_setting_the_mode_to_what_it_is_holds_nothing(leasing: Site) -> None:
     assert not replaced(leasing, work)
 
 
+def test_a_block_of_the_librarys_on_a_lost_connection_does_not_stop_a_rollback(postgres_site: Site) -> None:
+    item = postgres_site.start(max_size=1)
+
+    def work() -> None:
+        from django.db import DatabaseError, connection, transaction
+
+        transaction.set_autocommit(False)
+        with raw().cursor() as cursor:
+            cursor.execute("SELECT 1")
+        raw().rollback()
+        postgres_site.server.terminate_backends(postgres_site.database)
+        block = raw().transaction() if postgres_site.driver == "psycopg3" else raw()
+        with contextlib.suppress(DatabaseError, connection.Database.Error), block:
+            query("SELECT 1")
+        transaction.rollback()
+        with pytest.raises(DatabaseError):
+            item.objects.create(name="refused")
+
+    view(work)
+    eventually(at_rest, "all is back")
+    assert view(item.objects.count) == 0
+
+
 @pytest.mark.parametrize("commits", [False, True])
 def test_a_mode_that_is_set_behind_django_is_the_librarys(site: Site, commits: bool) -> None:  # noqa: FBT001
     """As with Django's own engine: a transaction that code has to end, and Django's changes of the mode hold."""
