@@ -484,6 +484,8 @@ class Lease:
     def commit(self) -> None:
         """End the transaction, if there is one."""
         self.held()
+        if self.is_opened:
+            self.look_for_a_loss()  # psycopg takes a `transaction()` that could not begin on a lost connection for open
         if self.lost:
             raise ConnectionLost(f"{self.lost}: there is nothing to commit")
         self._end("commit")
@@ -491,7 +493,7 @@ class Lease:
     def rollback(self) -> None:
         """End the transaction, if there is one."""
         if self.is_opened:
-            self.look_for_a_loss()  # psycopg takes a `transaction()` that could not begin on a lost connection for open
+            self.look_for_a_loss()  # see `commit`
         self._end("rollback")
         if self._lost_in_transaction is not self.autocommit_mode:  # its end does not heal what was lost before it
             self._heal()

@@ -381,11 +381,14 @@ def test_setting_the_mode_to_what_it_is_holds_nothing(leasing: Site) -> None:
     assert not replaced(leasing, work)
 
 
-def test_a_block_of_the_librarys_on_a_lost_connection_does_not_stop_a_rollback(postgres_site: Site) -> None:
+def test_a_block_of_the_librarys_on_a_lost_connection_is_no_open_one(postgres_site: Site) -> None:
+    """A commit is refused for the loss, and a rollback is not."""
     item = postgres_site.start(max_size=1)
 
     def work() -> None:
         from django.db import DatabaseError, connection, transaction
+
+        from djworker.db.lease.errors import ConnectionLost
 
         transaction.set_autocommit(False)
         with raw().cursor() as cursor:
@@ -395,6 +398,8 @@ def test_a_block_of_the_librarys_on_a_lost_connection_does_not_stop_a_rollback(p
         block = raw().transaction() if postgres_site.driver == "psycopg3" else raw()
         with contextlib.suppress(DatabaseError, connection.Database.Error), block:
             query("SELECT 1")
+        with pytest.raises(ConnectionLost):
+            transaction.commit()
         transaction.rollback()
         with pytest.raises(DatabaseError):
             item.objects.create(name="refused")

@@ -34,6 +34,8 @@ GONE = re.compile(
     r"|Packet sequence|reset by peer|was killed",
     re.IGNORECASE,
 )
+#: What PostgreSQL and psycopg 3 say of a transaction in which a statement was ended.
+ABORTED = re.compile("current transaction is aborted|INERROR")
 #: Seconds. A program takes some tenths of one; one that takes so long hangs.
 HANGS = 12.0
 REFUSALS = ("PoolTimeout", "TooManyWaiting", "ServerUnavailable", "ConnectionLost", "ReadBackLost")
@@ -278,7 +280,7 @@ class Ours(Session):
             return True
         names = {kind.__name__ for kind in type(error).__mro__}
         if names.intersection(REFUSALS) or (
-            self.was_ended and not self.connection.in_atomic_block and "current transaction is aborted" in str(error)
+            self.was_ended and not self.connection.in_atomic_block and ABORTED.search(str(error))
         ):  # a block of Django's is refused by the lease itself
             return True
         return self.stage.sessions_ended and bool(
