@@ -198,8 +198,7 @@ def _leave(step: Callable[..., object], *arguments: object) -> NoReturn:
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
-    for pid in process.children():
-        process.kill(pid, signal.SIGTERM)
+    process.terminate_children()
     os._exit(code if isinstance(code, int) else 1)
 
 

@@ -181,6 +181,12 @@ def children() -> list[int]:
     return found
 
 
+def terminate_children() -> None:
+    """Ask this process's children to end; it does not wait for them."""
+    for pid in children():
+        kill(pid, signal.SIGTERM)
+
+
 def is_our_child(pid: int) -> bool:
     """Whether the kernel says that *pid* is a child of this process, alive or not yet reaped. No other is to be signalled."""
     try:

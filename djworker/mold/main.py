@@ -453,8 +453,7 @@ def _leave(code: int) -> NoReturn:
     The processes that it has begun end, too: one that nothing talks to any more would keep the terminal, or a job's pipe, open.
     """
     _flush()
-    for pid in process.children():
-        process.kill(pid, signal.SIGTERM)
+    process.terminate_children()
     raw._exit(code)
 
 

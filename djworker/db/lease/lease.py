@@ -18,6 +18,7 @@ from gevent.lock import BoundedSemaphore
 from djworker.db.drivers.base import UNTOLD
 from djworker.db.lease.errors import ConnectionLost, LeaseClosed, ReadBackLost, StatementRunning
 from djworker.db.lease.pinning import PLAIN, PROBE, Verdict
+from djworker.db.lease.raw_names import LIBRARY
 from djworker.db.lease.read_backs import ReadBacks
 from djworker.db.lease.session_settings import EMPTY, Profile, Setting, kept_for, read_settings
 from djworker.db.observe.labels import label_of
@@ -311,7 +312,7 @@ class Lease:
         if not self.read_backs.unproved or not verdict.of_write or verdict.of_sequence:
             return
         # The library's number is that of an earlier statement.
-        if verdict.reads.startswith("connection.connection.") or self._is_strangers(conn):
+        if verdict.reads.startswith(LIBRARY) or self._is_strangers(conn):
             lost = self._read_back_lost(verdict)
             self.release_if_free()
             raise lost

@@ -10,12 +10,12 @@ import re
 from typing import Final, NamedTuple
 
 from djworker.db.lease import sql_text
+from djworker.db.lease.raw_names import LIBRARY
 
 #: Numbers of the server's errors begin here (MySQL's manual, "Error Message Sources"); 2000-2999 are the client's own.
 _FIRST_ERROR: Final = 1000
 _CLIENT_ERRORS: Final = range(2000, 3000)
 
-_LIBRARY: Final = "connection.connection."
 _QUERY: Final = re.compile(r"^[\s(]*(?:select|with|values|table)\b", re.IGNORECASE)
 _ALWAYS_USES_A_TABLE: Final = re.compile(r"^\s*(?:insert|update|delete|replace|load)\b", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*\"""", re.DOTALL)
@@ -48,7 +48,7 @@ def tells(asked: str, answered: AnsweredStatement, *, warned: bool) -> bool:
         answered: the last statement.
         warned: whether it had warnings.
     """
-    if asked.startswith(_LIBRARY) and not asked.endswith("show_warnings"):
+    if asked.startswith(LIBRARY) and not asked.endswith("show_warnings"):
         return True  # they are the library's, of each statement
     if "found_rows" in asked or "query_cost" in asked:
         return answered.text is not None and _QUERY.match(sql_text.mysql(answered.text)) is not None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from djworker.db.lease.errors import LeaseClosed
 from djworker.db.lease.pinning import Verdict
-from djworker.db.lease.raw_names import CONNECTIONS, INFOS, Names, Treatment
+from djworker.db.lease.raw_names import CONNECTIONS, INFOS, LIBRARY, Names, Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,12 +92,12 @@ class LeasedConnection:
         ):
             _set_mode(lease, name, value)
         elif name in _OURS:
-            raise AttributeError(f"connection.connection.{name} belongs to the lease and cannot be set")
+            raise AttributeError(f"{LIBRARY}{name} belongs to the lease and cannot be set")
         else:
-            setattr(lease.opened(f"connection.connection.{name} = …"), name, value)
+            setattr(lease.opened(f"{LIBRARY}{name} = …"), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self.lease.opened(f"del connection.connection.{name}"), name)
+        delattr(self.lease.opened(f"del {LIBRARY}{name}"), name)
 
 
 _OURS: Final = frozenset({"commit", "rollback", "close", "lease", "closed", "broken", "open", "connection", "info"})
@@ -126,7 +126,7 @@ class LeasedInfo:
             return _ANSWERS[answer](self._lease, name, self._names, _info)
         if name.startswith("_") or not hasattr(self._lease.driver.info_type, name):
             raise AttributeError(f"{self._lease.driver.info_type.__name__!r} object has no attribute {name!r}")
-        return getattr(self._lease.opened(f"connection.connection.info.{name}").info, name)
+        return getattr(self._lease.opened(f"{LIBRARY}info.{name}").info, name)
 
     def __dir__(self) -> list[str]:
         return dir(self._lease.driver.info_type)
@@ -155,11 +155,9 @@ def _answer(door: LeasedConnection, lease: Lease, name: str) -> object:
     if answer is not None:
         return _ANSWERS[answer](lease, name, names, _itself)
     # Code that asks whether there is such a thing (`hasattr`) gets an answer, and holds nothing for a No.
-    if not hasattr(lease.driver.connection_type, name) and not hasattr(
-        lease.look_before(f"connection.connection.{name}"), name
-    ):
+    if not hasattr(lease.driver.connection_type, name) and not hasattr(lease.look_before(f"{LIBRARY}{name}"), name):
         raise AttributeError(f"{lease.driver.connection_type.__name__!r} object has no attribute {name!r}")
-    return getattr(lease.opened(f"connection.connection.{name}"), name)
+    return getattr(lease.opened(f"{LIBRARY}{name}"), name)
 
 
 def _fact(lease: Lease, name: str, _names: Names, where: Where) -> object:
@@ -183,7 +181,7 @@ def _last_result(lease: Lease, name: str, _names: Names, _where: Where) -> objec
     call = _call if name in _SENDS else _call_unsent
     if lease.is_opened and lease.is_cleared:
         return partial(call, lease, name, Verdict())
-    return partial(call, lease, name, Verdict(reads=f"connection.connection.{name}", of_write=of_write))
+    return partial(call, lease, name, Verdict(reads=f"{LIBRARY}{name}", of_write=of_write))
 
 
 def _call_unsent(lease: Lease, name: str, verdict: Verdict, *args: object) -> object:
@@ -221,7 +219,7 @@ def _identity(lease: Lease, name: str, names: Names, where: Where) -> object:
 
 def _number(lease: Lease, name: str, _names: Names, where: Where) -> Any:
     conn = lease.take(Verdict(identity=name))
-    lease.pin(f"connection.connection.{name}", wipe=False)
+    lease.pin(f"{LIBRARY}{name}", wipe=False)
     return getattr(where(conn), name)
 
 
@@ -246,7 +244,7 @@ def _set_mode(lease: Lease, name: str, value: object) -> None:
     lease.look_for_a_loss()
     conn = lease.conn
     if bool(value) is not lease.mode():
-        conn = lease.opened(f"connection.connection.{name}")
+        conn = lease.opened(f"{LIBRARY}{name}")
     if conn is None:
         lease.refuse_if_over()
         return

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+#: How verdicts and messages name what was asked of the library's object, before its name there.
+LIBRARY: Final = "connection.connection."
+
+
 class Treatment(Enum):
     """How a name of the library's connection is answered."""
 

@@ -64,22 +64,17 @@ def test_an_answer_that_was_bad_before_is_only_said() -> None:
     assert story.events() == ["reload_started", "probe_failed"]
 
 
-@pytest.mark.parametrize("told", [BROKEN, {}], ids=["newer code", "no spare"])
-def test_a_spare_worker_lowers_no_measure(told: dict[str, Answer]) -> None:
+@pytest.mark.parametrize(
+    "before, told",
+    [(FINE, BROKEN), (FINE, {}), (BROKEN, FINE)],
+    ids=["a spare of newer code", "no spare", "a page that was bad when the generation came"],
+)
+def test_a_spare_worker_lowers_no_measure_and_may_raise_it(before: dict[str, Answer], told: dict[str, Answer]) -> None:
     story = Story.serving()
-    story.tell(GenerationProbed(1, 1, FINE), 1)
+    story.tell(GenerationProbed(1, 1, before), 1)
     story.tell(Reload())
     story.tell(MoldBooted(2, ASKING), 1)
     story.tell(GenerationProbed(1, 2, told, by_spare=True), 1)
-    assert story.tell(GenerationProbed(2, 2, BROKEN), 1) == [StopMold(2)]
-
-
-def test_a_spare_worker_may_raise_the_measure() -> None:
-    story = Story.serving()
-    story.tell(GenerationProbed(1, 1, BROKEN), 1)
-    story.tell(Reload())
-    story.tell(MoldBooted(2, ASKING), 1)
-    story.tell(GenerationProbed(1, 2, FINE, by_spare=True), 1)
     assert story.tell(GenerationProbed(2, 2, BROKEN), 1) == [StopMold(2)]
 
 
