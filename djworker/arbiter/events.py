@@ -126,6 +126,13 @@ class Recycle:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerClosed:
+    """A worker that retires has closed its listeners: no new connection reaches it."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerGone:
     """A worker is dead and reaped."""
 
@@ -149,5 +156,6 @@ Event = (
     | Heartbeat
     | Sampled
     | Recycle
+    | WorkerClosed
     | WorkerGone
 )

@@ -36,6 +36,7 @@ from djworker.arbiter.events import (
     Started,
     Stop,
     WorkerBooted,
+    WorkerClosed,
     WorkerFailed,
     WorkerGone,
 )
@@ -191,6 +192,8 @@ class Fleet:
                 self._on_sampled(samples, now)
             case Recycle(worker_id, _):
                 self._on_recycle(worker_id)
+            case WorkerClosed(worker_id):
+                self._on_worker_closed(worker_id)
             case WorkerGone(worker_id, _):
                 self._on_worker_gone(worker_id, now)
 
@@ -369,6 +372,11 @@ class Fleet:
         if worker is not None and not self.ending:  # a TERM of the whole process group has reached the workers too
             worker.recycle = True
 
+    def _on_worker_closed(self, worker_id: int) -> None:
+        worker = self.processes.workers.get(worker_id)
+        if worker is not None:
+            worker.closed = True
+
     def _on_worker_gone(self, worker_id: int, now: float) -> None:
         worker = self.processes.workers.pop(worker_id)
         if self.canary is not None and self.canary.worker_id == worker_id:
@@ -536,10 +544,10 @@ class Fleet:
             self._retire(worker, now, grace=self.policy.graceful_timeout)
 
     def _complete_rollout(self, now: float) -> None:
-        """Say so once all workers are new; keep the old mold until they are stable, for code that dies late."""
+        """Say so once only new workers accept; keep the old mold until they are stable, for code that dies late."""
         if not self._all_new():
             return
-        if self.rollout.begun and not self.processes.booting_molds():
+        if self.rollout.begun and not self.processes.booting_molds() and not self.processes.half_closed(self.current):
             self._orders.tell(self.rollout.finish(self.current))
         if self._only_age_is_missing() and now >= replacement.stable_at(self.processes, self.current):
             for mold in self.processes.older_molds(self.current):

@@ -128,6 +128,8 @@ class WorkerHandle:
     proven_at: float = inf
     proven: bool = False
     recycle: bool = False
+    #: It accepts no more, as it says itself.
+    closed: bool = False
     #: The end of its grace; infinity while it has not been asked to leave.
     drain_by: float = inf
 
@@ -231,6 +233,10 @@ class ProcessTable:
     def draining(self) -> list[WorkerHandle]:
         """Workers that finish what runs."""
         return self._in(WorkerState.DRAINING)
+
+    def half_closed(self, generation: int) -> list[WorkerHandle]:
+        """Workers of other generations that were asked to leave, and may accept one more connection until they have read that."""
+        return [w for w in self.draining() if w.generation != generation and not w.closed]
 
     def ready(self, generation: int | None = None) -> list[WorkerHandle]:
         """Workers that accept, of one generation or of all."""

@@ -44,6 +44,7 @@ MAY_SAY: Final[Mapping[Kind, Mapping[type, bool]]] = {
         messages.WorkerReady: _ONCE,
         messages.WorkerBootFailed: _ONCE,
         messages.RecycleWanted: _ONCE,
+        messages.ListenersClosed: _ONCE,
         messages.WorkerAnswered: _OFTEN,  # in parts, to what it was asked; what it was not asked is let pass
     },
     "helper": {messages.FilesChanged: _OFTEN},

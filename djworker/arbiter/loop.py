@@ -479,7 +479,7 @@ class Loop:
         self._hang_up(child.key)
         self.children.kill(child.key)
 
-    def _take_in(self, child: Child, message: messages.Message) -> None:  # noqa: C901 - one line for each message
+    def _take_in(self, child: Child, message: messages.Message) -> None:  # noqa: C901, PLR0912 - one line for each message
         number = child.key[1]
         match message:
             case messages.MoldReady(config):
@@ -507,6 +507,8 @@ class Loop:
                 child.cause = reason if reason in CAUSES else "other"
                 self.reporter.worker("recycle_wanted", child, f"is to be replaced: {reason}", reason=reason)
                 self.happen(events.Recycle(number, reason))
+            case messages.ListenersClosed():
+                self.happen(events.WorkerClosed(number))
             case messages.FilesChanged(paths):
                 self.reporter.say("files_changed", f"changed: {', '.join(paths[:3])}", paths=paths)
                 self.happen(events.Reload())

@@ -127,6 +127,11 @@ class RecycleWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenersClosed:
+    """worker → arbiter: asked to retire, I accept no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessGone:
     """arbiter → mold: a worker or a mold has died; tell the receivers of ``process_gone``, in a child.
 
@@ -216,6 +221,7 @@ Message = (
     | WorkerReady
     | WorkerBootFailed
     | RecycleWanted
+    | ListenersClosed
     | ProcessGone
     | Retire
     | ReopenLogs
@@ -242,6 +248,7 @@ _KNOWN: dict[str, type[Any]] = {
         WorkerReady,
         WorkerBootFailed,
         RecycleWanted,
+        ListenersClosed,
         ProcessGone,
         Retire,
         ReopenLogs,

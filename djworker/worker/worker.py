@@ -266,6 +266,7 @@ class Worker:
             if empty_backlog and grace:
                 self._acceptor.empty_backlog(deadline)
             self._acceptor.close()
+            self._channel.send(messages.ListenersClosed())
             gevent.sleep(0)  # a connection that was accepted in this very turn of the hub is counted, too
             self.server.drain()
         while self.server.open and time.monotonic() < deadline:

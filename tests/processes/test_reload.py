@@ -13,6 +13,7 @@ import pytest
 
 from tests.benchmarks import wrk
 from tests.processes import procfs
+from tests.processes.control import ctl
 from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server
@@ -245,6 +246,19 @@ def test_ten_in_a_row(server: Server) -> None:
     assert server.fewest_ready(mark) == 1
     assert len(server.ready()) == 1
     eventually(lambda: len(server.tree()) == 3, "arbiter, one mold, one worker")
+
+
+def test_a_reload_is_not_done_while_an_old_worker_may_accept(server: Server) -> None:
+    """It has not read yet that it is to retire: a client that connects now may still get the old code from it."""
+    server.start(workers=1)
+    server.project.set_version(2)
+    with server.suspended(server.worker()):
+        mark = server.hup()
+        server.wait_for("worker_retired", since=mark)
+        assert ctl(server, "status", "--json").json()["generation"] == 2, "the arbiter has had time to say more"
+        assert not server.events("reload_done", since=mark)
+    server.wait_for("reload_done", since=mark)
+    assert {server.version() for _ in range(20)} == {2}
 
 
 def test_reload_during_a_reload(server: Server) -> None:

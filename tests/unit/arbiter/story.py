@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from djworker.arbiter.commands import AdoptConfig, Announce, BootMold, Command, ForkWorker
-from djworker.arbiter.events import DeadlineReached, Event, Heartbeat, MoldBooted, Started, WorkerBooted
+from djworker.arbiter.commands import AdoptConfig, Announce, BootMold, Command, ForkWorker, RetireWorker
+from djworker.arbiter.events import DeadlineReached, Event, Heartbeat, MoldBooted, Started, WorkerBooted, WorkerClosed
 from djworker.arbiter.fleet import Fleet
 from djworker.arbiter.handles import Policy
 from djworker.arbiter.timing import STABLE
@@ -20,11 +20,15 @@ class Story:
         self.fleet = Fleet(policy)
         self.now = 100.0
         self.said: list[Announce] = []
+        #: Whether workers close their listeners as soon as they are asked to retire.
+        self.obedient = True
 
     def tell(self, event: Event, after: float = 0.0) -> list[Command]:
         """Let *event* happen *after* seconds; what the fleet wants done, without what it says."""
         self.now += after
         commands = self.fleet.handle(event, self.now)
+        for command in [c for c in commands if isinstance(c, RetireWorker) and self.obedient]:
+            commands += self.fleet.handle(WorkerClosed(command.worker_id), self.now)
         self.said += [c for c in commands if isinstance(c, Announce)]
         return [c for c in commands if not isinstance(c, Announce)]
 

@@ -18,6 +18,7 @@ from djworker.arbiter.commands import (
 )
 from djworker.arbiter.events import (
     DeadlineReached,
+    Event,
     Heartbeat,
     MoldBooted,
     MoldGone,
@@ -27,6 +28,7 @@ from djworker.arbiter.events import (
     Started,
     Stop,
     WorkerBooted,
+    WorkerClosed,
     WorkerGone,
 )
 from djworker.arbiter.handles import Policy, WorkerState
@@ -61,6 +63,38 @@ def test_a_whole_rollout() -> None:
     assert [StopMold(1)] in later
     assert story.events() == ["reload_started", "reload_done"]
     assert {w.generation for w in story.fleet.processes.ready()} == {2}
+
+
+def _all_but_closed() -> Story:
+    """Both workers of generation 2 serve, and those of generation 1 have not said that they accept no more."""
+    story = Story.serving()
+    story.obedient = False
+    story.tell(Reload())
+    story.tell(MoldBooted(2, POLICY), 1)
+    for _ in range(POLICY.workers):
+        (starting,) = story.fleet.processes.starting()
+        story.tell(WorkerBooted(starting.worker_id), 1)
+        story.tell(DeadlineReached(), PROBATION)
+    assert story.fleet.ready_count() == len(story.fleet.processes.draining()) == POLICY.workers
+    return story
+
+
+@pytest.mark.parametrize("end", [WorkerClosed(2), WorkerGone(2, 0), WorkerGone(2, -9)])
+def test_a_reload_is_done_when_no_old_worker_accepts(end: Event) -> None:
+    story = _all_but_closed()
+    story.tell(WorkerClosed(1))
+    assert story.events() == ["reload_started"]
+    story.tell(end)
+    assert story.events() == ["reload_started", "reload_done"]
+
+
+def test_an_old_worker_that_never_closes_is_killed_and_then_the_reload_is_done() -> None:
+    story = _all_but_closed()
+    story.tell(WorkerClosed(1))
+    while story.fleet.processes.workers[2].state is not WorkerState.KILLED:
+        assert story.events() == ["reload_started"]
+        story.until_due()
+    assert story.events() == ["reload_started", "reload_done"]
 
 
 def test_code_that_does_not_import_touches_nothing() -> None:

@@ -326,7 +326,7 @@ def test_long_messages_cost_more_than_short_ones() -> None:
 
 def test_every_message_to_the_arbiter_has_who_may_say_it() -> None:
     to_us = {"MoldReady", "MoldFailed", "WorkerForked", "ForkFailed", "WorkerReady", "WorkerBootFailed"}
-    to_us |= {"RecycleWanted", "FilesChanged", "Probed", "LoadsAlone", "WorkerAnswered"}
+    to_us |= {"RecycleWanted", "FilesChanged", "Probed", "LoadsAlone", "WorkerAnswered", "ListenersClosed"}
     assert {cls.__name__ for may in MAY_SAY.values() for cls in may} == to_us
 
 

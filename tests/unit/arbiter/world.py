@@ -29,6 +29,7 @@ from djworker.arbiter.events import (
     Reload,
     Started,
     WorkerBooted,
+    WorkerClosed,
     WorkerGone,
 )
 from djworker.arbiter.fleet import Fleet
@@ -93,15 +94,19 @@ class World:
         for generation, about in sorted(self.asked):
             if self.molds.get(generation) == "ready":
                 events += [GenerationProbed(generation, about, FINE), GenerationProbed(generation, about, BROKEN)]
-        for worker_id, state in self.workers.items():
-            handle = self.fleet.processes.workers[worker_id]
-            if state == "booting":
-                events += [WorkerBooted(worker_id), WorkerGone(worker_id, 1)]
-            elif state == "dying" or (not handle.proven and self.now < handle.ready_at + PROBATION):
-                events.append(WorkerGone(worker_id, 0))
-            elif handle.proven:
-                events.append(Recycle(worker_id, "max_requests"))
+        for worker_id in self.workers:
+            events += self._possible_of(worker_id)
         return events
+
+    def _possible_of(self, worker_id: int) -> list[Event]:
+        state, handle = self.workers[worker_id], self.fleet.processes.workers[worker_id]
+        if state == "booting":
+            return [WorkerBooted(worker_id), WorkerGone(worker_id, 1)]
+        if state == "dying":
+            return [WorkerClosed(worker_id), WorkerGone(worker_id, 0)]
+        if handle.proven:
+            return [Recycle(worker_id, "max_requests")]
+        return [WorkerGone(worker_id, 0)] if self.now < handle.ready_at + PROBATION else []
 
     def apply(self, event: Event) -> None:
         match event:
