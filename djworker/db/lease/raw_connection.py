@@ -224,7 +224,8 @@ def _number(lease: Lease, name: str, _names: Names, where: Where) -> Any:
 
 
 def _state(lease: Lease, name: str, names: Names, where: Where) -> object:
-    conn = lease.held()
+    lease.look_for_a_loss()
+    conn = lease.conn
     if conn is not None:
         return getattr(where(conn), name)
     value = (names.over if lease.closed or lease.lost else names.idle)[name]
@@ -256,6 +257,7 @@ def _set_mode(lease: Lease, name: str, value: object) -> None:
 
 
 def _alive(lease: Lease, name: str, _names: Names, _where: Where) -> object:
+    lease.look_for_a_loss()
     if name == "broken":
         return bool(lease.lost)
     over = lease.closed or bool(lease.lost)

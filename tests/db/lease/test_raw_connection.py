@@ -812,6 +812,39 @@ def test_pymysqls_note_of_its_mode_is_what_django_wants(mysql_site: Site) -> Non
     view(work)
 
 
+@pytest.mark.parametrize("where", ["connection", "info"])
+def test_what_lives_is_told_of_a_connection_that_was_lost_behind_the_lease(site: Site, where: str) -> None:
+    """The library has seen the loss, and no error has come to the lease.
+
+    The answers are those of the library's own object. MySQLdb's `open` stays True, and the lease's says what it knows.
+    """
+    site.start(create=False, max_size=1)
+
+    def told_by(conn: Any) -> dict[str, object]:
+        asked = conn if where == "connection" else getattr(conn, "info", None)
+        names = ("closed", "broken", "open", "transaction_status", "status")
+        return {name: int(bool(getattr(asked, name))) for name in names if hasattr(asked.__class__, name)}
+
+    def work() -> None:
+        from django.db import connection
+
+        door = raw()
+        behind = door.cursor()
+        behind.execute("SELECT 1")
+        behind.fetchall()
+        real = connection.lease.conn  # type: ignore[attr-defined]
+        site.server.terminate_backends(site.database)
+        try:
+            behind.execute("SELECT 1")
+        except door.OperationalError:
+            told = told_by(real)
+            assert told_by(door) == {name: 0 if name == "open" else value for name, value in told.items()}
+        else:
+            pytest.fail("the loss was not noticed")
+
+    view(work)
+
+
 @pytest.mark.parametrize("first", ["assignment", "cursor", "block", "mode"])
 def test_a_connection_that_was_lost_behind_the_lease_is_told_to_be_lost(site: Site, first: str) -> None:
     """Only the library has seen it. What it says of a later assignment is of no use: "transaction() context in progress"."""
