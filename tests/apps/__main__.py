@@ -18,7 +18,7 @@ from tests.apps.comparison import Comparison, Normaliser, compare
 from tests.apps.crawler import CLIENTS, VISITS, LoginFailed, Map, Visit, crawl, explore
 from tests.apps.visitor import Answer
 from tests.db.servers import DatabaseServer, MariaDBServer, PostgresServer
-from tests.db.servers.base import free_port
+from tests.ports import free_port
 
 APPLICATIONS: Final = {
     module.__name__.rpartition(".")[2]: module.APPLICATION for module in (wagtail, oscar, pretix, weblate, thirty)

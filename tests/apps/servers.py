@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from tests.apps.application import Application, Place
 from tests.db.servers import DatabaseServer
-from tests.db.servers.base import free_port
+from tests.ports import free_port
 
 HOST: Final = "127.0.0.1"
 WORKERS: Final = 2

@@ -13,6 +13,7 @@ import pytest
 
 from tests.http.client import Client, eventually
 from tests.http.conftest import Served
+from tests.ports import free_port
 
 HAPROXY = """
 defaults
@@ -50,8 +51,7 @@ def program(name: str) -> str:
 @contextmanager
 def proxy(name: str, server: int, folder: Path, server_options: str = "") -> Iterator[int]:
     """Start a proxy before a server; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     file = folder / "conf"
     template = HAPROXY if name == "haproxy" else NGINX
     file.write_text(template.format(port=port, server=server, folder=folder, server_options=server_options))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.http.test_proxies import program
+from tests.ports import free_port
 from tests.processes import procfs
 from tests.processes.events import eventually
 from tests.processes.http import Address, Load, request
@@ -33,11 +33,6 @@ backend shops
     server one 127.0.0.1:{one} port {one_status}
     server two 127.0.0.1:{two} port {two_status}
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def ready_status(server: Server) -> Address:

@@ -8,8 +8,8 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.db.servers.base import free_port
 from tests.docs.blocks import Block, runs
+from tests.ports import free_port
 from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server, command, environment
@@ -249,7 +249,7 @@ def test_a_port_for_one_process_leaves_a_worker_and_is_told_with_its_setting(ser
 
 
 def test_a_range_of_ports_has_one_for_each_worker_of_two_generations(server: Server, project: Project) -> None:
-    first = free_port()
+    first = free_port(6)
     ports = f"PROMETHEUS_METRICS_EXPORT_PORT_RANGE = range({first}, {first + 6})\n"
     project.append(SETTINGS, f"{EXPORTER}{ports}")
     server.start()

@@ -16,10 +16,10 @@ import yaml
 from djworker.ipc.metrics import METRICS, Type
 from tests.docs.blocks import ROOT, Block, runs
 from tests.http.test_proxies import program
+from tests.ports import free_port
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
 from tests.processes.server import Server
-from tests.processes.test_health import free_port
 from tests.processes.test_metrics import samples, status_address, total
 
 PAGE = "howto/monitor.md"

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.db.servers import DatabaseServer
-from tests.db.servers.base import free_port, wait_until
+from tests.db.servers.base import wait_until
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 ENGINES = {"postgres": "djworker.db.backends.postgresql", "mariadb": "djworker.db.backends.mysql"}

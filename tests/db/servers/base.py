@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
 
+from tests.ports import HOST, free_port
+
 LAUNCHER = Path(__file__).with_name("launch.py")
-HOST = "127.0.0.1"
-START_ATTEMPTS = 5  # a free port may be taken by somebody else between our look and the server's bind
+START_ATTEMPTS = 5  # a free port may be taken by another run between our look and the server's bind
 START_DEADLINE = 60.0  # seconds; a busy two-core runner needs up to ten
 STOP_DEADLINE = 30.0  # seconds, then SIGKILL
 PREFIX = "djworker-"  # of every data directory
@@ -32,14 +32,6 @@ MEMORY_NEEDED = 4 << 30  # bytes; a server takes some 200 MB, and a run that is 
 
 class ServerUnavailable(RuntimeError):
     """The server's binaries are not installed, or it does not start; the message holds its log."""
-
-
-def free_port() -> int:
-    """A TCP port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

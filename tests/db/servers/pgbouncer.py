@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from tests.db.servers.base import HOST, LAUNCHER, ServerUnavailable, account, free_port, wait_until
+from tests.db.servers.base import LAUNCHER, ServerUnavailable, account, wait_until
 from tests.db.servers.postgres import PostgresServer
+from tests.ports import HOST, free_port
 
 CONFIGURATION = """\
 [databases]
