@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -44,10 +47,18 @@ class Served:
                 self.noise.append(line)
 
     def command(self, text: str) -> Any:
+        self.tell(text)
+        return self.told()
+
+    def tell(self, text: str) -> None:
+        """Send a command."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(text + "\n")
         self.process.stdin.flush()
+
+    def told(self) -> Any:
+        """Wait for the answer to a command."""
+        assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())
 
     def gauges(self) -> dict[str, int]:
@@ -59,6 +70,16 @@ class Served:
         while (found := self.events.get(timeout=PATIENCE))["event"] != name:
             assert found["event"] in self.expected_events, found
         return found
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """It stands still: what is sent to it meanwhile has all arrived when it looks again."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def connect(self, **options: Any) -> Client:
         return Client(self.address, **options)

@@ -48,8 +48,9 @@ def test_what_waited_too_long_for_a_blocked_hub_is_503(serve: Start) -> None:
     with server.connect() as waiting:
         waiting.send(request("/wait"))
         eventually(lambda: server.gauges()["started"] == 1)
-        for client in clients:
-            client.send(request("/stall?s=0.4"))
+        with server.suspended():
+            for client in clients:
+                client.send(request("/stall?s=0.4"))
         assert {client.answer().status for client in clients} == {200, 503}
         server.command("open wait")
         assert waiting.answer().status == 200

@@ -33,8 +33,10 @@ def patient(**options: float) -> dict[str, float]:
 @pytest.mark.parametrize("begun", [b"G", b"GET / HTTP/1.1\r\n", request("/")[:-1]])
 def test_half_a_head_is_408(serve: Start, begun: bytes) -> None:
     server = serve(**patient(header_timeout=0.3))
-    with server.connect() as client:
+    with server.suspended():
+        client = server.connect()
         client.send(begun)
+    with client:
         answer = client.answer()
         assert (answer.status, answer.headers["connection"]) == (408, "close")
         assert client.closed()
@@ -53,7 +55,10 @@ def trickle(client: Client, byte: bytes) -> bytes:
 
 def test_a_head_by_the_byte_has_one_deadline(serve: Start) -> None:
     server = serve(**patient(header_timeout=0.5))
-    with server.connect() as client:
+    with server.suspended():
+        client = server.connect()
+        client.send(b"G")
+    with client:
         assert trickle(client, b"G").startswith(b"HTTP/1.1 408")
 
 

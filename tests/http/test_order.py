@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import selectors
-import signal
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -43,13 +41,9 @@ def test_those_that_asked_while_the_server_was_busy_are_served_in_their_order(
         client.send(request("/numbered"))
         client.answer()
     for _ in range(ROUNDS):
-        os.kill(server.process.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)
-        try:
+        with server.suspended():
             for client in asking:
                 client.send(request("/numbered"))
-        finally:
-            os.kill(server.process.pid, signal.SIGCONT)
         numbers = [int(client.answer().body) for client in asking]
         # The kernel tells of 64 at a time, and the last that it told of before stands in the first batch of the next.
         overtaken = sum(later < earlier for earlier, later in pairwise(numbers))

@@ -21,12 +21,12 @@ def request(path: str) -> bytes:
 
 
 @contextlib.contextmanager
-def stalled(server: Served, seconds: float = 0.5) -> Iterator[None]:
+def stalled(server: Served, seconds: float = 0.1) -> Iterator[None]:
     """What is sent in here has all arrived when the server looks again."""
     with server.connect() as client:
         client.send(request(f"/stall?s={seconds}"))
-        # It answers the command before it stalls, or after; either way it is stalled, or was, when we go on.
-        yield
+        with server.suspended():
+            yield
         assert client.answer().body == b"stalled"
 
 
@@ -112,7 +112,8 @@ def test_who_is_killed_while_it_waits_is_passed_over(serve: Start) -> None:
     with stalled(server, 0.3):
         for client in clients:
             client.send(request("/stall?s=0.01"))
-        server.command("kill turn")
+        server.tell("kill turn")
+    server.told()
     ends = [_end(client) for client in clients]
     assert sorted(ends) == ["answered"] * (MANY - 1) + ["reset"]
     close(clients)
