@@ -23,7 +23,10 @@ from tests.processes.server import environment
 
 #: Without a terminal that controls it, a process gets no signal for Ctrl-C.
 CONTROLLING = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    # A test run in the background of a shell ignores them, and so would its children.
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); signal.signal(signal.SIGQUIT, signal.SIG_DFL);"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
 
