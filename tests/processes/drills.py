@@ -95,6 +95,13 @@ async def wait(request):
     )
 
 
+def version(request):
+    """Go on for as long as a test wants; which code has answered."""
+    while is_held(request):
+        time.sleep(0.01)
+    return debug.pid(request)
+
+
 def run_loop(request):
     """A synchronous view that runs a loop of its own."""
     return JsonResponse({"slept": asyncio.run(nap(request, 1))})
@@ -183,6 +190,7 @@ urlpatterns = [
     path("account", account),
     path("wait", wait),
     path("run-loop", run_loop),
+    path("version", version),
     path("count", count),
     path("limited", limited),
     path("busy", busy),

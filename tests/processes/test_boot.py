@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import procfs
+from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server, command, environment
 
@@ -244,7 +245,7 @@ def test_the_tree_is_one_arbiter_one_mold_and_workers(server: Server) -> None:
     server.start()
     those = [server.mold(), server.worker(0), server.worker(1)]
     assert sorted(server.settled()) == sorted([server.pid, *those])
-    assert sorted(procfs.children(server.pid)) == sorted(those)
+    eventually(lambda: sorted(procfs.children(server.pid)) == sorted(those), "what has ended is reaped")
 
 
 def test_nothing_can_be_imported_before_the_patch(server: Server) -> None:

@@ -14,7 +14,7 @@ from tests.processes.control import clients_of, ctl
 from tests.processes.events import eventually
 from tests.processes.project import URLS, VIEWS, Project
 from tests.processes.server import Server, environment
-from tests.processes.test_reload import BROKEN, DIES, HANG
+from tests.processes.test_reload import BROKEN, DIES, HANG, UNTIL_GO
 
 
 def _dies(project: Project) -> None:
@@ -86,27 +86,32 @@ def test_a_broken_module_comes_with_its_traceback(server: Server) -> None:
 
 def test_a_verdict_that_does_not_come_in_time_is_told_of(server: Server) -> None:
     server.start(workers=1)
-    server.project.append(VIEWS, "import time; time.sleep(1.5)")
+    server.project.append(URLS, UNTIL_GO)
     mark = server.log.mark()
     ended = ctl(server, "reload", "--wait", "--timeout", "0.5")
     assert ended.code == 1, ended
     assert ended.err == "no verdict within 0.5 s; the reload goes on\n"
     queued = ctl(server, "reload")
     assert (queued.code, queued.out) == (0, "a reload is under way; one more follows\n")
+    server.project.write("go", "")
     server.wait_for("reload_done", since=mark, count=2)
 
 
 def test_a_reload_that_has_to_wait_gets_its_own_verdict(server: Server) -> None:
     """The generation under way is not the one that was asked for."""
     server.start(workers=1)
-    server.project.append(VIEWS, "import time; time.sleep(1.5)")
-    mark = server.hup()
-    server.wait_for("mold_booting", since=mark)
+    server.project.append(URLS, f"open('loading', 'w').close()\n{UNTIL_GO}")
+    server.hup()
+    eventually(server.project.path("loading").exists, "the good code is being loaded")
     server.project.restore()
     server.project.break_syntax()
-    ended = ctl(server, "reload", "--wait")
-    assert ended.code == 1, ended
-    assert "def broken(:" in ended.err
+    mark = server.log.mark()
+    waiting = waiting_client(server)
+    server.wait_for("reload_queued", since=mark)
+    server.project.write("go", "")
+    _out, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 1, err
+    assert "def broken(:" in err
 
 
 def test_a_server_that_stops_gives_no_verdict(server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def test_a_crash_loop_backs_off_and_recovers_when_its_cause_is_gone(server: Serv
     server.start()
     needed.unlink()
     for pid in server.ready():
-        server.kill(pid)
+        with suppress(ProcessLookupError):  # one that has looked for the file meanwhile
+            server.kill(pid)
     server.wait_for("backoff", failures=5)
     needed.touch()
     seconds = [event["seconds"] for event in server.events("backoff")]
@@ -116,10 +118,11 @@ def test_a_crash_loop_backs_off_and_recovers_when_its_cause_is_gone(server: Serv
 def test_a_crash_loop_from_the_first_start_goes_on_at_ever_longer_intervals(server: Server) -> None:
     server.project.append(URLS, DIES)
     server.launch(workers=1)
-    server.wait_for("backoff", failures=4)
-    seconds = [event["seconds"] for event in server.events("backoff")][:4]
-    assert seconds == [0.2, 0.4, 0.8, 1.6]
-    assert len(server.events("worker_spawned")) == 4
+    fourth = server.wait_for("backoff", failures=4)
+    said = server.log.all()
+    names = [event["event"] for event in said[: said.index(fourth) + 1]]
+    assert [event["seconds"] for event in server.events("backoff")][:4] == [0.2, 0.4, 0.8, 1.6]
+    assert names.count("worker_spawned") == 4
 
 
 # -- workers that do not turn -----------------------------------------------------------------------------------------
@@ -214,13 +217,13 @@ def test_a_suspended_arbiter_kills_nobody(server: Server) -> None:
 
 def test_the_arbiter_is_killed(server: Server) -> None:
     """Nobody outlives it: not a worker that loops on the CPU, not one that is stopped, not the mold."""
-    server.start(workers=3)
+    server.start(workers=3, graceful_timeout=600)
     blocked = server.running("/debug/spin?s=600")
-    busy = server.running("/debug/sleep?s=60")
+    busy = server.running("/debug/sleep?s=600")
     idle = eventually(lambda: [pid for pid in server.ready() if procfs.state(pid) == "S"], "one that waits")[0]
     server.kill(idle, signal.SIGSTOP)
     server.kill_arbiter()
-    assert server.log.wait_for_end(timeout=2), "gone within two seconds"
+    assert server.log.wait_for_end(), "gone at once, where every request and the grace would last for longer"
     assert all(isinstance(request.result(), Exception) for request in blocked + busy)
 
 
@@ -230,7 +233,7 @@ def test_the_arbiter_is_killed_during_a_reload(server: Server) -> None:
     server.hup()
     eventually(server.project.path("loading").exists, "the mold loads the project")
     server.kill_arbiter()
-    assert server.log.wait_for_end(timeout=2)
+    assert server.log.wait_for_end()
 
 
 def test_orphans_of_views_are_reaped(server: Server) -> None:
@@ -239,8 +242,9 @@ def test_orphans_of_views_are_reaped(server: Server) -> None:
     for _ in range(5):
         assert server.get("/drill/orphan").status == 200
     server.wait_for("orphan_reaped", count=5, status=3)
-    zombies = [pid for pid in procfs.children(server.pid) if procfs.state(pid) == "Z"]
-    assert not zombies
+    eventually(
+        lambda: not [pid for pid in procfs.children(server.pid) if procfs.state(pid) == "Z"], "no zombie is left"
+    )
     assert len(server.ready()) == 2
 
 

@@ -215,7 +215,7 @@ def test_nobody_outlives_an_arbiter_that_is_root(server: Server, scratch: Path) 
     server.start(user="nobody", prefix=open_to_everybody(scratch))
     server.running("/debug/spin?s=600")
     server.kill_arbiter()
-    assert server.log.wait_for_end(timeout=2)
+    assert server.log.wait_for_end()
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
@@ -255,4 +255,4 @@ def test_without_a_subreaper_nobody_outlives_the_arbiter(server: Server) -> None
     server.start(environ=PORTABLE)
     server.running("/debug/spin?s=600")
     server.kill_arbiter()
-    assert server.log.wait_for_end(timeout=2)
+    assert server.log.wait_for_end()

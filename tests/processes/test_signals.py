@@ -62,9 +62,11 @@ def test_logs_are_reopened_after_rotation(server: Server, scratch: Path) -> None
 
 def test_a_worker_tells_its_stacks(server: Server) -> None:
     server.start(workers=1)
-    server.running("/debug/sleep?s=3")
+    server.running("/debug/sleep?s=60")
     server.kill(server.worker(), signal.SIGUSR2)
     assert "views/debug.py" in server.wait_for("stacks")["stack"]
+    server.interrupt()
+    assert server.wait() == 0
 
 
 # -- HUP before anybody is ready --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.processes.events import eventually
+from tests.processes.events import PATIENCE, eventually
 from tests.processes.http import Answer, Raw, idle_connections
 from tests.processes.project import URLS
 from tests.processes.server import Server
@@ -19,14 +19,15 @@ from tests.processes.test_boot import hook
 
 
 def test_what_runs_and_what_waits_in_the_accept_queue_is_answered(server: Server) -> None:
-    """Each worker runs two requests, so that the others wait in the kernel."""
+    """Each worker runs two requests, so that the others wait in the kernel, until both workers know that it is the end."""
+    server.project.append(URLS, hook("worker_draining", "open(f'draining.{kwargs[\"pid\"]}', 'w').close()"))
     server.start(worker_connections=2, graceful_timeout=20)
-    running = server.running("/debug/sleep?s=2", 4)
-    queued = [server.raw() for _ in range(12)]
-    for raw in queued:
-        raw.get("/debug/sleep?s=0.1")
-    server.term()
-    server.wait_for("stopping")
+    with server.held("/drill/version", 4) as running:
+        queued = [server.raw() for _ in range(12)]
+        for raw in queued:
+            raw.get("/debug/sleep?s=0.1")
+        server.term()
+        eventually(lambda: len(list(server.project.folder.glob("draining.*"))) == 2, "both workers drain")
     assert [request.answer().status for request in running] == [200] * 4
     answers = [raw.answer() for raw in queued]
     assert [answer.status for answer in answers] == [200] * 12
@@ -236,7 +237,7 @@ def test_a_big_answer_that_is_being_read_is_sent_whole(server: Server) -> None:
 
     reader = threading.Thread(target=read_slowly)
     reader.start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE)
     assert server.stop() == 0
     reader.join()
     assert received[0] >= 200 * 65536

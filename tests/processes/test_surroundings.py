@@ -28,7 +28,7 @@ def test_the_first_process_of_a_container(server: Server) -> None:
     for _ in range(3):
         assert server.get("/drill/orphan").status == 200
     server.wait_for("orphan_reaped", count=3, status=3)
-    assert not [pid for pid in procfs.children(arbiter) if procfs.state(pid) == "Z"]
+    eventually(lambda: not [pid for pid in procfs.children(arbiter) if procfs.state(pid) == "Z"], "no zombie is left")
     mark = server.kill(arbiter, signal.SIGHUP)
     server.wait_for("reload_done", since=mark)
     assert server.get("/raw").status == 200
