@@ -116,6 +116,8 @@ def counted(s: Session) -> Any:
 @kind(name_and_number)
 def got_or_created(s: Session, name: str, number: int) -> Any:
     found, made = s.rows.get_or_create(name=name, defaults={"number": number})
+    if made:  # in a block of Django's, whose COMMIT is that of a transaction by hand, too
+        s.by_hand = False
     return found.name, found.number, made
 
 
