@@ -162,7 +162,7 @@ class HeadParser:
         fields = memory.blocks.get(block)
         if not usual or fields is None or len(head) > self._always_short:
             self._parse(head, environ, request)
-            if memory.came_before(block):
+            if not _is_for_once(environ, request) and memory.came_before(block):
                 self._learn(block)
             return
         environ.update(fields)
@@ -346,6 +346,11 @@ def _request_line(line: bytes, environ: dict[str, Any], request: RequestHead) ->
     if "?" in text or "%" in text or "#" in text:
         _split_target(text, environ)
     return usual and method in METHODS and text[:1] == "/" and text.isprintable()
+
+
+def _is_for_once(environ: dict[str, Any], request: RequestHead) -> bool:
+    """Tell whether a head's fields are never known by heart, so that each request with them need not be parsed to learn them."""
+    return bool(request.length) or request.chunked or not request.keep_alive or "HTTP_AUTHORIZATION" in environ
 
 
 def _method(method: bytes) -> str:

@@ -178,6 +178,22 @@ def test_secrets_bodies_and_long_heads_are_not_kept(field: bytes) -> None:
     assert not parser._memory.blocks
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD.replace(b"X-One: 1", b"Content-Length: 3"),
+        HEAD.replace(b"X-One: 1", b"Transfer-Encoding: chunked"),
+        HEAD.replace(b"X-One: 1", b"Authorization: Basic eDp5"),
+        HEAD.replace(b"keep-alive", b"close"),
+    ],
+)
+def test_heads_that_are_never_known_are_not_looked_at_twice(head: bytes) -> None:
+    parser = a_parser()
+    for _ in range(OFTEN):
+        read(parser, head)
+    assert not parser._memory._seen
+
+
 @pytest.mark.parametrize("count", range(1, 7))
 def test_what_is_taken_out_of_a_block_counts_among_its_fields(count: int) -> None:
     fields = b"".join(b"X-%d: 1\r\n" % number for number in range(count))
