@@ -39,9 +39,8 @@ class Body(Protocol):
     def done(self) -> bool:
         """The end has been reached."""
 
-    @property
-    def wanted(self) -> int:
-        """Bytes to receive at once, so that no more than needed is read ahead."""
+    def wanted(self, most: int) -> int:
+        """Bytes to receive at once, so that no more than needed is read ahead. most: of content, for the application."""
 
     @property
     def left(self) -> int | None:
@@ -49,6 +48,9 @@ class Body(Protocol):
 
     def take(self, inbox: Inbox) -> bytes:
         """Return content that is in the inbox; nothing if more has to be received, or at the end."""
+
+    def take_received(self, data: bytes, inbox: Inbox) -> bytes:
+        """Return the content of what was received behind all that the inbox has; as take() does."""
 
 
 class LengthBody:
@@ -64,14 +66,21 @@ class LengthBody:
         """The end has been reached."""
         return self.left == 0
 
-    @property
-    def wanted(self) -> int:
+    def wanted(self, most: int) -> int:
         """Bytes to receive at once: never into the next request."""
-        return min(self.left, READ_SIZE)
+        return min(self.left, most, READ_SIZE)
 
     def take(self, inbox: Inbox) -> bytes:
         """Return content that is in the inbox."""
         data = inbox.take(min(self.left, READ_SIZE))
+        self.left -= len(data)
+        return data
+
+    def take_received(self, data: bytes, inbox: Inbox) -> bytes:
+        """Return what was received as it is, where nothing was in the inbox: it is the content."""
+        if inbox.data:
+            inbox.feed(data)
+            return self.take(inbox)
         self.left -= len(data)
         return data
 
@@ -85,7 +94,6 @@ class ChunkedBody:
 
     __slots__ = ("_chunk", "_extensions", "_max_body", "_step", "_total", "_trailers", "done")
 
-    wanted = READ_SIZE
     left = None
 
     def __init__(self, max_body: int = 0) -> None:
@@ -97,6 +105,10 @@ class ChunkedBody:
         self._trailers = 0
         self._step: Step = ChunkedBody._size
 
+    def wanted(self, most: int) -> int:  # noqa: ARG002 - how much of what comes is content is not known
+        """Bytes to receive at once."""
+        return READ_SIZE
+
     def take(self, inbox: Inbox) -> bytes:
         """Return the content of chunks that are in the inbox: of all of them unless they are tiny. Raises ProtocolError."""
         parts: list[bytes] = []
@@ -106,6 +118,11 @@ class ChunkedBody:
             if steps >= STEPS_AT_ONCE and parts:
                 break
         return b"".join(parts)
+
+    def take_received(self, data: bytes, inbox: Inbox) -> bytes:
+        """Return the content of what was received, as take() does."""
+        inbox.feed(data)
+        return self.take(inbox)
 
     def _size(self, inbox: Inbox, _: list[bytes]) -> bool:
         line = inbox.take_line(MAX_CHUNK_LINE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from djworker.http.phases import NEVER, ConnectionPhase
 from djworker.http.request import ProtocolError
 from djworker.http.wsgi import BodyError
+from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
     from djworker.http.body import Body
@@ -18,6 +19,7 @@ __all__ = ["AHEAD", "Upload"]
 
 now = time.monotonic
 
+LEFT: Final = "the client ended the connection within the body"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Bytes per second that a body must bring on average, once body_timeout has passed (Apache's MinRate).
 MINIMUM_RATE: Final = 500
@@ -70,7 +72,7 @@ class Upload:
         """Receive the rest of a body of known length. Raises BodyError."""
         left = self._body.left or 0
         while len(self._inbox) < left:
-            self._receive(left - len(self._inbox))
+            self._inbox.feed(self._receive(left - len(self._inbox)))
 
     def look_ahead(self) -> bytes:
         """Take what is here already of a chunked body, so that a broken one is refused before the application runs.
@@ -81,23 +83,25 @@ class Upload:
         self._received = len(data)
         return data
 
-    def pull(self) -> bytes:
-        """Return the next piece, nothing at the end. Raises BodyError."""
+    def pull(self, most: int = READ_SIZE) -> bytes:
+        """Return the next piece, nothing at the end. Raises BodyError.
+
+        most: bytes of content to receive; there can be more that are here already.
+        """
         body, inbox = self._body, self._inbox
-        while True:
-            try:  # as _take() does, written out for its speed
-                data = body.take(inbox) if inbox.data else b""
-            except ProtocolError as error:
-                self._fail(error)
-            if data:
-                self._pieces += 1
-                if self._pieces > PIECES_ALONE:
-                    self._transport.share()
-                self._received += len(data)
-                return data
-            if body.done:
-                return b""
-            self._receive(body.wanted)
+        try:
+            data = body.take(inbox) if inbox.data else b""
+            while not data:
+                if body.done:
+                    return b""
+                data = body.take_received(self._receive(body.wanted(most)), inbox)
+        except ProtocolError as error:
+            self._fail(error)
+        self._pieces += 1
+        if self._pieces > PIECES_ALONE:
+            self._transport.share()
+        self._received += len(data)
+        return data
 
     def _take(self) -> bytes:
         try:
@@ -105,28 +109,33 @@ class Upload:
         except ProtocolError as error:
             self._fail(error)
 
-    def _receive(self, size: int) -> None:
+    def _receive(self, size: int) -> bytes:
+        """Return up to size bytes, at least one. Raises BodyError."""
         transport = self._transport
         if self.failure is not None:
             self._fail(self.failure)
         if self._awaits_continue:
             self._awaits_continue = False
             transport.send(CONTINUE)
+        data = transport.recv_at_once(size)
+        if data is None:
+            data = self._await(size)
+        if not data:
+            # 400 is nginx's status. The client may have ended only its own side, and read on.
+            status, reason = (408, transport.cut_for) if transport.cut_for else (400, LEFT)
+            self._fail(ProtocolError(status, reason))
+        return data
+
+    def _await(self, size: int) -> bytes:
+        """Wait for the client, as long as it may take; nothing at the end."""
         began = now()
         allowed = self._timeout + (self._received + len(self._inbox)) / MINIMUM_RATE - self._waited
-        before = transport.enter(ConnectionPhase.BODY, min(self._timeout, allowed, self._total - self._waited))
+        before = self._transport.enter(ConnectionPhase.BODY, min(self._timeout, allowed, self._total - self._waited))
         try:
-            data = transport.recv(size)
+            return self._transport.recv_later(size)
         finally:
-            transport.enter(before)
-        self._waited += now() - began
-        if data:
-            self._inbox.feed(data)
-        elif transport.cut_for:
-            self._fail(ProtocolError(408, transport.cut_for))
-        else:
-            # nginx's status. The client may have ended only its own side, and read on.
-            self._fail(ProtocolError(400, "the client ended the connection within the body"))
+            self._transport.enter(before)
+            self._waited += now() - began
 
     def _fail(self, error: ProtocolError) -> NoReturn:
         self.failure = error

@@ -85,6 +85,20 @@ class Transport(Phased):
             except OSError:
                 return b""
 
+    def recv_at_once(self, size: int) -> bytes | None:
+        """Receive what is here; nothing at the end, None where something may come."""
+        try:
+            return self._sock.recv(size)  # type: ignore[no-any-return]
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def recv_later(self, size: int) -> bytes:
+        """Receive where nothing is here yet; nothing at the end."""
+        self._wait_for_peer(self._reader)
+        return self.recv(size)
+
     def share(self) -> None:
         """Go on in a later turn of the hub if long loops have had their part of this one."""
         if self.bulk.is_used_up():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from djworker.ipc.contract import READ_SIZE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -12,9 +14,12 @@ __all__ = ["Input"]
 
 #: Reads in one turn of the hub until others are asked for: of single bytes, a received block has 65 536, which took 60 ms.
 READS_AT_ONCE: Final = 256
+#: Bytes of a read that receives no more than it returns: to keep the rest of a block copies each byte of the body twice. Shorter
+#: reads share a block, because to receive costs more than to copy.
+WHOLE: Final = 16_384
 
 
-def nothing() -> bytes:
+def nothing(_: int) -> bytes:
     """Be the end of a body."""
     return b""
 
@@ -27,7 +32,8 @@ class Input:
     """[worker] Reads on demand; holds no more than one received block.
 
     Args:
-        pull: returns the next block, nothing at the end; it blocks, and raises OSError.
+        pull: returns the next block, nothing at the end; it blocks, and raises OSError. It is told how many bytes to receive at
+            most, and may have more that are here already.
         first: a block that is here already.
         share: lets others have their turn, if this one has lasted; called between small reads of one block.
     """
@@ -35,7 +41,7 @@ class Input:
     __slots__ = ("_block", "_position", "_pull", "_reads", "_share")
 
     def __init__(
-        self, pull: Callable[[], bytes] = nothing, first: bytes = b"", share: Callable[[], object] = alone
+        self, pull: Callable[[int], bytes] = nothing, first: bytes = b"", share: Callable[[], object] = alone
     ) -> None:
         self._pull = pull
         self._share = share
@@ -55,16 +61,16 @@ class Input:
             Its length; None if it is longer than limit.
         """
         held = bytearray(self._block[self._position :])
-        while len(held) <= limit and (block := self._pull()):
+        while len(held) <= limit and (block := self._pull(READ_SIZE)):
             held += block
         self._block, self._position = bytes(held), 0
         return len(held) if len(held) <= limit else None
 
-    def _more(self) -> bool:
-        """Have at least one byte at hand, or say that the end was reached."""
+    def _more(self, most: int = READ_SIZE) -> bool:
+        """Have at least one byte at hand, or say that the end was reached. most: bytes to receive."""
         if self._position < len(self._block):
             return True
-        self._block, self._position = self._pull(), 0
+        self._block, self._position = self._pull(most), 0
         return bool(self._block)
 
     def _take(self, size: int) -> bytes:
@@ -82,8 +88,9 @@ class Input:
         """Return size bytes, fewer only at the end; all there are for -1 and None."""
         if size is None or size < 0:
             return self._read_all()
+        whole = size >= WHOLE
         parts: list[bytes] = []
-        while size > 0 and self._more():
+        while size > 0 and self._more(size if whole else READ_SIZE):
             part = self._take(size)
             size -= len(part)
             parts.append(part)
