@@ -16,7 +16,6 @@ asyncio_loops.install()
 
 import argparse
 import contextlib
-import gc
 import logging
 import os
 import posix as raw
@@ -36,7 +35,7 @@ from djworker.ipc.scoreboard import Gauge, Row
 from djworker.mold import checks, forked_call, hangs, probe, project, restarting
 from djworker.mold.patches import forks, multiprocess, resolver
 from djworker.mold.project import BootError, Project
-from djworker.worker import signal_handlers
+from djworker.worker import collector, signal_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -489,5 +488,5 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    gc.disable()  # no collection while modules load: it would only leave holes in pages that are to be shared
+    collector.hold()
     main(sys.argv[1:])

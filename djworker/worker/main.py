@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -18,7 +17,7 @@ import gevent
 
 from djworker import log, process
 from djworker.ipc import messages
-from djworker.worker import renewal, signal_handlers
+from djworker.worker import collector, renewal, signal_handlers
 from djworker.worker.answers import Nothing
 from djworker.worker.blockers import Blockers
 from djworker.worker.metrics import WorkerMetrics
@@ -61,7 +60,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
         if project.is_shared:
             renewal.renew()
         renewal.make_green()
-        gc.enable()
+        collector.release()
         channel.set_blocking(False)
         _prepare(project, generation, slot)
         worker = Worker(
@@ -122,7 +121,8 @@ def _prepare(project: Project, generation: int, slot: int) -> None:
     # The arbiter asks with SIGQUIT for the stacks of a worker that it is about to kill (the JVM's custom). faulthandler
     # answers from the signal handler itself, so that C code which holds the GIL shows too.
     faulthandler.register(signal.SIGQUIT, all_threads=True, chain=False)
-    faulthandler.enable()
+    if not faulthandler.is_enabled():  # else the project has chosen a file for it
+        faulthandler.enable()
 
 
 def _open_access_log(path: str | None) -> None:

@@ -710,3 +710,35 @@ def test_a_manager_of_multiprocessing_is_shared_by_the_workers_and_ends_with_its
     assert server.stop() == 0
     eventually(lambda: not server.tree(), "the manager ends, too")
     assert "Exception ignored" not in server.transcript.read_text()
+
+
+COLLECTOR = """
+import gc, faulthandler
+gc.disable()
+gc.set_threshold(50_000, 20)
+gc.freeze()
+faulthandler.enable(open(BASE_DIR / "crash.txt", "w"))
+"""
+COLLECTS = """
+def collects(request):
+    import ctypes, gc, os
+    from django.http import JsonResponse
+    if "crash" in request.GET:
+        ctypes.string_at(0)
+    return JsonResponse([gc.isenabled(), *gc.get_threshold()[:2], os.getpid()], safe=False)
+
+urlpatterns += [path("collects", collects)]
+"""
+
+
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_what_the_project_asks_of_the_collector_and_of_faulthandler_holds_in_workers(
+    server: Server, project: Project, preload: str
+) -> None:
+    project.append(SETTINGS, COLLECTOR)
+    project.append(URLS, COLLECTS)
+    server.start(workers=1, preload_mode=preload)
+    assert server.get("/collects").json() == [False, 50_000, 20, server.worker()]
+    server.in_background("/collects?crash=1")
+    server.wait_for("worker_gone")
+    assert "Segmentation fault" in project.path("crash.txt").read_text()
