@@ -105,6 +105,7 @@ class Mold:
             from djworker.worker import main as worker_main
 
             worker_main.run_exit_handlers()
+            process.terminate_children()
         raw._exit(0)
 
     def _probe(self, request: messages.Probe) -> None:

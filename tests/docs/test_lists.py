@@ -25,6 +25,7 @@ ORDINARY = {
         "operator_asked",
         *("canary_started", "canary_passed"),
         "environment_kept",
+        "processes_ended",
         "config_adopted",
         "scaled",
         "logs_reopened",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from tests.docs.blocks import Block, runs
 from tests.ports import free_port
 from tests.processes.events import eventually
+from tests.processes.procfs import alive
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import Server, command, environment
 
@@ -255,3 +257,45 @@ def test_a_range_of_ports_has_one_for_each_worker_of_two_generations(server: Ser
     server.start()
     server.reload()
     assert server.get("/hello").status == 200
+
+
+#: Each line of the file: who has loaded the settings, and what it has begun.
+BEGINS = """
+import multiprocessing, os, subprocess, time
+
+def begin():
+    program = subprocess.Popen(["sleep", "3600"])
+    short = subprocess.Popen(["true"])
+    double = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,), daemon=True)
+    double.start()
+    with (BASE_DIR / "begun.txt").open("a") as file:
+        file.write(f"{os.getpid()} {program.pid} {double.pid}\\n")
+
+begin()
+"""
+
+
+def begun(project: Project) -> dict[int, tuple[int, int]]:
+    """Who has begun which program, and which process of ``multiprocessing``."""
+    rows = [tuple(map(int, line.split())) for line in project.path("begun.txt").read_text().splitlines()]
+    return {who: (program, double) for who, program, double in rows}
+
+
+def test_processes_that_the_settings_begin_are_each_workers_own(server: Server, project: Project) -> None:
+    """What the command had begun before it became the server ends at once; what a worker has begun is as under gunicorn."""
+    project.append(SETTINGS, BEGINS)
+    server.start(workers=1)
+    ended = server.wait_for("processes_ended")["processes"]
+    assert len(ended) == 2
+    assert all(str(pid) in text for pid, text in zip(sorted(begun(project)[server.pid]), ended, strict=True))
+    spare, worker = server.wait_for("spare_ready")["pid"], server.worker()
+    pids = begun(project)
+    eventually(lambda: not any(map(alive, pids[server.pid])), "those of the command have ended")
+    assert set(pids) == {server.pid, worker, spare}
+    assert all(map(alive, (*pids[worker], *pids[spare])))
+    program, double = pids[worker]
+    assert server.stop() == 0
+    eventually(lambda: not any(map(alive, (double, *pids[spare]))), "a spare worker leaves nothing")
+    assert alive(program), "a program goes on, as under gunicorn"
+    os.kill(program, signal.SIGKILL)
+    assert [event["pid"] for event in server.events("worker_gone")] == [worker], "no other end was taken for a worker's"

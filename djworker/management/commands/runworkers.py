@@ -29,7 +29,7 @@ from djworker.conf.table import OPTIONS
 from djworker.ipc.contract import ARBITER, EXIT_CONFIG, MOLD, Flag
 from djworker.ipc.launch import Launch
 from djworker.smoke import command as smoke
-from djworker.start import cli, environment, interpreter, words, wsgi_choice
+from djworker.start import begun, cli, environment, interpreter, words, wsgi_choice
 from djworker.start.gunicorn import without_versions
 from djworker.start.interpreter import Surroundings
 
@@ -330,6 +330,9 @@ def become(module: Sequence[str], launch: Launch) -> NoReturn:
     if kept:
         text = f"the program itself sets {', '.join(kept)}: a reload keeps their values, unless the settings set them instead"
         log.event(logging.getLogger("djworker"), logging.INFO, "environment_kept", text, names=kept)
+    if ended := begun.end():
+        text = f"processes that were begun while the settings were loaded end with this command: {', '.join(ended)}"
+        log.event(logging.getLogger("djworker"), logging.INFO, "processes_ended", text, processes=ended)
     environ = interpreter.environment_of(environ)
     launch = replace(launch, search_path=interpreter.search_path(environ))
     environ.update(launch.for_mold())
