@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from djworker import process
 from djworker.ipc.contract import READ_SIZE
 from djworker.mold.patches import forks
-from djworker.worker import renewal
+from djworker.worker import grpc_calls, renewal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +109,7 @@ def _answer(question: Callable[[Write], object], timeout: float, mold: int, writ
         process.die_with(mold)
         forks.leave_hub()  # threads that the project has begun wait in it, and would go on here too
         renewal.adopt_thread_pools()
+        grpc_calls.init()
         question(say)
         status = 0
     except BaseException:  # noqa: BLE001 - shown, and the end

@@ -19,7 +19,7 @@ from djworker import process
 from djworker.greenlets import upwards
 from djworker.mold import blame, cleanup
 from djworker.mold.patches import multiprocess
-from djworker.worker import renewal
+from djworker.worker import grpc_calls, renewal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ CLIENTS: Final = {
     "zmq.backend.cython._zmq": ("Socket",),
 }
 #: Packages that open another connection where the one they kept has ended, without an error for who asks. Each was seen to.
-RECONNECTING: Final = frozenset({"redis", "urllib3"})
+RECONNECTING: Final = frozenset({"opentelemetry", "redis", "urllib3"})
 #: Characters of a program's command line.
 _MOST_OF_WORDS: Final = 80
 #: References from a socket to an object of its library: the object's dictionary may be between them.
@@ -131,6 +131,7 @@ def _noting_threads() -> Iterator[None]:
     def noting(thread: threading.Thread) -> None:
         if noting.__dict__.get("on"):
             _started[thread] = _beginner()
+            grpc_calls.begin_with(thread)
         start(thread)
 
     noting.__dict__["on"] = True
@@ -209,6 +210,14 @@ def hang_up() -> list[tuple[str, str]]:
                     thing._sock.shutdown(socket.SHUT_RDWR)
                     renewal.keep(thing)
     return sorted(found)
+
+
+def connected_channels() -> list[tuple[str, str]]:
+    """Return the targets of gRPC's channels that a fork copies with their connection, and the library as ``hang_up`` does.
+
+    gRPC notices the fork where it is about to write, and connects anew; the call that it was about to write may fail.
+    """
+    return sorted({(target, _library_of(channel)) for channel, target in grpc_calls.connected()})
 
 
 def _library_of(thing: Any) -> str:

@@ -26,7 +26,7 @@ from djworker.conf.engine_names import NO_DATABASE
 from djworker.ipc import messages
 from djworker.ipc.contract import PROBE_TIMEOUT
 from djworker.mold import asking, blame, cleanup, named, preflight, request_errors
-from djworker.worker import renewal
+from djworker.worker import grpc_calls, renewal
 
 #: The watcher's thread writes the stack down so many seconds before the kernel ends the child.
 _LAST_WORDS: Final = 0.5
@@ -99,7 +99,6 @@ def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], 
     import gevent
 
     renewal.take_over_sockets()
-    renewal.make_green()
     greenlet = gevent.spawn(_ask_all, _questions(app, paths, hosts), write, cleanup.hang_up)
     _watch(greenlet, write, PROBE_TIMEOUT - _LAST_WORDS)
     greenlet.get()
@@ -127,7 +126,7 @@ def answer_here(
     """
     import gevent
 
-    renewal.make_green()
+    grpc_calls.init()
     greenlet = gevent.spawn(_ask_all, _pages(app, paths, hosts), write, cleanup.close_connections)
     begun = _watch(greenlet, write, seconds + _LAST_WORDS, blocked)
     greenlet.join(seconds)

@@ -40,6 +40,7 @@ from djworker.mold import (
 from djworker.mold.patches import async_streams, big_files, bodies, native_locks
 from djworker.start import interpreter
 from djworker.start.application import ApplicationError, Target, wsgi_callable
+from djworker.worker import grpc_calls
 from djworker.worker.balance import Balance
 
 if TYPE_CHECKING:
@@ -196,9 +197,11 @@ def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> P
     _tell_what_is_loaded(generation)
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     _clear(watch, config)
+    grpc_calls.note()
     if watch.alone:
         return replace(project, is_shared=False, is_whole=not watch.ended)
     _tell_of(leftovers.hang_up())
+    _tell_of_channels(leftovers.connected_channels())
     return project
 
 
@@ -422,6 +425,7 @@ def _clear(watch: leftovers.LeftoversWatch, config: Config) -> None:
     _refuse(watch.unclosed(cleanup.wipe()))
     if watch.alone:
         return
+    grpc_calls.end()
     cleanup.let_threads_end()
     restart, found = _look(watch)
     if not found and (restart or cleanup.has_hub()):
@@ -470,6 +474,17 @@ def _tell_of(closed: Sequence[tuple[str, str]]) -> None:
         text = (
             f"a connection to {peer} was left open while loading; it is closed, since workers cannot share it. Open it in a"
             " receiver of djworker.signals.worker_ready, unless its library opens another by itself"
+        )
+        level = logging.DEBUG if library else logging.WARNING
+        log.event(logger, level, "connection_left_open", text, peer=peer, library=library)
+
+
+def _tell_of_channels(connected: Sequence[tuple[str, str]]) -> None:
+    """No reason to refuse: they connect anew. A library that asks again, where a call fails, is no reason to warn."""
+    for peer, library in connected:
+        text = (
+            f"a channel of gRPC to {peer} was connected while loading; the first call over it may fail in a worker"
+            " (UNAVAILABLE). Open it in a receiver of djworker.signals.worker_ready, or close it after the call"
         )
         level = logging.DEBUG if library else logging.WARNING
         log.event(logger, level, "connection_left_open", text, peer=peer, library=library)

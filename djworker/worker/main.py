@@ -17,7 +17,7 @@ import gevent
 
 from djworker import log, process
 from djworker.ipc import messages
-from djworker.worker import collector, renewal, signal_handlers
+from djworker.worker import collector, grpc_calls, renewal, signal_handlers
 from djworker.worker.answers import Nothing
 from djworker.worker.blockers import Blockers
 from djworker.worker.metrics import WorkerMetrics
@@ -59,7 +59,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
         gevent.reinit()
         if project.is_shared:
             renewal.renew()
-        renewal.make_green()
+        grpc_calls.init()
         collector.release()
         channel.set_blocking(False)
         _prepare(project, generation, slot)

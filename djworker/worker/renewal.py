@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any, Final
 
@@ -57,12 +56,6 @@ def _forget_children() -> None:
         processes._children.clear()  # noqa: SLF001 - there is no public way to begin anew
     if (util := sys.modules.get("multiprocessing.util")) is not None:
         util._finalizer_registry.clear()  # noqa: SLF001 - there is no public way to begin anew
-
-
-def make_green() -> None:
-    """Have gRPC's calls wait in the hub. Before the fork it would begin threads; without it a call stops the worker."""
-    if "grpc" in sys.modules:
-        importlib.import_module("grpc.experimental.gevent").init_gevent()
 
 
 def take_over_sockets() -> None:
