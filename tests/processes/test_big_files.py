@@ -114,3 +114,51 @@ def test_views_that_save_under_one_name_wait_for_each_other_and_not_for_ever(ser
     (scratch / "media").mkdir()
     answer = request(server.address, f"/same-name/?folder={scratch / 'media'}", timeout=20)
     assert (answer.status, answer.body) == (200, str(32 << 20).encode())
+
+
+SLOW_DISK = """
+import gevent as _gevent, io as _io, os as _os
+from django.core.files.base import ContentFile as _Content, File as _File
+from django.core.files.storage import FileSystemStorage as _Storage
+from django.core.files.uploadedfile import InMemoryUploadedFile as _Upload
+from django.http import HttpResponse as _Answer
+
+def _bytes_of(reader):
+    size = 0
+    while True:
+        try:
+            piece = _os.read(reader, 65536)
+        except BlockingIOError:
+            _gevent.sleep(0.001)
+        else:
+            if not piece:
+                return size
+            size += len(piece)
+
+def slow_disk_view(request):
+    what, size = request.GET["what"], 1 << 20
+    content = {
+        "content": lambda: _Content(b"x" * size),
+        "text": lambda: _Content("x" * size),
+        "upload": lambda: _Upload(_io.BytesIO(b"x" * size), None, "upload", "text/plain", size, None),
+        "file": lambda: _File(_io.BytesIO(b"x" * size)),
+    }[what]()
+    storage = _Storage(location=request.GET["folder"], allow_overwrite=True)
+    path = storage.path(what)
+    _os.mkfifo(path)
+    reader = _gevent.spawn(_bytes_of, _os.open(path, _os.O_RDONLY | _os.O_NONBLOCK))
+    storage.save(what, content)
+    return _Answer(str(reader.get()))
+"""
+
+
+def test_others_have_their_turn_while_a_slow_disk_takes_what_a_view_saves_from_memory(
+    server: Server, scratch: Path
+) -> None:
+    """The disk is a pipe that another greenlet empties: were it written to in the hub, it would never be empty."""
+    server.project.add_view(SLOW_DISK, "slow_disk_view", "slow-disk/")
+    server.start(workers=1)
+    (scratch / "media").mkdir()
+    for what in ("content", "text", "upload", "file"):
+        answer = request(server.address, f"/slow-disk/?folder={scratch / 'media'}&what={what}", timeout=20)
+        assert (what, answer.status, answer.body) == (what, 200, str(1 << 20).encode())

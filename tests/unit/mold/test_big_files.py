@@ -13,7 +13,7 @@ import pytest
 from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 
 from djworker.http.bulk import BulkWork
-from djworker.mold.patches.big_files import AT_ONCE, FEW, write_in_pieces
+from djworker.mold.patches.big_files import AT_ONCE, FEW, pieces_of, write_in_pieces
 
 
 class Djangos(TemporaryUploadedFile):
@@ -131,3 +131,30 @@ def test_outside_of_a_worker_everything_is_written_at_once(upload: Ours, monkeyp
     monkeypatch.setattr(BulkWork, "serving", None)
     upload.write(bytes(FEW))
     assert Path(upload.temporary_file_path()).stat().st_size == FEW
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        [b""],
+        [""],
+        [b"a"],
+        ["a", "\xe9", "b"],
+        [b"a" * FEW] * 20,
+        [b"a" * (AT_ONCE + 1), b"", b"b"],
+        [b"a", bytearray(b"b"), memoryview(b"c")],
+    ],
+)
+def test_small_pieces_that_are_saved_become_few_with_the_same_content(given: list[Any]) -> None:
+    found = list(pieces_of(iter(given)))
+    assert all(len(piece) >= AT_ONCE for piece in found[:-1])
+    nothing = given[0][:0] if given else b""
+    assert all(isinstance(piece, type(nothing)) for piece in found)
+    assert nothing.join(found) == nothing.join(given)
+    assert bool(found) == bool(given)
+
+
+def test_pieces_of_two_kinds_are_refused_as_by_a_file() -> None:
+    with pytest.raises(TypeError):
+        list(pieces_of(iter([b"a", "b"])))
