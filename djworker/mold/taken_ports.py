@@ -19,7 +19,7 @@ _KNOWN: Final[Mapping[str, str]] = {
     ),
 }
 _OTHERWISE: Final = (
-    "open it in a receiver of djworker.signals.worker_ready for slot 0, or let each process choose another"
+    "let each process choose another, or open it after djworker.signals.worker_ready in the one worker that has a lock"
 )
 #: Ports of such a range, as an example: for nine workers.
 _SEVERAL: Final = 20

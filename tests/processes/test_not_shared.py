@@ -205,17 +205,33 @@ def test_spare_workers_outlive_a_new_arbiter_and_are_replaced_themselves(server:
     assert server.get("/hello").status == 200
 
 
-@runs("explanation/loading.md", "BackgroundScheduler")
-def test_the_recipe_for_a_scheduler_shares_again(server: Server, project: Project, blocks: tuple[Block]) -> None:
+@runs("explanation/loading.md", "BlockingScheduler")
+def test_the_recipe_for_a_scheduler_shares_again_and_has_one_worker_of_each_generation(
+    server: Server, project: Project, blocks: tuple[Block]
+) -> None:
     job = "\n\ndef clean_up():\n    import os\n    from django.conf import settings\n"
     job += "    (settings.BASE_DIR / f'job.{os.getpid()}').touch()\n"
-    project.write(
-        APPS, blocks[0].text.replace('"shop"', '"testproject.shop"').replace("minutes=5", "seconds=0.1") + job
-    )
-    server.start()
-    eventually(project.path(f"job.{server.worker(0)}").exists, "the job runs in the first worker")
+    recipe = blocks[0].text.replace('"shop"', '"testproject.shop"').replace("minutes=5", "seconds=0.1")
+    project.write(APPS, recipe.replace("/run/shop/jobs.lock", str(project.path("jobs.lock"))) + job)
+    server.start(workers=2)
+    old = set(server.ready())
+    eventually(lambda: jobs_of(project), "the job runs in a worker")
     assert not server.events("not_shared")
-    assert not project.path(f"job.{server.worker(1)}").exists()
+    server.reload()
+    eventually(lambda: not old & set(server.tree()), "the old workers have ended")
+    for path in files_of_jobs(project):
+        path.unlink()
+    eventually(lambda: jobs_of(project), "the job runs in a worker of the new generation")
+    assert jobs_of(project) < set(server.ready()), "in one of the two"
+
+
+def files_of_jobs(project: Project) -> list[Path]:
+    return list(project.path("job").parent.glob("job.*"))
+
+
+def jobs_of(project: Project) -> set[int]:
+    """The processes in which the job has run."""
+    return {int(path.suffix[1:]) for path in files_of_jobs(project)}
 
 
 PORT = """
@@ -231,7 +247,7 @@ def test_a_port_that_only_one_process_can_open_is_told_of(project: Project) -> N
         code, said = check(project, "auto")
     assert code == 3
     assert (said[-1]["stage"], said[-1]["module"]) == ("urlconf", "testproject.urls")
-    assert "worker_ready for slot 0" in said[-1]["message"]
+    assert "the one worker that has a lock" in said[-1]["message"]
 
 
 EXPORTER = 'INSTALLED_APPS += ["django_prometheus"]\nPROMETHEUS_METRICS_EXPORT_ADDRESS = "127.0.0.1"\n'
