@@ -166,7 +166,9 @@ def _write_json() -> None:
     """Handlers of the project's and Django's that write to our streams, and leave the form open, write JSON as well."""
     for handler in _handlers():
         streams = (sys.stdout, sys.stderr)
-        if isinstance(handler, logging.StreamHandler) and handler.formatter is None and handler.stream in streams:
+        if isinstance(handler.formatter, JSONFormatter):
+            handler.formatter.role = _state.role  # a worker has the handlers of its mold
+        elif isinstance(handler, logging.StreamHandler) and handler.formatter is None and handler.stream in streams:
             handler.setFormatter(JSONFormatter(_state.role))
 
 

@@ -49,12 +49,15 @@ class TextFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object: time, level, pid, role, event, message, then the event's own fields."""
+    """One JSON object: time, level, pid, role, event, message, then the event's own fields.
+
+    A record that is no event of ours has the name of its logger.
+    """
 
     def __init__(self, role: str) -> None:
         """Role: which kind of process this is."""
         super().__init__()
-        self._role = role
+        self.role = role
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record in one line, never raising."""
@@ -62,10 +65,12 @@ class JSONFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
             "level": record.levelname.lower(),
             "pid": record.process,
-            "role": self._role,
+            "role": self.role,
             "event": getattr(record, EVENT, "log"),
             "message": message_of(record),
         }
+        if not hasattr(record, EVENT):
+            entry["logger"] = record.name
         for name, value in fields_of(record).items():
             entry[f"{name}_" if name in _RESERVED else name] = jsonable(value)
         return json.dumps(entry, ensure_ascii=True, allow_nan=False)

@@ -51,7 +51,8 @@ def test_what_the_project_logs_itself_is_not_said_twice(server: Server) -> None:
     server.start(workers=1)
     assert server.get("/raw").status == 500
     assert server.stop() == 0
-    assert any("KeyError: 'colour'" in event.get("traceback", "") for event in server.events("log")), "and as JSON"
+    (said,) = (event for event in server.events("log") if "KeyError: 'colour'" in event.get("traceback", ""))
+    assert (said["logger"], said["role"]) == ("django.request", "worker"), "and as JSON"
     assert not server.events("raw")
     assert not server.events("request_error")
 

@@ -135,7 +135,7 @@ def test_a_json_line_has_the_fields_at_its_top() -> None:
     assert entry["pid"] == 7  # the process that the event is about
     assert entry["level"] == "info"
     assert entry["level_"] == "high"
-    assert entry["event"] == "log"
+    assert (entry["event"], entry["logger"]) == ("log", record().name)
     assert entry["traceback"].startswith("Traceback")
 
 
