@@ -1,4 +1,4 @@
-"""[mold] Saying where loading hangs, when the arbiter asks (SIGUSR2) because it takes too long.
+"""[mold] Saying where loading hangs: when the arbiter asks (SIGUSR2) because it takes too long, or for ``--check`` at an alarm.
 
 A handler of Python's finds the code that waits, wherever gevent's hub has put it aside; it tells the arbiter as any other
 failure of this boot, and ends the mold. Where C code does not let it run, faulthandler has written the stacks into a file in
@@ -11,6 +11,7 @@ import faulthandler
 import posix as raw  # as in the mold: the system calls themselves
 import signal
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from greenlet import getcurrent
@@ -18,7 +19,7 @@ from greenlet import getcurrent
 from djworker.mold import blame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     #: Told of the module, the place and the stack.
@@ -30,6 +31,24 @@ _STANDARD_ERROR: Final = 2
 
 def watch(report: Report, stacks: int) -> None:
     """Answer from now on. stacks: the file for faulthandler, or a negative number."""
+    signal.signal(signal.SIGUSR2, _confession(report))
+    faulthandler.register(signal.SIGUSR2, file=stacks if stacks >= 0 else _STANDARD_ERROR, all_threads=True, chain=True)
+
+
+@contextmanager
+def limit(report: Report, seconds: float) -> Iterator[None]:
+    """Without an arbiter that asks: answer by itself after so many seconds. A project that sets an alarm goes without."""
+    before = signal.signal(signal.SIGALRM, _confession(report))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _confession(report: Report) -> Callable[[int, FrameType | None], None]:
+    """Return a signal handler that tells where this greenlet is."""
     loading = getcurrent()
 
     def confess(_number: int, frame: FrameType | None) -> None:
@@ -38,8 +57,7 @@ def watch(report: Report, stacks: int) -> None:
         file = next((item.filename for item in reversed(stack) if blame.is_project(item.filename)), "")
         report(blame.module_at(file) if file else "", blame.project_place(stack), "".join(stack.format()))
 
-    signal.signal(signal.SIGUSR2, confess)
-    faulthandler.register(signal.SIGUSR2, file=stacks if stacks >= 0 else _STANDARD_ERROR, all_threads=True, chain=True)
+    return confess
 
 
 def end_watch(stacks: int) -> None:

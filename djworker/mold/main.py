@@ -357,12 +357,15 @@ def main(arguments: Sequence[str]) -> NoReturn:
     mold.serve()
 
 
+#: What is said of a project that does not load in time.
+_HANGS: Final = "not loaded within boot_timeout: it hangs at {}"
+
+
 def _boot(launch: Launch, options: argparse.Namespace, channel: Channel) -> Project:
     """Load the project; where that fails, or hangs for too long, tell the arbiter why and end."""
 
     def confess(module: str, place: str, stack: str) -> NoReturn:
-        error = f"not loaded within boot_timeout: it hangs at {place}"
-        channel.send(messages.MoldFailed(project.stage(), module, error, messages.tail(stack)))
+        channel.send(messages.MoldFailed(project.stage(), module, _HANGS.format(place), messages.tail(stack)))
         _leave(EXIT_BOOT)
 
     hangs.watch(confess, options.stacks)
@@ -400,9 +403,14 @@ def _become_the_service(launch: Launch) -> None:
 
 def _check(launch: Launch) -> int:
     """``runworkers --check``: everything that a mold does before it would fork."""
+
+    def confess(module: str, place: str, stack: str) -> NoReturn:
+        _leave(_tell_unfit(BootError(project.stage(), module, _HANGS.format(place), stack)))
+
     try:
         _become_the_service(launch)
-        loaded = _load(launch, 0)
+        with hangs.limit(confess, launch.config.boot_timeout):
+            loaded = _load(launch, 0)
     except BootError as error:
         return _tell_unfit(error)
     if loaded.config.check_migrations == "warn":
