@@ -37,7 +37,7 @@ from djworker.management.refusal import config_without_settings
 from djworker.mold import blame, named_settings
 from djworker.smoke import command as smoke
 from djworker.start import gunicorn_import, interpreter
-from djworker.start.application import ApplicationError, Target
+from djworker.start.application import ApplicationError, Target, suggestion
 
 logger = logging.getLogger("djworker")
 
@@ -112,7 +112,11 @@ def _refuse(stage: str, error: BaseException, request: StartRequest) -> NoReturn
 
 
 def _module_to_blame(error: BaseException, request: StartRequest) -> str:
-    return request.app.partition(":")[0] if isinstance(error, ApplicationError) else blame.module_of(error)
+    if isinstance(error, ApplicationError):
+        return request.app.partition(":")[0]
+    found = blame.module_of(error)
+    # Django judges some settings as soon as it has them.
+    return os.environ.get(ENVIRONMENT_VARIABLE, found) if found == "django.conf" else found
 
 
 def _reason(error: BaseException, request: StartRequest) -> str:
@@ -126,7 +130,8 @@ def _reason(error: BaseException, request: StartRequest) -> str:
     if _is_part_of(error, request.app):
         return f"{found}; {place}"
     if _is_part_of(error, settings_module):
-        return f"{ENVIRONMENT_VARIABLE} names {settings_module!r}: {found}; {place}"
+        todo = f"a module is wanted: {module}" if (module := suggestion(settings_module)) else place
+        return f"{ENVIRONMENT_VARIABLE} names {settings_module!r}: {found}; {todo}"
     return "; ".join(filter(None, (found, named_settings.not_installed(error))))
 
 

@@ -261,8 +261,12 @@ def _remove_stale(path: str) -> None:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EEXIST, "that is a folder; name a file in it", path)
     if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, "a file that is not a socket is in the way", path)
+        raise OSError(
+            errno.EEXIST, "a file that is not a socket is in the way; remove it, or choose another path", path
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
@@ -291,6 +295,7 @@ _REMEDIES: Final = {
     errno.EADDRNOTAVAIL: "this machine has no such address; 0.0.0.0:PORT stands for all that it has",
     errno.EBADF: "no such descriptor is open; leave it out, or pass it",
     errno.ENOTSOCK: "the descriptor is not a socket; pass one that listens",
+    errno.ENOTDIR: "a part of the path is a file, and no folder; choose another path",
     errno.ENOENT: "the directory does not exist; create it, or have the unit do so (RuntimeDirectory=)",
 }
 
@@ -301,6 +306,8 @@ def _explain(address: Address, error: Exception) -> str:
         reason = f"this machine has no IPv6; give 0.0.0.0:{address.port} for every interface"
     elif address.family is Family.UNIX and number == errno.EACCES:
         reason = f"not permitted; make the folder {os.path.dirname(address.path)} the service user's"
+    elif isinstance(error, socket.gaierror):
+        reason = f"the name has no address here ({error.strerror}); correct it, or give an IP address"
     else:
         reason = _REMEDIES.get(number or 0) or (isinstance(error, OSError) and error.strerror) or str(error)
     return f"cannot listen on {address}: {reason}"

@@ -87,6 +87,6 @@ def failure(answers: Answers, measured_by: int) -> Failure:
     measured_by: the generation that answers them well, 0 for none.
     """
     (question, first), *others = answers.items()
-    compared = f", which generation {measured_by} answers well" if measured_by else ""
+    compared = f"; generation {measured_by} answers it well" if measured_by else ""
     also = f"; also {', '.join(name for name, _answer in others)}" if others else ""
     return Failure("probe", question, f"{first.text}{compared}{also}", first.traceback)

@@ -37,7 +37,8 @@ def of_start(launch: Launch) -> dict[str, object]:
 def sentence(fields: Mapping[str, object]) -> str:
     """The same for people; the fields follow it."""
     what = fields["app"] or fields["settings"]
-    return f"djworker {fields['djworker']} serves {what} with {fields['workers']} workers"
+    noun = "worker" if fields["workers"] == 1 else "workers"
+    return f"djworker {fields['djworker']} serves {what} with {fields['workers']} {noun}"
 
 
 def _version(package: str) -> str:

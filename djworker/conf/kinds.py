@@ -55,13 +55,17 @@ def _read_whole(raw: object) -> int:
 
 def _read_workers(raw: object) -> int:
     """A number, or ``2..8`` for one that follows the load."""
-    if isinstance(raw, Span) or not (isinstance(raw, str) and ".." in raw):
-        return raw if isinstance(raw, Span) else _read_whole(raw)
+    hint = "give 4, or 2..8 for what the load asks for; without it there is one for each processor"
+    if isinstance(raw, Span):
+        return raw
+    if not (isinstance(raw, str) and ".." in raw):
+        try:
+            return _read_whole(raw)
+        except UnreadableError as error:
+            raise UnreadableError(error.message, hint) from None
     match = _SPAN.fullmatch(raw.strip())
     if match is None or not 0 < int(match[1]) <= int(match[2]):
-        raise UnreadableError(
-            "not a number, and not the least and the most", "give 4, or 2..8 for what the load asks for"
-        )
+        raise UnreadableError("neither a number nor LEAST..MOST", hint)
     least, most = int(match[1]), int(match[2])
     return Span(least, most) if least < most else most
 
@@ -176,7 +180,10 @@ def _read_probe(raw: object) -> tuple[str, ...]:
         return ()
     if isinstance(raw, list | tuple) and len(raw) == 1:  # as the command line gives it
         return _read_probe(raw[0])
-    return _read_paths(raw)
+    try:
+        return _read_paths(raw)
+    except UnreadableError as error:
+        raise UnreadableError(error.message, f"{error.hint}; off asks for no page") from None
 
 
 def _show_probe(paths: tuple[str, ...]) -> str:

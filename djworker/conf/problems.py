@@ -31,6 +31,7 @@ CATALOGUE: Mapping[str, str] = {
     "E024": "DJWORKER['POOLS'] names an alias that DATABASES does not have.",
     "E025": "psycopg was imported before gevent patched the process: each connect and cancel stops the whole worker.",
     "E026": "An engine whose client library is not installed.",
+    "E027": "DATABASES, or what it has for an alias, is no dict; or it has no default.",
     "E030": "An option of gunicorn's that is not offered, with a value that would change what the server does.",
     "E031": "A word of the command line that means something else here.",
     "E032": "A NAME=VALUE, a folder or an import path of the command line that cannot be used.",

@@ -33,6 +33,13 @@ _SERVICE_LINK: Final = re.compile(
 )
 #: What it gives to the one that has the name of an option of many programs.
 _SERVICE_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://.*")
+#: Names that are none, and are no slips of the pen either.
+_MEANT: Final[Mapping[str, str]] = {
+    "POOL": "each option of the pool has its own, such as DJWORKER_POOL_MAX_SIZE",
+    "POOLS": "each option of the pool has its own, such as DJWORKER_POOL_MAX_SIZE, and databases have theirs in the settings",
+    "PORT": "DJWORKER_BIND names HOST:PORT, and PORT a port on every interface",
+    "HOST": "DJWORKER_BIND names HOST:PORT",
+}
 #: How alike a variable and an option's must be, for a slip of the pen to be likely (1.0: the same).
 _ALIKE: Final = 0.75
 
@@ -100,13 +107,22 @@ def resolve(
         config = replace(config, proc_name=shown)
     problems += _ruled(config, rules.PURE + (rules.MACHINE if machine else ()), values.keys(), given)
     problems += _ignored_sockets(config, inherited)
-    if preflight is not None and values.keys() >= {"bind", "user", "group"}:
-        addresses = [Address.parse(text) for text in config.bind]
-        account = accounts.service_account(config.user, config.group)
-        problems += [Problem("E011", complaint) for complaint in preflight(addresses, account)]
+    if preflight is not None and values.keys() >= {"bind", "status_bind", "user", "group"}:
+        problems += _not_to_be_had(config, given["status_bind"], preflight)
     if any(problem.level == "error" for problem in problems):
         raise ConfigError(problems)
     return Resolved(config, {name: found.source for name, found in given.items()}, tuple(problems))
+
+
+def _not_to_be_had(
+    config: Config, status: Given, preflight: Callable[[Sequence[Address], Account | None], Sequence[str]]
+) -> Iterator[Problem]:
+    """The addresses at which the server cannot listen now."""
+    account = accounts.service_account(config.user, config.group)
+    yield from (Problem("E011", text) for text in preflight(list(map(Address.parse, config.bind)), account))
+    others = [Address.parse(text) for text in config.status_bind if text not in config.bind]  # else it is told already
+    for text in preflight(others, None) if others else ():
+        yield Problem("E011", text, "", "status_bind", status.text, status.source)
 
 
 def together(others: Sequence[Problem], decide: Callable[[], Resolved]) -> Resolved:
@@ -200,7 +216,7 @@ def _unknown(cli: Mapping[str, Any], environ: Mapping[str, str], settings: Mappi
     keys = [option.key for option in OPTIONS.values()] + list(DATABASE_KEYS)
     for key in settings:
         if key not in keys:
-            hint = _as_dict(str(key).lower()) or did_you_mean(str(key).upper(), keys)
+            hint = _as_dict(str(key).lower()) or _as_dict(f"pool_{key}".lower()) or did_you_mean(str(key).upper(), keys)
             yield Problem("E001", f"settings.DJWORKER has an unknown key {key!r}", hint)
     yield from _unknown_variables(environ)
 
@@ -223,9 +239,9 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
         ):
             continue
         close = difflib.get_close_matches(name.removeprefix(VARIABLE_PREFIX), names, n=1, cutoff=_ALIKE)
-        hint = (
-            f"did you mean {VARIABLE_PREFIX}{close[0]}?" if close else "no option has that name; --help lists them all"
-        )
+        hint = _MEANT.get(name.removeprefix(VARIABLE_PREFIX), "no option has that name; --help lists them all")
+        if close and name.removeprefix(VARIABLE_PREFIX) not in _MEANT:
+            hint = f"did you mean {VARIABLE_PREFIX}{close[0]}?"
         yield Problem("W003", f"the environment has an unknown variable {name}", hint, level="warning")
 
 

@@ -58,6 +58,13 @@ def _atoms(config: Config) -> Iterator[Finding]:
         yield Finding("E004", "access_log_format", "a lone per cent sign", "write it as %%")
 
 
+def _status_address(config: Config) -> Iterator[Finding]:
+    for address in set(config.status_bind) & set(config.bind):
+        if not address.endswith(":0"):  # each time another free port
+            message = f"{address} is an address of bind too"
+            yield Finding("E011", "status_bind", message, "choose another port, which visitors do not reach")
+
+
 def _account(config: Config) -> Iterator[Finding]:
     for name, value, number_of, own in (
         ("user", config.user, accounts.user_id, os.geteuid()),
@@ -155,6 +162,7 @@ def _prometheus_client(config: Config) -> Iterator[Finding]:
 PURE: Final = (
     Rule(frozenset({"max_requests", "max_requests_jitter"}), _jitter),
     Rule(frozenset({"access_log_format"}), _atoms),
+    Rule(frozenset({"bind", "status_bind"}), _status_address),
 )
 #: True on one machine and false on another: asked where the server starts, and neither by "manage.py check" (in a build
 #: without that user) nor on a reload (the mold is not root any more).

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import djworker
 from djworker.control import gathering, text
 from djworker.control.client import ControlConnection, RefusedError, UnreachableError
-from djworker.control.finding import Instance, NoServerError, SeveralServersError, find
+from djworker.control.finding import PATHS, Instance, NoServerError, SeveralServersError, find
 from djworker.control.places import here
 from djworker.control.protocol import VERSION
 from djworker.control.verbs import READERS, TOP_INTERVAL, VERBS, Argument, Verb
@@ -29,6 +31,16 @@ EXIT_INTERRUPTED: Final = 130
 #: Seconds beyond those that the server itself waits.
 MARGIN: Final = 10.0
 
+#: Words of other tools, and what does the same here.
+_MEANT: Final[Mapping[str, str]] = {
+    "restart": "systemctl restart SERVICE; for a new release, 'reload --wait' loses no request",
+    "start": "'djworker shop.wsgi' or systemctl start SERVICE starts a server",
+    "workers": "'status' lists the workers",
+    "ps": "'status' lists the workers",
+    "list": "'status' lists the workers, and 'requests' the requests",
+    "help": "--help lists the verbs",
+    "version": "--version",
+}
 _INSTANCE_HELP: Final = (
     "the server that is meant, where it is not the one of the project in this directory: its process id,"
     " or the path of its control socket"
@@ -41,10 +53,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog, description="Ask the running server of this project, and steer it.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"djworker {djworker.__version__}")
-    parser.add_argument("--instance", metavar="PID", default="", help=_INSTANCE_HELP)
+    parser.add_argument("--instance", metavar="PID", default="", type=_instance, help=_INSTANCE_HELP)
     common = argparse.ArgumentParser(add_help=False)
     # Without a default: one that stands before the verb must not be undone here.
-    common.add_argument("--instance", metavar="PID", default=argparse.SUPPRESS, help=_INSTANCE_HELP)
+    common.add_argument("--instance", metavar="PID", default=argparse.SUPPRESS, type=_instance, help=_INSTANCE_HELP)
     commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS.values():
         if not verb.hidden:
@@ -76,6 +88,22 @@ def _add_arguments(command: argparse.ArgumentParser, verb: Verb) -> None:
         command.add_argument("--json", action="store_true", help="print JSON, see the reference of schemas")
 
 
+def _instance(word: str) -> str:
+    if word and not word.isdecimal() and not word.startswith(PATHS):
+        raise argparse.ArgumentTypeError(f"{word!r}: give a process id, or the path of a control socket")
+    return word
+
+
+def _complaint(words: Sequence[str]) -> str:
+    """What is wrong with the verb, where another word is meant; argparse would list all of them."""
+    told = [word for before, word in pairwise(("", *words)) if before != "--instance" and not word.startswith("-")]
+    verb = next(iter(told), "")
+    shown = [known.name for known in VERBS.values() if not known.hidden]
+    close = difflib.get_close_matches(verb, shown, n=1)
+    meant = "" if verb in shown else _MEANT.get(verb, f"did you mean {close[0]}?" if close else "")
+    return f"{verb!r} is no verb: {meant}" if meant else ""
+
+
 def _reader(argument: Argument) -> Any:
     def read(word: str) -> Any:
         try:
@@ -97,8 +125,11 @@ def main(words: Sequence[str], prog: str = "djworkerctl", program: str = "") -> 
         prog: that name, for messages.
         program: path of ``manage.py``, whose directory is the project's; empty where it is not known.
     """
+    parser = build_parser(prog)
     try:
-        options = vars(build_parser(prog).parse_args(words))
+        if complaint := _complaint(words):
+            parser.error(complaint)
+        options = vars(parser.parse_args(words))
     except SystemExit as error:  # argparse has said why; --help and --version are no errors
         return error.code if isinstance(error.code, int) else EXIT_USAGE
     try:

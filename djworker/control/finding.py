@@ -11,11 +11,13 @@ from typing import Any, Final
 from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.places import Place, directories, fingerprint, places
 
-__all__ = ["Instance", "NoServerError", "SeveralServersError", "find"]
+__all__ = ["PATHS", "Instance", "NoServerError", "SeveralServersError", "find"]
 
 #: Seconds for all servers together to say who they are.
 TIMEOUT: Final = 2.0
 ROOT: Final = 0
+#: How the path of a control socket begins.
+PATHS: Final = ("/", "@", ".")
 
 
 class NoServerError(Exception):
@@ -60,7 +62,7 @@ def find(instance: str, project: set[str], environ: Mapping[str, str]) -> Instan
         SeveralServersError: there is more than one.
     """
     address = instance or environ.get("DJWORKER_CONTROL", "")
-    if address.startswith(("/", "@", ".")):
+    if address.startswith(PATHS):
         return _at(address if address.startswith("@") else os.path.abspath(address))
     known = places()
     if instance:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
 
+from djworker.conf import databases
 from djworker.mold import blame
+from djworker.start.application import suggestion
 
 __all__ = ["described", "naming", "not_installed"]
 
@@ -25,6 +27,8 @@ _IMPORTS: Final = ("<frozen importlib", importlib.__file__)
 #: A word that may be a setting; a module in quotation marks.
 _SETTING: Final = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
 _MODULE: Final = re.compile(r"'(\w+(?:\.\w+)*)'")
+#: Of an application that is named twice.
+_LABELS: Final = "Application labels aren't unique"
 _NO_PATH: Final = " doesn't look like a module path"
 
 
@@ -47,7 +51,16 @@ def described(error: BaseException) -> tuple[str, str]:
     named = naming(error)
     module = named.module if named else _spoken_of(error) or blame.module_of(error)
     reason = str(named) if named else f"{_stated(error)}{blame.sentence(error)}"
-    return module, "; ".join(filter(None, (reason, not_installed(error))))
+    return module, "; ".join(filter(None, (reason, _meant(named) or not_installed(error))))
+
+
+def _meant(named: Named | None) -> str:
+    """The remedy for a name that is written wrongly; empty where none is known."""
+    if named is None:
+        return ""
+    if named.setting == "DATABASES":
+        return databases.engine_meant(named.value)
+    return f"a module is wanted: {module}" if (module := suggestion(named.value)) else ""
 
 
 def naming(error: BaseException) -> Named | None:
@@ -87,6 +100,8 @@ def _settings_module() -> str:
 def _stated(error: BaseException) -> str:
     """The setting that was being applied, where the error does not say so."""
     frames = [frame for cause in _chain(error) for frame in traceback.extract_tb(cause.__traceback__)]
+    if _LABELS in str(error):
+        return "INSTALLED_APPS: "
     return "LOGGING: " if any(frame.name == "configure_logging" for frame in frames) else ""
 
 
@@ -100,7 +115,7 @@ def _spoken_of(error: BaseException) -> str:
     if not settings.configured or _is_raised_by_the_project(root):
         return ""
     text = str(error)
-    if _stated(error) or any(hasattr(settings, word) for word in _SETTING.findall(text)):
+    if _stated(error) or _LABELS in text or any(hasattr(settings, word) for word in _SETTING.findall(text)):
         return _settings_module()
     named = (sys.modules.get(name) for name in _MODULE.findall(text))
     own = [

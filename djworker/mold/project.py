@@ -292,10 +292,20 @@ def _load_application(config: Config, named: Callable[..., Any] | None) -> Calla
             raise BootError("checks", "django.core.checks", "; ".join(errors))
         checks.count_deployment_findings()
     with _stage("application"):
+        _check_middleware()
         app = _wsgi_application() if named is None else named
     with _stage("templates"):
         warmup.load_templates()
     return app
+
+
+def _check_middleware() -> None:
+    """Django takes each letter of a text for a middleware."""
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+
+    if isinstance(settings.MIDDLEWARE, str):
+        raise ImproperlyConfigured("The MIDDLEWARE setting must be a list or a tuple.")
 
 
 def _enter(launch: Launch) -> None:
@@ -326,7 +336,7 @@ def _warn_of_two_places(launch: Launch) -> None:
 def _resolve(launch: Launch, *, warns: bool) -> Resolved:
     from django.conf import settings
 
-    from djworker.conf import client_libraries, pool_resolve
+    from djworker.conf import client_libraries, databases, pool_resolve
     from djworker.conf.resolve import resolve, together
 
     given = getattr(settings, "DJWORKER", {})
@@ -334,7 +344,7 @@ def _resolve(launch: Launch, *, warns: bool) -> Resolved:
     _pools, problems = pool_resolve.resolve_pools(given, settings.DATABASES, launch.cli, os.environ)
     try:
         resolved = together(
-            [*problems, *client_libraries.missing(settings.DATABASES)],
+            [*databases.malformed(settings.DATABASES), *problems, *client_libraries.missing(settings.DATABASES)],
             lambda: resolve(launch.cli, os.environ, given, launch.proc_name, inherited=launch.inherited),
         )
     except ConfigError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ logger = logging.getLogger("djworker.mold")
 
 #: Templates of third-party applications are loaded too, but no project is made to wait for thousands of them.
 _MOST_TEMPLATES: Final = 1000
+#: Of an object, in its repr.
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 _SUFFIXES: Final = (".html", ".txt", ".xml", ".svg", ".json", ".js")
 
 
@@ -27,13 +30,20 @@ def load_urlconf() -> None:
     from django.urls import get_resolver
 
     if getattr(settings, "ROOT_URLCONF", None):
-        _descend(get_resolver().url_patterns)
+        _descend(get_resolver().url_patterns, settings.ROOT_URLCONF)
 
 
-def _descend(patterns: Sequence[Any]) -> None:
+def _descend(patterns: Sequence[Any], module: object) -> None:
+    from django.core.exceptions import ImproperlyConfigured
+
     for pattern in patterns:
         if hasattr(pattern, "url_patterns"):
-            _descend(pattern.url_patterns)
+            _descend(pattern.url_patterns, getattr(pattern, "urlconf_name", module))
+        elif not hasattr(type(pattern), "callback") and not hasattr(pattern, "callback"):
+            name = str(getattr(module, "__name__", module))
+            shown = _ADDRESS.sub("", repr(pattern))
+            text = f"urlpatterns of {name!r} has {shown:.80}, which is neither path() nor re_path()"
+            raise ImproperlyConfigured(text)
         else:
             pattern.callback  # noqa: B018 - a string until it is looked at, in old URLconfs
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Callable
@@ -71,13 +72,28 @@ class Target:
         names, call = self._parts()
         for name in names:
             if not hasattr(found, name):
-                raise ApplicationError(f"{self.module} has no {'.'.join(names)}")
+                raise ApplicationError(f"{self.module} has no {'.'.join(names)}{self._meant()}")
             found = getattr(found, name)
         return wsgi_callable(_called(found, call) if call else found, str(self))
+
+    def _meant(self) -> str:
+        """The remedy, where a module beside or below this one is the usual one."""
+        for package in (self.module, self.module.rpartition(".")[0]):
+            name = f"{package}.wsgi" if package else "wsgi"
+            if name != self.module and _is_there(name):
+                return f": did you mean {name}?"
+        return ""
 
     def __str__(self) -> str:
         """Write what ``parse`` reads."""
         return f"{self.module}:{self.expression}"
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, AttributeError, ValueError):  # what it would be in is no package, or does not load
+        return False
 
 
 def _called(factory: Any, call: ast.Call) -> Any:
@@ -101,8 +117,23 @@ def wsgi_callable(found: Any, name: str) -> Callable[..., Any]:
         raise ApplicationError(
             f"{name} is an ASGI application: name the WSGI one, which Django's project template has in wsgi.py"
         )
+    if not _takes_two(found):
+        what = getattr(found, "__name__", type(found).__name__)
+        hint = "name what it returns, if it is a factory"
+        raise ApplicationError(f"{name} is {what}, which does not take (environ, start_response): {hint}")
     application: Callable[..., Any] = found
     return application
+
+
+def _takes_two(found: Callable[..., Any]) -> bool:
+    """Whether it can be called with two arguments, as far as it can be told."""
+    try:
+        inspect.signature(found, follow_wrapped=False).bind({}, None)
+    except TypeError:
+        return False
+    except ValueError:  # C code that says nothing of its arguments
+        return True
+    return True
 
 
 def suggestion(word: str) -> str:

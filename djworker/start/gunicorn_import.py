@@ -47,19 +47,31 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     name = next(iter(files), None) or given.get("config") or from_environ.get("config")
     try:
         read = _read(name) if name else _read(DEFAULT_FILE) if os.path.exists(DEFAULT_FILE) else {}
-    except (Exception, SystemExit):  # noqa: BLE001 - the file is a program
-        print(f"{name or DEFAULT_FILE} does not load:", file=sys.stderr)
-        traceback.print_exc()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the file is a program
+        print(_why(name or DEFAULT_FILE, error), file=sys.stderr)
         return EXIT_CONFIG
     values = {key: value for key, value in read.items() if key in BY_NAME}
     for layer in (from_environ, given):
         values |= {key: value for key, value in layer.items() if value is not None and key != "config"}
     if not values and not read:
         print(f"# Nothing to read was found: no {DEFAULT_FILE} in {os.getcwd()}, no options, no {VARIABLE}.")
+    if len(apps) > 1:
+        print(f"unknown words {' '.join(apps[1:])}: give one MODULE[:APP], and one file", file=sys.stderr)
+        return EXIT_CONFIG
     if apps:
         values["wsgi_app"] = apps[0]
     print("\n".join(_lines(values)))
     return 0
+
+
+def _why(name: str, error: BaseException) -> str:
+    """Say why a file cannot be read: with the part of the traceback that is the file's own."""
+    ours = (__file__, "<frozen")
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    if isinstance(error, OSError) and not own:
+        return f"{name} cannot be read: {error.strerror}; name the file that gunicorn is given with -c"
+    told = "".join([*traceback.format_list(own), *traceback.format_exception_only(error)])
+    return f"{name} does not load:\n{told}".rstrip()
 
 
 def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:

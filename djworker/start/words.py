@@ -10,14 +10,15 @@ from djworker.conf.problems import Problem, UnreadableError
 from djworker.start import application, wsgi_choice
 from djworker.start.application import Target
 
+MANAGE: Final = "manage.py"
 _LEAVE: Final = "leave the word out: the server starts without it"
 #: What other tools call their commands.
 _VERBS: Final[Mapping[str, str]] = {
-    "reload": "a running server reloads on HUP: systemctl reload SERVICE, or kill -HUP PID; --reload is for development",
-    "restart": "systemctl restart SERVICE; a new release needs no restart, HUP takes it over without a lost request",
-    "stop": "a running server ends on TERM: systemctl stop SERVICE, or kill -TERM PID",
-    "status": "systemctl status SERVICE; ps shows each arbiter, mold and worker by its title",
-    "scale": "--workers N at the start; TTIN and TTOU add and take one",
+    "reload": "djworkerctl reload --wait, or systemctl reload SERVICE, brings new code into a running server",
+    "restart": "systemctl restart SERVICE; for a new release, djworkerctl reload --wait loses no request",
+    "stop": "djworkerctl stop, or systemctl stop SERVICE, ends a running server",
+    "status": "djworkerctl status tells of a running server",
+    "scale": "djworkerctl scale N for a running server, --workers N at the start",
     "start": _LEAVE,
     "serve": _LEAVE,
     "run": _LEAVE,
@@ -74,7 +75,9 @@ def _complaint(word: str, path: Sequence[str], *, takes_app: bool) -> Problem | 
     if module := application.suggestion(name):
         meant = f"{module}{colon}{rest}"
         hint = f"write {meant}" if takes_app else _without_app(meant)
-        if module.endswith("conf"):
+        if word == MANAGE:
+            hint = f"'python {MANAGE} runworkers' serves the project, and so does 'djworker shop.wsgi' where shop has wsgi.py"
+        elif module.endswith("conf"):
             hint = f"'djworker import-gunicorn {word}' prints the settings in it"
         return Problem("E031", f"{word!r} is a file, and a module is wanted", hint)
     if not takes_app and _is_module(word, path):

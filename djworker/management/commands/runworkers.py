@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand, CommandParser
 import djworker
 from djworker import log
 from djworker.accounts import Account
-from djworker.conf import client_libraries
+from djworker.conf import client_libraries, databases
 from djworker.conf.address import Address, Family
 from djworker.conf.pool_resolve import resolve_pools
 from djworker.conf.problems import ConfigError, Problem
@@ -154,6 +154,9 @@ class Command(BaseCommand):
             resolved = self._resolve(request)
         except ConfigError as error:
             self._refuse(error.problems, as_json=_wants_json(cli.overrides(options)))
+        if options["print_config"] and options["check"]:
+            both = Problem("E001", "--check and --print-config are two questions", "ask one after the other")
+            self._refuse([both], as_json=_wants_json(cli.overrides(options)))
         if options["print_config"]:
             show = cli.config_as_json if options["format"] == "json" else cli.config_as_text
             self.stdout.write(show(resolved))
@@ -182,6 +185,7 @@ class Command(BaseCommand):
         resolved = together(
             [
                 *problems,
+                *databases.malformed(settings.DATABASES),
                 *found,
                 *([] if request.options["print_config"] else client_libraries.missing(settings.DATABASES)),
             ],

@@ -235,7 +235,7 @@ def test_help_tells_of_every_option() -> None:
 @pytest.mark.parametrize(
     "words, part",
     [
-        (["reload"], "HUP"),
+        (["reload"], "djworkerctl reload --wait"),
         (["testproject.wsgi"], "'djworker testproject.wsgi' is gunicorn's form"),
         (["http://127.0.0.1:8000"], "a URL is no address: give 127.0.0.1:8000"),
         (["--bind", "https://x.example"], "TLS belongs to the proxy in front"),

@@ -176,7 +176,7 @@ def test_a_file_that_does_not_load_is_no_success(tmp_path: Path, capsys: pytest.
     assert gunicorn_import.main([str(tmp_path / "broken.py")], {}) == 2
     assert "not today" in capsys.readouterr().err
     assert gunicorn_import.main([str(tmp_path / "missing.py")], {}) == 2
-    assert "missing.py does not load" in capsys.readouterr().err
+    assert "missing.py cannot be read: No such file or directory" in capsys.readouterr().err
     assert gunicorn_import.main([], {"GUNICORN_CMD_ARGS": "--name 'open"}) == 2
     assert "GUNICORN_CMD_ARGS" in capsys.readouterr().err
 

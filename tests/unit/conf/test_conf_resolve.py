@@ -116,7 +116,10 @@ def test_all_problems_are_told_at_once_with_origin_and_remedy() -> None:
             "djworker.E001: unknown option --wokers: did you mean --workers?",
             "djworker.E001: settings.DJWORKER has an unknown key 'bind': did you mean BIND?",
             "djworker.E001: settings.DJWORKER has an unknown key 'BACKLOGS': did you mean BACKLOG?",
-            "djworker.E002: workers = 'many' (from command line --workers): not a whole number: give digits only",
+            (
+                "djworker.E002: workers = 'many' (from command line --workers): not a whole number: "
+                "give 4, or 2..8 for what the load asks for; without it there is one for each processor"
+            ),
             (
                 "djworker.E002: bind = '::1:8000' (from command line --bind): '::1:8000': an IPv6 address needs brackets: "
                 "give [::1]:8000"
@@ -150,7 +153,8 @@ def test_keys_of_the_settings_may_be_anything() -> None:
         ("DJWORKER_POOL_MAXSIZE", "did you mean DJWORKER_POOL_MAX_SIZE?"),
         ("DJWORKER_MAX_SIZE", "did you mean DJWORKER_POOL_MAX_SIZE?"),
         ("DJWORKER_IMAGE_TAG", "no option has that name; --help lists them all"),
-        ("DJWORKER_PORT", "no option has that name; --help lists them all"),
+        ("DJWORKER_PORT", "DJWORKER_BIND names HOST:PORT, and PORT a port on every interface"),
+        ("DJWORKER_POOL", "each option of the pool has its own, such as DJWORKER_POOL_MAX_SIZE"),
         ("DJWORKER_", "no option has that name; --help lists them all"),
     ],
 )
@@ -273,9 +277,13 @@ def test_addresses_that_cannot_be_had_are_told_with_the_rest() -> None:
         asked.extend(addresses)
         return ["127.0.0.1:8000: address already in use"]
 
-    found = problems({"workers": "x", "bind": ["8000", "8001"]}, preflight=preflight)
-    assert [problem.id for problem in found] == ["E002", "E011"]
-    assert [address.port for address in asked] == [8000, 8001]
+    found = problems({"workers": "x", "bind": ["8000", "8001"], "status_bind": "9180"}, preflight=preflight)
+    assert [(problem.id, problem.setting) for problem in found] == [
+        ("E002", "workers"),
+        ("E011", ""),
+        ("E011", "status_bind"),
+    ]
+    assert [address.port for address in asked] == [8000, 8001, 9180]
 
 
 @given(

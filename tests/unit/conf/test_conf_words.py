@@ -38,10 +38,10 @@ def test_which_word_is_what(given: str, app: str, address: str) -> None:
 @pytest.mark.parametrize(
     "word, part",
     [
-        ("reload", "HUP"),
-        ("restart", "HUP"),
-        ("status", "systemctl status"),
-        ("stop", "TERM"),
+        ("reload", "djworkerctl reload --wait"),
+        ("restart", "djworkerctl reload --wait"),
+        ("status", "djworkerctl status"),
+        ("stop", "djworkerctl stop"),
         ("start", "leave the word out"),
         ("runserver", "leave the word out"),
         ("help", "--help"),
@@ -51,6 +51,7 @@ def test_which_word_is_what(given: str, app: str, address: str) -> None:
         ("./shop/wsgi.py", "shop.wsgi"),
         ("wsgi.py", "wsgi"),
         ("shop/wsgi.py:app", "shop.wsgi:app"),
+        ("manage.py", "python manage.py runworkers"),
         ("gunicorn.conf.py", "import-gunicorn gunicorn.conf.py"),
     ],
 )

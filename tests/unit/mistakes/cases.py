@@ -57,6 +57,10 @@ def djworker(words: str, files: Mapping[str, str] | None = None, **environ: str)
     return Case(f"djworker {words}".strip(), files or {}, environ)
 
 
+def control(words: str) -> Case:
+    return Case(f"djworkerctl {words}")
+
+
 def check(name: str, text: str, *words: str) -> Case:
     return Case(" ".join(["manage.py runworkers 127.0.0.1:0 --workers 1 --check", *words]), {name: text})
 
@@ -93,6 +97,18 @@ CASES: Final = (
     manage("--forwarded-allow-ips 10.0.0.1/8"),
     manage("--forwarded-allow-ips proxy.example"),
     manage("--proxy-protocol v3"),
+    manage("--workers 8..2"),
+    manage("--workers auto"),
+    manage("--control yes"),
+    manage("--stall-threshold off"),
+    manage("--check-migrations on"),
+    manage("--request-id true"),
+    manage("--probe false"),
+    manage("--warm-up https://shop.example/"),
+    manage("--check --print-config"),
+    manage("--smoke products"),
+    manage("--smoke --expect ok"),
+    manage("--json"),
     # addresses
     manage("nonsense"),
     manage("127.0.0.1"),
@@ -105,6 +121,12 @@ CASES: Final = (
     manage("--bind unix:/no/such/folder/shop.sock"),
     manage("--bind fd://77"),
     manage("--bind 192.0.2.1:8000"),
+    manage("--bind ::1:8000"),
+    manage("--bind 127.0.0.1:8000 --bind 127.0.0.1:8000"),
+    manage("--bind 9180 --status-bind 9180"),
+    manage("--bind unix:/dev/null --status-bind 192.0.2.1:9180"),
+    manage("--bind unix:/dev/null/shop.sock"),
+    manage("--bind unix:/tmp"),
     # words that mean something else
     manage("reload"),
     manage("restart"),
@@ -114,12 +136,23 @@ CASES: Final = (
     manage("shop/wsgi.py"),
     djworker("shop/wsgi.py"),
     djworker("gunicorn.conf.py"),
+    djworker("manage.py"),
+    djworker("shop.wsgi reload"),
+    control("statsu"),
+    control("restart"),
+    control("scale many"),
+    control("--instance shop status"),
+    control("log-level loud"),
     manage("--daemon"),
     manage("-k gthread"),
     manage("-c production.py"),
     manage("--threads 4 --check"),
     manage("--preload --check"),
     manage("--certfile x.pem"),
+    manage("--worker-class uvicorn.workers.UvicornWorker"),
+    djworker("import-gunicorn production.py"),
+    djworker("import-gunicorn ./gunicorn.conf.py", {"gunicorn.conf.py": "import gunicorn_hooks_that_are_not_here"}),
+    djworker("import-gunicorn shop.wsgi shop.asgi"),
     # the machine
     manage("--user no-such-user"),
     manage("--pid /no/such/folder/pid"),
@@ -132,6 +165,10 @@ CASES: Final = (
     manage("", WEB_CONCURRENCY="auto"),
     djworker("", DJANGO_SETTINGS_MODULE=""),
     djworker("", DJANGO_SETTINGS_MODULE="shop.setings"),
+    djworker("", DJANGO_SETTINGS_MODULE="shop/settings.py"),
+    djworker("shop.wsgi --check", DJWORKER_POOL="5", DJWORKER_PORT="8000", GUNICORN_CMD_ARGS="-w 4"),
+    djworker("shop.wsgi", FORWARDED_ALLOW_IPS="localhost"),
+    djworker("shop.wsgi", WEB_CONCURRENCY="0"),
     # the settings
     manage("", "DJWORKER = []"),
     manage("", 'DJWORKER = {"WORKRES": 3, "workers": 4}'),
@@ -140,7 +177,14 @@ CASES: Final = (
         "", POSTGRES + 'DJWORKER = {"POOL": {"max_sise": 3, "timeout": -1, "min_size": 20}, "POOLS": {"othre": {}}}'
     ),
     manage("", POSTGRES + 'DJWORKER = {"POOL": 10}'),
+    manage("", POSTGRES + 'DJWORKER = {"MAX_SIZE": 4}'),
+    manage("", POSTGRES + 'DJWORKER = {"POOL": {"max_size": 0, "lease": "session"}, "POOLS": {"default": 4}}'),
+    manage("", 'DJWORKER = {"PROBE": ["/", 7], "WARM_UP": True, "PRELOAD": True, "UMASK": "rwx"}'),
     manage("", 'DATABASES = {"default": {"ENGINE": "django.db.backends.oracle", "NAME": "shop"}}'),
+    manage("", 'DATABASES = {"default": "postgres://shop:secret@db.example/shop"}'),
+    manage("", 'DATABASES = {"main": {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop"}}'),
+    djworker("", {SETTINGS: 'ALLOWED_HOSTS = "shop.example"'}, DJANGO_SETTINGS_MODULE="shop.settings"),
+    djworker("", {SETTINGS: 'TIME_ZONE = "Mars/Olympus"'}, DJANGO_SETTINGS_MODULE="shop.settings"),
     djworker("", {SETTINGS: 'import os\nKEY = os.environ["SHOP_KEY"]'}, DJANGO_SETTINGS_MODULE="shop.settings"),
     djworker("", {SETTINGS: "ALLOWED_HOSTS = ["}, DJANGO_SETTINGS_MODULE="shop.settings"),
     djworker("", {SETTINGS: "1 / 0"}, DJANGO_SETTINGS_MODULE="shop.settings"),
@@ -149,6 +193,7 @@ CASES: Final = (
     manage("", 'INSTALLED_APPS += ["shop.basket"]'),
     manage("", 'INSTALLED_APPS += ["debug_toolbar_that_is_not_here"]'),
     manage("", 'INSTALLED_APPS += ["shop.apps.ShopConfig"]'),
+    manage("", 'INSTALLED_APPS += ["djworker"]'),
     broken_application("import stripe_that_is_not_here"),
     broken_application(
         "class Order(models.Model):\n    user = models.ForeignKey('shop.User', models.CASCADE)\n    price = no_such_name"
@@ -157,6 +202,8 @@ CASES: Final = (
     # the application
     djworker("shop.wsgii"),
     djworker("shop.wsgi:app --check"),
+    djworker("shop:wsgi"),
+    djworker("shop.settings"),
     djworker("shop.wsgi --check", {"shop/wsgi.py": "import flask_cors_that_is_not_here"}),
     djworker("shop.wsgi --check", {"shop/wsgi.py": "import sys; sys.exit('no licence')"}),
     # what loads, and does not work
@@ -164,8 +211,12 @@ CASES: Final = (
     check(SETTINGS, 'MIDDLEWARE = ["shop.urls.Basket"]'),
     check(SETTINGS, 'MIDDLEWARE = ["whitenoise_that_is_not_here.middleware.WhiteNoise"]'),
     check(SETTINGS, 'MIDDLEWARE = ["Basket"]'),
+    check(SETTINGS, 'MIDDLEWARE = "django.middleware.common.CommonMiddleware"'),
     djworker("shop.wsgi --check", {SETTINGS: 'INSTALLED_APPS += ["shop.basket"]'}),
     check(SETTINGS, 'ROOT_URLCONF = "shop.url"'),
+    check(SETTINGS, 'ROOT_URLCONF = "shop/urls.py"'),
+    check("shop/urls.py", "urlpatterns = [('', page)]"),
+    check("shop/urls.py", "urlpatterns = [path('', 'shop.urls.page')]"),
     check("shop/urls.py", "del urlpatterns"),
     check(SETTINGS, 'WSGI_APPLICATION = "shop.wsgi.app"'),
     check(SETTINGS, 'WSGI_APPLICATION = "shop.wsgii.application"'),
@@ -183,6 +234,7 @@ CASES: Final = (
         'STORAGES = {"default": {"BACKEND": "storages_that_are_not_here.S3"}, "staticfiles": {"BACKEND": "x.Y"}}',
     ),
     check(SETTINGS, 'DATABASES = {"default": {"ENGINE": "django.db.backends.postgres", "NAME": "shop"}}'),
+    check(SETTINGS, 'DATABASES = {"default": {"ENGINE": "postgresql", "NAME": "shop"}}'),
     djworker("shop.wsgi --check", {SETTINGS: f"LOGGING = {LOGGING}"}),
     check(SETTINGS, "DEBUG = True\nSECRET_KEY = ''"),
     check(SETTINGS, "ALLOWED_HOSTS = []"),
@@ -200,4 +252,5 @@ CASES: Final = (
     check("shop/urls.py", "urlpatterns = [path('', lambda request: 1 / 0)]", "--strict"),
     check("shop/wsgi.py", "from django.core.asgi import get_asgi_application\napplication = get_asgi_application()"),
     check("shop/wsgi.py", 'application = "shop"'),
+    check("shop/wsgi.py", "application = get_wsgi_application"),
 )

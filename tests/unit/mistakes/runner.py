@@ -17,6 +17,7 @@ if sys.argv[1] == "mold":
     from djworker.mold import main as _mold  # it patches before all others
 else:
     from djworker import __main__ as _command
+    from djworker.control import commands as _control
 
 import django.conf
 import django.core.management
@@ -68,6 +69,8 @@ def _be_command(become: int) -> None:
         sys.path.insert(0, str(Path.cwd()))
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
         django.core.management.execute_from_command_line(sys.argv)
+    elif sys.argv[0] == "djworkerctl":
+        sys.exit(_control.main(sys.argv[1:]))
     else:
         _command.main(sys.argv[1:])
 

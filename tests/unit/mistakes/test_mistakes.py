@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.mistakes.cases import CASES
+from tests.unit.mistakes.cases import CASES, check
 from tests.unit.mistakes.making import TEXTS, made, told
 
 #: Seconds: the first test waits until all mistakes have been made.
@@ -28,3 +28,10 @@ def test_the_text_is_the_one_that_was_read(texts: dict[str, str], case: object) 
 
 def test_every_text_is_of_a_mistake() -> None:
     assert list(told(TEXTS.read_text())) == list(map(str, CASES))
+
+
+def test_a_check_of_a_project_that_hangs_ends_and_says_where() -> None:
+    """At the place of a busy machine's choice, where it has come so far only."""
+    (text,) = made([check("shop/urls.py", "while True: pass", "--boot-timeout", "1")]).values()
+    assert "not loaded within boot_timeout: it hangs at " in text
+    assert text.endswith("exit code 3")
