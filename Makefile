@@ -17,7 +17,7 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 SIDE_BY_SIDE := -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick test-django test-apps lint format bench attacks tox docs pictures clean packages
+.PHONY: help run test test-quick test-django test-apps test-agents lint format bench attacks tox docs pictures clean packages
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ test-django: packages $(VENV)/.stamp-dev ## Run Django's own tests on our engine
 
 test-apps: packages $(VENV)/.stamp-dev ## Crawl applications from PyPI on djworker and gunicorn (ARGS='wagtail oscar').
 	$(BIN)/python -m tests.apps $(ARGS)
+
+test-agents: packages $(VENV)/.stamp-dev ## Serve the shop with agents from PyPI, also under gunicorn (ARGS='Datadog Scout').
+	$(BIN)/python -m tests.agents $(ARGS)
 
 lint: packages $(VENV)/.stamp-dev ## Check style, types, import contracts and the documentation.
 	$(BIN)/ruff check .

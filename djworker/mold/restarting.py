@@ -1,6 +1,7 @@
 """[mold] Threads of libraries that notice a fork and begin their threads again: they are ended, and no reason to refuse.
 
-A library is in the table when its threads were seen to work in forked workers: see ``tests/processes/test_loading.py``.
+A library is in the table when its threads were seen to work in forked workers: see ``tests/processes/test_loading.py`` and
+``tests/agents``.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from djworker.mold import cleanup, leftovers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-#: Root module → its name. Sentry and Elastic APM begin again at the next event, the others in hooks of ``os.register_at_fork``.
+#: Root module → its name. Sentry, Elastic APM and Scout begin again at the next event, the others in hooks of
+#: ``os.register_at_fork``; Logfire's own thread looks once whether the token is right.
 LIBRARIES: Final = {
     "elasticapm": "Elastic APM",
+    "logfire": "Logfire",
     "opentelemetry": "OpenTelemetry",
     "posthog": "PostHog",
+    "scout_apm": "Scout",
     "sentry_sdk": "Sentry",
 }
 #: Seconds for events that wait to be sent, and for threads to end: Sentry's own exit handler takes as long.
@@ -44,6 +48,7 @@ def end(found: Mapping[Any, str]) -> list[str]:
         return []
     _send()
     every = {**found, **threads()}  # to send, Sentry begins a thread that it had not begun before
+    gevent.joinall([greenlet for greenlet, library in every.items() if library == LIBRARIES["logfire"]], TIMEOUT)
     _close_buffers(greenlet for greenlet, library in every.items() if library == LIBRARIES["elasticapm"])
     _end(every)
     return sorted(set(every.values()))
@@ -92,6 +97,8 @@ def _send() -> None:
             sentry.flush(TIMEOUT)
         if (elastic := sys.modules.get("elasticapm")) is not None and (client := elastic.get_client()) is not None:
             client._transport.flush()  # noqa: SLF001 - it has no public way
+        if (scout := sys.modules.get("scout_apm.core.agent.socket")) is not None:
+            scout.CoreAgentSocketThread.wait_until_drained(TIMEOUT)
         if (posthog := sys.modules.get("posthog.client")) is not None:
             for client in leftovers.existing(posthog.Client):
                 client.flush()

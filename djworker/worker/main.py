@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import faulthandler
 import logging
-import os
+import posix as raw  # Logfire exchanges os._exit for what sends once more: exit handlers have done so, within their time
 import signal
 import sys
 import traceback
@@ -141,7 +141,7 @@ def _leave(code: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
-        os._exit(code)
+        raw._exit(code)  # noqa: SLF001 - os._exit as Python has it
 
 
 def run_exit_handlers() -> None:

@@ -25,7 +25,7 @@ def cache() -> Path:
     return Path(os.environ.get("APPS_CACHE", _CACHE))
 
 
-def python_of(name: str, packages: Sequence[str], base: str = sys.executable) -> Path:
+def python_of(name: str, packages: Sequence[str], base: str = sys.executable, common: Sequence[str] = COMMON) -> Path:
     """Return the interpreter of an environment that has the packages, the common ones, and this djworker.
 
     What is installed is kept until the list of packages changes: newer releases come with ``rm -r`` of the folder.
@@ -33,8 +33,8 @@ def python_of(name: str, packages: Sequence[str], base: str = sys.executable) ->
     folder = cache() / "venvs" / name
     python, stamp = folder / "bin" / "python", folder / "packages"
     # The application first: what it pins, the others have to live with.
-    steps = [list(packages), ["setuptools", "wheel", *COMMON, "--editable", str(ROOT)]]
-    wanted = "\n".join([base, *COMMON, *packages, str(ROOT)])
+    steps = [list(packages), ["setuptools", "wheel", *common, "--editable", str(ROOT)]]
+    wanted = "\n".join([base, *common, *packages, str(ROOT)])
     if not stamp.exists() or stamp.read_text() != wanted:
         subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]

@@ -742,3 +742,24 @@ def test_what_the_project_asks_of_the_collector_and_of_faulthandler_holds_in_wor
     server.in_background("/collects?crash=1")
     server.wait_for("worker_gone")
     assert "Segmentation fault" in project.path("crash.txt").read_text()
+
+
+#: As Logfire does.
+EXIT = """
+import os, time
+_exit = os._exit
+
+def leave(code):
+    time.sleep(60)
+    _exit(code)
+
+os._exit = leave
+"""
+
+
+def test_a_library_that_exchanges_the_exit_of_processes_holds_up_no_stop(server: Server, project: Project) -> None:
+    """Exit handlers have had their time by then."""
+    project.append(URLS, EXIT)
+    server.start(workers=1)
+    assert server.stop() == 0
+    assert not server.events("worker_killed")
