@@ -529,19 +529,20 @@ def test_an_agent_of_the_interpreter_runs_where_the_project_does_and_after_the_p
 
 @runs("explanation/loading.md", "opentelemetry-instrument djworker")
 def test_open_telemetry_comes_in_by_its_own_command(
-    server: Server, project: Project, blocks: tuple[Block, ...]
+    server: Server, project: Project, collector: Collector, blocks: tuple[Block, ...]
 ) -> None:
     """Its threads begin before the mold's first line, and are gevent's."""
     (block,) = blocks
-    command_of_theirs, ours, module = block.text.split()
+    protocol, command_of_theirs, ours, module = block.text.split()
     tool = [sys.executable, Path(sys.executable).with_name(command_of_theirs)]
-    environ = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    address = f"http://127.0.0.1:{collector.server_port}"
+    environ = dict([protocol.split("=")], OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_METRICS_EXPORTER="none")
     schedule = {"OTEL_BSP_SCHEDULE_DELAY": "100", "DJANGO_SETTINGS_MODULE": "testproject.settings"}
     program = ("-m", ours, module.replace("shop", "testproject"))
     server.start(prefix=tool, workers=1, program=program, environ={**environ, **schedule})
     assert server.wait_for("threads_ended")["libraries"] == ["OpenTelemetry"]
     assert server.get("/hello?told=1").status == 200
-    eventually(lambda: "GET hello" in server.output.read_text(), "the span of a request is exported")
+    eventually(lambda: collector.has("GET hello"), "the span of a request is exported")
     assert len(list(Path(f"/proc/{server.pid}/task").iterdir())) == 1, "no agent in the arbiter"
     server.reload()
     assert not server.events("not_shared")
