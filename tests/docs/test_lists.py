@@ -92,6 +92,33 @@ def test_each_warning_and_error_says_what_to_do() -> None:
     assert not found & ORDINARY
 
 
+#: Events whose text is another's: Django's, Python's, that of a check with its id, or of the question that was asked.
+UNWORDED = {"config_error", "config_warning", "check", "python_warning", "scaling_held", "probe_failed"}
+UNWORDED |= {"message_refused", "reexec_failed"}
+#: In the words of the page, what a reader's own line has in its place.
+EXAMPLES = re.compile(r"\d[\d.]*|…|/\w+/|\bGET\b|\bSIG\w+|\(\w+:\w+\)|, ")
+
+
+def test_the_words_to_look_for_in_a_text_log_are_those_of_the_log() -> None:
+    terms = dict(
+        re.findall(r"^(`.*`(?: as a warning)?)(?: — \*(.*)\*)?\n: ", text_of("howto/troubleshooting.md"), re.MULTILINE)
+    )
+    assert {name for term, words in terms.items() if not words for name in in_code(term)} == UNWORDED
+    said = "\n".join(text for _, tree in sources() for text in texts_in(tree))
+    terms.pop("`hub_stalled`")  # its text is put together of parts: the tests of stalls have it as a whole
+    fragments = {part.strip() for words in terms.values() for part in EXAMPLES.split(words) if len(part.strip()) > 3}
+    assert len(fragments) > 50
+    assert {part for part in fragments if part not in said} == set()
+
+
+def texts_in(tree: ast.Module) -> Iterator[str]:
+    """All but docstrings."""
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
 # -- changes of others' code
 
 

@@ -533,10 +533,11 @@ def test_open_telemetry_comes_in_by_its_own_command(
 ) -> None:
     """Its threads begin before the mold's first line, and are gevent's."""
     (block,) = blocks
-    protocol, command_of_theirs, ours, module = block.text.split()
+    variable, command_of_theirs, ours, module = block.text.split()
+    name, _, protocol = variable.partition("=")
     tool = [sys.executable, Path(sys.executable).with_name(command_of_theirs)]
     address = f"http://127.0.0.1:{collector.server_port}"
-    environ = dict([protocol.split("=")], OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_METRICS_EXPORTER="none")
+    environ = {name: protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": address, "OTEL_METRICS_EXPORTER": "none"}
     schedule = {"OTEL_BSP_SCHEDULE_DELAY": "100", "DJANGO_SETTINGS_MODULE": "testproject.settings"}
     program = ("-m", ours, module.replace("shop", "testproject"))
     server.start(prefix=tool, workers=1, program=program, environ={**environ, **schedule})
