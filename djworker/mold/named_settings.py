@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from djworker.conf import databases
-from djworker.mold import blame
+from djworker.mold import blame, rights
 from djworker.start.application import suggestion
 
 __all__ = ["described", "naming", "not_installed"]
@@ -86,6 +86,8 @@ def not_installed(error: BaseException) -> str:
     if not isinstance(root, ModuleNotFoundError) or not root.name:
         return ""
     package = root.name.partition(".")[0]
+    if rights.complaint(root):  # the remedy is another
+        return ""
     if package in sys.modules or importlib.util.find_spec(package) is not None:
         return ""
     return f"install what brings {package} into {sys.prefix}, or correct the name"

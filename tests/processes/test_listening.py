@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 import socket
 import stat
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import djworker
 from tests.processes import procfs
 from tests.processes.http import Address, request
 from tests.processes.server import Server
@@ -227,6 +229,23 @@ def test_another_user_that_may_not_read_the_project(server: Server) -> None:
     failed = server.wait_for("mold_failed")
     assert failed["stage"] == "start"
     assert "user nobody may not read " in failed["error"]
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
+def test_a_closed_installation_is_told_of_also_beside_an_agent_of_the_interpreter(
+    server: Server, scratch: Path
+) -> None:
+    """Agents run as the user of the workers, before the mold: Python itself would say that there is no such module."""
+    package = Path(djworker.__file__).parent
+    shutil.copytree(package, scratch / "closed" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (scratch / "agent").mkdir()
+    (scratch / "agent" / "sitecustomize.py").touch()
+    (scratch / "closed").chmod(0o700)
+    environ = {"PYTHONPATH": f"{scratch}/closed:{scratch}/agent"}
+    server.launch(user="nobody", environ=environ, prefix=open_to_everybody(scratch))
+    failed = server.wait_for("mold_failed")
+    assert f"user nobody may not read {scratch}/closed" in failed["error"]
+    assert server.wait() == 3
     server.project.folder.chmod(0o755)
 
 

@@ -46,6 +46,8 @@ def _is_service() -> bool:
 
     try:
         launch = Launch.from_environ(os.environ)
+        with accounts.acting_as(accounts.service_account(launch.config.user, launch.config.group)):
+            os.listdir(os.path.dirname(_HERE))  # or Python would say that there is no mold
         accounts.become(accounts.find(launch.config.user, launch.config.group))
         launch.enter()
     except (LookupError, ValueError, OSError):
