@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from djworker.conf.table import OPTIONS
 from tests.docs.blocks import ROOT, name_of, pages
 
 PACKAGE = ROOT / "djworker"
@@ -117,6 +118,11 @@ def texts_in(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.value
+
+
+def test_the_options_that_only_a_restart_adopts_are_named() -> None:
+    (sentence,) = re.findall(r"for (`bind`.*?) the log says", text_of("explanation/reload.md"))
+    assert in_code(sentence) == {name for name, option in OPTIONS.items() if not option.spec.reloadable}
 
 
 # -- changes of others' code
