@@ -659,16 +659,20 @@ class Lease:
         read_backs = self.read_backs
         if self.conn is None and read_backs.made == UNTOLD:
             read_backs.return_to_number()
-        last, turn = self.conn or read_backs.last, read_backs.last_turn
+        held = self.conn
+        last = held or read_backs.last
+        # The turn of what is held is ours, whatever has been refused in it; `last_turn` says then that nothing answers for us.
+        turn = read_backs.last_turn if held is None else held.lease_record.turn
         conn = self.take(verdict)
+        now = conn.lease_record.turn
         if read_backs.made == UNTOLD and (
             read_backs.in_doubt or not read_backs.wrote_in(conn) or self._is_strangers(conn)
         ):
             self._refuse_untold(verdict, what)
-        ours = (turn,) if conn is last and read_backs.last_turn - turn <= 1 else ()
+        ours = (turn,) if conn is last and now - turn <= 1 else ()
         if not self.is_opened:
             self._forget_others(conn, verdict, turn if ours else 0)
-        self.leased_pool.client_library.hand_over(conn, (*ours, read_backs.last_turn))
+        self.leased_pool.client_library.hand_over(conn, (*ours, now))
         self.pin(verdict.pin)
         conn.lease_record.spoilt = verdict.pin
         self.__class__ = OpenedLease

@@ -543,6 +543,29 @@ def test_notices_of_other_requests_are_not_shown(postgres_site: Site) -> None:
         assert len(view(warn, "mine")) == 1
 
 
+@pytest.mark.parametrize("leasing", ["psycopg2"], indirect=True)
+def test_notices_are_shown_although_a_statement_before_them_was_refused(leasing: Site) -> None:
+    """On a connection that is held all the time: what it received since it was taken is ours."""
+    item = leasing.start(max_size=1)
+
+    def work() -> None:
+        from django.db import DatabaseError, transaction
+
+        from djworker.db.lease.errors import ConnectionLost
+
+        item.objects.create(name="mine")
+        view(lambda: item.objects.create(name="hers"))
+        query("LISTEN something")
+        with pytest.raises(ConnectionLost), transaction.atomic():  # noqa: PT012 - the block is what is refused
+            with pytest.raises(DatabaseError):
+                query("SELECT lastval()")
+            query("SELECT 1")
+        query("DO $$ BEGIN RAISE NOTICE 'psst'; END $$")
+        assert raw().notices == ["NOTICE:  psst\n"]
+
+    view(work)
+
+
 def client_state(conn: Any) -> dict[str, str]:
     """All that the library's object has, as far as it can be compared."""
     found = {}

@@ -337,6 +337,7 @@ class Stock(Session):
         self.refused_hooks = {place for place, refused in ours.hooks.items() if refused}
         self.hurt = stage.sessions_ended or any(outcome.refused for outcome in self.ours.values())
         self.doom = self.why = ""
+        self.was_put_inside = False
         self.differences: list[str] = []
 
     def _place(self) -> tuple[str, str]:
@@ -402,8 +403,8 @@ class Stock(Session):
         if ours is not None and ours.marked and self.hurt:
             # It was refused a savepoint's end, or a step that Django marks a block for.
             self.connection.needs_rollback = True
-        if ours is not None and ours.refused and ours.inside and not self.connection.in_atomic_block:
-            self.connection.in_atomic_block, self.connection.commit_on_exit = True, False
+        if ours is not None and ours.refused and ours.inside is not self.connection.in_atomic_block:
+            self._follow(ours.inside)
         if ours is not None and ours.gone and self.hurt and self.connection.connection is before is not None:
             self.connection.close()  # a rollback has failed with ours
             self.forget()
@@ -411,6 +412,12 @@ class Stock(Session):
             self.doom = ""
         if self.doom == "transaction" and not self.in_transaction():
             self.doom = ""
+
+    def _follow(self, inside: bool) -> None:  # noqa: FBT001
+        """A block that began or ended without autocommit, in a step that was refused: Django's flag stays as it left it."""
+        if inside or self.was_put_inside:
+            self.connection.in_atomic_block, self.connection.commit_on_exit = inside, False
+            self.was_put_inside = inside
 
     @staticmethod
     def _only_closes(step: Step, outcome: Outcome) -> bool:
