@@ -20,10 +20,21 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
-__all__ = ["begin_with", "connected", "end", "init", "note"]
+__all__ = ["GrpcServerError", "begin_with", "connected", "end", "init", "note"]
 
 _CORE: Final = "grpc._cython.cygrpc"
+_SERVER: Final = "grpc._server"
 _IDLE: Final = 0  # grpc_connectivity_state
+
+
+class GrpcServerError(RuntimeError):
+    """A gRPC server was begun while the project loads: no way makes its thread wait in the hub."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a server of gRPC does not run beside gevent: its thread waits in C code, and nothing else of the process would run."
+            " Serve it by a command of its own, without djworker"
+        )
 
 
 class _Mold:
@@ -38,9 +49,15 @@ class _Mold:
 
 
 def begin_with(thread: threading.Thread) -> None:
-    """[mold] Have calls wait in the hub from now on, if this is a thread of gRPC's, about to begin."""
-    target = getattr(thread, "_target", None)
-    if getattr(target, "__module__", None) == _CORE and not _Mold.is_green:
+    """[mold] Have calls wait in the hub from now on, if this is a thread of gRPC's, about to begin.
+
+    Raises:
+        GrpcServerError: it is a server's.
+    """
+    module = getattr(getattr(thread, "_target", None), "__module__", None)
+    if module == _SERVER:
+        raise GrpcServerError
+    if module == _CORE and not _Mold.is_green:
         _begin()
 
 

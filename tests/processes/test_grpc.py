@@ -94,6 +94,27 @@ def test_settings_may_call_grpc_and_a_channel_that_they_leave_connected_is_told_
     assert not server.events("not_shared")
 
 
+SERVER = """
+import grpc
+from concurrent.futures import ThreadPoolExecutor
+served = grpc.server(ThreadPoolExecutor(1))
+served.add_insecure_port("127.0.0.1:0")
+served.start()
+"""
+
+
+def test_a_grpc_server_in_the_project_is_refused_with_its_line(server: Server, project: Project) -> None:
+    """It hung until boot_timeout, in C code. Under gunicorn with gevent each worker is killed at its timeout."""
+    project.append(URLS, SERVER)
+    server.tracebacks_expected = True
+    server.launch(workers=1)
+    failed = server.wait_for("mold_failed")
+    assert (failed["stage"], failed["module"]) == ("urlconf", "testproject.urls")
+    assert "a server of gRPC does not run beside gevent" in failed["error"]
+    assert "served.start()" in failed["traceback"]
+    assert server.wait() == 3
+
+
 def _indented(service: Path) -> str:
     code = CALLS.partition("def calls")[0].format(socket=service)
     return "".join(f"    {line}\n" for line in f"{code}\nassert call(opened) == {SAID}".splitlines())
