@@ -12,7 +12,7 @@ import pytest
 from tests.docs import shop
 from tests.docs.machine import Machine
 from tests.processes.project import Project
-from tests.processes.server import Server
+from tests.processes.server import MANAGE, Server
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def make_server(tmp_path: Path) -> Iterator[Callable[[Project], Server]]:
 
     def make(project: Project) -> Server:
         made.append(Server(project, tmp_path))
+        made[-1].program = MANAGE
         return made[-1]
 
     yield make

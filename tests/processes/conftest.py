@@ -6,12 +6,13 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.processes.project import Project, copy_template, make_template
-from tests.processes.server import Server
+from tests.processes.server import MODULE, Server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,14 +22,21 @@ def _no_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
-@pytest.fixture(scope="session")
-def template() -> Iterator[Path]:
+@contextmanager
+def made_template(*, admin: bool = False) -> Iterator[Path]:
     """The shop with drills and a database; outside pytest's own folders, which other users may not enter."""
     folder = Path(tempfile.mkdtemp(prefix="shop-"))
     folder.chmod(0o755)
-    make_template(folder)
+    make_template(folder, admin=admin)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def template() -> Iterator[Path]:
+    """The shop without Django's admin."""
+    with made_template() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -47,14 +55,15 @@ def project(template: Path, scratch: Path) -> Project:
 
 
 @pytest.fixture
-def make_server(project: Project, scratch: Path) -> Iterator[Callable[[], Server]]:
-    """Servers that are not started yet; each is checked at the end."""
+def make_server(request: pytest.FixtureRequest, project: Project, scratch: Path) -> Iterator[Callable[[], Server]]:
+    """Servers that are not started yet, by the module's PROGRAM where it has one; each is checked at the end."""
     made: list[Server] = []
 
     def make(of: Project = project) -> Server:
         folder = scratch / f"server{len(made)}"
         folder.mkdir()
         made.append(Server(of, folder))
+        made[-1].program = getattr(request.module, "PROGRAM", MODULE)
         return made[-1]
 
     yield make

@@ -81,14 +81,19 @@ def _touch(path: Path) -> None:
     os.utime(path, (seconds, seconds))
 
 
-def make_template(folder: Path) -> None:
-    """Copy the shop, add the drills, and make its database: once for all tests."""
+def make_template(folder: Path, *, admin: bool = False) -> None:
+    """Copy the shop, add the drills, and make its database: once for all tests.
+
+    Without Django's admin a process that loads the shop has an eighth less to do, and that is what most tests wait for.
+    """
     ignored = shutil.ignore_patterns("staticfiles", "media", "*.sqlite3*")
     shutil.copytree(ROOT / "testproject", folder / "testproject", ignore=ignored)
     (folder / "testproject" / "staticfiles").mkdir()
     shutil.copy2(ROOT / "manage.py", folder)
     for name in ("drills.py", "first_lines.py", "fork_views.py"):
         shutil.copy2(Path(__file__).with_name(name), folder / "testproject")
+    if not admin:
+        _leave_admin_out(Project(folder))
     with (folder / URLS).open("a") as urls:
         urls.write(
             '\nurlpatterns += [path("drill/", include("testproject.drills"))]\n'
@@ -103,6 +108,13 @@ def make_template(folder: Path) -> None:
     migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     subprocess.run(migrate, cwd=folder, env=environ, check=True, timeout=120)
     compileall.compile_dir(folder, quiet=1)  # else each process of each test would
+
+
+def _leave_admin_out(project: Project) -> None:
+    project.edit(SETTINGS, '    "django.contrib.admin",\n', "")
+    project.edit(URLS, '    path("admin/", admin.site.urls),\n', "")
+    project.edit(URLS, "from django.contrib import admin\n", "")
+    project.edit("testproject/shop/templates/shop/base.html", "{% url 'admin:index' %}", "/")
 
 
 def copy_template(template: Path, folder: Path, *, own_djworker: bool = False) -> Project:

@@ -45,6 +45,7 @@ _LISTEN_START = 3  # sd_listen_fds(3)
 #: Two ways to the same arbiter; the second one needs the name of the settings in its environment.
 MANAGE = ("manage.py", "runworkers")
 MODULE = ("-m", "djworker")
+SETTINGS_MODULE = {"DJANGO_SETTINGS_MODULE": "testproject.settings"}
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -74,6 +75,9 @@ def command(options: Mapping[str, Any], *words: str, program: Sequence[str] = MA
 class Server:
     """An arbiter and everything below it."""
 
+    #: How it is started where a test does not say: without ``manage.py``, which loads every application for a sixth more work.
+    program: Sequence[str] = MODULE
+
     def __init__(self, project: Project, scratch: Path) -> None:
         self.project = project
         self.scratch = scratch
@@ -101,10 +105,11 @@ class Server:
         inherit: Sequence[socket.socket] = (),
         pass_fds: Sequence[int] = (),
         prefix: Sequence[str] = (),
-        program: Sequence[str] = MANAGE,
+        program: Sequence[str] = (),
         **options: Any,
     ) -> None:
         """Start it, and wait for nothing. Sockets to *inherit* get the descriptors 3, 4 and so on."""
+        settings = {} if program or self.program is MANAGE else SETTINGS_MODULE
         if "bind" not in options and not inherit:
             options["bind"] = "127.0.0.1:0"
         self._given = {str(sock.getsockname()) for sock in inherit}
@@ -113,9 +118,9 @@ class Server:
         try:
             with self.output.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [*prefix, *self._passing(inherit), *command(options, *words, program=program)],
+                    [*prefix, *self._passing(inherit), *command(options, *words, program=program or self.program)],
                     cwd=self.project.folder,
-                    env=environment({MARKER: self._mark, **(environ or {})}),
+                    env=environment({MARKER: self._mark, **settings, **(environ or {})}),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=write,
@@ -354,8 +359,10 @@ class Server:
             self._check_nobody_is_left()
             self._check_nothing_is_left(addresses)
             self._check_the_log()
-        finally:
+        except BaseException:
             self._end_by_force()
+            raise
+        finally:
             for raw in self._raws:
                 raw.close()
 

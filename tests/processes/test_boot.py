@@ -14,8 +14,10 @@ import pytest
 from tests.processes import procfs
 from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
-from tests.processes.server import Server, command, environment
+from tests.processes.server import MANAGE, Server, command, environment
 
+#: As most projects start it.
+PROGRAM = MANAGE
 HANG = "import time; time.sleep(3600)"
 #: A module that imports whatever gevent patches, and the drivers, on its first lines. A start takes a tenth longer with it.
 IMPORT_ALL = 'from testproject import first_lines\nurlpatterns += [path("first-lines", first_lines.patched)]'

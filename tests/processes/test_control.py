@@ -22,7 +22,10 @@ from tests.processes import procfs
 from tests.processes.control import Ended, ask, clients_of, ctl, place_of, run
 from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, VIEWS, copy_template
-from tests.processes.server import Server
+from tests.processes.server import MANAGE, Server
+
+#: As most projects start it.
+PROGRAM = MANAGE
 
 
 @pytest.fixture(scope="module")

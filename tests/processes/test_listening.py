@@ -17,8 +17,10 @@ import pytest
 import djworker
 from tests.processes import procfs
 from tests.processes.http import Address, request
-from tests.processes.server import Server
+from tests.processes.server import MANAGE, Server
 
+#: As most projects start it.
+PROGRAM = MANAGE
 ROOT = os.geteuid() == 0
 
 

@@ -29,6 +29,8 @@ from tests.processes.project import ROOT, SETTINGS, URLS, Project
 from tests.processes.server import MANAGE, MODULE, Server, command, environment
 from tests.processes.test_listening import open_to_everybody
 
+#: As most projects start it.
+PROGRAM = MANAGE
 #: Every one has a host looked up by name, in a thread of gevent's.
 LOOK_UPS = """
 import logging.handlers

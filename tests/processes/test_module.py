@@ -6,14 +6,12 @@ import pytest
 
 from tests.processes import procfs
 from tests.processes.project import SETTINGS
-from tests.processes.server import MODULE, Server
-
-ENVIRON = {"DJANGO_SETTINGS_MODULE": "testproject.settings"}
+from tests.processes.server import MODULE, SETTINGS_MODULE, Server
 
 
 def test_it_is_the_same_server(server: Server) -> None:
     server.project.settings(WORKERS=1)
-    server.launch(program=MODULE, environ=ENVIRON, workers=None)
+    server.launch(program=MODULE, environ=SETTINGS_MODULE, workers=None)
     server.wait_for("worker_ready")
     assert procfs.title(server.pid) == "djworker: arbiter [testproject]"
     assert server.wait_for("arbiter_started")["workers"] == 1, "as the settings say"
@@ -35,7 +33,9 @@ def test_it_is_the_same_server(server: Server) -> None:
 )
 def test_settings_that_do_not_load(server: Server, code: str, module: str, says: str) -> None:
     server.project.append(SETTINGS, code)
-    server.launch(program=MODULE, environ=ENVIRON, pid=server.scratch / "pid", bind=f"unix:{server.scratch}/sock")
+    server.launch(
+        program=MODULE, environ=SETTINGS_MODULE, pid=server.scratch / "pid", bind=f"unix:{server.scratch}/sock"
+    )
     assert server.wait() == 3
     told = server.wait_for("not_started")
     assert (told["stage"], told["module"]) == ("settings", module)
@@ -56,7 +56,9 @@ def test_settings_that_do_not_load(server: Server, code: str, module: str, says:
 def test_applications_that_do_not_load(server: Server, name: str, code: str, module: str) -> None:
     server.project.append(name, code)
     server.leaves_nothing_at.append(server.scratch / "pid")
-    server.launch(program=MODULE, environ=ENVIRON, pid=server.scratch / "pid", bind=f"unix:{server.scratch}/sock")
+    server.launch(
+        program=MODULE, environ=SETTINGS_MODULE, pid=server.scratch / "pid", bind=f"unix:{server.scratch}/sock"
+    )
     assert server.wait() == 3
     failed = server.wait_for("mold_failed")
     assert (failed["stage"], failed["module"]) == ("setup", module)

@@ -13,9 +13,11 @@ import pytest
 
 from djworker.conf.problems import CATALOGUE
 from tests.processes.project import SETTINGS, Project
-from tests.processes.server import Server, command, environment
+from tests.processes.server import MANAGE, Server, command, environment
 from tests.processes.test_listening import open_to_everybody
 
+#: As most projects start it.
+PROGRAM = MANAGE
 PREFLIGHT = [number for number in CATALOGUE if number.startswith("W2")]
 #: A limit of descriptors that the usual options do not fit into.
 FEW = ("sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh")

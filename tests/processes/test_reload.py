@@ -16,8 +16,10 @@ from tests.processes import procfs
 from tests.processes.control import ctl
 from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
-from tests.processes.server import Server
+from tests.processes.server import MANAGE, Server
 
+#: As most projects start it.
+PROGRAM = MANAGE
 HANG = "import time; time.sleep(3600)"
 #: Seconds of ``boot_timeout`` in which a mold comes to what hangs, on a machine that does ten other things. It costs no work.
 LONG_ENOUGH = 8
@@ -114,7 +116,7 @@ def _bad_pool(project: Project) -> None:
 
 
 def _checks_fail(project: Project) -> None:
-    project.append(SETTINGS, 'TEMPLATES[0]["OPTIONS"]["context_processors"].clear()')
+    project.append(SETTINGS, 'LANGUAGES = [("no language", "None")]')
 
 
 def _exits(project: Project) -> None:

@@ -17,9 +17,11 @@ from tests.processes.control import ask
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
 from tests.processes.project import SETTINGS, URLS, Project
-from tests.processes.server import Server
+from tests.processes.server import MANAGE, Server
 from tests.processes.test_listening import open_to_everybody
 
+#: As most projects start it.
+PROGRAM = MANAGE
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 #: In every Linux distribution; its home and its shell are not root's.
 USER = "nobody"

@@ -14,8 +14,10 @@ import pytest
 
 from tests.processes import procfs
 from tests.processes.events import eventually
-from tests.processes.server import Server
+from tests.processes.server import MANAGE, Server
 
+#: As most projects start it.
+PROGRAM = MANAGE
 DAY, HOUR = 86_400, 3600
 
 

@@ -14,10 +14,13 @@ import pytest
 from tests.processes import procfs
 from tests.processes.events import eventually
 from tests.processes.http import Address, Background, request
-from tests.processes.server import MODULE, Server
+from tests.processes.server import MANAGE, MODULE, Server
 from tests.processes.test_listening import Systemd, systemd
 
 __all__ = ["systemd"]
+
+#: As most projects start it.
+PROGRAM = MANAGE
 
 
 @pytest.fixture

@@ -12,12 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.db.fixtures import *  # noqa: F403 - fixtures are found by their names here
-from tests.processes.conftest import make_server, scratch, server, template  # noqa: F401 - likewise
+from tests.processes.conftest import made_template, make_server, scratch, server  # noqa: F401 - likewise
 from tests.processes.project import Project, copy_template
 
 
 @pytest.fixture(scope="session")
-def seeded(template: Path) -> Iterator[Path]:  # noqa: F811 - pytest's way
+def template() -> Iterator[Path]:
+    """The whole shop."""
+    with made_template(admin=True) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def seeded(template: Path) -> Iterator[Path]:
     """The shop, full of goods."""
     folder = Path(tempfile.mkdtemp(prefix="shop-"))
     folder.chmod(0o755)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.db.servers import DatabaseServer
-from tests.processes.project import SETTINGS, Project
+from tests.processes.project import SETTINGS, Project, make_template
 from tests.processes.server import environment
 
 ENGINES = {"postgres": "djworker.db.backends.postgresql", "mariadb": "djworker.db.backends.mysql"}
@@ -59,6 +60,13 @@ def run(project: Project, url: str, *words: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.fixture
+def project(scratch: Path) -> Project:
+    """The whole shop."""
+    make_template(scratch / "shop", admin=True)
+    return Project(scratch / "shop")
 
 
 @pytest.mark.timeout(300)

@@ -11,7 +11,10 @@ from tests.db.proxy import TCPProxy
 from tests.db.servers import DatabaseServer, MariaDBServer, PostgresServer
 from tests.processes.events import Event
 from tests.processes.project import SETTINGS, URLS, Project
-from tests.processes.server import Server
+from tests.processes.server import MANAGE, Server
+
+#: As most projects start it.
+PROGRAM = MANAGE
 
 VIEW = """
 from django.db import connection
