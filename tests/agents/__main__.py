@@ -84,7 +84,9 @@ def _row(agent: Agent, template: Path) -> list[str]:
     python = venv.python_of(f"agent-{distribution.lower()}", packages, common=("gunicorn",))
     versions = venv.versions(python, [distribution, "Django", "gevent", "gunicorn"])
     cells = [_tried(lambda mode=mode: _on_djworker(agent, python, template, mode)) for mode in _PRELOAD]
-    cells.append(_tried(lambda: _on_gunicorn(agent, python, template)) if agent.under_gunicorn else "")
+    cells.append(
+        _tried(lambda: _on_gunicorn(agent, python, template)) if agent.under_gunicorn else "has no such signal"
+    )
     stamp = dt.datetime.now(dt.UTC).date().isoformat()
     return [*cells, f"{', '.join(f'{name} {version}' for name, version in versions.items())}; {stamp}"]
 
@@ -161,7 +163,7 @@ def _serve(
     def done() -> bool:
         answer = request(Address(f"127.0.0.1:{listener.getsockname()[1]}"), "/visit")
         assert answer.status == 200, answer.body
-        seen.add(int(answer.body.decode().partition("-")[2]))
+        seen.add(int(answer.body.decode().split("-")[1]))
         return len(seen) == 2 and all(map(heard, seen))
 
     try:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from tests.processes.project import SETTINGS, URLS, Project
 
 WSGI = "testproject/wsgi.py"
-#: ``{report}`` makes a text, ``worker-PID``, reach the collector.
+#: ``{report}`` makes a text, ``worker-PID-``, reach the collector.
 _VISIT = """
 def visit(request):
     import os
     from django.http import HttpResponse
-    text = f"worker-{{os.getpid()}}"
+    text = f"worker-{{os.getpid()}}-"
     {report}
     return HttpResponse(text)
 
@@ -137,7 +137,7 @@ AGENTS: Mapping[str, Agent] = {
         ("UnleashClient",),
         settings=(
             "from UnleashClient import UnleashClient\n"
-            f"unleash = UnleashClient({_URL} + '/api', 'shop', instance_id=f'worker-{{os.getpid()}}')\n"
+            f"unleash = UnleashClient({_URL} + '/api', 'shop', instance_id=f'worker-{{os.getpid()}}-')\n"
             "unleash.initialize_client()\n"
         ),
         report="from testproject.settings import unleash; unleash.is_enabled('x')",
@@ -147,7 +147,7 @@ AGENTS: Mapping[str, Agent] = {
         settings=(
             "from UnleashClient import UnleashClient\nfrom djworker.signals import worker_ready\n"
             "def begin(**kwargs):\n    global unleash\n"
-            f"    unleash = UnleashClient({_URL} + '/api', 'shop', instance_id=f'worker-{{os.getpid()}}')\n"
+            f"    unleash = UnleashClient({_URL} + '/api', 'shop', instance_id=f'worker-{{os.getpid()}}-')\n"
             "    unleash.initialize_client()\nworker_ready.connect(begin)\n"
         ),
         report="from testproject.settings import unleash; unleash.is_enabled('x')",

@@ -26,8 +26,8 @@ def collecting(agent: Agent, folder: Path) -> Iterator[tuple[dict[str, str], Cal
 
         def heard(pid: int) -> bool:
             if agent.kind == "notes":
-                return notes.exists() and f"PID: {pid}" in notes.read_text()
-            return collector.has(f"worker-{pid}")
+                return notes.exists() and f"PID: {pid}\n" in notes.read_text()
+            return collector.has(f"worker-{pid}-")
 
         yield agent.environment(port, str(notes)), heard
 

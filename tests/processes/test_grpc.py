@@ -27,10 +27,10 @@ credentials = grpc.composite_channel_credentials(
 opened = grpc.secure_channel("unix:{socket}", credentials)
 
 def call(channel):
-    grpc.channel_ready_future(channel).result(timeout=5)
-    streamed = [part.decode() for part in channel.unary_stream("/shop/streams")(b"", timeout=5)]
-    later = channel.unary_unary("/shop/hears").future(b"", timeout=5)
-    return [*streamed, later.result().decode(), channel.unary_unary("/shop/hears")(b"", timeout=5).decode()]
+    grpc.channel_ready_future(channel).result(timeout=30)
+    streamed = [part.decode() for part in channel.unary_stream("/shop/streams")(b"", timeout=30)]
+    later = channel.unary_unary("/shop/hears").future(b"", timeout=30)
+    return [*streamed, later.result().decode(), channel.unary_unary("/shop/hears")(b"", timeout=30).decode()]
 
 def calls(request):
     from django.http import JsonResponse
