@@ -13,8 +13,9 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final
-from weakref import ref
+from weakref import WeakSet, ref
 
 if TYPE_CHECKING:
     import threading
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GrpcServerError", "begin_with", "connected", "end", "init", "note"]
 
+#: Seconds for gRPC's threads to end before the fork. One that goes on is found, and told of.
+TIMEOUT: Final = 1.0
 _CORE: Final = "grpc._cython.cygrpc"
 _SERVER: Final = "grpc._server"
 _IDLE: Final = 0  # grpc_connectivity_state
@@ -42,6 +45,8 @@ class _Mold:
 
     is_green = False
     channels = 0
+    #: Those of gRPC that were begun.
+    threads: Final[WeakSet[threading.Thread]] = WeakSet()
     #: Those that were open when all was loaded: gc shows them no longer when they are frozen.
     noted: tuple[ref[Any], ...] = ()
     #: gRPC's own functions that count, while ours stand in their place.
@@ -57,16 +62,26 @@ def begin_with(thread: threading.Thread) -> None:
     module = getattr(getattr(thread, "_target", None), "__module__", None)
     if module == _SERVER:
         raise GrpcServerError
-    if module == _CORE and not _Mold.is_green:
-        _begin()
+    if module == _CORE:
+        _Mold.threads.add(thread)
+        if not _Mold.is_green:
+            _begin()
 
 
 def end() -> None:
-    """[mold] No calls wait in the hub any more, and no native thread of gRPC's waits for one."""
+    """[mold] No calls wait in the hub any more, and no native thread of gRPC's waits for one.
+
+    What has looked for a connection looks on for 0.2 s after the last one who asked.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    for thread in list(_Mold.threads):
+        thread.join(max(0.0, deadline - time.monotonic()))
+    _Mold.threads.clear()
     if _Mold.replaced is not None:
         _increment, decrement = _Mold.replaced
         for _ in range(_Mold.channels):
             decrement()
+        sys.modules[_CORE].g_gevent_pool.join(TIMEOUT)  # the greenlet to which that native thread hands over
     _Mold.is_green, _Mold.channels = False, 0
 
 
