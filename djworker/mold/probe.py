@@ -99,6 +99,7 @@ def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], 
     import gevent
 
     renewal.take_over_sockets()
+    grpc_calls.init()
     greenlet = gevent.spawn(_ask_all, _questions(app, paths, hosts), write, cleanup.hang_up)
     _watch(greenlet, write, PROBE_TIMEOUT - _LAST_WORDS)
     greenlet.get()
