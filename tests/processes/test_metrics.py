@@ -291,7 +291,8 @@ def test_an_address_that_cannot_be_had_is_told_at_once(server: Server, taken: st
         port = other.getsockname()[1]
         server.launch(status_bind=taken.format(port=port, folder=server.scratch))
         assert server.wait() == 2
-    assert "cannot listen on" in server.wait_for("not_started")["message"]
+    told = server.wait_for("config_error", id="E011", setting="status_bind")
+    assert "cannot listen on" in told["message"]
 
 
 def test_a_unix_socket_tells_the_status_too(make_server: Callable[[], Server]) -> None:
