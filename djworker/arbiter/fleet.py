@@ -544,17 +544,19 @@ class Fleet:
             self._retire(worker, now, grace=self.policy.graceful_timeout)
 
     def _complete_rollout(self, now: float) -> None:
-        """Say so once only new workers accept; keep the old mold until they are stable, for code that dies late."""
+        """Say so; keep the old mold until the new workers are stable, for code that dies late."""
         if not self._all_new():
             return
-        if self.rollout.begun and not self.processes.booting_molds() and not self.processes.half_closed(self.current):
+        if self.rollout.begun and not self.processes.booting_molds():
             self._orders.tell(self.rollout.finish(self.current))
         if self._only_age_is_missing() and now >= replacement.stable_at(self.processes, self.current):
             for mold in self.processes.older_molds(self.current):
                 self._orders.stop_mold(mold, now)
 
     def _all_new(self) -> bool:
-        return replacement.is_complete(self.processes, self.current, self.target)
+        """Whether only new workers accept. Until then the old mold is kept, so that the next reload waits for this one."""
+        complete = replacement.is_complete(self.processes, self.current, self.target)
+        return complete and not self.processes.half_closed(self.current)
 
     def _only_age_is_missing(self) -> bool:
         return not self.crashes.failures and bool(self.processes.older_molds(self.current)) and self._all_new()

@@ -88,6 +88,16 @@ def test_a_reload_is_done_when_no_old_worker_accepts(end: Event) -> None:
     assert story.events() == ["reload_started", "reload_done"]
 
 
+def test_a_reload_that_waits_for_an_old_worker_is_done_before_the_next_begins() -> None:
+    """The old mold says that a reload is under way. Without it the next one began, and the first was never done."""
+    story = _all_but_closed()
+    story.tell(WorkerClosed(1))
+    assert [story.tell(DeadlineReached(), 1) for _ in range(int(STABLE) + 1)] == [[]] * (int(STABLE) + 1)
+    assert story.tell(Reload()) == []
+    assert story.tell(WorkerClosed(2)) == [StopMold(1), BootMold(3)]
+    assert story.events() == ["reload_started", "reload_queued", "reload_done", "reload_started"]
+
+
 def test_an_old_worker_that_never_closes_is_killed_and_then_the_reload_is_done() -> None:
     story = _all_but_closed()
     story.tell(WorkerClosed(1))
