@@ -95,6 +95,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "class Asgi:\n    async def __call__(self, scope, receive, send): ...\n"
         "class holder:\n    app = application\n"
         "asgi_object, text, nothing = Asgi(), 'text', None\n"
+        "class Unknown:\n"
+        "    __signature__ = property(lambda self: StartResponse)  # as Python 3.14's annotations: a type checker imports it\n"
+        "    def __call__(self, environ, start_response): return [b'']\n"
+        "unknown = Unknown()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return name
@@ -105,6 +109,10 @@ def test_an_application_is_found_under_its_name(module: str) -> None:
     assert Target.parse(f"{module}:holder.app").load().__name__ == "application"
     made = Target.parse(f"{module}:create('x', 1, debug=True)").load()
     assert made({}, None) == (("x", 1), {"debug": True})
+
+
+def test_an_application_whose_annotations_cannot_be_evaluated_is_one_all_the_same(module: str) -> None:
+    assert Target.parse(f"{module}:unknown").load()({}, None) == [b""]
 
 
 @pytest.mark.parametrize(
