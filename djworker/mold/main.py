@@ -330,7 +330,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     multiprocess.install()
     signal_handlers.install()
     if options.check:
-        forks.Guard(descriptor_limit=descriptor_limit).install()
+        forks.Guard(collector.release, descriptor_limit=descriptor_limit).install()
         _leave(_check(launch))
     row_fds = (options.row,) if options.row >= 0 else ()
     stacks = (options.stacks,) if options.stacks >= 0 else ()
@@ -341,7 +341,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     mold = Mold(
         options.generation, options.arbiter, channel, options.listeners, descriptor_limit, (*row_fds, *region_fds)
     )
-    forks.Guard(mold.forsake, descriptor_limit=descriptor_limit).install()
+    forks.Guard(mold.forsake, collector.release, descriptor_limit=descriptor_limit).install()
     mold.project = _boot(launch, options, channel)
     process.set_title(f"djworker: mold gen {options.generation} [{mold.project.title}]")
     if options.slot is not None:  # this process is the worker's own mold

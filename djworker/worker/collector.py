@@ -2,7 +2,8 @@
 
 A collection while modules load would only leave holes in pages that are to be shared, so the mold has disabled it. A
 ``gc.disable()`` of the project would then change nothing and be forgotten: what it asks for meanwhile is noted, and done in
-the worker. Thresholds, callbacks and what is frozen are left as they are in any case.
+the worker, and in a process that the project forks meanwhile. Thresholds, callbacks and what is frozen are left as they are in
+any case.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def hold() -> None:
 
 
 def release() -> None:
-    """[worker] Do what the project has chosen; without a choice of its own, collect as Python does."""
+    """[worker, a process that the project forks] Do what the project has chosen; without a choice, collect as Python does."""
     _Choice.held = False
     gc.enable, gc.disable, gc.isenabled = _enable, _disable, _is_enabled
     if _Choice.enabled:

@@ -224,6 +224,37 @@ if "DJWORKER_LAUNCH" in os.environ:
     assert server.get("/raw").status == 200
 
 
+def test_a_process_that_is_forked_while_the_project_loads_collects_garbage_unless_the_project_does_not(
+    project: Project, server: Server
+) -> None:
+    project.append(
+        SHOP,
+        """
+import gc, multiprocessing, os
+from pathlib import Path
+
+def look(name):
+    collected = []
+    gc.callbacks.append(lambda phase, info: collected.append(phase))
+    kept = [[number] for number in range(5000)]
+    Path("begun", name).write_text(str(bool(collected)))
+
+def fork(name):
+    child = multiprocessing.get_context("fork").Process(target=look, args=(name,))
+    child.start()
+    child.join()
+
+if "DJWORKER_LAUNCH" in os.environ:
+    fork("before")
+    gc.disable()
+    fork("after")
+""",
+    )
+    server.start(workers=1)
+    begun = project.folder / "begun"
+    assert [(begun / name).read_text() for name in ("before", "after")] == ["True", "False"]
+
+
 def test_a_receiver_of_worker_ready_may_fork(project: Project, server: Server) -> None:
     project.append(
         SHOP,

@@ -100,7 +100,8 @@ class Guard:
         """Make a guard that does nothing yet.
 
         Args:
-            releases: called in the child, to close what it must not have. They must neither wait nor stop what waits.
+            releases: called in the child, to close what it must not have, or to undo what is for this process only. They must
+                neither wait nor stop what waits.
             descriptor_limit: the soft limit of open descriptors that the server was started with.
         """
         self._releases = list(releases)
