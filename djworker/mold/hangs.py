@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 _STANDARD_ERROR: Final = 2
+#: Seconds for the handler to begin.
+_MARGIN: Final = 3.0
 
 
 def watch(report: Report, stacks: int) -> None:
@@ -37,12 +39,22 @@ def watch(report: Report, stacks: int) -> None:
 
 @contextmanager
 def limit(report: Report, seconds: float) -> Iterator[None]:
-    """Without an arbiter that asks: answer by itself after so many seconds. A project that sets an alarm goes without."""
-    before = signal.signal(signal.SIGALRM, _confession(report))
+    """Without an arbiter that asks: answer by itself after so many seconds. A project that sets an alarm goes without.
+
+    Where C code lets no handler run, faulthandler writes the stacks and ends the process; its exit code is 1.
+    """
+
+    def confess(module: str, place: str, stack: str) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        report(module, place, stack)
+
+    before = signal.signal(signal.SIGALRM, _confession(confess))
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    faulthandler.dump_traceback_later(seconds + _MARGIN, exit=True, file=_STANDARD_ERROR)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 

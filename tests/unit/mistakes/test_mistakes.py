@@ -35,3 +35,18 @@ def test_a_check_of_a_project_that_hangs_ends_and_says_where() -> None:
     (text,) = made([check("shop/urls.py", "while True: pass", "--boot-timeout", "1")]).values()
     assert "not loaded within boot_timeout: it hangs at " in text
     assert text.endswith("exit code 3")
+
+
+LOCKED = """
+import sqlite3
+first, second = (sqlite3.connect("locked", timeout=3600) for _ in "12")
+first.execute("BEGIN EXCLUSIVE")
+second.execute("BEGIN EXCLUSIVE")
+"""
+
+
+def test_a_check_of_a_project_that_hangs_in_c_code_ends_with_its_stack() -> None:
+    """SQLite waits for a lock, and lets no signal handler of Python's run."""
+    (text,) = made([check("shop/urls.py", LOCKED, "--boot-timeout", "1")]).values()
+    assert "Timeout (" in text
+    assert text.endswith("exit code 1")
