@@ -38,7 +38,8 @@ def _descend(patterns: Sequence[Any], module: object) -> None:
 
     for pattern in patterns:
         if hasattr(pattern, "url_patterns"):
-            _descend(pattern.url_patterns, getattr(pattern, "urlconf_name", module))
+            included = getattr(pattern, "urlconf_name", module)
+            _descend(pattern.url_patterns, module if isinstance(included, list | tuple) else included)
         elif not hasattr(type(pattern), "callback") and not hasattr(pattern, "callback"):
             name = str(getattr(module, "__name__", module))
             shown = _ADDRESS.sub("", repr(pattern))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import path
 
 from djworker.mold import warmup
 
@@ -68,6 +70,11 @@ def test_a_path_that_fails() -> None:
     out = request(["/", "/broken", "/never"])
     assert "refused: /broken answers 500 Internal Server Error" in out
     assert out.endswith("2\n")
+
+
+def test_what_is_no_pattern_in_a_list_is_told_with_the_module_around_it() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"urlpatterns of 'shop\.urls' has 5, which is neither"):
+        warmup._descend([path("basket/", ([5], None, None))], "shop.urls")
 
 
 def test_templates_are_found_by_their_endings(tmp_path: Path) -> None:
