@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 HOST: Final = "127.0.0.1"
-#: Below those that Linux gives to whoever asks for any: one that was free a moment ago is not another test's now.
+#: Below those that Linux gives where any will do: one that was free a moment ago is not another test's now.
 FIRST: Final = 12_000
 #: For each process of a run; there are at most eight (tests/side_by_side.py).
 EACH: Final = 2_500

@@ -79,7 +79,10 @@ class Upload:
 
         Raises BodyError.
         """
-        data = self._take() if self._inbox.data else b""
+        try:
+            data = self._body.take(self._inbox) if self._inbox.data else b""
+        except ProtocolError as error:
+            self._fail(error)
         self._received = len(data)
         return data
 
@@ -102,12 +105,6 @@ class Upload:
             self._transport.share()
         self._received += len(data)
         return data
-
-    def _take(self) -> bytes:
-        try:
-            return self._body.take(self._inbox)
-        except ProtocolError as error:
-            self._fail(error)
 
     def _receive(self, size: int) -> bytes:
         """Return up to size bytes, at least one. Raises BodyError."""
