@@ -73,8 +73,9 @@ def test_a_path_that_fails() -> None:
 
 
 def test_what_is_no_pattern_in_a_list_is_told_with_the_module_around_it() -> None:
+    wrong: Any = [5]
     with pytest.raises(ImproperlyConfigured, match=r"urlpatterns of 'shop\.urls' has 5, which is neither"):
-        warmup._descend([path("basket/", ([5], None, None))], "shop.urls")
+        warmup._descend([path("basket/", (wrong, None, None))], "shop.urls")
 
 
 def test_templates_are_found_by_their_endings(tmp_path: Path) -> None:
