@@ -94,6 +94,7 @@ def test_forks_that_fail_end_the_first_start(server: Server) -> None:
     server.project.append(URLS, "import os; os.register_at_fork(after_in_child=lambda: os._exit(7))")
     server.launch()
     assert server.wait() == 3
+    assert server.log.wait_for_end()
     assert server.events("backoff")
 
 
@@ -111,6 +112,7 @@ def test_workers_that_never_boot_end_the_first_start(server: Server) -> None:
     server.project.append(URLS, hook("worker_started", "import os; os._exit(7)"))
     server.launch()
     assert server.wait() == 3
+    assert server.log.wait_for_end()
     assert [event["seconds"] for event in server.events("backoff")] == [0.2, 0.4, 0.8]
 
 

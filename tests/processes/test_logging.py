@@ -37,6 +37,7 @@ def test_wrong_options_and_warnings_of_python_are_json_too(make_server: Callable
     wrong, warns = make_server(), make_server()
     wrong.launch(keep_alive="long", workers="many")
     assert wrong.wait() == 2
+    assert wrong.log.wait_for_end()
     assert {event["setting"] for event in wrong.events("config_error", level="error")} == {"keep_alive", "workers"}
     warns.project.append(URLS, "import warnings; warnings.warn('old ways', UserWarning)")
     warns.start(workers=1)
