@@ -20,6 +20,9 @@ _SS_DISABLE: Final = 2  # sigaltstack(2)
 
 LINUX: Final = sys.platform == "linux"
 
+#: Characters of a program's command line.
+_MOST_OF_WORDS: Final = 80
+
 #: The limit of memory, and what is used of it, by the second version of cgroups and by the first.
 _CGROUPS: Final = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -179,6 +182,12 @@ def children() -> list[int]:
             with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
                 found += [int(pid) for pid in file.read().split()]
     return found
+
+
+def words_of(args: Any) -> str:
+    """A program's command line for people, as `subprocess.Popen` takes it; its beginning where it is long."""
+    words = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
+    return " ".join(os.fsdecode(word) for word in words)[:_MOST_OF_WORDS]
 
 
 def terminate_children() -> None:

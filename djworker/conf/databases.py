@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from djworker.conf.engine_names import ENGINES, NO_DATABASE
 from djworker.conf.problems import Problem
+from djworker.conf.slips import ALIKE, did_you_mean
 
 __all__ = ["engine_meant", "malformed"]
 
 _FORM: Final = "write {'default': {'ENGINE': 'django.db.backends.postgresql', 'NAME': ...}}"
 #: Engines of Django's and ours.
 _KNOWN: Final = (*ENGINES, *ENGINES.values(), "django.db.backends.oracle", "django.contrib.gis.db.backends.spatialite")
-#: How alike an engine's name and a known one must be, for a slip of the pen to be likely (1.0: the same).
-_ALIKE: Final = 0.75
 
 
 def malformed(databases: object) -> Iterator[Problem]:
@@ -39,6 +37,5 @@ def malformed(databases: object) -> Iterator[Problem]:
 def engine_meant(name: str) -> str:
     """Return the remedy for the name of an engine that is not there; empty where nothing is like it."""
     last = name.rpartition(".")[2]
-    close = [known for known in _KNOWN if known.rpartition(".")[2] == last and "." not in name]
-    close = close or difflib.get_close_matches(name, (*_KNOWN, NO_DATABASE), n=1, cutoff=_ALIKE)
-    return f"did you mean {close[0]}?" if close else ""
+    same = [known for known in _KNOWN if known.rpartition(".")[2] == last and "." not in name]
+    return f"did you mean {same[0]}?" if same else did_you_mean(name, (*_KNOWN, NO_DATABASE), ALIKE)

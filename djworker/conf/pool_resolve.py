@@ -16,7 +16,8 @@ from typing import Any, Final
 from djworker.conf import engine_names
 from djworker.conf.pool_table import POOL_OPTIONS, PoolOptions
 from djworker.conf.problems import ConfigError, Problem, UnreadableError
-from djworker.conf.resolve import DEFAULT, Given, ResolvedPool, did_you_mean, given_outside
+from djworker.conf.resolve import DEFAULT, Given, ResolvedPool, given_outside
+from djworker.conf.slips import did_you_mean
 
 __all__ = ["expect", "for_alias", "resolve_pool", "resolve_pools", "unused"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -16,6 +15,7 @@ from djworker.conf.address import Address
 from djworker.conf.option import VARIABLE_PREFIX, Option
 from djworker.conf.pool_table import POOL_OPTIONS, PoolOptions
 from djworker.conf.problems import BoundsError, ConfigError, Problem, UnreadableError
+from djworker.conf.slips import ALIKE, did_you_mean
 from djworker.conf.table import OPTIONS, Config
 
 FIRST_PASSED_FD: Final = 3  # sd_listen_fds(3), SD_LISTEN_FDS_START
@@ -40,8 +40,6 @@ _MEANT: Final[Mapping[str, str]] = {
     "PORT": "DJWORKER_BIND names HOST:PORT, and PORT a port on every interface",
     "HOST": "DJWORKER_BIND names HOST:PORT",
 }
-#: How alike a variable and an option's must be, for a slip of the pen to be likely (1.0: the same).
-_ALIKE: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +236,9 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
             or _is_service_link(name, value)
         ):
             continue
-        close = difflib.get_close_matches(name.removeprefix(VARIABLE_PREFIX), names, n=1, cutoff=_ALIKE)
-        hint = _MEANT.get(name.removeprefix(VARIABLE_PREFIX), "no option has that name; --help lists them all")
-        if close and name.removeprefix(VARIABLE_PREFIX) not in _MEANT:
-            hint = f"did you mean {VARIABLE_PREFIX}{close[0]}?"
+        word = name.removeprefix(VARIABLE_PREFIX)
+        meant = _MEANT.get(word) or did_you_mean(word, names, ALIKE).replace("mean ", f"mean {VARIABLE_PREFIX}")
+        hint = meant or "no option has that name; --help lists them all"
         yield Problem("W003", f"the environment has an unknown variable {name}", hint, level="warning")
 
 
@@ -255,12 +252,6 @@ def unknown_flag(flag: str) -> Problem:
     """Describe an option of the command line that does not exist."""
     flags = [name for option in EVERY.values() for name in option.flags]
     return Problem("E001", f"unknown option {flag}", did_you_mean(flag, flags))
-
-
-def did_you_mean(word: str, words: Sequence[str]) -> str:
-    """Return "did you mean X?" where one of the words is close, else nothing."""
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {close[0]}?" if close else ""
 
 
 def _ruled(

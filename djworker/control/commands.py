@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 import djworker
+from djworker.conf.slips import did_you_mean
 from djworker.control import gathering, text
 from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.finding import PATHS, Instance, NoServerError, SeveralServersError, find
@@ -99,8 +99,7 @@ def _complaint(words: Sequence[str]) -> str:
     told = [word for before, word in pairwise(("", *words)) if before != "--instance" and not word.startswith("-")]
     verb = next(iter(told), "")
     shown = [known.name for known in VERBS.values() if not known.hidden]
-    close = difflib.get_close_matches(verb, shown, n=1)
-    meant = "" if verb in shown else _MEANT.get(verb, f"did you mean {close[0]}?" if close else "")
+    meant = "" if verb in shown else _MEANT.get(verb) or did_you_mean(verb, shown)
     return f"{verb!r} is no verb: {meant}" if meant else ""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -41,8 +40,6 @@ CLIENTS: Final = {
 }
 #: Packages that open another connection where the one they kept has ended, without an error for who asks. Each was seen to.
 RECONNECTING: Final = frozenset({"opentelemetry", "redis", "urllib3"})
-#: Characters of a program's command line.
-_MOST_OF_WORDS: Final = 80
 #: References from a socket to an object of its library: the object's dictionary may be between them.
 _MOST_OWNERS: Final = 2
 
@@ -335,18 +332,13 @@ def _running(things: Iterable[Any]) -> Iterator[str]:
     for program in things:
         with contextlib.suppress(AttributeError):  # one that could not be started
             if issubclass(type(program), subprocess.Popen) and program.poll() is None:
-                yield f"process {program.pid} ({_words(program.args)}), started {_place_of(program)}"
+                yield f"process {program.pid} ({process.words_of(program.args)}), started {_place_of(program)}"
     for child in multiprocess.children():
         yield f"process {child.pid} ({child.name}), started {_place_of(child)}"
 
 
 def _place_of(process: Any) -> str:
     return _processes.get(process) or f"at {blame.UNKNOWN}"
-
-
-def _words(args: Any) -> str:
-    words = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
-    return " ".join(os.fsdecode(word) for word in words)[:_MOST_OF_WORDS]
 
 
 def _holder_of(thing: Any) -> str:

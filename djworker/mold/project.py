@@ -478,6 +478,11 @@ def _refuse(found: Sequence[str]) -> None:
         raise BootError("leftovers", blame.first_module(found), reason)
 
 
+def _tell_left_open(text: str, peer: str, library: str) -> None:
+    level = logging.DEBUG if library else logging.WARNING
+    log.event(logger, level, "connection_left_open", text, peer=peer, library=library)
+
+
 def _tell_of(closed: Sequence[tuple[str, str]]) -> None:
     """No reason to refuse; and where the library opens another by itself, no reason to warn."""
     for peer, library in closed:
@@ -485,8 +490,7 @@ def _tell_of(closed: Sequence[tuple[str, str]]) -> None:
             f"a connection to {peer} was left open while loading; it is closed, since workers cannot share it. Open it in a"
             " receiver of djworker.signals.worker_ready, unless its library opens another by itself"
         )
-        level = logging.DEBUG if library else logging.WARNING
-        log.event(logger, level, "connection_left_open", text, peer=peer, library=library)
+        _tell_left_open(text, peer, library)
 
 
 def _tell_of_channels(connected: Sequence[tuple[str, str]]) -> None:
@@ -496,8 +500,7 @@ def _tell_of_channels(connected: Sequence[tuple[str, str]]) -> None:
             f"a channel of gRPC to {peer} was connected while loading; the first call over it may fail in a worker"
             " (UNAVAILABLE). Open it in a receiver of djworker.signals.worker_ready, or close it after the call"
         )
-        level = logging.DEBUG if library else logging.WARNING
-        log.event(logger, level, "connection_left_open", text, peer=peer, library=library)
+        _tell_left_open(text, peer, library)
 
 
 def _notifier() -> Notify:

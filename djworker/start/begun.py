@@ -7,11 +7,10 @@ no reload replaces, below the arbiter, which knows nothing of it, until after th
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from djworker import process
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 #: A ``manage.py`` that has one of these words may begin processes by itself, which no worker begins again.
 _BEGINNERS: Final = (b"subprocess", b"multiprocessing", b"Popen")
-#: Characters of a program's command line.
-_MOST_OF_WORDS: Final = 80
 
 
 def end() -> list[str]:
@@ -53,7 +50,7 @@ def _programs() -> Iterator[tuple[int, str]]:
     kept = [thing for thing in gc.get_objects() if issubclass(type(thing), subprocess.Popen)]
     for program in {*kept, *subprocess._active}:  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way to ask
         if getattr(program, "pid", None) and program.poll() is None:
-            yield program.pid, _words(program.args)
+            yield program.pid, process.words_of(program.args)
 
 
 def _processes() -> Iterator[tuple[int, str]]:
@@ -62,8 +59,3 @@ def _processes() -> Iterator[tuple[int, str]]:
     for child in set(module._children) if module is not None else ():  # noqa: SLF001 - active_children() waits for those that are dead
         if child.is_alive():
             yield child.pid, child.name
-
-
-def _words(args: Any) -> str:
-    words = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
-    return " ".join(os.fsdecode(word) for word in words)[:_MOST_OF_WORDS]

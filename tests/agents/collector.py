@@ -40,6 +40,10 @@ class Collector(ThreadingHTTPServer):
         """Whether this was reported."""
         return any(text.encode() in body for body in self.bodies)
 
+    def count(self, text: str) -> int:
+        """How many reports have it."""
+        return sum(text.encode() in body for body in self.bodies)
+
 
 class ScoutCollector(ThreadingTCPServer):
     """The core agent of Scout."""

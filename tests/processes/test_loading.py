@@ -9,19 +9,17 @@ import subprocess
 import sys
 import sysconfig
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
-from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
 
+from tests.agents.collector import Collector, listening
 from tests.docs.blocks import Block, runs
 from tests.processes.events import eventually
 from tests.processes.http import Address, request
@@ -65,59 +63,12 @@ def test_names_may_be_looked_up_in_every_stage(server: Server, project: Project)
     assert server.get("/").status == 200
 
 
-class Collector(ThreadingHTTPServer):
-    """Stands in for a service on the Internet that takes reports; it keeps their text."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Take)
-        self.bodies: list[bytes] = []
-
-    def has(self, text: str) -> bool:
-        """Whether this was reported."""
-        return any(text.encode() in body for body in self.bodies)
-
-    def count(self, text: str) -> int:
-        """How many reports have it."""
-        return sum(text.encode() in body for body in self.bodies)
-
-
-class _Take(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def do_POST(self) -> None:
-        body = self._body()
-        packed = self.headers.get("Content-Encoding") in ("gzip", "deflate")
-        self.server.bodies.append(zlib.decompress(body, 32 + zlib.MAX_WBITS) if packed else body)
-        self.do_GET()
-
-    def _body(self) -> bytes:
-        if "Content-Length" in self.headers:
-            return self.rfile.read(int(self.headers["Content-Length"]))
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def log_message(self, *_args: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     """It listens."""
-    with Collector() as made:
-        Thread(target=made.serve_forever, daemon=True).start()
+    made = Collector()
+    with listening(made):
         yield made
-        made.shutdown()
 
 
 class Keeper(ThreadingTCPServer):
