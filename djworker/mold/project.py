@@ -1,28 +1,23 @@
 """[mold] Loading a Django project for good: settings, applications, checks, WSGI application, URLconf, templates, warm-up.
 
-Every step that can fail has a name, and a failure says which step, whose module, and why.
+Every step that can fail is a stage of ``stages``; what is told of it stands in ``reporting``.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib.util
-import logging
 import os
-import platform
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from djworker import log, process
-from djworker.bug import Bug
+from djworker import log
 from djworker.conf import proxies
 from djworker.conf.problems import ConfigError
 from djworker.conf.table import Config
-from djworker.http.forwarded import NOTHING_DECLARED, Declared
-from djworker.ipc import messages
+from djworker.http.forwarded import Declared
 from djworker.ipc.contract import SETTINGS_VARIABLE
 from djworker.ipc.scoreboard import Gauge
 from djworker.mold import (
@@ -30,117 +25,26 @@ from djworker.mold import (
     checks,
     cleanup,
     leftovers,
-    named_settings,
+    reporting,
     request_errors,
     restarting,
-    rights,
-    taken_ports,
+    stages,
     warmup,
 )
 from djworker.mold.patches import async_streams, big_files, bodies, native_locks
+from djworker.mold.stages import BootError
 from djworker.start import interpreter
 from djworker.start.application import ApplicationError, Target, wsgi_callable
 from djworker.worker import grpc_calls
-from djworker.worker.balance import Balance
+from djworker.worker.loaded import Notify, Project
 
 if TYPE_CHECKING:
     from djworker.conf.resolve import Resolved
     from djworker.ipc.launch import Launch
     from djworker.ipc.regions import Writer
 
-logger = logging.getLogger("djworker.mold")
-
-#: Calls a hook by name; a hook that raises or hangs is logged and holds no worker back.
-Notify = Callable[..., None]
-
-
-class BootError(Exception):
-    """A generation that cannot serve."""
-
-    def __init__(self, stage: str, module: str, reason: str, text: str = "") -> None:
-        super().__init__(f"{stage}: {reason}")
-        self.stage = stage
-        self.module = module
-        self.reason = reason
-        self.traceback = text
-
-    def as_message(self) -> messages.MoldFailed:
-        """For the arbiter."""
-        return messages.MoldFailed(self.stage, self.module, self.reason, messages.tail(self.traceback))
-
-
 #: Generations whose options the command line has looked at a moment ago: that of a check, and the first.
 _TOLD: Final = (0, 1)
-
-
-def _not_loaded(_environ: Any, _start_response: Any) -> Any:
-    message = "bug: a worker without an application"
-    raise Bug(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """[mold, worker] One generation of a project, loaded."""
-
-    config: Config = field(default_factory=Config)
-    title: str = "django"
-    app: Callable[..., Any] = _not_loaded
-    notify: Notify = lambda *_args, **_kwargs: None
-    #: Looks after the database pools at each beat of a worker, and returns their gauges.
-    pools: Callable[[], Mapping[Gauge, int]] = dict
-    #: Begins to open the database sessions that each worker keeps.
-    warm_pools: Callable[[], object] = dict
-    #: Gives back the database sessions that a draining worker does not need.
-    retire_pools: Callable[[], object] = dict
-    #: Counts in a worker's region what its database pools do.
-    count_pools: Callable[[Writer], object] = lambda _writer: None
-    #: Ends the database sessions of a worker that leaves.
-    close_pools: Callable[[], object] = dict
-    #: What the workers of this generation know of each other.
-    balance: Balance = field(default_factory=Balance)
-    #: It can be forked. Otherwise this process is one worker, or a spare one.
-    is_shared: bool = True
-    #: This process can become a worker itself.
-    is_whole: bool = True
-    #: What the settings say of proxies.
-    declared: Declared = NOTHING_DECLARED
-    #: ``djworker.db.insight``; None without Django.
-    insight: Any = None
-
-
-class _Progress:
-    """[mold] How far loading is, for the one who asks because it takes too long."""
-
-    stage = "start"
-
-
-def stage() -> str:
-    """The name of the step that loading is at."""
-    return _Progress.stage
-
-
-@contextmanager
-def _stage(name: str, spared: type[Exception] = BootError) -> Iterator[None]:
-    """A failure in here is this stage's. The database connections that it leaves behind are closed.
-
-    spared: errors that say everything themselves.
-    """
-    _Progress.stage = name
-    try:
-        yield
-        cleanup.close_connections()
-    except (BootError, spared):
-        raise
-    except Exception as error:
-        module, reason = named_settings.described(error)
-        raise BootError(name, module, _with_remedies(reason, error), traceback.format_exc()) from error
-    except SystemExit as error:  # a settings module that calls sys.exit()
-        raise BootError(name, blame.module_of(error), f"sys.exit({error.code!r})", traceback.format_exc()) from error
-
-
-def _with_remedies(reason: str, error: BaseException) -> str:
-    root = blame.root_of(error)
-    return "; ".join(filter(None, (reason, rights.complaint(root), taken_ports.remedy(root))))
 
 
 def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
@@ -154,7 +58,7 @@ def load(launch: Launch, generation: int, *, alone: bool = False) -> Project:
     Raises:
         BootError: it is not fit to serve; nothing of it may be forked.
     """
-    with _stage("start"):
+    with stages.stage("start"):
         _enter(launch)
         _warn_of_two_places(launch)
     watch = leftovers.LeftoversWatch(alone=alone)
@@ -172,12 +76,12 @@ def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> P
     watch.alone = watch.alone or config.preload == "off"
     app = _load_application(config, named)
     _clear(watch, config)
-    with _stage("checks"):
+    with stages.stage("checks"):
         checks.ask_servers()
     if config.check_migrations == "refuse":
-        with _stage("migrations"):
+        with stages.stage("migrations"):
             _refuse_without_migrations()
-    with _stage("warm_up"):
+    with stages.stage("warm_up"):
         _warm_up(app, config.warm_up)
     project = Project(
         config,
@@ -194,37 +98,15 @@ def _load(launch: Launch, generation: int, watch: leftovers.LeftoversWatch) -> P
         url_names.install()
     request_errors.install()
     log.reassert()  # what the project has loaded since may have configured logging once more
-    _tell_what_is_loaded(generation)
+    reporting.loaded(generation)
     project.notify("mold_ready", generation=generation, pid=os.getpid())
     _clear(watch, config)
     grpc_calls.note()
     if watch.alone:
         return replace(project, is_shared=False, is_whole=not watch.ended)
-    _tell_of(leftovers.hang_up())
-    _tell_of_channels(leftovers.connected_channels())
+    reporting.connections_closed(leftovers.hang_up())
+    reporting.channels_connected(leftovers.connected_channels())
     return project
-
-
-def _tell_what_is_loaded(generation: int) -> None:
-    """Settings and code may be others with each generation, and so may Django be."""
-    import django
-    from django.conf import settings
-
-    module = str(getattr(settings, "SETTINGS_MODULE", "") or os.environ.get(SETTINGS_VARIABLE, ""))
-    fields = {"settings": module, "debug": settings.DEBUG, "django": django.get_version()}
-    mebibytes = process.resident_bytes() >> 20
-    text = f"generation {generation} has loaded {module or 'settings'}, with DEBUG {'on' if settings.DEBUG else 'off'}"
-    log.event(
-        logger,
-        logging.INFO,
-        "project_loaded",
-        text,
-        generation=generation,
-        **fields,
-        python=platform.python_version(),
-        mebibytes=mebibytes,
-        allowed_hosts=[str(host) for host in settings.ALLOWED_HOSTS],
-    )
 
 
 @dataclass(slots=True)
@@ -254,13 +136,13 @@ class Setup:
         return self.resolved
 
     def _run(self, set_prefix: bool) -> None:  # noqa: FBT001 - its only argument
-        with _stage("settings"):
+        with stages.stage("settings"):
             self.resolved = _resolve(self.launch, warns=self.warns)
         config = self.resolved.config
         log.configure(config.log_level, config.log_format, "mold")
-        with _stage("databases"):
+        with stages.stage("databases"):
             _map_engines()
-        with _stage("setup"):
+        with stages.stage("setup"):
             self.django_setup(set_prefix)
             bodies.install(config.chunked_buffer)
             big_files.install()
@@ -274,7 +156,7 @@ def _named_application(launch: Launch, setup: Setup) -> Callable[..., Any]:
 
     django.setup = setup  # type: ignore[assignment]  # what get_wsgi_application() calls
     try:
-        with _stage("application", spared=ApplicationError):
+        with stages.stage("application", spared=ApplicationError):
             return Target.parse(launch.app).load()
     except ApplicationError as error:
         raise BootError("application", launch.app.partition(":")[0], str(error)) from error
@@ -283,18 +165,18 @@ def _named_application(launch: Launch, setup: Setup) -> Callable[..., Any]:
 
 
 def _load_application(config: Config, named: Callable[..., Any] | None) -> Callable[..., Any]:
-    with _stage("databases"):
+    with stages.stage("databases"):
         _load_engines()
-    with _stage("urlconf"):  # before the checks, which would import it too, and be blamed
+    with stages.stage("urlconf"):  # before the checks, which would import it too, and be blamed
         warmup.load_urlconf()
-    with _stage("checks"):
+    with stages.stage("checks"):
         if errors := checks.run(config):
             raise BootError("checks", "django.core.checks", "; ".join(errors))
         checks.count_deployment_findings()
-    with _stage("application"):
+    with stages.stage("application"):
         _check_middleware()
         app = _wsgi_application() if named is None else named
-    with _stage("templates"):
+    with stages.stage("templates"):
         warmup.load_templates()
     return app
 
@@ -323,14 +205,9 @@ def _enter(launch: Launch) -> None:
 
 
 def _warn_of_two_places(launch: Launch) -> None:
-    """Code of one release in the directory of another: a deployment has moved the link that the command line names."""
     named = launch.sys_path[0] if launch.sys_path else ""
     if os.path.isabs(named) and (target := interpreter.other_place(named, launch.cwd)):
-        text = (
-            f"the working directory is {launch.cwd}, but the code is that of {target}, where {named} leads: start with"
-            f" --chdir {named}, which each reload enters anew"
-        )
-        log.event(logger, logging.WARNING, "working_directory", text, cwd=launch.cwd, link=named, target=target)
+        reporting.two_places(launch.cwd, named, target)
 
 
 def _resolve(launch: Launch, *, warns: bool) -> Resolved:
@@ -352,7 +229,7 @@ def _resolve(launch: Launch, *, warns: bool) -> Resolved:
         raise BootError("settings", module, str(error)) from error
     for problem in resolved.warnings:
         if warns and f"djworker.{problem.id}" not in settings.SILENCED_SYSTEM_CHECKS:
-            log.event(logger, logging.WARNING, "config_warning", str(problem), id=problem.id, setting=problem.setting)
+            reporting.odd_option(problem)
     proxies.expect(resolved)
     return resolved
 
@@ -441,15 +318,14 @@ def _clear(watch: leftovers.LeftoversWatch, config: Config) -> None:
     if not found and (restart or cleanup.has_hub()):
         if libraries := restarting.end(restart):
             watch.ended = True
-            text = f"threads of {', '.join(libraries)} were ended; each worker begins its own"
-            log.event(logger, logging.INFO, "threads_ended", text, libraries=libraries)
+            reporting.threads_ended(libraries)
         cleanup.destroy_hub()
         found = watch.found()
     if config.preload == "on":
         _refuse(found)
     elif found:
         watch.alone = True
-        _warn_of_copies(found)
+        reporting.not_shared(found)
 
 
 def _look(watch: leftovers.LeftoversWatch) -> tuple[Mapping[Any, str], Sequence[str]]:
@@ -459,48 +335,12 @@ def _look(watch: leftovers.LeftoversWatch) -> tuple[Mapping[Any, str], Sequence[
     return restart, watch.found(restart, things)
 
 
-def _warn_of_copies(found: Sequence[str]) -> None:
-    """It works, and it costs."""
-    size = process.resident_bytes() >> 20
-    text = (
-        f"each worker loads the project by itself, because this cannot be forked: {'; '.join(found)}. Each takes about"
-        f" {size} MiB for itself, and as long as a boot to come. Begin it in a receiver of djworker.signals.worker_ready,"
-        " and workers share the memory; preload = off says that this is meant"
-    )
-    log.event(logger, logging.WARNING, "not_shared", text, found=list(found), mebibytes=size)
-
-
 def _refuse(found: Sequence[str]) -> None:
     """A copy of a thread does not run, a copy of a connection talks to another process's session."""
     if found:
         names = "; ".join(found)
         reason = f"left behind while loading: {names}. End it there, or begin it in a receiver of djworker.signals.worker_ready"
         raise BootError("leftovers", blame.first_module(found), reason)
-
-
-def _tell_left_open(text: str, peer: str, library: str) -> None:
-    level = logging.DEBUG if library else logging.WARNING
-    log.event(logger, level, "connection_left_open", text, peer=peer, library=library)
-
-
-def _tell_of(closed: Sequence[tuple[str, str]]) -> None:
-    """No reason to refuse; and where the library opens another by itself, no reason to warn."""
-    for peer, library in closed:
-        text = (
-            f"a connection to {peer} was left open while loading; it is closed, since workers cannot share it. Open it in a"
-            " receiver of djworker.signals.worker_ready, unless its library opens another by itself"
-        )
-        _tell_left_open(text, peer, library)
-
-
-def _tell_of_channels(connected: Sequence[tuple[str, str]]) -> None:
-    """No reason to refuse: they connect anew. A library that asks again, where a call fails, is no reason to warn."""
-    for peer, library in connected:
-        text = (
-            f"a channel of gRPC to {peer} was connected while loading; the first call over it may fail in a worker"
-            " (UNAVAILABLE). Open it in a receiver of djworker.signals.worker_ready, or close it after the call"
-        )
-        _tell_left_open(text, peer, library)
 
 
 def _notifier() -> Notify:

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from djworker.ipc.channel import Channel
     from djworker.ipc.regions import Region
     from djworker.ipc.scoreboard import Row
-    from djworker.mold.patches.forks import Guard
-    from djworker.mold.project import Project
+    from djworker.worker.loaded import ForkGuard, Project
 
 logger = logging.getLogger("djworker.worker")
 
@@ -49,7 +48,7 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
     generation: int,
     slot: int,
     arbiter: int,
-    guard: Guard,
+    guard: ForkGuard,
     region: Region | None = None,
 ) -> NoReturn:
     """[worker] Serve until retired, then leave the process."""
