@@ -194,38 +194,28 @@ class Connection(IdleConnection):
             self._inbox.feed(data)
 
     def _next_head(self) -> bytes | None:
-        """Wait for a request to begin, and return its head; None at the connection's end. Raises ProtocolError."""
+        """Wait until a request may run, and return its head; None at the connection's end. Raises ProtocolError."""
         inbox = self._inbox
         if inbox.data:
             self._turn_pipelined()
+            head = inbox.take_head(self._server.head_limits)
         else:
             data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
             if 0 < data.find(END_OF_HEAD) == len(data) - 4 and data[0] != CR:
-                # Nearly every packet: one head as a whole, and nothing else. What _permitted does is written out for its speed.
-                concurrency = self._server.concurrency
-                if concurrency.queue or concurrency.taken >= concurrency.limit or self._late:
-                    self._acquire(data, self.began)
-                else:
-                    concurrency.taken += 1
-                    self.has_permit = True
-                return data
-            if not data:
+                head = data  # nearly every packet: one head as a whole, and nothing else
+            elif data:
+                inbox.feed(data)
+                head = inbox.take_head(self._server.head_limits)
+            else:
                 return None
-            inbox.feed(data)
-        head = inbox.take_head(self._server.head_limits)
-        if head is not None:
-            return self._permitted(head, self.began)
-        head = self._rest_of_head()
-        return head and self._permitted(head, now())
-
-    def _permitted(self, head: bytes, since: float) -> bytes:
-        """Return the head once its request may run. Raises ProtocolError. since: when it was there."""
-        concurrency = self._server.concurrency
-        if concurrency.queue or concurrency.taken >= concurrency.limit or self._late:
+        since = self.began
+        if head is None:
+            head, since = self._rest_of_head(), now()
+            if head is None:
+                return None
+        if self._late or not self._server.concurrency.take(self):
+            self.record(head)
             self._acquire(head, since)
-        else:
-            concurrency.taken += 1
-            self.has_permit = True
         return head
 
     def _rest_of_head(self) -> bytes | None:
@@ -362,9 +352,11 @@ class Connection(IdleConnection):
 
     def _receive_first(self, upload: Upload, head: bytes) -> None:
         """Receive a short body before the application begins, without a permit. Raises BodyError, ProtocolError."""
-        self.give_back()
+        concurrency = self._server.concurrency
+        concurrency.give_back(self)
         upload.receive_all()
-        self._permitted(head, now())
+        if not concurrency.take(self):
+            self._acquire(head, now())
 
     def _report(self, exchange: Exchange) -> None:
         if exchange.error:
@@ -512,7 +504,7 @@ class Connection(IdleConnection):
         unread = self._upload is not None and not self._upload.done
         if not (hears_more or unread or self._inbox.data) or not self.end_writing():
             return
-        self.give_back()
+        self._server.concurrency.give_back(self)
         self.enter(ConnectionPhase.LINGERING, LINGER_TIMEOUT)
         self._listen_on()
 

@@ -103,12 +103,17 @@ class IdleConnection(Transport):
                 return b""
             # The usual move is written out: to look it up costs as much as all that follows.
             self.phase = IDLE if self.phase is RUNNING else TO_IDLE[self.phase]
-            concurrency = server.concurrency
-            self.has_permit = False
-            concurrency.taken -= 1
-            if concurrency.queue:
-                concurrency.hand_out()
-            self._wait_idle()
+            server.concurrency.give_back(self)
+            # The hub switches here directly. A Waiter, which would hold back a switch that comes too late, costs more than all
+            # else that is done here: only the reader, which is stopped at once, and the admission queue and suspend(), which ask
+            # first, ever switch.
+            self._waits = True
+            self._reader.start(self._arrived)
+            try:
+                self._hub.switch()
+            finally:
+                self._reader.stop()
+                self._waits = self.queued = False
             if self.suspended:
                 return b""
         elif not server.admission.is_free():  # it was suspended
@@ -127,21 +132,6 @@ class IdleConnection(Transport):
         if self.listed_idle:
             self._list_busy()
         return data
-
-    def _wait_idle(self) -> None:
-        """Wait until there is something to receive, or until the connection is to be suspended.
-
-        The hub switches here directly. A Waiter, which would hold back a switch that comes too late, costs more than all
-        else that is done here: only the reader, which is stopped at once, and the admission queue and suspend(), which ask first,
-        ever switch.
-        """
-        self._waits = True
-        self._reader.start(self._arrived)
-        try:
-            self._hub.switch()
-        finally:
-            self._reader.stop()
-            self._waits = self.queued = False
 
     def _arrived(self) -> None:
         """[hub] Something has come: it is served at once where it came alone, or when its turn has come."""
@@ -249,7 +239,7 @@ class IdleConnection(Transport):
 
     def _turn_pipelined(self) -> None:
         """Let others run before the next request that is already here."""
-        self.give_back()
+        self._server.concurrency.give_back(self)
         if self._server.admission.is_free():
             self.share()
             self.began = now()
@@ -266,19 +256,16 @@ class IdleConnection(Transport):
         concurrency = self._server.concurrency
         late, self._late = self._late, False
         if self._is_health_check(head):
-            concurrency.resume()
+            concurrency.resume(self)
         else:
             self._unserved = head
             self.enter(QUEUED)
-            if self._server.records is not None:
-                self.record(head)
             came = now()
             left = since + self._server.queue_timeout - came
-            if late or left <= 0 or not concurrency.acquire(left):
+            if late or left <= 0 or not concurrency.acquire(self, left):
                 raise ProtocolError(503, "the request waited for too long to begin")
             self._unserved = b""
             self._turn_came = self.counts_from + now() - came
-        self.has_permit = True
         self.enter(RUNNING)
 
     # --- for the case that the worker is killed
@@ -323,12 +310,6 @@ class IdleConnection(Transport):
         paths = self._server.health_paths
         return bool(paths) and head.split(b" ", 2)[1].partition(b"?")[0] in paths
 
-    def give_back(self) -> None:
-        """Give the permit back, if there is one."""
-        if self.has_permit:
-            self.has_permit = False
-            self._server.concurrency.release()
-
     def _wait_for_peer(self, watcher: Any) -> None:
         """Wait without a permit: a request runs while its application does, and slow clients can be many."""
         if self.has_permit:
@@ -346,9 +327,9 @@ class IdleConnection(Transport):
             self.bulk.pause()
 
     def _without_permit(self, wait: Callable[..., object], *arguments: object) -> None:
-        self.give_back()
+        concurrency = self._server.concurrency
+        concurrency.give_back(self)
         try:
             wait(*arguments)
         finally:
-            self._server.concurrency.resume()
-            self.has_permit = True
+            concurrency.resume(self)

@@ -130,7 +130,7 @@ class Server(SharedState):
     def _end(self, connection: Connection) -> None:
         self.busy.pop(connection, None)
         self.idle_ones.pop(connection, None)
-        connection.give_back()
+        self.concurrency.give_back(connection)
         connection.give_record_back()
         connection.close()
         if self.on_room is not None and self.has_room():

@@ -96,6 +96,19 @@ def test_a_connections_phase_has_one_door() -> None:
     assert written == {"phases.py: self.phase = ConnectionPhase.FRESH", "idle.py: self.phase = RUNNING"}
 
 
+def test_a_permit_and_a_deadline_have_one_door_each() -> None:
+    """A connection has its permit by `ConcurrencyLimit`, and its deadline by `Phased`; it begins without a permit."""
+    changes = {
+        f"{path.stem}: {' '.join(line.split())}"
+        for path in (PACKAGE / "http").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"\b(?:has_permit|taken|deadline) (?:[-+|]?=|:=) ", line)
+    }
+    doors = ("concurrency: ", "phases: self.deadline = ")
+    assert {change for change in changes if not change.startswith(doors)} == {"idle: self.has_permit = False"}
+    assert len(changes) > len(doors)
+
+
 def test_what_is_covered_is_there() -> None:
     """A module that has moved would not be measured any more, and no limit would tell."""
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]
