@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from djworker.control.protocol import VERSION
+from djworker.ipc.contract import RequestPhase
 
 __all__ = ["SCHEMAS", "SMOKE"]
 
@@ -70,13 +71,13 @@ _REQUEST: Final = {
     "age": _a("number", "seconds since its first byte"),
     "phase": {
         "enum": [
-            "reading head",
-            "reading body",
-            "queued",
-            "running",
-            "waiting for a connection",
-            "in SQL",
-            "writing",
+            RequestPhase.READING_HEAD,
+            RequestPhase.READING_BODY,
+            RequestPhase.QUEUED,
+            RequestPhase.RUNNING,
+            RequestPhase.WAITING_FOR_CONNECTION,
+            RequestPhase.IN_SQL,
+            RequestPhase.WRITING,
         ]
     },
     "alias": _a("string", "the database that it asks, or waits for"),

@@ -25,6 +25,7 @@ from djworker.db.observe.labels import view_of
 from djworker.db.pool.driver import C
 from djworker.db.pool.scheduler import Scheduler
 from djworker.db.pool.stats import Holder
+from djworker.ipc.contract import RequestPhase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
     from djworker.db.pool.pool import Pool
     from djworker.db.pool.slots import Slot
 
-WAITING: Final = "waiting for a connection"
-IN_SQL: Final = "in SQL"
+_WAITING, _IN_SQL = RequestPhase.WAITING_FOR_CONNECTION, RequestPhase.IN_SQL
 #: Characters of a statement.
 SQL_SHOWN: Final = 2000
 #: Holders of one pool.
@@ -75,14 +75,14 @@ def doing(frames: Iterable[FrameType]) -> Doing:
     for frame in frames:
         code = frame.f_code
         if code in _WAITS and not found.phase:
-            found = found._replace(phase=WAITING, alias=str(frame.f_locals["self"].state.name))
+            found = found._replace(phase=_WAITING, alias=str(frame.f_locals["self"].state.name))
         elif code in _RUNS:
             found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"].db.alias))
         elif code in _RUNS_LEASED:  # whose unknown attributes are the library's, and take a connection
             found = _in_sql(found, frame.f_locals, str(frame.f_locals["self"]._lease.leased_pool.alias))  # noqa: SLF001 - of a frame, and no method may be called there
         elif code in _ENDS and not found.sql:
             alias = str(frame.f_locals["self"].alias)
-            found = found._replace(phase=found.phase or IN_SQL, alias=alias, sql=_ENDS[code])
+            found = found._replace(phase=found.phase or _IN_SQL, alias=alias, sql=_ENDS[code])
         elif code in _RESOLVES:
             return found._replace(view=_view(frame.f_locals.get("request")))
     return found
@@ -90,7 +90,7 @@ def doing(frames: Iterable[FrameType]) -> Doing:
 
 def _in_sql(found: Doing, names: Mapping[str, object], alias: str) -> Doing:
     sql = found.sql or _shown(names.get("sql"))
-    return found._replace(phase=found.phase or IN_SQL, alias=found.alias or alias, sql=sql)
+    return found._replace(phase=found.phase or _IN_SQL, alias=found.alias or alias, sql=sql)
 
 
 def _shown(sql: object) -> str:

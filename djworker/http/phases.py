@@ -19,9 +19,10 @@ import enum
 from typing import TYPE_CHECKING, Final
 
 from djworker.bug import Bug
+from djworker.ipc.contract import RequestPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["NEVER", "SAID", "TO", "ConnectionPhase", "Phased"]
 
@@ -47,8 +48,15 @@ class ConnectionPhase(enum.Enum):
 
 
 _P = ConnectionPhase
-#: What operators are told; the others are told as they are.
-SAID: Final = {_P.QUEUED: "queued", _P.BODY: "reading body", _P.HEAD: "reading head"}
+#: What operators are told of a request; a connection without one is told of as it is.
+SAID: Final[Mapping[ConnectionPhase, str]] = {
+    _P.HEAD: RequestPhase.READING_HEAD,
+    _P.QUEUED: RequestPhase.QUEUED,
+    _P.BODY: RequestPhase.READING_BODY,
+    _P.RUNNING: RequestPhase.RUNNING,
+    _P.WRITING: RequestPhase.WRITING,
+    _P.LINGERING: RequestPhase.CLOSING,
+}
 #: From each phase, where it may go.
 MOVES: Final = {
     _P.FRESH: {_P.FRESH, _P.HEAD, _P.QUEUED, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},

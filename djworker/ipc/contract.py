@@ -48,6 +48,22 @@ class Flag(StrEnum):
     CHECK = "--check"
 
 
+# -- what a request is doing
+
+
+class RequestPhase(StrEnum):
+    """The words that operators are told. Memory that outlives a worker has their numbers, so a new one comes last."""
+
+    RUNNING = "running"
+    QUEUED = "queued"
+    READING_BODY = "reading body"
+    WRITING = "writing"
+    WAITING_FOR_CONNECTION = "waiting for a connection"
+    IN_SQL = "in SQL"
+    READING_HEAD = "reading head"
+    CLOSING = "closing"
+
+
 # -- how many there are
 
 #: Workers of two generations at once, above the number that is wanted: a reload replaces one at a time.

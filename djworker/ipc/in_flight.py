@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from djworker.ipc import shared_memory
+from djworker.ipc.contract import RequestPhase
 from djworker.ipc.scoreboard import ROW_SIZE
 
 if TYPE_CHECKING:
@@ -20,17 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PHASES", "LostRequest", "Record", "Records", "read"]
 
-#: What a request may be doing, by number; a number keeps its meaning.
-PHASES: Final[Sequence[str]] = (
-    "running",
-    "queued",
-    "reading body",
-    "writing",
-    "waiting for a connection",
-    "in SQL",
-    "reading head",
-    "closing",
-)
+#: What a request may be doing, by number.
+PHASES: Final[Sequence[str]] = tuple(RequestPhase)
 #: Records of a worker. The requests of further connections are not recorded.
 COUNT: Final = 1024
 #: Bytes of a record: four words, two addresses, and the head, of which the beginning is enough. Memory is taken as it is written.

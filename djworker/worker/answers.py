@@ -20,6 +20,7 @@ from djworker import process
 from djworker.greenlets import upwards
 from djworker.http.phases import SAID
 from djworker.ipc import messages
+from djworker.ipc.contract import RequestPhase
 from djworker.ipc.scoreboard import Gauge
 from djworker.worker import loops
 from djworker.worker.endings import Endings
@@ -242,7 +243,7 @@ class Answers:
     def _request(self, item: InFlight, blocked: FrameType | None) -> dict[str, Any]:
         doing = self._insight.doing(_frames(item.greenlet, blocked))
         phase = _PHASES.get(item.phase, item.phase)
-        if phase == "running" and doing is not None and doing.phase:
+        if phase == RequestPhase.RUNNING and doing is not None and doing.phase:
             phase = doing.phase
         return {
             "id": f"{self._slot}-{item.number}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from djworker.control.text import no_pools, printable, state_of
+from djworker.ipc.contract import RequestPhase
 
 __all__ = ["TABLES", "Cell", "Column", "Table", "View", "headlines", "memory", "rate", "span", "tables"]
 
@@ -16,10 +17,11 @@ BLOCKED: Final = 1.5
 #: Seconds of lag, and of age of a request, that are worth a look; and that are bad.
 SLOW, BAD = 0.1, 1.0
 _MEBIBYTE: Final = 1 << 20
-_SHORT_PHASES: Final = {
-    "waiting for a connection": "wait conn",
-    "reading body": "read body",
-    "reading head": "read head",
+_WAITS: Final = "wait conn"
+_SHORT_PHASES: Final[Mapping[str, str]] = {
+    RequestPhase.WAITING_FOR_CONNECTION: _WAITS,
+    RequestPhase.READING_BODY: "read body",
+    RequestPhase.READING_HEAD: "read head",
 }
 
 
@@ -148,7 +150,7 @@ def _requests(answer: Mapping[str, Any]) -> Table:
 
 def _request(request: Mapping[str, Any]) -> list[Cell]:
     phase = "blocks hub" if request["blocks_hub"] else _SHORT_PHASES.get(request["phase"], request["phase"])
-    look = "bad" if request["blocks_hub"] else "warn" if phase in ("queued", "wait conn") else ""
+    look = "bad" if request["blocks_hub"] else "warn" if phase in (RequestPhase.QUEUED, _WAITS) else ""
     what = f"{request['method']} {request['path']}".strip() or "(not read yet)"
     if request["sql"]:
         what = f"{what}  {' '.join(request['sql'].split())}"
