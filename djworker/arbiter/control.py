@@ -17,7 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from djworker import log
-from djworker.control.protocol import LINE_LIMIT, Reply, Request, UnreadableLineError
+from djworker.control.protocol import LINE_LIMIT, Kind, Reply, Request, UnreadableLineError
 from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Client:
         state = "ended" if self.ended else "asking" if self.asking else "silent"
         return f"<Client {self.sock.fileno()} {state}, {len(self.heard)} bytes heard, {len(self.unread)} unread>"
 
-    def say(self, kind: str, /, **fields: Any) -> None:
+    def say(self, kind: Kind, /, **fields: Any) -> None:
         """Have a line sent. Of an answer, the last kind gives the turn back to the client."""
         reply = Reply(kind, fields)
         if not self.unread:
@@ -78,6 +78,13 @@ class Client:
     def refuse(self, reason: str, **fields: Any) -> None:
         """End an answer with the reason why it is not done."""
         self.say("refused", reason=reason, **fields)
+
+
+class Tell(Protocol):
+    """Says a line to a client: ``Control.tell``."""
+
+    def __call__(self, client: Client, kind: Kind, /, **fields: Any) -> None:
+        """See there."""
 
 
 class Control:
@@ -219,7 +226,7 @@ class Control:
             client.asking = True
             self._service.ask(client, request)
 
-    def tell(self, client: Client, kind: str, /, **fields: Any) -> None:
+    def tell(self, client: Client, kind: Kind, /, **fields: Any) -> None:
         """Say a line to a client that waits for it, outside of its own events."""
         if not client.ended:
             client.say(kind, **fields)

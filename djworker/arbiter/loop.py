@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from djworker.arbiter.listeners import Listener
     from djworker.arbiter.signal_queue import Signals
     from djworker.arbiter.systemd import Systemd
+    from djworker.control.protocol import Kind
     from djworker.ipc.channel import Received
 
 #: Reasons to kill a worker that has not moved for too long.
@@ -396,7 +397,7 @@ class Loop:
             self.control.close()
             self.control = None
 
-    def _tell_client(self, client: control.Client, kind: str, **fields: object) -> None:
+    def _tell_client(self, client: control.Client, kind: Kind, /, **fields: object) -> None:
         if self.control is not None:
             self.control.tell(client, kind, **fields)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from djworker.arbiter.child import Child
     from djworker.arbiter.children import Children
-    from djworker.arbiter.control import Client
+    from djworker.arbiter.control import Client, Tell
     from djworker.arbiter.handles import WorkerHandle
 
 #: Seconds for a worker to answer. Its hub has a quarter of one, then a thread takes over.
@@ -43,7 +43,7 @@ class OpenQuestion:
 class Questions:
     """[arbiter] What is asked of workers, and not answered yet."""
 
-    def __init__(self, children: Children, tell: Callable[..., None]) -> None:
+    def __init__(self, children: Children, tell: Tell) -> None:
         self._children = children
         self._tell = tell
         self._asked: dict[int, OpenQuestion] = {}

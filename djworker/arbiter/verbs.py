@@ -15,7 +15,7 @@ from djworker.ipc.scoreboard import Gauge
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from djworker.arbiter.control import Client
+    from djworker.arbiter.control import Client, Tell
     from djworker.arbiter.handles import WorkerHandle
     from djworker.arbiter.reporting import Reporter
     from djworker.control.protocol import Request
@@ -44,8 +44,7 @@ class Steered(report.Arbiter, Protocol):
 class Verbs:
     """[arbiter] Answers the requests of control clients. Whatever takes time is answered by a later event."""
 
-    def __init__(self, arbiter: Steered, tell: Callable[..., None]) -> None:
-        """tell: says a line to a client, see ``Control.tell``."""
+    def __init__(self, arbiter: Steered, tell: Tell) -> None:
         self._arbiter = arbiter
         self.verdicts = Verdicts(tell)
         self.questions = Questions(arbiter.children, tell)

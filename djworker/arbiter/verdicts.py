@@ -8,12 +8,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from djworker.arbiter.control import Client
-
-    #: Says a line to a client.
-    Tell = Callable[..., None]
+    from djworker.arbiter.control import Client, Tell
 
 #: What a failed reload says of itself, beside its reason.
 _FIELDS: Final = ("generation", "serving", "stage", "module", "error", "traceback")

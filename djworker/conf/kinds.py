@@ -20,6 +20,7 @@ from djworker.conf.problems import UnreadableError
 from djworker.conf.span import Span
 
 T = TypeVar("T")
+W = TypeVar("W", bound=str)
 
 _WHOLE: Final = re.compile(r"-?[0-9]{1,15}", re.ASCII)
 _SPAN: Final = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})", re.ASCII)
@@ -220,12 +221,13 @@ def _read_control(raw: object) -> str:
     )
 
 
-def choice(*choices: str) -> Kind[str]:
+def choice(*choices: W) -> Kind[W]:
     """Make the kind of value that is one of some words; case does not matter."""
 
-    def read(raw: object) -> str:
-        if isinstance(raw, str) and raw.strip().lower() in choices:
-            return raw.strip().lower()
+    def read(raw: object) -> W:
+        for word in choices:
+            if isinstance(raw, str) and raw.strip().lower() == word:
+                return word
         raise UnreadableError("not known here", f"give {', '.join(choices[:-1])} or {choices[-1]}")
 
     return Kind("choice", read, str, "{" + ",".join(choices) + "}")

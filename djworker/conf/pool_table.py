@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from djworker.conf.kinds import FLAG, PATTERNS, SECONDS, WHOLE, choice
 from djworker.conf.option import Option, option, table
@@ -24,7 +24,7 @@ _GROUP: Final = "Database pools"
 class PoolOptions:
     """[mold, worker] How the connections of one alias are pooled and leased. Times in seconds; sizes per worker process."""
 
-    lease: str = option(
+    lease: Literal["transaction", "request"] = option(
         "transaction",
         choice("transaction", "request"),
         _GROUP,

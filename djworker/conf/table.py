@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from djworker.conf.cpus import cpu_count
 from djworker.conf.kinds import (
@@ -213,7 +213,7 @@ class Config:
         minimum=0,
         maximum=3600,
     )
-    check_migrations: str = option(
+    check_migrations: Literal["off", "warn", "refuse"] = option(
         "warn",
         choice("off", "warn", "refuse"),
         "Workers",
@@ -221,7 +221,7 @@ class Config:
         W204 says which. `refuse`: it does not, and a first start does not either. `off`: the database is not asked. One that
         does not answer within 10 s is no reason to refuse.""",
     )
-    preload: str = option(
+    preload: Literal["auto", "on", "off"] = option(
         "auto",
         choice("auto", "on", "off"),
         "Workers",
@@ -443,13 +443,15 @@ class Config:
         "For development: reload when a file of the project changes. Needs watchfiles.",
         reloadable=False,
     )
-    log_level: str = option(
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = option(
         "info",
         choice("debug", "info", "warning", "error", "critical"),
         "Logging",
         "Least important message that is logged.",
     )
-    log_format: str = option("text", choice("text", "json"), "Logging", "Form of the log on standard error.")
+    log_format: Literal["text", "json"] = option(
+        "text", choice("text", "json"), "Logging", "Form of the log on standard error."
+    )
     access_log: str | None = option(
         None,
         FILE,
@@ -466,7 +468,7 @@ class Config:
         flags=("--access-logformat",),
     )
 
-    request_id: str = option(
+    request_id: Literal["off", "log", "answer"] = option(
         "off",
         choice("off", "log", "answer"),
         "Logging",

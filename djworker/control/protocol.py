@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
-__all__ = ["KINDS", "LINE_LIMIT", "VERSION", "Reply", "Request", "UnreadableLineError"]
+__all__ = ["KINDS", "LINE_LIMIT", "VERSION", "Kind", "Reply", "Request", "UnreadableLineError"]
 
 #: Raised where a field changes its meaning. A server refuses a client of a later version.
 VERSION: Final = 1
@@ -21,7 +21,8 @@ LINE_LIMIT: Final = 16 * 1024
 #: Bytes of one line of an answer, which a client takes. The server's are far shorter, but for the status of 1024 workers.
 REPLY_LIMIT: Final = 4 * 1024 * 1024
 #: The lines of an answer: what happens meanwhile, a part of what a worker says, and the two ends.
-KINDS: Final = ("progress", "piece", "result", "refused")
+Kind = Literal["progress", "piece", "result", "refused"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 class UnreadableLineError(ValueError):
@@ -56,9 +57,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """[client, arbiter] One line of an answer. kind: one of ``KINDS``; fields: all other fields of the line."""
+    """[client, arbiter] One line of an answer. kind: see ``Kind``; fields: all other fields of the line."""
 
-    kind: str
+    kind: Kind
     fields: Mapping[str, Any]
 
     @property

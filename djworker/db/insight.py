@@ -108,7 +108,10 @@ def last_sql(greenlet: object) -> str:
 
 
 def view_at(environ: Mapping[str, object]) -> str:
-    """Return the view of a request whose frames do not tell it: its answer is being streamed. Project code may run for it."""
+    """Return the view of a request whose frames do not tell it: its answer is being streamed; empty without one.
+
+    Project code may run for it.
+    """
     return labels.view_at(environ)
 
 

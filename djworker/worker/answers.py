@@ -268,8 +268,7 @@ class Answers:
 
     def view(self, item: InFlight) -> str:
         """[hub] Return the view that the URLconf has for a request, empty if it has none. Project code may run for it."""
-        view = self._insight.view_at(item.environ) if item.environ else ""
-        return "" if view == "no view" else view
+        return self._insight.view_at(item.environ) if item.environ else ""
 
     def owners(self) -> list[Any]:
         """[hub] Return the greenlets that hold a database connection."""

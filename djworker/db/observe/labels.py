@@ -71,7 +71,7 @@ class Label:
         """The view's name as URL patterns have it, or its dotted path; to count by, for a path may hold a number."""
         if self._request is None:
             return self._work
-        return self._as_django_resolved() or _as_the_path_says(self._request)
+        return self._as_django_resolved() or _as_the_path_says(self._request) or "no view"
 
     def _as_django_resolved(self) -> str:
         """A middleware may have chosen another URLconf (one per tenant); the greenlet's own frames know."""
@@ -106,7 +106,7 @@ def last_statement(owner: object) -> object:
 
 
 def view_at(environ: Mapping[str, object]) -> str:
-    """The view that the URLconf has for a request; project code may run for it."""
+    """The view that the URLconf has for a request, empty if it has none; project code may run for it."""
     return _as_the_path_says(_Request(str(environ.get("REQUEST_METHOD", "")), str(environ.get("PATH_INFO", ""))))
 
 
@@ -120,7 +120,7 @@ def _as_the_path_says(request: _Request) -> str:
     try:
         return str(resolve(_decoded(request.path)).view_name)
     except Exception:  # noqa: BLE001 - a path without a view, or a URLconf that cannot be loaded: the message matters more
-        return "no view"
+        return ""
 
 
 def _decoded(path: str) -> str:
