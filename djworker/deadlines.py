@@ -22,7 +22,7 @@ __all__ = ["RequestTimeout", "deadline", "extend_deadline", "no_deadline", "rema
 View = TypeVar("View", bound="Callable[..., Any]")
 
 #: Seconds: no deadline.
-_NEVER: Final = float("inf")
+NEVER: Final = float("inf")
 #: Where a decorated class has its seconds: those of a base count for its subclasses only until they have their own.
 _OWN: Final = "_djworker_deadline"
 
@@ -68,8 +68,8 @@ def remaining() -> float | None:
     That is what time-outs of clients take: ``httpx.get(url, timeout=remaining())``.
     """
     clock = _CallingClock.find()
-    left = _NEVER if clock is None else clock.time_left()
-    return None if left == _NEVER else max(0.0, left)
+    left = NEVER if clock is None else clock.time_left()
+    return None if left == NEVER else max(0.0, left)
 
 
 def extend_deadline(seconds: float) -> None:
@@ -81,7 +81,7 @@ def extend_deadline(seconds: float) -> None:
     Raises:
         ValueError: that is no number of seconds.
     """
-    _checked(seconds, at_least=-_NEVER)
+    _checked(seconds, at_least=-NEVER)
     clock = _CallingClock.find()
     if clock is not None:
         clock.extend(seconds)
@@ -112,11 +112,11 @@ def no_deadline(view: View) -> View:
     Raises:
         TypeError: it was used on what is no view.
     """
-    return _decorated(view, _NEVER)
+    return _decorated(view, NEVER)
 
 
 def _checked(seconds: float, *, at_least: float) -> None:
-    if type(seconds) not in (int, float) or not at_least < seconds < _NEVER:
+    if type(seconds) not in (int, float) or not at_least < seconds < NEVER:
         raise ValueError(f"a deadline is a number of seconds{' above 0' if at_least == 0 else ''}, not {seconds!r}")
     try:
         float(seconds)

@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["spawners_of", "upwards"]
+__all__ = ["MOST_FRAMES", "spawners_of", "upwards"]
 
 #: A view's greenlet may spawn one, that one another, and so on. An event loop's and a thread's that the loop has started are two.
 GENERATIONS: Final = 5
+#: The innermost frames of a stack that is shown. Django with its middleware is about thirty deep.
+MOST_FRAMES: Final = 60
 
 
 def spawners_of(greenlet: Any) -> Iterator[Any]:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
+from djworker.units import NANOSECONDS
+
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _PR_GET_PDEATHSIG: Final = 2
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -255,7 +257,7 @@ def runnable_seconds(pid: int) -> float | None:
             ran, waited, _ = file.read().split()
     except (OSError, ValueError):  # gone, or a kernel without these numbers
         return None
-    return (int(ran) + int(waited)) / 1e9 or None
+    return (int(ran) + int(waited)) / NANOSECONDS or None
 
 
 def free_memory() -> int:

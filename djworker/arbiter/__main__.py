@@ -17,9 +17,10 @@ from djworker.arbiter.loop import Loop, policy_of
 from djworker.arbiter.pidfile import Pidfile, PidfileError
 from djworker.arbiter.reexec import reexec
 from djworker.arbiter.signal_queue import Signals
-from djworker.arbiter.snapshot import VARIABLE, Snapshot, SnapshotError
+from djworker.arbiter.snapshot import Snapshot, SnapshotError
 from djworker.arbiter.status import StatusService
 from djworker.arbiter.systemd import Systemd
+from djworker.conf import variables
 from djworker.conf.address import Address
 from djworker.ipc.contract import EXIT_CONFIG
 from djworker.ipc.launch import Launch
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--rehearse"]:
         return _rehearse()
     launch = Launch.from_environ(os.environ)
-    state = os.environ.pop(VARIABLE, None)
+    state = os.environ.pop(variables.ADOPT, None)
     log.configure(launch.config.log_level, launch.config.log_format, "arbiter")
     process.set_title(f"djworker: arbiter [{launch.config.proc_name or launch.proc_name}]")
     signals = Signals()
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
 def _rehearse() -> int:
     """Whether this program could take over: it starts, and it reads the state."""
     try:
-        Snapshot(os.environ[VARIABLE])
+        Snapshot(os.environ[variables.ADOPT])
         Launch.from_environ(os.environ)
     except (SnapshotError, LookupError, ValueError) as error:
         print(f"djworker: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
@@ -63,8 +64,8 @@ def _start(launch: Launch, signals: Signals) -> int:
         addresses = [Address.parse(text) for text in config.bind]  # the sockets that systemd passed are among them
         listeners = open_listeners(addresses, config.backlog, config.socket_mode, account)
         status = StatusService.open(config) if config.status_bind else None
-        if account is not None and config.access_log not in (None, "-"):
-            hand_over(config.access_log, account)
+        if account is not None and (file := log.access_file(config.access_log)) is not None:
+            hand_over(file, account)
         if pidfile is not None:
             pidfile.create()
     except (ListenError, LogFileError, PidfileError) as error:

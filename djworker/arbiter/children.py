@@ -14,10 +14,12 @@ from djworker import accounts, process
 from djworker.arbiter.child import Child, Key
 from djworker.arbiter.intake import MessageRefusedError
 from djworker.arbiter.signal_queue import HANDLED
+from djworker.conf import variables
 from djworker.ipc import in_flight, messages
 from djworker.ipc.channel import Channel
-from djworker.ipc.contract import MOLD, SERVER_VARIABLE, Flag
+from djworker.ipc.contract import MOLD, Flag
 from djworker.ipc.scoreboard import Gauge, Phase, Row
+from djworker.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from djworker.arbiter.status import StatusService
     from djworker.ipc.launch import Launch
 
-_NANOSECONDS: Final = 1_000_000_000
 #: The signals that the arbiter handles itself start every child with their default meaning.
 _RESET: Final = (*HANDLED, signal.SIGPIPE)
 
@@ -183,7 +184,7 @@ class Children:
             *(Flag.CHANNEL, str(theirs.fileno())),
             *(Flag.LISTENERS, ",".join(map(str, sockets))),
         ]
-        environ = {**os.environ, SERVER_VARIABLE: self.control_address}
+        environ = {**os.environ, variables.SERVER: self.control_address}
         if key[0] != "helper":
             environ |= self.launch.for_mold()
         try:
@@ -272,7 +273,7 @@ class Children:
     def beat_of(self, worker_id: int) -> float:
         """When its hub last turned, in seconds of the monotonic clock; never in the future, which would spare it for ever."""
         child = self.by_key.get(("worker", worker_id))
-        return min(child.reads(Gauge.BEAT) / _NANOSECONDS, time.monotonic()) if child is not None else 0.0
+        return min(child.reads(Gauge.BEAT) / NANOSECONDS, time.monotonic()) if child is not None else 0.0
 
     def stack_of(self, generation: int) -> str:
         """What a mold that hangs has written; nothing where it has not, or an earlier program of ours has asked."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-import struct
-import sys
 import time
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from djworker import log
+from djworker.control.credentials import peer_uid
 from djworker.control.protocol import LINE_LIMIT, Kind, Reply, Request, UnreadableLineError
 from djworker.ipc.contract import READ_SIZE
 
@@ -37,7 +36,6 @@ MOST_UNREAD: Final = 8 * 1024 * 1024
 CLIENT_TIME: Final = 10.0
 #: Seconds until connections are taken again, when the descriptors have run out.
 PAUSE: Final = 1.0
-_CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class Service(Protocol):
@@ -161,7 +159,7 @@ class Control:
         client = Client(sock, time.monotonic() + CLIENT_TIME)
         self._clients[client] = None
         self._selector.register(sock, client.events, lambda events: self._serve(client, events))
-        uid = _peer_uid(sock)
+        uid = peer_uid(sock)
         if uid not in self._trusted:
             self._turn_away(client, f"user {uid} may not ask: this server answers root and the user that it runs as")
         elif len(self._clients) > MOST_CLIENTS:
@@ -262,11 +260,3 @@ class Control:
         if wanted != client.events:
             client.events = wanted
             self._selector.modify(client.sock, wanted, self._selector.get_key(client.sock).data)
-
-
-def _peer_uid(sock: socket.socket) -> int:
-    """Who has connected, as the kernel says."""
-    if sys.platform == "linux":
-        return int(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1])
-    # LOCAL_PEERCRED (sys/un.h): struct xucred begins with its version and the user id.
-    return int(struct.unpack("II", sock.getsockopt(0, 1, 8))[1])

@@ -34,8 +34,9 @@ from djworker.conf import table
 from djworker.conf.span import Span
 from djworker.conf.table import Config
 from djworker.ipc import messages
-from djworker.ipc.contract import EXIT_BOOT, STACKS_WITHIN
+from djworker.ipc.contract import EXIT_BOOT, LOST, STACKS_WITHIN
 from djworker.ipc.scoreboard import Gauge
+from djworker.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -75,8 +76,8 @@ def policy_of(config: Config) -> Policy:
 
 def _reading(child: Child) -> Reading:
     """What the scaler looks at. The kernel's time is of now; a busy worker writes its own down late."""
-    measured, late = process.runnable_seconds(child.pid), child.reads(Gauge.LATE) / 1e9
-    busy = child.reads(Gauge.CPU) / 1e9 if measured is None else measured
+    measured, late = process.runnable_seconds(child.pid), child.reads(Gauge.LATE) / NANOSECONDS
+    busy = child.reads(Gauge.CPU) / NANOSECONDS if measured is None else measured
     return Reading(busy, child.reads(Gauge.QUEUED), late, child.reads(Gauge.RSS) << 10)
 
 
@@ -193,10 +194,11 @@ class Loop:
         """
         config = self.children.launch.config
         account = accounts.service_account(config.user, config.group)
-        if account is None or config.access_log in (None, "-"):
+        file = log.access_file(config.access_log)
+        if account is None or file is None:
             return
         try:
-            hand_over(config.access_log, account)
+            hand_over(file, account)
         except LogFileError as error:
             self.reporter.say("access_log_lost", str(error), logging.ERROR, error=str(error))
 
@@ -243,7 +245,7 @@ class Loop:
         lost = lost_requests.read(child.row.fileno()) if child.row is not None else []
         cause = child.cause if child.doomed else process.describe(status)
         try:
-            reason = f"lost with the worker: {cause or process.describe(status)}"
+            reason = LOST.format(cause or process.describe(status))
             lost_requests.write_lines(lost, child.pid, reason, self.config, self.children.launch.cwd)
         except OSError as error:
             text = f"the access log cannot be opened: {error.strerror}"

@@ -56,7 +56,7 @@ def write_lines(lost: Sequence[LostRequest], pid: int, reason: str, config: Conf
         return
     write = access_logger(config.access_log_format)
     with accounts.acting_as(accounts.service_account(config.user, config.group)):
-        log.configure_access(path if path == "-" else os.path.join(folder, path))
+        log.configure_access(path if log.access_file(path) is None else os.path.join(folder, path))
     try:
         for request in lost:
             write(_LostExchange(_environ(request), reason, request.phase, request.began, pid))

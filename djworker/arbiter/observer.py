@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from djworker.arbiter.history import INTERVAL, History, Moment
 from djworker.arbiter.recent import Count, Recent
 from djworker.ipc.scoreboard import Gauge
+from djworker.units import KIBIBYTE, NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,8 +25,6 @@ FIRST: Final = 2.0
 RELOADS_KEPT: Final = 20
 LONGEST_REASON: Final = 300
 _VERDICTS: Final = {"reload_done": True, "reload_failed": False}
-_NANOSECONDS: Final = 1e9
-_KIBIBYTE: Final = 1024
 
 
 def _count(child: Child) -> Count:
@@ -96,8 +95,8 @@ class Observer:
                 running=total(Gauge.RUNNING),
                 queued=total(Gauge.QUEUED),
                 **lately._asdict(),
-                memory=total(Gauge.PSS) * _KIBIBYTE,
-                lag=max((child.reads(Gauge.LATE) for child in children), default=0) / _NANOSECONDS,
+                memory=total(Gauge.PSS) * KIBIBYTE,
+                lag=max((child.reads(Gauge.LATE) for child in children), default=0) / NANOSECONDS,
                 connections=size,
                 leased=max(0, size - idle),
                 waiting=total(Gauge.POOL_WAITING),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from djworker.ipc.messages import TOLD_BY_CHECKS
+from djworker.ipc.contract import SettledQuestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def bad(answers: Answers) -> dict[str, Answer]:
 
 def worth_telling(answers: Answers) -> dict[str, Answer]:
     """The bad ones that the mold has not told of itself."""
-    return {question: answer for question, answer in bad(answers).items() if question not in TOLD_BY_CHECKS}
+    return {question: answer for question, answer in bad(answers).items() if question not in set(SettledQuestion)}
 
 
 def best(*told: Answers) -> dict[str, Answer]:

@@ -12,12 +12,12 @@ from math import inf
 from typing import Final, NamedTuple
 
 from djworker.ipc.latency import BUCKETS, quantile
+from djworker.units import NANOSECONDS
 
 __all__ = ["Count", "Lately", "Recent"]
 
 #: Seconds between two readings that rates are told from: with less, a rate is an accident.
 SHORTEST: Final = 1.0
-_NANOSECONDS: Final = 1e9
 
 
 class Count(NamedTuple):
@@ -79,7 +79,7 @@ def _lately(count: Count, elapsed: float, latencies: tuple[int, ...]) -> Lately:
     return Lately(
         count.requests / elapsed,
         count.errors / elapsed,
-        count.cpu / _NANOSECONDS / elapsed,
+        count.cpu / NANOSECONDS / elapsed,
         quantile(latencies, 0.5),
         quantile(latencies, 0.99),
     )

@@ -14,6 +14,7 @@ from djworker import log
 from djworker.arbiter import snapshot
 from djworker.arbiter.children import spawn
 from djworker.arbiter.signal_queue import HANDLED
+from djworker.conf import variables
 from djworker.ipc import launch as launching
 from djworker.ipc.contract import ARBITER
 
@@ -53,7 +54,7 @@ def _command(*arguments: str) -> list[str]:
 
 def _rehearse(loop: Loop) -> None:
     """Whether the program on disk starts and understands our state; the loop stands still for that long."""
-    environ = {**os.environ, snapshot.VARIABLE: snapshot.take(loop)}
+    environ = {**os.environ, variables.ADOPT: snapshot.take(loop)}
     pid = spawn(_command("--rehearse"), environ, [])
     deadline = time.monotonic() + REHEARSAL_TIMEOUT
     while time.monotonic() < deadline:
@@ -79,7 +80,7 @@ def _become(loop: Loop) -> None:
     # A signal between the exec and the new program's handlers would kill us; blocked, it waits. One that came during the
     # rehearsal has been noted already, and travels with the state.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    environ = {**os.environ, snapshot.VARIABLE: snapshot.take(loop)}
+    environ = {**os.environ, variables.ADOPT: snapshot.take(loop)}
     for fd in snapshot.descriptors(loop):
         os.set_inheritable(fd, True)
     if loop.control is not None:

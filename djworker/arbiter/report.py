@@ -10,6 +10,7 @@ import djworker
 from djworker.arbiter.history import INTERVAL
 from djworker.arbiter.recent import Lately
 from djworker.ipc.scoreboard import Gauge
+from djworker.units import KIBIBYTE, NANOSECONDS
 
 if TYPE_CHECKING:
     from djworker.arbiter.child import Child
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from djworker.arbiter.observer import Observer
     from djworker.conf.table import Config
 
-_NANOSECONDS: Final = 1e9
-_KIBIBYTE: Final = 1024
 #: What clients are told of a ``Lately``, in its order.
 _LATELY: Final = ("requests_per_second", "errors_per_second", "cpu", "p50", "p99")
 
@@ -128,11 +127,11 @@ def _gauges(child: Child | None, now: float) -> dict[str, Any]:
         "idle_connections": reads(Gauge.IDLE),
         "queued": reads(Gauge.QUEUED),
         "errors": reads(Gauge.ERRORS),
-        "hub_lag": round(reads(Gauge.LATE) / _NANOSECONDS, 4),
+        "hub_lag": round(reads(Gauge.LATE) / NANOSECONDS, 4),
         "stalls": reads(Gauge.STALLS),
-        "cpu_seconds": round(reads(Gauge.CPU) / _NANOSECONDS, 3),
-        "rss": reads(Gauge.RSS) * _KIBIBYTE,
-        "pss": reads(Gauge.PSS) * _KIBIBYTE,
+        "cpu_seconds": round(reads(Gauge.CPU) / NANOSECONDS, 3),
+        "rss": reads(Gauge.RSS) * KIBIBYTE,
+        "pss": reads(Gauge.PSS) * KIBIBYTE,
         "pool": {
             "size": reads(Gauge.POOL_SIZE),
             "idle": reads(Gauge.POOL_AVAILABLE),
@@ -143,4 +142,4 @@ def _gauges(child: Child | None, now: float) -> dict[str, Any]:
 
 
 def _seconds_since(nanoseconds: int, now: float) -> float:
-    return round(max(0.0, now - nanoseconds / _NANOSECONDS), 3)
+    return round(max(0.0, now - nanoseconds / NANOSECONDS), 3)

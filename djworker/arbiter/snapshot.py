@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from djworker.arbiter.loop import Loop
     from djworker.ipc.launch import Launch
 
-VARIABLE: Final = "DJWORKER_ADOPT"
 #: Raised with every change of the text's form; a program that knows another one refuses it in the rehearsal.
 VERSION: Final = 4
 _PLAIN: Final = ("current", "ever_ready", "stopping", "stop_at", "scaled", "sized")

@@ -19,7 +19,6 @@ from djworker.ipc.contract import Flag
 from djworker.ipc.metrics import (
     ARBITER_CPU,
     GENERATION,
-    NANOSECONDS,
     PROCESS_PSS,
     RELOADS,
     RESTARTS,
@@ -27,6 +26,7 @@ from djworker.ipc.metrics import (
     WORKERS,
 )
 from djworker.ipc.regions import Region, Writer
+from djworker.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ DEFAULT_HOST: Final = "127.0.0.1"
 #: sizeof(sockaddr_un.sun_path) is 108 on Linux and 104 on the BSDs, the closing zero included.
 UNIX_PATH_LIMIT: Final = 103
 HIGHEST_PORT: Final = 65_535
-_PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 #: RFC 1123 section 2.1, with the underscore that container networks use in service names.
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
@@ -101,7 +101,7 @@ class Address:
         if text.startswith(("/", "./", "~")):
             raise UnreadableError("a path is no address", f"give unix:{text}")
         host, colon, port = text.rpartition(":")
-        if not _PORT.fullmatch(port) or int(port) > HIGHEST_PORT:
+        if not PORT.fullmatch(port) or int(port) > HIGHEST_PORT:
             raise UnreadableError(
                 "no port from 0 to 65535 at its end", "give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
             )

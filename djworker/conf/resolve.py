@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from djworker import accounts
 from djworker.accounts import Account
-from djworker.conf import rules
+from djworker.conf import rules, variables
 from djworker.conf.address import Address
 from djworker.conf.option import VARIABLE_PREFIX, Option
 from djworker.conf.pool_table import POOL_OPTIONS, PoolOptions
@@ -24,9 +24,6 @@ DATABASE_KEYS: Final = ("POOL", "POOLS")  # settings.DJWORKER has them too; djwo
 SYSTEMD: Final = "systemd (LISTEN_FDS)"
 #: Every option there is, by its name on the command line.
 EVERY: Final[Mapping[str, Option]] = {option.dest: option for option in (*OPTIONS.values(), *POOL_OPTIONS.values())}
-#: Variables of ours that are no options. By two of them one process tells the next what it needs (``ipc.launch``,
-#: ``arbiter.snapshot``); the others name a server, to ``djworkerctl`` and to what runs in its workers.
-OWN_VARIABLES: Final = frozenset({"DJWORKER_LAUNCH", "DJWORKER_ADOPT", "DJWORKER_CONTROL", "DJWORKER_SERVER"})
 #: Kubernetes sets such variables in each container, for services called "djworker" or "djworker-something".
 _SERVICE_LINK: Final = re.compile(
     r"DJWORKER(?:_\w+)??_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
@@ -232,7 +229,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
     for name, value in sorted(environ.items()):
         if (
             not name.startswith(VARIABLE_PREFIX)
-            or name in known.keys() | OWN_VARIABLES
+            or name in known.keys() | variables.OWN
             or _is_service_link(name, value)
         ):
             continue

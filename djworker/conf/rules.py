@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from djworker import accounts
+from djworker import accounts, log
 from djworker.accounts import Account
 from djworker.conf.address import Address, Family
 from djworker.conf.problems import Level
@@ -111,7 +111,8 @@ def _files(config: Config) -> Iterator[Finding]:
         return  # told of by _account
     if config.pid is not None and (complaint := _unwritable(config.pid, account, replace=True)):
         yield Finding("E008", "pid", *complaint)
-    if config.access_log not in (None, "-") and (complaint := _unwritable(config.access_log, account, replace=False)):
+    file = log.access_file(config.access_log)
+    if file is not None and (complaint := _unwritable(file, account, replace=False)):
         yield Finding("E008", "access_log", *complaint)
 
 

@@ -35,11 +35,11 @@ from djworker.conf.kinds import (
 from djworker.conf.option import Option, option, table
 from djworker.conf.problems import ConfigError, Problem
 from djworker.conf.span import Span
+from djworker.units import MEBIBYTE
 
 __all__ = ["OPTIONS", "Config", "ConfigError", "Option", "Problem", "adopt", "changes", "cpu_count"]
 
 DAY: Final = 86_400
-MEBIBYTE: Final = 1 << 20
 MOST_WORKERS: Final = 1024
 #: Apache's "combined" with the time taken in microseconds at its end; gunicorn's atoms.
 ACCESS_LOG_FORMAT: Final = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
 
+from djworker import process
+from djworker.control.credentials import peer_uid
 from djworker.control.protocol import REPLY_LIMIT, Reply, Request, UnreadableLineError
 from djworker.ipc.contract import READ_SIZE
 
@@ -19,7 +19,6 @@ __all__ = ["ControlConnection", "RefusedError", "UnreachableError", "connect"]
 TIMEOUT: Final = 10.0
 #: Seconds until a server's queue of connections is looked at again.
 QUEUE_PAUSE: Final = 0.02
-_CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class UnreachableError(Exception):
@@ -101,11 +100,7 @@ class ControlConnection:
     @property
     def owner(self) -> int | None:
         """User id of the server, as the kernel says; None where it does not say."""
-        if sys.platform != "linux":
-            return None
-        return int(
-            _CREDENTIALS.unpack(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
-        )
+        return peer_uid(self._sock) if process.LINUX else None
 
     def send(self, verb: str, arguments: Mapping[str, Any] | None = None) -> None:
         """Ask. A server that has refused already has closed the connection; its reason is read all the same."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from djworker.conf import variables
 from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.places import Place, directories, fingerprint, places
 
@@ -61,7 +62,7 @@ def find(instance: str, project: set[str], environ: Mapping[str, str]) -> Instan
         NoServerError: there is none.
         SeveralServersError: there is more than one.
     """
-    address = instance or environ.get("DJWORKER_CONTROL", "")
+    address = instance or environ.get(variables.CONTROL, "")
     if address.startswith(PATHS):
         return _at(address if address.startswith("@") else os.path.abspath(address))
     known = places()

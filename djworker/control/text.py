@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from djworker.units import MEBIBYTE
+
 __all__ = ["block", "no_pools", "printable", "progress", "render", "state_of"]
 
 #: What a terminal obeys: a path, a statement or a project's name may hold it.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_BUT_NEWLINE: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-_MEBIBYTE: Final = 1 << 20
 
 
 def printable(text: str) -> str:
@@ -131,7 +132,7 @@ def _worker(worker: Mapping[str, Any]) -> list[object]:
         worker["connections"],
         f"{worker['hub_silent']:.1f} s",
         worker["stalls"],
-        round(worker["rss"] / _MEBIBYTE),
+        round(worker["rss"] / MEBIBYTE),
         f"{pool['size']}/{pool['max']}, {pool['waiting']} wait" if pool["max"] else "",
     ]
 
@@ -145,7 +146,7 @@ def _history(answer: Mapping[str, Any]) -> str:
             *(round(samples[name][number], 1) for name in ("requests", "errors")),
             *(_milliseconds(samples[name][number]) for name in ("p50", "p99")),
             round(samples["cpu"][number] * 100),
-            round(samples["memory"][number] / _MEBIBYTE),
+            round(samples["memory"][number] / MEBIBYTE),
             _milliseconds(samples["lag"][number]),
             f"{samples['leased'][number]:.0f}/{samples['connections'][number]:.0f}",
             int(samples["waiting"][number]),

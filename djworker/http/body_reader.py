@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from djworker.http.phases import NEVER, ConnectionPhase
+from djworker.deadlines import NEVER
+from djworker.http.phases import ConnectionPhase
 from djworker.http.request import ProtocolError
 from djworker.http.wsgi import BodyError
 from djworker.ipc.contract import READ_SIZE

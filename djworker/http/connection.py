@@ -16,20 +16,20 @@ from gevent import GreenletExit, sleep
 
 from djworker import log, process
 from djworker.conf.peers import LOOPBACK, plain
-from djworker.deadlines import RequestEnded, RequestTimeout
+from djworker.deadlines import NEVER, RequestEnded, RequestTimeout
 from djworker.http import proxy_header
 from djworker.http.body import ChunkedBody, LengthBody
 from djworker.http.body_reader import AHEAD, Upload
 from djworker.http.forwarded import Standing
 from djworker.http.idle import IdleConnection
-from djworker.http.phases import NEVER, SAID, ConnectionPhase
-from djworker.http.receive_buffer import CR, END_OF_HEAD, Inbox
+from djworker.http.phases import SAID, ConnectionPhase
+from djworker.http.receive_buffer import CR, Inbox
 from djworker.http.request import FORWARDED, ProtocolError
 from djworker.http.request_ids import VARIABLE
 from djworker.http.response import error_response
 from djworker.http.wsgi import USUAL, ClientGone, Exchange
 from djworker.http.wsgi_input import Input
-from djworker.ipc.contract import READ_SIZE
+from djworker.ipc.contract import END_OF_HEAD, READ_SIZE
 from djworker.ipc.latency import BOUNDS
 
 if TYPE_CHECKING:

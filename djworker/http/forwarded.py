@@ -17,8 +17,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from djworker.conf.address import HIGHEST_PORT
+from djworker.conf.address import HIGHEST_PORT, PORT
 from djworker.conf.peers import CACHED, Peers, shown
+from djworker.http.grammar import TOKEN_PATTERN
 from djworker.http.request import GUNICORNS_SCRIPT_NAME, HOST, NOT_KNOWN, KnownFields, ProtocolError, is_of_proxies
 
 if TYPE_CHECKING:
@@ -49,13 +50,10 @@ LONGEST: Final = 512
 KNOWN: Final = 1024
 LONGEST_NAME: Final = 64
 PORTS: Final = {"https": "443", "http": "80"}
-PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 #: A path that may stand before any other in a link: absolute, without an empty first segment (//host is another server).
 PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9\-._~!$&'()*+,;=:@%]+)+")
 #: RFC 7239 4, with what is often left unquoted (a port, an address of IPv6) and blanks around the separators.
-PAIR: Final = re.compile(
-    r"""[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"=]+)))?[ \t]*([;,]|$)"""
-)
+PAIR: Final = re.compile(rf"""[ \t]*(?:({TOKEN_PATTERN})=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"=]+)))?[ \t]*([;,]|$)""")
 QUOTED: Final = re.compile(r"\\(.)")
 
 

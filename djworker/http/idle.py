@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from djworker.http.phases import NEVER, TO, ConnectionPhase
+from djworker.deadlines import NEVER
+from djworker.http.phases import TO, ConnectionPhase
 from djworker.http.request import ProtocolError
 from djworker.http.transport import Transport
 from djworker.ipc.contract import READ_SIZE

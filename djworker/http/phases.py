@@ -19,15 +19,13 @@ import enum
 from typing import TYPE_CHECKING, Final
 
 from djworker.bug import Bug
+from djworker.deadlines import NEVER
 from djworker.ipc.contract import RequestPhase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["NEVER", "SAID", "TO", "ConnectionPhase", "Phased"]
-
-#: Seconds. A deadline that does not come.
-NEVER: Final = float("inf")
+__all__ = ["SAID", "TO", "ConnectionPhase", "Phased"]
 
 
 class ConnectionPhase(enum.Enum):

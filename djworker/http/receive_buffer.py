@@ -7,10 +7,10 @@ from typing import Final
 
 from djworker.http.grammar import TOKEN_BYTES
 from djworker.http.request import ProtocolError
+from djworker.ipc.contract import END_OF_HEAD
 
-__all__ = ["CR", "END_OF_HEAD", "HeadLimits", "Inbox"]
+__all__ = ["CR", "HeadLimits", "Inbox"]
 
-END_OF_HEAD: Final = b"\r\n\r\n"
 CR: Final = 13
 CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|(?<!\r)\n")
 

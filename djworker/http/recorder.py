@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from djworker.ipc.metrics import LATENCY, LATENCY_BOUNDS, NANOSECONDS, REFUSED, REQUESTS, SWALLOWED, TIMED_OUT
+from djworker.ipc.metrics import LATENCY, LATENCY_BOUNDS, OTHER, REFUSED, REQUESTS, SWALLOWED, TIMED_OUT
 from djworker.ipc.regions import LABEL
+from djworker.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from djworker.http.wsgi import Exchange
@@ -18,8 +19,6 @@ __all__ = ["OTHER", "UNMATCHED", "URL_NAME", "Recorder"]
 URL_NAME: Final = "djworker.url_name"
 #: The label of requests whose path no URL has, or that were answered before one was looked for.
 UNMATCHED: Final = "(unmatched)"
-#: The label of URLs whose name came when there were ``MOST_URLS`` already.
-OTHER: Final = "(other)"
 #: These count in no bound.
 ALWAYS: Final = frozenset({UNMATCHED, OTHER})
 #: Names. A project has some hundred; what is more has a name for each row, and would fill Prometheus.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
 
-from djworker.http.phases import NEVER, ConnectionPhase, Phased
+from djworker.deadlines import NEVER
+from djworker.http.phases import ConnectionPhase, Phased
 from djworker.http.wsgi import ClientGone
 
 if TYPE_CHECKING:

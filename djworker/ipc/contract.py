@@ -18,8 +18,6 @@ ARBITER: Final = "djworker.arbiter"
 MOLD: Final = "djworker.mold.main"
 #: Chooses the project's settings; Django's name for it.
 SETTINGS_VARIABLE: Final = "DJANGO_SETTINGS_MODULE"
-#: In the environment of molds and workers: the address of their server's control socket; empty where it has none.
-SERVER_VARIABLE: Final = "DJWORKER_SERVER"
 
 
 class Flag(StrEnum):
@@ -64,6 +62,21 @@ class RequestPhase(StrEnum):
     CLOSING = "closing"
 
 
+#: Why a request has no answer, in its line of the access log, with what became of its worker.
+LOST: Final = "lost with the worker: {}"
+
+# -- what a generation is asked before it is trusted
+
+
+class SettledQuestion(StrEnum):
+    """What the settings alone answer. A mold says in its log what is wrong with them, as a check; it is not told twice."""
+
+    SECRET_KEY = "SECRET_KEY"  # noqa: S105 - the setting's name
+    ALLOWED_HOSTS = "ALLOWED_HOSTS"
+    DEBUG = "DEBUG"
+    MANIFEST = "the manifest of the static files"
+
+
 # -- how many there are
 
 #: Workers of two generations at once, above the number that is wanted: a reload replaces one at a time.
@@ -88,7 +101,10 @@ HOOK_MARGIN: Final = 2.0
 #: A process writes its stacks down, which is done within a signal handler.
 STACKS_WITHIN: Final = 0.5
 
-# -- how much is read at once
+# -- what is read of a client
+
+#: The end of a request's head.
+END_OF_HEAD: Final = b"\r\n\r\n"
 
 #: Bytes that are asked of a socket or a pipe at once: what a pipe of Linux holds.
 READ_SIZE: Final = 65_536

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from djworker.ipc import shared_memory
-from djworker.ipc.contract import RequestPhase
+from djworker.ipc.contract import END_OF_HEAD, RequestPhase
 from djworker.ipc.scoreboard import ROW_SIZE
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ SIZE: Final = COUNT * RECORD
 #: The words: when the request began (0: there is none), and for which beginning the phase and the client hold.
 _BEGAN, _PHASE_OF, _CLIENT_OF, _PHASE = range(4)
 _WORDS: Final = RECORD // 8
-_END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class Record:
@@ -155,7 +154,7 @@ def read(fd: int) -> list[LostRequest]:
 def _lost(memory: memoryview, times: memoryview[float], words: memoryview[int], number: int) -> LostRequest:
     word, at = number * _WORDS, number * RECORD
     began, now = times[word], time.monotonic()
-    head = bytes(memory[at + _HEAD : at + RECORD]).partition(_END_OF_HEAD)[0]
+    head = bytes(memory[at + _HEAD : at + RECORD]).partition(END_OF_HEAD)[0]
     phase = words[word + _PHASE] if times[word + _PHASE_OF] == began else 0
     client = _CLIENT if times[word + _CLIENT_OF] == began else _PEER
     address = bytes(memory[at + client : at + client + _ADDRESS]).rstrip(b"\0").decode("latin-1")

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
+from djworker.conf import variables
 from djworker.conf.table import Config
 from djworker.ipc.contract import SETTINGS_VARIABLE
 
-VARIABLE: Final = "DJWORKER_LAUNCH"
 #: First in the PYTHONPATH of a mold: gevent's patch comes before an agent's ``sitecustomize``.
 BEFORE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "mold", "before")
 
@@ -57,7 +57,7 @@ class Launch:
     def for_mold(self) -> dict[str, str]:
         """[arbiter] What the environment of an interpreter has, beside the arbiter's own, that is to load the project."""
         path = os.pathsep.join(filter(None, (BEFORE, self.search_path)))
-        return {VARIABLE: self.to_json(), "PYTHONPATH": path}
+        return {variables.LAUNCH: self.to_json(), "PYTHONPATH": path}
 
     def import_path(self, current: Sequence[str]) -> list[str]:
         """Return what ``sys.path`` must be to import what ``manage.py`` could.
@@ -81,11 +81,11 @@ class Launch:
                 data[name] = tuple(data[name])
             return cls(**{**data, "config": Config.from_json(data["config"])})
         except (TypeError, KeyError) as error:
-            raise ValueError(f"{VARIABLE} is not what runworkers writes: {error}") from error
+            raise ValueError(f"{variables.LAUNCH} is not what runworkers writes: {error}") from error
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the launch of this process. Raises LookupError where runworkers did not start it."""
-        if VARIABLE not in environ:
-            raise LookupError(f"{VARIABLE} is not set: start the server with manage.py runworkers")
-        return cls.from_json(environ[VARIABLE])
+        if variables.LAUNCH not in environ:
+            raise LookupError(f"{variables.LAUNCH} is not set: start the server with manage.py runworkers")
+        return cls.from_json(environ[variables.LAUNCH])

@@ -24,10 +24,6 @@ TEXT_LIMIT: Final = 8 * 1024
 HIGHEST_ID: Final = 2**31 - 1
 
 
-#: Questions of ``Probe`` that are settled by the settings alone. A mold says in its log what is wrong with them, as a check.
-TOLD_BY_CHECKS: Final = frozenset({"SECRET_KEY", "ALLOWED_HOSTS", "DEBUG", "the manifest of the static files"})
-
-
 class NotAMessageError(ValueError):
     """What came is no message; the text says why."""
 

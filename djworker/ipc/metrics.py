@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from djworker.units import NANOSECONDS
+
 __all__ = ["METRICS", "Metric", "Type"]
 
 #: Seconds. Twice an SLO of 250 ms and half of it, and what is between a cache and a time-out.
@@ -19,8 +21,10 @@ LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 WAIT_BOUNDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
 #: Seconds. A turn of the hub takes milliseconds; what is above half a second is a stall.
 LAG_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-#: Values of shared memory are whole; times are counted in these.
-NANOSECONDS: Final = 1_000_000_000
+
+
+#: The label of what comes when a worker tells of as many series of one kind as it may.
+OTHER: Final = "(other)"
 
 
 class Type(Enum):
@@ -63,6 +67,7 @@ def _gauge(number: int, name: str, text: str, *labels: str, by_slot: bool = Fals
 
 
 def _histogram(number: int, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Metric:
+    # Values of shared memory are whole.
     return Metric(number, f"djworker_{name}", Type.HISTOGRAM, text, labels, NANOSECONDS, bounds)
 
 

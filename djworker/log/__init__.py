@@ -6,6 +6,7 @@ Lives in every process. Knows the standard library, and no process tree. ``log.e
 from __future__ import annotations
 
 from djworker.log.events import (
+    access_file,
     access_line,
     capture_warnings,
     configure,
@@ -20,6 +21,7 @@ from djworker.log.request_id import RequestId
 
 __all__ = [
     "RequestId",
+    "access_file",
     "access_line",
     "capture_warnings",
     "configure",

@@ -23,6 +23,8 @@ NAMES: Final = ("djworker", *(f"djworker.{part}" for part in _PARTS))
 _LOGGER: Final = logging.getLogger("djworker")
 _ACCESS: Final = logging.getLogger("djworker.access")
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+#: What the option ``access_log`` calls it.
+_ON_STANDARD_OUTPUT: Final = "-"
 _REQUEST_ID: Final = RequestId()
 
 
@@ -109,6 +111,11 @@ def configure(level: str, fmt: str, role: str) -> None:
     reassert()
 
 
+def access_file(path: str | None) -> str | None:
+    """The file that the option ``access_log`` names; None where that is standard output, or no access log."""
+    return None if path == _ON_STANDARD_OUTPUT else path
+
+
 def configure_access(path: str | None) -> None:
     """Open the access log. path: a file, ``-`` for standard output, None for no access log.
 
@@ -117,7 +124,7 @@ def configure_access(path: str | None) -> None:
     """
     handler = None
     if path is not None:
-        sink = Sink(STANDARD_OUTPUT, _access_notice) if path == "-" else FileSink(path, _access_notice)
+        sink = Sink(STANDARD_OUTPUT, _access_notice) if path == _ON_STANDARD_OUTPUT else FileSink(path, _access_notice)
         handler = SinkHandler(sink, JSONFormatter(_state.role) if _state.format == "json" else AccessFormatter())
     _replace("access", handler)
     reassert()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from djworker import accounts, log, process
 from djworker.ipc import messages
 from djworker.ipc.channel import Channel
-from djworker.ipc.contract import EXIT_BOOT, Flag
+from djworker.ipc.contract import EXIT_BOOT, Flag, SettledQuestion
 from djworker.ipc.launch import Launch
 from djworker.ipc.scoreboard import Row
 from djworker.mold import checks, forked_call, hangs, probe, probing, project, reporting, stages
@@ -161,7 +161,7 @@ def _judge(loaded: Project, transcript: probe.Transcript) -> int:
     for question, (bad, text, stack) in transcript.as_message(()).answers.items():
         if bad and loaded.config.strict:
             return _tell_unfit(BootError("probe", question, text, stack))
-        if bad and question not in messages.TOLD_BY_CHECKS:
+        if bad and question not in set(SettledQuestion):
             reporting.answered_badly(question, text, stack)
     reporting.fit(loaded.title)
     return 0

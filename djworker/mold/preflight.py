@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from djworker.conf.address import Address, Family
+from djworker.ipc.contract import SettledQuestion
 from djworker.mold import blame
 
 if TYPE_CHECKING:
@@ -155,10 +156,10 @@ def _guarded(check: Callable[[], Said]) -> Said:
 
 #: Question of the probe → id and check.
 SETTINGS: Final[Mapping[str, tuple[str, Callable[[], Said]]]] = {
-    "SECRET_KEY": ("djworker.W203", secret_key),
-    "ALLOWED_HOSTS": ("djworker.W202", allowed_hosts),
-    "DEBUG": ("djworker.W201", debug),
-    "the manifest of the static files": ("djworker.W209", manifest),
+    SettledQuestion.SECRET_KEY: ("djworker.W203", secret_key),
+    SettledQuestion.ALLOWED_HOSTS: ("djworker.W202", allowed_hosts),
+    SettledQuestion.DEBUG: ("djworker.W201", debug),
+    SettledQuestion.MANIFEST: ("djworker.W209", manifest),
 }
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from djworker.ipc.board import Board, Word, WorkerSlotState
-from djworker.ipc.metrics import BEAT, NANOSECONDS, POOL_OUTAGE, Metric, Type
+from djworker.ipc.metrics import BEAT, POOL_OUTAGE, Metric, Type
 from djworker.ipc.regions import Region, RegionReader
 from djworker.status.health import Facts
+from djworker.units import NANOSECONDS
 
 __all__ = ["MetricsMemory", "Series"]
 

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
 from djworker import log
+from djworker.ipc.contract import END_OF_HEAD
 
 __all__ = ["StatusAnswer", "StatusServer"]
 
@@ -126,7 +127,7 @@ class StatusServer:
     def _receive(self, connection: _Connection) -> None:
         data = connection.sock.recv(_READ)
         connection.received += data
-        if b"\r\n\r\n" in connection.received:
+        if END_OF_HEAD in connection.received:
             self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
             self._asking.append(connection)
         elif not data or len(connection.received) > MOST_HEAD:
@@ -153,7 +154,7 @@ class StatusServer:
         connection.sock.close()
 
     def _answer(self, received: bytes) -> bytes:
-        line, *lines = received.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        line, *lines = received.partition(END_OF_HEAD)[0].decode("latin-1").split("\r\n")
         words = line.split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return _message(StatusAnswer(HTTPStatus.BAD_REQUEST, b"not a request\n"))

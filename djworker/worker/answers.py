@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import gevent
 
 from djworker import process
-from djworker.greenlets import upwards
+from djworker.greenlets import MOST_FRAMES, upwards
 from djworker.http.phases import SAID
 from djworker.ipc import messages
 from djworker.ipc.contract import RequestPhase
 from djworker.ipc.scoreboard import Gauge
+from djworker.units import NANOSECONDS
 from djworker.worker import loops
 from djworker.worker.endings import Endings
 from djworker.worker.stacks import greenlets, is_running, request_of
@@ -41,8 +42,7 @@ HUB_TIME: Final = 0.25
 #: Characters of an answer; what is above is left out. Characters of one message.
 MOST_TEXT: Final = 512 * 1024
 PIECE: Final = 4096
-#: Frames of a stack, and requests of an answer.
-MOST_FRAMES: Final = 60
+#: Requests of an answer.
 MOST_REQUESTS: Final = 500
 #: Seconds to get an answer into a channel that is full.
 SEND_TIME: Final = 1.0
@@ -208,7 +208,7 @@ class Answers:
             told = about(question.arguments, blocked) if about is not None else {"error": "not known to this worker"}
         except Exception as error:  # noqa: BLE001 - the operator is told, and the worker goes on
             told = {"error": f"{type(error).__name__}: {error}"}
-        silent = (time.monotonic_ns() - self._row[Gauge.BEAT]) / 1e9
+        silent = (time.monotonic_ns() - self._row[Gauge.BEAT]) / NANOSECONDS
         told |= {
             "by": "hub" if blocked is None else "thread",
             "blocked": round(silent, 3) if blocked is not None else 0.0,

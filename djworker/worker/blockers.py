@@ -17,7 +17,7 @@ from gevent.hub import Hub
 from greenlet import greenlet
 
 from djworker import process
-from djworker.greenlets import upwards
+from djworker.greenlets import MOST_FRAMES, upwards
 from djworker.log.source import UNKNOWN, project_place
 from djworker.worker.stacks import is_running, request_of
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Blocker", "Blockers"]
 
-#: Frames of a stack.
-MOST_FRAMES: Final = 60
 #: Characters of a statement in the text; the field has more of them.
 SQL_SHOWN: Final = 200
 _RUNS: Final = Hub.run.__code__

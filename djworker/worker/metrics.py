@@ -12,8 +12,9 @@ from djworker import process
 from djworker.http.phases import ConnectionPhase
 from djworker.http.recorder import Recorder
 from djworker.ipc import metrics
-from djworker.ipc.metrics import LAG_BOUNDS, NANOSECONDS
+from djworker.ipc.metrics import LAG_BOUNDS
 from djworker.ipc.regions import Writer
+from djworker.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Final
 import gevent
 
 from djworker import log, process
+from djworker.ipc.contract import LOST
 from djworker.ipc.scoreboard import Gauge, Phase
 from djworker.log.throttle import Throttle
+from djworker.units import NANOSECONDS
 from djworker.worker.stalls import LASTING, LOOK_INTO, Look, StallWatch
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class Watchdog:
 
     def _look(self) -> None:
         beat = self._row[Gauge.BEAT]
-        silent = (time.monotonic_ns() - beat) / 1e9
+        silent = (time.monotonic_ns() - beat) / NANOSECONDS
         if self._timeout and silent > self._timeout and beat != self._barked_at:
             self._barked_at = beat
             self._bark(silent)
@@ -121,7 +123,7 @@ class Watchdog:
         log.event(logger, logging.CRITICAL, "hub_blocked", told, **fields)
         if self.stalls is not None:
             self.stalls.is_told()
-        self._report_lost(f"lost with the worker: {text}")
+        self._report_lost(LOST.format(text))
 
 
 class StallReports:
@@ -301,7 +303,7 @@ class _Scheduled:
                 self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             size = _pread(self._file, self._told, _SCHEDSTAT, 0)
             computed, delay, _ = map(int, self._told.raw[: max(0, size)].split())
-            return computed / 1e9, delay / 1e9
+            return computed / NANOSECONDS, delay / NANOSECONDS
         return time.process_time(), 0.0
 
 

@@ -26,6 +26,7 @@ from djworker.ipc.contract import ORPHAN_GRACE
 from djworker.ipc.in_flight import Records
 from djworker.ipc.scoreboard import Gauge, Phase
 from djworker.log.access import access_logger
+from djworker.units import NANOSECONDS
 from djworker.worker.acceptor import Acceptor
 from djworker.worker.answers import Answers, Nothing
 from djworker.worker.recycling import Recycling
@@ -180,7 +181,7 @@ class Worker:
     def _beat(self) -> None:
         now = time.monotonic()
         row, server = self._row, self.server
-        row[Gauge.LATE] = max(0, int((now - self._beat_due) * 1e9))
+        row[Gauge.LATE] = max(0, int((now - self._beat_due) * NANOSECONDS))
         self._beat_due = now + BEAT_INTERVAL
         row[Gauge.BEAT] = time.monotonic_ns()
         row[Gauge.CPU] = time.process_time_ns()
@@ -193,7 +194,7 @@ class Worker:
         row[Gauge.OPEN] = server.open
         row[Gauge.IDLE] = server.idle
         oldest = server.in_flight()[:1] if server.running else []
-        row[Gauge.OLDEST] = time.monotonic_ns() - int(oldest[0].age * 1e9) if oldest else 0
+        row[Gauge.OLDEST] = time.monotonic_ns() - int(oldest[0].age * NANOSECONDS) if oldest else 0
         if now >= self._memory_due:
             self._memory_due = now + MEMORY_INTERVAL
             resident = process.resident_bytes()

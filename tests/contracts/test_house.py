@@ -141,3 +141,26 @@ def test_what_a_debugger_shows_says_what_it_is() -> None:
     for module, names in SHOWN.items():
         classes = [node for node in modules()[module].body if isinstance(node, ast.ClassDef) and shows_itself(node)]
         assert names <= {node.name for node in classes}, module
+
+
+#: Two meanings, which have the same value today.
+OF_TWO_MEANINGS = {"'127.0.0.1'", "'djworker'"}
+
+
+def shared_values(tree: ast.Module) -> Iterator[str]:
+    """Texts and patterns to which a module gives a name: with numbers, which are often the same by chance, none would agree."""
+    for node in tree.body:
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        is_text = isinstance(value, ast.Constant) and isinstance(value.value, str | bytes) and len(value.value) > 2
+        is_pattern = isinstance(value, ast.Call) and ast.unparse(value.func) in {"re.compile", "struct.Struct"}
+        if value is not None and (is_text or is_pattern):
+            yield ast.unparse(value)
+
+
+def test_no_two_modules_have_a_text_or_a_pattern_of_their_own_that_is_the_same() -> None:
+    found: dict[str, set[str]] = {}
+    for module, tree in modules().items():
+        for value in shared_values(tree):
+            found.setdefault(value, set()).add(module)
+    assert len(found) > 200
+    assert {value: where for value, where in found.items() if len(where) > 1 and value not in OF_TWO_MEANINGS} == {}

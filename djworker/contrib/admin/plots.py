@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from django.utils import timezone
 
 from djworker.control.top.figures import memory, rate, span
+from djworker.units import MEBIBYTE
 
 __all__ = ["Curve", "Plot", "plots"]
 
@@ -27,7 +28,6 @@ GAP: Final = 45.0
 MOST_MARKS: Final = 6
 #: Units that the number of a generation takes, before its mark.
 LABEL: Final = 34
-_MEBIBYTE: Final = 1 << 20
 
 #: One value for each moment, or nothing.
 Values = Sequence[float | None]
@@ -93,7 +93,7 @@ class _Spec(NamedTuple):
 _SPECS: Final = (
     _Spec("Requests/s", {"answered": "requests", "5xx": "errors"}, rate, 1.0),
     _Spec("Latency", {"p50": "p50", "p99": "p99"}, span, 0.01),
-    _Spec("Memory of the workers", {"PSS": "memory"}, memory, 64 * _MEBIBYTE),
+    _Spec("Memory of the workers", {"PSS": "memory"}, memory, 64 * MEBIBYTE),
     _Spec("Processors", {"busy": "cpu"}, lambda value: f"{value:.2g}", 1.0),
     _Spec("Requests at once", {"running": "running", "queued": "queued"}, lambda value: f"{value:.0f}", 4.0),
     _Spec(
@@ -160,7 +160,7 @@ def _plot(
 
 def _ceiling(value: float, base: int) -> float:
     """Return a round number that is not less."""
-    unit = _MEBIBYTE if base == 1024 else 1.0
+    unit = MEBIBYTE if base == 1024 else 1.0
     scaled = value / unit
     power = 10.0 ** floor(log10(scaled))
     return unit * next(step * power for step in (1.0, 2.0, 4.0, 6.0, 8.0, 10.0) if step * power >= scaled * 0.999)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Final, NamedTuple
 
+from djworker.conf import variables
 from djworker.control.client import ControlConnection, RefusedError, UnreachableError
 from djworker.control.gathering import ask, receive
-from djworker.ipc.contract import SERVER_VARIABLE
 
 __all__ = ["NothingToShowError", "ServerAnswers", "act", "look"]
 
@@ -33,7 +33,7 @@ class ServerAnswers(NamedTuple):
 
 
 def _address() -> str:
-    address = os.environ.get(SERVER_VARIABLE)
+    address = os.environ.get(variables.SERVER)
     if address is None:
         raise NothingToShowError(
             "This process is no worker of djworker. Start the project with “manage.py runworkers” or “djworker”:"

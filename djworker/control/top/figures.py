@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from djworker.control.text import no_pools, printable, state_of
 from djworker.ipc.contract import RequestPhase
+from djworker.units import MEBIBYTE
 
 __all__ = ["TABLES", "Cell", "Column", "Table", "View", "headlines", "memory", "rate", "span", "tables"]
 
@@ -16,7 +17,6 @@ __all__ = ["TABLES", "Cell", "Column", "Table", "View", "headlines", "memory", "
 BLOCKED: Final = 1.5
 #: Seconds of lag, and of age of a request, that are worth a look; and that are bad.
 SLOW, BAD = 0.1, 1.0
-_MEBIBYTE: Final = 1 << 20
 _WAITS: Final = "wait conn"
 _SHORT_PHASES: Final[Mapping[str, str]] = {
     RequestPhase.WAITING_FOR_CONNECTION: _WAITS,
@@ -320,5 +320,5 @@ def span(seconds: float) -> str:
 
 def memory(size: float) -> str:
     """Return a number of bytes in at most five characters."""
-    mebibytes = size / _MEBIBYTE
+    mebibytes = size / MEBIBYTE
     return f"{mebibytes:.0f}M" if mebibytes < 9999.5 else f"{mebibytes / 1024:.1f}G"

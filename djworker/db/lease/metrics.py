@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from djworker.db.lease.registry import leased_pools, pool_watches
 from djworker.ipc import metrics
-from djworker.ipc.metrics import NANOSECONDS, WAIT_BOUNDS, Metric
+from djworker.ipc.metrics import OTHER, WAIT_BOUNDS, Metric
+from djworker.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -48,7 +49,6 @@ _COUNTERS: Final[Mapping[Metric, str]] = {
 _NO_SUMS: Final = frozenset({metrics.POOL_MAX, metrics.POOL_OUTAGE})
 #: Series of one kind that a worker tells of: a project with an alias for each tenant has thousands.
 _MOST: Final = 200
-_OTHER: Final = "(other)"
 #: The wait histogram's last word.
 _SUM: Final = len(WAIT_BOUNDS) + 1
 
@@ -106,12 +106,12 @@ class PoolMetrics:
 
     @staticmethod
     def _label(writer: Writer, metric: Metric, name: str) -> str:
-        return name if writer.has(metric, (name,)) or writer.count(metric) < _MOST else _OTHER
+        return name if writer.has(metric, (name,)) or writer.count(metric) < _MOST else OTHER
 
     @staticmethod
     def _reason(writer: Writer, alias: str, reason: str) -> str:
         known = writer.has(metrics.POOL_PINS, (alias, reason)) or writer.count(metrics.POOL_PINS) < _MOST
-        return reason if known else _OTHER
+        return reason if known else OTHER
 
 
 def _new(seen: Counter[Hashable], name: Hashable, value: int) -> int:

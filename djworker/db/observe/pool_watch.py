@@ -12,6 +12,7 @@ from djworker.db.observe.long_holds import Held, LongHolds
 from djworker.db.observe.slow_acquires import SlowAcquires
 from djworker.db.pool.driver import C
 from djworker.db.pool.stats import Holder, text_of
+from djworker.greenlets import MOST_FRAMES
 from djworker.ipc.metrics import WAIT_BOUNDS
 from djworker.log.throttle import Throttle
 
@@ -26,7 +27,6 @@ logger = logging.getLogger("djworker.db")
 
 C_contra = TypeVar("C_contra", contravariant=True)
 
-_FRAMES: Final = 60  # the innermost; Django with its middleware is about thirty deep
 _NUMBERS: Final = ("pool_size", "pool_max", "pool_leased", "pool_available", "requests_waiting")
 
 
@@ -145,6 +145,6 @@ def _who(slot: Slot[C], now: float) -> tuple[Holder, str, str]:
 
 def stack_of(owner: greenlet | None) -> str:
     """Where a greenlet is now, the innermost call last. Reads no source file: that would be I/O in the hub."""
-    found = [] if owner is None else list(frames(owner))[:_FRAMES]
+    found = [] if owner is None else list(frames(owner))[:MOST_FRAMES]
     lines = [f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in reversed(found)]
     return "\n".join(lines) or "(its greenlet has ended)"

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import djworker
+from djworker.conf import variables
 from djworker.conf.address import Address
 from djworker.conf.option import VARIABLE_PREFIX
 from djworker.conf.problems import ConfigError, Problem
-from djworker.conf.resolve import OWN_VARIABLES, Resolved, passed_sockets, resolve
+from djworker.conf.resolve import Resolved, passed_sockets, resolve
 from djworker.conf.table import OPTIONS, Config
 
 
@@ -184,7 +185,7 @@ def test_variables_that_others_write_are_not_spoken_of() -> None:
 def test_every_variable_that_the_package_uses_is_known() -> None:
     sources = (path.read_text() for path in Path(djworker.__file__).parent.rglob("*.py"))
     used = {name for source in sources for name in re.findall(r'"(DJWORKER_[A-Z_]+)"', source)}
-    assert used - {VARIABLE_PREFIX} == OWN_VARIABLES
+    assert used - {VARIABLE_PREFIX} == variables.OWN
 
 
 def test_a_pool_option_beside_the_pools_is_told_where_it_belongs() -> None:

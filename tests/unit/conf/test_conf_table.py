@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from djworker.conf import variables
 from djworker.conf.kinds import (
     ADDRESSES,
     ADDRESSES_OR_NONE,
@@ -31,7 +32,7 @@ from djworker.conf.option import Option
 from djworker.conf.peers import canonical
 from djworker.conf.span import Span
 from djworker.conf.table import OPTIONS, Config, adopt, changes
-from djworker.ipc.launch import VARIABLE, Launch
+from djworker.ipc.launch import Launch
 
 EVERY = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 
@@ -124,7 +125,7 @@ def test_a_launch_survives_the_environment(config: Config) -> None:
     launch = Launch(
         "shop.settings", ("/srv/shop",), "/srv", {"bind": ["8000"]}, ("fd://3",), config, "shop", ("-X", "dev")
     )
-    assert Launch.from_environ({VARIABLE: launch.to_json()}) == launch
+    assert Launch.from_environ({variables.LAUNCH: launch.to_json()}) == launch
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"config": 3}'])

@@ -7,7 +7,8 @@ from itertools import product
 import pytest
 
 from djworker.bug import Bug
-from djworker.http.phases import MOVES, NEVER, TO, ConnectionPhase, Phased
+from djworker.deadlines import NEVER
+from djworker.http.phases import MOVES, TO, ConnectionPhase, Phased
 
 
 def in_phase(phase: ConnectionPhase) -> Phased:

@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from djworker.ipc import metrics
 from djworker.ipc.board import Board, SlotView, Word, WorkerSlotState
-from djworker.ipc.metrics import NANOSECONDS
 from djworker.ipc.regions import Region, Writer
 from djworker.status.exposition import render
 from djworker.status.memory import MetricsMemory
 from djworker.status.pages import Pages
+from djworker.units import NANOSECONDS
 
 #: 226 449 when this was written, for 4 136 lines.
 MOST_CALLS = 235_000
