@@ -157,10 +157,6 @@ class Command(BaseCommand):
         if options["print_config"] and options["check"]:
             both = Problem("E001", "--check and --print-config are two questions", "ask one after the other")
             self._refuse([both], as_json=_wants_json(cli.overrides(options)))
-        if options["print_config"]:
-            show = cli.config_as_json if options["format"] == "json" else cli.config_as_text
-            self.stdout.write(show(resolved))
-            return
         _warn(
             resolved,
             [
@@ -170,6 +166,10 @@ class Command(BaseCommand):
                 *foreign_sockets(os.environ, request.surroundings.pid),
             ],
         )
+        if options["print_config"]:
+            show = cli.config_as_json if options["format"] == "json" else cli.config_as_text
+            self.stdout.write(show(resolved))
+            return
         module = [MOLD, Flag.CHECK] if options["check"] else [ARBITER]
         self.become(module, _launch(request, resolved))
 

@@ -134,6 +134,16 @@ def test_the_configuration_is_printed_as_json() -> None:
     assert printed["proc_name"]["value"] == "testproject"
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_is_odd_is_told_beside_the_printed_options(form: str) -> None:
+    """Who asks why a variable does nothing asks for the options, and not for a check."""
+    found = run("--print-config", "--format", form, environ={"DJWORKER_POOL_MAXSIZE": "3"})
+    [line] = found.lines
+    assert found.code == 0
+    assert "unknown variable DJWORKER_POOL_MAXSIZE: did you mean DJWORKER_POOL_MAX_SIZE?" in line
+    assert "MAXSIZE" not in found.stdout
+
+
 PIN = "my_function\nits_friend"
 
 
