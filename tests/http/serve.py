@@ -24,6 +24,8 @@ from gevent.os import tp_read
 from djworker import log
 from djworker.conf.table import Config
 from djworker.http.server import Server
+from djworker.ipc import in_flight
+from djworker.ipc.scoreboard import Row
 from djworker.log.access import access_logger
 from djworker.worker.acceptor import Acceptor
 from tests.http import apps
@@ -41,6 +43,7 @@ class Process:
             log.configure_access(access)
         if files := options.pop("nofile", 0):
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        noted = options.pop("noted", False)
         path = options.pop("unix", None)
         config = dataclasses.replace(Config(), **options)
         self.socket = _socket.socket(_socket.AF_UNIX if path else _socket.AF_INET)
@@ -54,6 +57,9 @@ class Process:
             server_address=address,
             access=access_logger(config.access_log_format) if access else None,
         )
+        self.row = Row.create(in_flight.SIZE)
+        if noted:
+            self.server.records = in_flight.Records(self.row.fileno())
         self.acceptor = Acceptor(self.server, [self.socket])
         print(json.dumps(address if path else address[1]), flush=True)
 
@@ -89,6 +95,8 @@ class Process:
             return [[*item[:3], item.phase] for item in server.in_flight()]
         elif name == "show":
             return [repr(server), *map(repr, server.busy)]
+        elif name == "noted":
+            return [lost.head.decode() for lost in in_flight.read(self.row.fileno())]
         elif name == "kill":
             gevent.kill(self.found(arguments[0]))
         return {

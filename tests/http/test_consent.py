@@ -109,6 +109,23 @@ def test_a_short_body_begins_only_when_it_is_complete(serve: Start) -> None:
         assert slow.answer().body == b"10"
 
 
+def test_a_request_that_waits_once_more_is_noted_with_its_id(serve: Start) -> None:
+    server = serve(worker_connections=1, request_id="log", noted=True)
+    with server.connect() as slow:
+        slow.send(POST % b"/digest" + b"Content-Length: 10\r\n\r\n12345")
+        eventually(lambda: "reading the body" in str(server.command("flight")))
+        [noted] = server.command("noted")
+        assert noted.startswith("POST /digest HTTP/1.1\r\nX-Request-ID: ")
+        with occupied(server) as other:
+            slow.send(b"67890")
+            eventually(lambda: "waiting for its turn" in str(server.command("flight")))
+            assert noted in server.command("noted")
+            server.command("open wait")
+            assert other.answer().body == b"waited"
+        assert slow.answer().body.startswith(b"10 ")
+    assert server.gauges()["running"] == 0
+
+
 def test_an_answer_that_is_not_read_holds_no_permit(serve: Start) -> None:
     server = serve(worker_connections=1)
     with server.connect(receive_buffer=4096) as deaf, server.connect() as other:
