@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from djworker.http.grammar import TOKEN_PATTERN
-from djworker.http.receive_buffer import Inbox
+from djworker.http.receive_buffer import ReceiveBuffer
 from djworker.http.request import ProtocolError
 from djworker.ipc.contract import READ_SIZE
 
@@ -46,11 +46,11 @@ class Body(Protocol):
     def left(self) -> int | None:
         """Bytes to come, None for unknown."""
 
-    def take(self, inbox: Inbox) -> bytes:
-        """Return content that is in the inbox; nothing if more has to be received, or at the end."""
+    def take(self, buffer: ReceiveBuffer) -> bytes:
+        """Return content that is in the buffer; nothing if more has to be received, or at the end."""
 
-    def take_received(self, data: bytes, inbox: Inbox) -> bytes:
-        """Return the content of what was received behind all that the inbox has; as take() does."""
+    def take_received(self, data: bytes, buffer: ReceiveBuffer) -> bytes:
+        """Return the content of what was received behind all that the buffer has; as take() does."""
 
 
 class LengthBody:
@@ -70,17 +70,17 @@ class LengthBody:
         """Bytes to receive at once: never into the next request."""
         return min(self.left, most, READ_SIZE)
 
-    def take(self, inbox: Inbox) -> bytes:
-        """Return content that is in the inbox."""
-        data = inbox.take(min(self.left, READ_SIZE))
+    def take(self, buffer: ReceiveBuffer) -> bytes:
+        """Return content that is in the buffer."""
+        data = buffer.take(min(self.left, READ_SIZE))
         self.left -= len(data)
         return data
 
-    def take_received(self, data: bytes, inbox: Inbox) -> bytes:
-        """Return what was received as it is, where nothing was in the inbox: it is the content."""
-        if inbox.data:
-            inbox.feed(data)
-            return self.take(inbox)
+    def take_received(self, data: bytes, buffer: ReceiveBuffer) -> bytes:
+        """Return what was received as it is, where nothing was in the buffer: it is the content."""
+        if buffer.data:
+            buffer.feed(data)
+            return self.take(buffer)
         self.left -= len(data)
         return data
 
@@ -109,23 +109,23 @@ class ChunkedBody:
         """Bytes to receive at once."""
         return READ_SIZE
 
-    def take(self, inbox: Inbox) -> bytes:
-        """Return the content of chunks that are in the inbox: of all of them unless they are tiny. Raises ProtocolError."""
+    def take(self, buffer: ReceiveBuffer) -> bytes:
+        """Return the content of chunks that are in the buffer: of all of them unless they are tiny. Raises ProtocolError."""
         parts: list[bytes] = []
         steps = 0
-        while not self.done and inbox.data and self._step(self, inbox, parts):
+        while not self.done and buffer.data and self._step(self, buffer, parts):
             steps += 1
             if steps >= STEPS_AT_ONCE and parts:
                 break
         return b"".join(parts)
 
-    def take_received(self, data: bytes, inbox: Inbox) -> bytes:
+    def take_received(self, data: bytes, buffer: ReceiveBuffer) -> bytes:
         """Return the content of what was received, as take() does."""
-        inbox.feed(data)
-        return self.take(inbox)
+        buffer.feed(data)
+        return self.take(buffer)
 
-    def _size(self, inbox: Inbox, _: list[bytes]) -> bool:
-        line = inbox.take_line(MAX_CHUNK_LINE)
+    def _size(self, buffer: ReceiveBuffer, _: list[bytes]) -> bool:
+        line = buffer.take_line(MAX_CHUNK_LINE)
         if line is None:
             return False
         match = CHUNK.fullmatch(line)
@@ -141,23 +141,23 @@ class ChunkedBody:
         self._step = ChunkedBody._content if self._chunk else ChunkedBody._trailer
         return True
 
-    def _content(self, inbox: Inbox, parts: list[bytes]) -> bool:
-        data = inbox.take(self._chunk)
+    def _content(self, buffer: ReceiveBuffer, parts: list[bytes]) -> bool:
+        data = buffer.take(self._chunk)
         self._chunk -= len(data)
         parts.append(data)
         if not self._chunk:
             self._step = ChunkedBody._end
         return True
 
-    def _end(self, inbox: Inbox, _: list[bytes]) -> bool:
-        line = inbox.take_line(0)
+    def _end(self, buffer: ReceiveBuffer, _: list[bytes]) -> bool:
+        line = buffer.take_line(0)
         if line is None:
             return False
         self._step = ChunkedBody._size
         return True
 
-    def _trailer(self, inbox: Inbox, _: list[bytes]) -> bool:
-        line = inbox.take_line(MAX_TRAILERS)
+    def _trailer(self, buffer: ReceiveBuffer, _: list[bytes]) -> bool:
+        line = buffer.take_line(MAX_TRAILERS)
         if line is None:
             return False
         self._trailers += len(line)
@@ -170,4 +170,4 @@ class ChunkedBody:
         return True
 
 
-Step = Callable[[ChunkedBody, Inbox, list[bytes]], bool]
+Step = Callable[[ChunkedBody, ReceiveBuffer, list[bytes]], bool]

@@ -13,7 +13,7 @@ from djworker.ipc.contract import READ_SIZE
 
 if TYPE_CHECKING:
     from djworker.http.body import Body
-    from djworker.http.receive_buffer import Inbox
+    from djworker.http.receive_buffer import ReceiveBuffer
     from djworker.http.transport import Transport
 
 __all__ = ["AHEAD", "Upload"]
@@ -43,7 +43,7 @@ class Upload:
     __slots__ = (
         "_awaits_continue",
         "_body",
-        "_inbox",
+        "_buffer",
         "_pieces",
         "_received",
         "_timeout",
@@ -54,11 +54,11 @@ class Upload:
     )
 
     def __init__(
-        self, body: Body, transport: Transport, inbox: Inbox, *, timeout: float, total: float, expects: bool
+        self, body: Body, transport: Transport, buffer: ReceiveBuffer, *, timeout: float, total: float, expects: bool
     ) -> None:
         self._body = body
         self._transport = transport
-        self._inbox = inbox
+        self._buffer = buffer
         self._timeout = timeout
         self._total = total or NEVER
         self._awaits_continue = expects
@@ -72,8 +72,8 @@ class Upload:
     def receive_all(self) -> None:
         """Receive the rest of a body of known length. Raises BodyError."""
         left = self._body.left or 0
-        while len(self._inbox) < left:
-            self._inbox.feed(self._receive(left - len(self._inbox)))
+        while len(self._buffer) < left:
+            self._buffer.feed(self._receive(left - len(self._buffer)))
 
     def look_ahead(self) -> bytes:
         """Take what is here already of a chunked body, so that a broken one is refused before the application runs.
@@ -81,7 +81,7 @@ class Upload:
         Raises BodyError.
         """
         try:
-            data = self._body.take(self._inbox) if self._inbox.data else b""
+            data = self._body.take(self._buffer) if self._buffer.data else b""
         except ProtocolError as error:
             self._fail(error)
         self._received = len(data)
@@ -92,13 +92,13 @@ class Upload:
 
         most: bytes of content to receive; there can be more that are here already.
         """
-        body, inbox = self._body, self._inbox
+        body, buffer = self._body, self._buffer
         try:
-            data = body.take(inbox) if inbox.data else b""
+            data = body.take(buffer) if buffer.data else b""
             while not data:
                 if body.done:
                     return b""
-                data = body.take_received(self._receive(body.wanted(most)), inbox)
+                data = body.take_received(self._receive(body.wanted(most)), buffer)
         except ProtocolError as error:
             self._fail(error)
         self._pieces += 1
@@ -127,7 +127,7 @@ class Upload:
     def _await(self, size: int) -> bytes:
         """Wait for the client, as long as it may take; nothing at the end."""
         began = now()
-        allowed = self._timeout + (self._received + len(self._inbox)) / MINIMUM_RATE - self._waited
+        allowed = self._timeout + (self._received + len(self._buffer)) / MINIMUM_RATE - self._waited
         before = self._transport.enter(ConnectionPhase.BODY, min(self._timeout, allowed, self._total - self._waited))
         try:
             return self._transport.recv_later(size)
@@ -138,7 +138,7 @@ class Upload:
     def _fail(self, error: ProtocolError) -> NoReturn:
         self.failure = error
         # What follows cannot be told from the body.
-        self._inbox.clear()
+        self._buffer.clear()
         raise BodyError(error.reason, error.status) from error
 
     @property
@@ -153,7 +153,7 @@ class Upload:
         if self._body.done:
             return True
         left = self._body.left
-        short = left is None or left - len(self._inbox) <= UNREAD_LIMIT
+        short = left is None or left - len(self._buffer) <= UNREAD_LIMIT
         # A client that was not told to continue may or may not send the body (RFC 9110 10.1.1).
         return short and not self._awaits_continue
 

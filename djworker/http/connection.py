@@ -23,7 +23,7 @@ from djworker.http.body_reader import AHEAD, Upload
 from djworker.http.forwarded import Standing
 from djworker.http.idle import IdleConnection
 from djworker.http.phases import SAID, ConnectionPhase
-from djworker.http.receive_buffer import CR, Inbox
+from djworker.http.receive_buffer import CR, ReceiveBuffer
 from djworker.http.request import FORWARDED, ProtocolError
 from djworker.http.request_ids import VARIABLE
 from djworker.http.response import error_response
@@ -96,8 +96,8 @@ class Connection(IdleConnection):
     """[worker] A connection and its greenlet."""
 
     __slots__ = (
+        "_buffer",
         "_gone",
-        "_inbox",
         "_peer",
         "_port",
         "_standing",
@@ -107,7 +107,7 @@ class Connection(IdleConnection):
 
     def __init__(self, server: SharedState, sock: Any, peer: Any) -> None:
         super().__init__(server, sock)
-        self._inbox = Inbox()
+        self._buffer = ReceiveBuffer()
         # Never empty: databases, throttles and filters take REMOTE_ADDR for an address. A unix socket's peer is on this machine.
         self._peer, self._port = (plain(peer[0]), str(peer[1])) if isinstance(peer, tuple) else (LOOPBACK, "")
         # What its word on clients is worth; None until it has said one.
@@ -191,21 +191,21 @@ class Connection(IdleConnection):
         self.began = now()
         self.enter(RUNNING if data else FRESH)
         if data:
-            self._inbox.feed(data)
+            self._buffer.feed(data)
 
     def _next_head(self) -> bytes | None:
         """Wait until a request may run, and return its head; None at the connection's end. Raises ProtocolError."""
-        inbox = self._inbox
-        if inbox.data:
+        buffer = self._buffer
+        if buffer.data:
             self._turn_pipelined()
-            head = inbox.take_head(self._server.head_limits)
+            head = buffer.take_head(self._server.head_limits)
         else:
             data = self._fresh_bytes() if self.phase is FRESH else self._kept_bytes()
             if 0 < data.find(END_OF_HEAD) == len(data) - 4 and data[0] != CR:
                 head = data  # nearly every packet: one head as a whole, and nothing else
             elif data:
-                inbox.feed(data)
-                head = inbox.take_head(self._server.head_limits)
+                buffer.feed(data)
+                head = buffer.take_head(self._server.head_limits)
             else:
                 return None
         since = self.began
@@ -220,15 +220,15 @@ class Connection(IdleConnection):
 
     def _rest_of_head(self) -> bytes | None:
         """Receive until the head is complete."""
-        inbox, limits = self._inbox, self._server.head_limits
+        buffer, limits = self._buffer, self._server.head_limits
         self.enter(ConnectionPhase.HEAD, self._server.header_timeout)
         while True:
             data = self.recv(READ_SIZE)
             if not data:
                 self._note_departure("the client left within the head")
                 return None
-            inbox.feed(data)
-            head = inbox.take_head(limits)
+            buffer.feed(data)
+            head = buffer.take_head(limits)
             if head is not None:
                 self._turn_came = now()
                 self.enter(RUNNING)
@@ -253,7 +253,7 @@ class Connection(IdleConnection):
                 if FORWARDED in environ:
                     self._heed_proxy(environ)
             return exchange
-        if match := REQUEST_LINE.fullmatch(self._inbox.first_line()):
+        if match := REQUEST_LINE.fullmatch(self._buffer.first_line()):
             method, target, protocol = (word.decode("latin-1") for word in match.groups())
             environ |= {"REQUEST_METHOD": method, "RAW_URI": target, "SERVER_PROTOCOL": protocol}
             environ["PATH_INFO"], _, environ["QUERY_STRING"] = target.partition("?")
@@ -332,12 +332,12 @@ class Connection(IdleConnection):
         server = self._server
         body = ChunkedBody(server.config.limit_request_body) if exchange.chunked else LengthBody(exchange.length)
         upload = self._upload = Upload(
-            body, self, self._inbox, timeout=server.body_timeout, total=server.upload_timeout, expects=exchange.expects
+            body, self, self._buffer, timeout=server.body_timeout, total=server.upload_timeout, expects=exchange.expects
         )
         first = b""
         if exchange.chunked:
             first = upload.look_ahead()
-        elif exchange.length <= AHEAD and len(self._inbox) < exchange.length and not exchange.expects:
+        elif exchange.length <= AHEAD and len(self._buffer) < exchange.length and not exchange.expects:
             self._receive_first(upload, head)
         stream = exchange.environ["wsgi.input"] = Input(upload.pull, first, self._share_reading)
         try:
@@ -502,7 +502,7 @@ class Connection(IdleConnection):
         if self._gone:
             return
         unread = self._upload is not None and not self._upload.done
-        if not (hears_more or unread or self._inbox.data) or not self.end_writing():
+        if not (hears_more or unread or self._buffer.data) or not self.end_writing():
             return
         self._server.concurrency.give_back(self)
         self.enter(ConnectionPhase.LINGERING, LINGER_TIMEOUT)

@@ -9,7 +9,7 @@ from djworker.http.grammar import TOKEN_BYTES
 from djworker.http.request import ProtocolError
 from djworker.ipc.contract import END_OF_HEAD
 
-__all__ = ["CR", "HeadLimits", "Inbox"]
+__all__ = ["CR", "HeadLimits", "ReceiveBuffer"]
 
 CR: Final = 13
 CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|(?<!\r)\n")
@@ -26,7 +26,7 @@ class HeadLimits:
         self.field = field
 
 
-class Inbox:
+class ReceiveBuffer:
     """[worker] A connection's receive buffer. It copies only where a message came in several pieces.
 
     data is false when, and only when, nothing is there.

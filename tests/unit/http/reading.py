@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from djworker.http.body import Body, ChunkedBody, LengthBody
-from djworker.http.receive_buffer import HeadLimits, Inbox
+from djworker.http.receive_buffer import HeadLimits, ReceiveBuffer
 from djworker.http.request import HeadParser, ProtocolError, RequestHead
 
 BASE = {"SERVER_PROTOCOL": "HTTP/1.1", "QUERY_STRING": ""}
@@ -47,18 +47,18 @@ class Reader:
         self.parser = HeadParser(
             max_line=limits.line, max_fields=limits.fields, max_field=limits.field, max_body=limits.body
         )
-        self.inbox = Inbox()
+        self.buffer = ReceiveBuffer()
         self.requests: list[Read] = []
         self.current: tuple[RequestHead, dict[str, Any], Body, list[bytes]] | None = None
 
     def feed(self, piece: bytes) -> None:
-        self.inbox.feed(piece)
-        while (self.inbox.data or self.current) and self.step():
+        self.buffer.feed(piece)
+        while (self.buffer.data or self.current) and self.step():
             pass
 
     def step(self) -> bool:
         if self.current is None:
-            raw = self.inbox.take_head(self.head_limits)
+            raw = self.buffer.take_head(self.head_limits)
             if raw is None:
                 return False
             head, environ = RequestHead(), dict(BASE)
@@ -67,7 +67,7 @@ class Reader:
             self.current = (head, environ, body, [])
             return True
         head, environ, reading, blocks = self.current
-        block = reading.take(self.inbox) if self.inbox.data and not reading.done else b""
+        block = reading.take(self.buffer) if self.buffer.data and not reading.done else b""
         blocks.append(block)
         if reading.done:
             self.requests.append(Read(head, environ, b"".join(blocks)))
@@ -85,7 +85,7 @@ def read(pieces: Iterable[bytes], limits: Limits | None = None) -> Outcome:
             reader.feed(piece)
     except ProtocolError as error:
         status, reason = error.status, error.reason
-    return Outcome(reader.requests, status, reason, bool(reader.inbox.data) or reader.current is not None)
+    return Outcome(reader.requests, status, reason, bool(reader.buffer.data) or reader.current is not None)
 
 
 def bytewise(data: bytes) -> list[bytes]:

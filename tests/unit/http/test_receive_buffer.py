@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djworker.http.receive_buffer import HeadLimits, Inbox
+from djworker.http.receive_buffer import HeadLimits, ReceiveBuffer
 from djworker.http.request import ProtocolError
 from tests.unit.http.reading import Limits, bytewise, read
 
@@ -15,11 +15,11 @@ LIMITS = HeadLimits(line=50, fields=3, field=20)
 
 def fed_until_refused(data: bytes, limits: HeadLimits = LIMITS) -> tuple[int, int]:
     """Feed by the byte; return the status, and the bytes that it took."""
-    inbox = Inbox()
+    buffer = ReceiveBuffer()
     for count, byte in enumerate(bytewise(data), 1):
-        inbox.feed(byte)
+        buffer.feed(byte)
         try:
-            inbox.take_head(limits)
+            buffer.take_head(limits)
         except ProtocolError as error:
             return error.status, count
     return 0, len(data)
@@ -59,23 +59,23 @@ def test_limits_are_the_same_whole_and_by_the_byte(line: int, field: int, fields
 
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=10), st.lists(st.integers(1, 30), max_size=20))
 def test_what_goes_in_comes_out(pieces: list[bytes], sizes: list[int]) -> None:
-    inbox, taken = Inbox(), b""
+    buffer, taken = ReceiveBuffer(), b""
     rest = iter(sizes)
     for piece in pieces:
-        inbox.feed(piece)
-        taken += inbox.take(next(rest, 1))
-        assert bool(inbox.data) is (len(inbox) > 0)
-    while inbox.data:
-        taken += inbox.take(next(rest, 7))
+        buffer.feed(piece)
+        taken += buffer.take(next(rest, 1))
+        assert bool(buffer.data) is (len(buffer) > 0)
+    while buffer.data:
+        taken += buffer.take(next(rest, 7))
     assert taken == b"".join(pieces)
 
 
 def test_a_whole_head_is_not_copied() -> None:
     head = b"GET / HTTP/1.1\r\n\r\n"
-    inbox = Inbox()
-    inbox.feed(head)
-    assert inbox.take_head(LIMITS) is head
-    assert not inbox.data
+    buffer = ReceiveBuffer()
+    buffer.feed(head)
+    assert buffer.take_head(LIMITS) is head
+    assert not buffer.data
 
 
 def test_the_name_cache_is_bounded() -> None:
