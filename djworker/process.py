@@ -36,6 +36,10 @@ def unpatched(module: str, name: str) -> Any:
     """Return a function as it was before gevent replaced it, without importing gevent.
 
     gevent's ``poll``, ``sleep`` and ``close`` run the hub, which the mold must not, and which a native thread cannot.
+
+    Args:
+        module: that of the standard library.
+        name: the function's there.
     """
     monkey = sys.modules.get("gevent.monkey")
     return getattr(import_module(module), name) if monkey is None else monkey.get_original(module, name)

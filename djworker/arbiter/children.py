@@ -100,7 +100,12 @@ class Children:
         return self._start(("helper", 0), "djworker.reloader", [])
 
     def start_spare(self, generation: int, deadline: float) -> Child:
-        """A process that loads the project, and is a worker when one is wanted. Raises OSError as ``boot_mold`` does."""
+        """A process that loads the project, and is a worker when one is wanted. Raises OSError as ``boot_mold`` does.
+
+        Args:
+            generation: whose code it loads.
+            deadline: seconds of the monotonic clock, by which it has loaded it.
+        """
         arguments = [Flag.GENERATION, str(generation), Flag.ALONE]
         child = self._start(("mold", generation), MOLD, arguments)
         self.loading[generation] = deadline
@@ -296,7 +301,19 @@ def _new_row(generation: int) -> Row:
 
 
 def spawn(command: list[str], environ: dict[str, str], inherited: Sequence[int]) -> int:
-    """Start a process that inherits these descriptors and no others. Single-threaded, so no other fork can come in between."""
+    """Start a process that inherits these descriptors and no others. Single-threaded, so no other fork can come in between.
+
+    Args:
+        command: the program's path, and its words.
+        environ: all of its environment.
+        inherited: the descriptors, which keep their numbers.
+
+    Returns:
+        Its process id.
+
+    Raises:
+        OSError: there is no process, no descriptor or no memory for it.
+    """
     for fd in inherited:
         os.set_inheritable(fd, True)
     try:

@@ -93,7 +93,7 @@ class Fleet:
     # -- the two calls of the loop ------------------------------------------------------------------------------------
 
     def handle(self, event: Event, now: float) -> list[do.Command]:
-        """Take in what happened; say what to do about it."""
+        """Take in what happened; say what to do about it. now: seconds of the monotonic clock."""
         self._forgive_suspension(now)
         self._take_in(event, now)
         self._reconcile(now)

@@ -279,7 +279,11 @@ def _remove_stale(path: str) -> None:
 
 
 def adopt(fd: int) -> socket.socket:
-    """A socket that was opened before: systemd's LISTEN_FDS, ``fd://3``, or ourselves before an exec."""
+    """A socket that was opened before: systemd's LISTEN_FDS, ``fd://3``, or ourselves before an exec.
+
+    Raises:
+        OSError: the descriptor is no listening socket.
+    """
     sock = socket.socket(fileno=fd)
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.detach()

@@ -57,7 +57,15 @@ class Questions:
         arguments: Mapping[str, Any],
         hears: Callable[[str], None] | None = None,
     ) -> None:
-        """Ask these workers; the client gets what they say as it comes, and who did not answer at the end. See OpenQuestion."""
+        """Ask workers; the client gets what they say as it comes, and who did not answer at the end.
+
+        Args:
+            client: who wants to know.
+            workers: who is asked.
+            about: the verb.
+            arguments: the verb's.
+            hears: told of the last part of each answer.
+        """
         asked = OpenQuestion(client, next(self._numbers) & messages.HIGHEST_ID, time.monotonic() + TIME, hears=hears)
         self._asked[asked.number] = asked
         for worker in sorted(workers, key=lambda worker: (worker.slot, worker.worker_id)):

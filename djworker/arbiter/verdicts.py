@@ -41,7 +41,14 @@ class Verdicts:
         self.last: dict[str, Any] | None = None
 
     def wait(self, client: Client, now: float, timeout: float, *, quiet: bool = False) -> Wait:
-        """Wait for the generation that begins next; see ``Wait``."""
+        """Wait for the generation that begins next.
+
+        Args:
+            client: is told.
+            now: seconds of the monotonic clock.
+            timeout: seconds; then it is told that there is no verdict.
+            quiet: it is told the verdict alone.
+        """
         wait = Wait(client, now + timeout, timeout, quiet=quiet)
         self._waits.append(wait)
         return wait

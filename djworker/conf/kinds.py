@@ -222,7 +222,7 @@ def _read_control(raw: object) -> str:
 
 
 def choice(*choices: W) -> Kind[W]:
-    """Make the kind of value that is one of some words; case does not matter."""
+    """Make the kind of value that is one of some words; case does not matter. Its ``read`` raises UnreadableError."""
 
     def read(raw: object) -> W:
         for word in choices:

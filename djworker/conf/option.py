@@ -95,7 +95,15 @@ class Option:
 
 
 def option(default: T | Callable[[], T], kind: Kind[T], group: str, text: str, **spec: Any) -> T:
-    """Declare a field of a table's class as an option. default: a value, or a function that finds one on this machine."""
+    """Declare a field of a table's class as an option.
+
+    Args:
+        default: a value, or a function that finds one on this machine.
+        kind: how it is read and shown.
+        group: the heading that it stands under.
+        text: what it does, for the reference and ``--help``.
+        spec: the other fields of ``Spec``.
+    """
     metadata = {_METADATA_KEY: Spec(kind, group, " ".join(text.split()), **spec)}
     if callable(default):
         return field(default_factory=default, metadata=metadata)

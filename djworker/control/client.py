@@ -103,7 +103,12 @@ class ControlConnection:
         return peer_uid(self._sock) if process.LINUX else None
 
     def send(self, verb: str, arguments: Mapping[str, Any] | None = None) -> None:
-        """Ask. A server that has refused already has closed the connection; its reason is read all the same."""
+        """Ask. A server that has refused already has closed the connection; its reason is read all the same.
+
+        Args:
+            verb: one of ``control.verbs``.
+            arguments: the verb's.
+        """
         try:
             self._sock.sendall(Request(verb, arguments or {}).encode())
         except OSError:
@@ -131,7 +136,17 @@ class ControlConnection:
     def ask(
         self, verb: str, arguments: Mapping[str, Any] | None = None, timeout: float | None = None
     ) -> Iterator[Reply]:
-        """Ask, and read the answer; see ``replies``."""
+        """Ask, and read the answer.
+
+        Args:
+            verb: one of ``control.verbs``.
+            arguments: the verb's.
+            timeout: seconds for the whole answer; without it, for each line.
+
+        Raises:
+            UnreachableError: the connection, or the time, has ended before.
+            RefusedError: the last line is a refusal.
+        """
         self.send(verb, arguments)
         yield from self.replies(timeout)
 

@@ -51,6 +51,11 @@ def new_address(project: Iterable[str], uid: int, pid: int) -> str:
     """Return the address of a new server's socket, which says whose it is, and of which project.
 
     Containers may share the network, and thus the abstract names, without sharing process ids: so there is chance in it, too.
+
+    Args:
+        project: its directories, see ``here``.
+        uid: the user that the server runs as.
+        pid: the server's process id.
     """
     marks = "-".join((*sorted({fingerprint(path) for path in project}), secrets.token_hex(4)))
     if sys.platform == "linux":

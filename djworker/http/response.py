@@ -110,7 +110,11 @@ def render(status: str, headers: Iterable[tuple[str, str]]) -> tuple[str, int, i
 
 
 def status_line(status: str) -> str:
-    """Return the checked line for a status such as "200 OK"."""
+    """Return the checked line for a status such as "200 OK".
+
+    Raises:
+        ResponseError: it is none.
+    """
     if not STATUS.fullmatch(status):
         raise ResponseError(f"invalid final status {status!r}: want three digits, a blank, and a reason")
     line = f"HTTP/1.1 {status}\r\n"

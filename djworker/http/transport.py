@@ -158,7 +158,20 @@ class Transport(Phased):
             raise ClientGone(self.cut_for)
 
     def send_file(self, head: bytes, file: int, offset: int, count: int) -> int:
-        """Send a head and count bytes of a file; returns how many there were. MSG_MORE: they share their first packet."""
+        """Send a head and a part of a file. MSG_MORE: they share their first packet.
+
+        Args:
+            head: what comes before.
+            file: the descriptor.
+            offset: in bytes, of the first that is sent.
+            count: bytes that are wanted of it.
+
+        Returns:
+            How many of these there were.
+
+        Raises:
+            ClientGone: the peer does not take them.
+        """
         try:
             sent = self._sock.send(head, MSG_MORE if count else 0)
         except BlockingIOError:
@@ -227,7 +240,12 @@ class Transport(Phased):
         return LAST_DATA.unpack(info)[0] / 1000 if info else 0.0
 
     def wake(self, reason: str, how: int = socket.SHUT_RDWR) -> None:
-        """End what the connection is waiting for, from outside: its own greenlet then sees why and closes."""
+        """End what the connection is waiting for, from outside: its own greenlet then sees why and closes.
+
+        Args:
+            reason: for the log.
+            how: as for ``socket.shutdown``.
+        """
         self.cut_for = reason
         self.idle_until(NEVER)
         try:

@@ -124,7 +124,11 @@ class Exchange(RequestHead):
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """Take status and fields; nothing is sent before the body begins."""
+        """Take status and fields; nothing is sent before the body begins. The arguments are those of PEP 3333.
+
+        Raises:
+            ResponseError: they are no head of an answer, or it is not the time for one.
+        """
         if exc_info is not None:
             self._reraise_if_late(exc_info)
         elif self._lines:
@@ -153,7 +157,12 @@ class Exchange(RequestHead):
                 exc_info = (None, None, None)
 
     def write(self, data: bytes) -> None:
-        """Send a block of the body, with the head before the first."""
+        """Send a block of the body, with the head before the first.
+
+        Raises:
+            ResponseError: it is not of bytes, or the request has ended.
+            ClientGone: the client does not take it.
+        """
         if self.complete:
             raise ResponseError("write() was called after the request's end")
         if not isinstance(data, bytes):

@@ -175,7 +175,12 @@ class Writer:
         return (metric.number, labels) in self._places
 
     def word(self, metric: Metric, labels: tuple[str, ...] = ()) -> int:
-        """Where the first value of a series stands. Where there is no room for one more, what is written there is lost."""
+        """Where the first value of a series stands. Where there is no room for one more, what is written there is lost.
+
+        Args:
+            metric: what is counted.
+            labels: the values of the metric's labels, in its order.
+        """
         place = self._places.get((metric.number, labels))
         return self._add(metric, labels) if place is None else place
 
@@ -197,11 +202,11 @@ class Writer:
         return place
 
     def add(self, metric: Metric, amount: int = 1, labels: tuple[str, ...] = ()) -> None:
-        """Count."""
+        """Count. amount: in the metric's unit."""
         self.words[self.word(metric, labels)] += amount
 
     def set(self, metric: Metric, value: int, labels: tuple[str, ...] = ()) -> None:
-        """Say how a gauge stands."""
+        """Say how a gauge stands. value: in the metric's unit."""
         self.words[self.word(metric, labels)] = value
 
     def close(self) -> None:

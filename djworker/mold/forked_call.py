@@ -61,7 +61,12 @@ class Asked:
 
 
 def ask(question: Callable[[], str], timeout: float) -> str:
-    """Call it in a child, and return what it returned; empty if it raised, died, or took longer than so many seconds."""
+    """Call it in a child, and return what it returned; empty if it raised, died, or took too long.
+
+    Args:
+        question: what is called.
+        timeout: seconds.
+    """
     asked = begin_asking(question, timeout)
     while asked.read():
         pass
@@ -74,7 +79,11 @@ def begin_asking(question: Callable[[], str], timeout: float) -> Asked:
 
 
 def begin(question: Callable[[Write], object], timeout: float) -> Asked:
-    """Call it in a child, with a function that says bytes to us, and go on; the kernel ends it after so many seconds.
+    """Call it in a child, and go on; the kernel ends the child when its time is over.
+
+    Args:
+        question: what is called, with a function that says bytes to us.
+        timeout: seconds.
 
     Raises:
         OSError: there is no process, or no descriptor, for it.

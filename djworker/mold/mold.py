@@ -220,7 +220,14 @@ class Mold:
             self.channel.send(messages.ForkFailed(request.worker_id, error))
 
     def become_worker(self, slot: int, channel: Channel, row: Row, region_fds: Sequence[int] = ()) -> NoReturn:
-        """[worker] From here on this process is a worker. region_fds: its region's, where metrics are wanted."""
+        """[worker] From here on this process is a worker.
+
+        Args:
+            slot: which of the workers it is.
+            channel: to the arbiter.
+            row: of the scoreboard.
+            region_fds: its region's, where metrics are wanted.
+        """
         from djworker.worker import main as worker_main
 
         guard = forks.Guard(row.close, descriptor_limit=self.descriptor_limit)

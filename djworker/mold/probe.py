@@ -95,7 +95,14 @@ def allowed_hosts() -> list[str]:
 
 
 def answer(app: Callable[..., Any], paths: Sequence[str], hosts: Sequence[str], write: Write) -> None:
-    """[the child] Ask everything. hosts: what the generation in force allows, where it was asked before this one."""
+    """[the child] Ask everything.
+
+    Args:
+        app: the application.
+        paths: of the pages.
+        hosts: what the generation in force allows, where it was asked before this one.
+        write: gets the answers, each as soon as it is there.
+    """
     import gevent
 
     renewal.take_over_sockets()

@@ -51,7 +51,19 @@ def run(  # noqa: PLR0913, PLR0917 - the composition root: everything meets here
     guard: ForkGuard,
     region: Region | None = None,
 ) -> NoReturn:
-    """[worker] Serve until retired, then leave the process."""
+    """[worker] Serve until retired, then leave the process.
+
+    Args:
+        project: what is served.
+        channel: to the arbiter.
+        row: of the scoreboard.
+        listeners: the listening sockets' descriptors.
+        generation: of the code.
+        slot: which of the workers this is.
+        arbiter: its process id.
+        guard: looks after forks of the project's.
+        region: for metrics; None where none are wanted.
+    """
     code = 1
     try:
         process.die_with(arbiter)

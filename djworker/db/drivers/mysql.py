@@ -167,6 +167,11 @@ def kill_session(connect: Callable[[], Killer], thread_id: int, error: type[Exce
 
     MySQL has no cancel outside of a session, so for a moment there is one more than the pool's bound. It is KILL
     CONNECTION, because the greenlet that would hear of the statement's end is gone. See `kill_statement`.
+
+    Args:
+        connect: makes that connection.
+        thread_id: the session's, in the server.
+        error: the base of the library's errors.
     """
     with at_most(CANCEL_TIMEOUT):
         killer = _connect_patiently(connect, error)

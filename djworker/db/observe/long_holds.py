@@ -55,7 +55,12 @@ class LongHolds:
         return min(self._long, self._idle) < math.inf
 
     def look(self, now: float, held: Iterable[Held]) -> list[LongHold]:
-        """What has come to be too long since the last look, each lease at most once per event."""
+        """What has come to be too long since the last look, each lease at most once per event.
+
+        Args:
+            now: by the pool's clock.
+            held: every lease.
+        """
         before, self._seen = self._seen, {}
         return [finding for item in held for finding in self._compare(now, item, before.get(item.ticket))]
 

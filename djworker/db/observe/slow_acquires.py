@@ -37,7 +37,13 @@ class SlowAcquires:
         self._others = 0
 
     def note(self, waited: float, label: Label, numbers: Callable[[], Mapping[str, float]]) -> None:
-        """An acquire waited so many seconds."""
+        """An acquire has waited.
+
+        Args:
+            waited: seconds.
+            label: whose it was.
+            numbers: gives the pool's gauges of this moment.
+        """
         if waited < self._threshold:
             return
         if len(self._kept) < KEPT:

@@ -94,7 +94,15 @@ class Circuit:
             self.retry_at = now + self._step()
 
     def failed(self, now: float, cause: BaseException) -> bool:
-        """An attempt failed. True if it is this one that makes it an outage."""
+        """An attempt failed.
+
+        Args:
+            now: by the pool's clock.
+            cause: what it failed with.
+
+        Returns:
+            Whether it is this one that makes it an outage.
+        """
         self._in_flight -= 1
         if self.failures:
             self._hopes -= 1

@@ -157,7 +157,12 @@ class Pool(Generic[C]):
             self._take_back(slot, self._clock(), reset=False)
 
     def orphan(self, conn: C, ticket: int) -> None:
-        """Give back from a finalizer: in any greenlet or thread, at any time. Takes effect when the hub runs next."""
+        """Give back from a finalizer: in any greenlet or thread, at any time. Takes effect when the hub runs next.
+
+        Args:
+            conn: the connection.
+            ticket: of the lease that is to end.
+        """
         hub = self._state.hub
         if hub is not None:
             with contextlib.suppress(Exception):  # the interpreter is ending
@@ -176,7 +181,12 @@ class Pool(Generic[C]):
         return self._state.limits
 
     def resize(self, min_size: int, max_size: int) -> None:
-        """Change the sizes. What is too much is closed when it comes back; no request is interrupted."""
+        """Change the sizes. What is too much is closed when it comes back; no request is interrupted.
+
+        Args:
+            min_size: connections that are kept open.
+            max_size: connections that there may be.
+        """
         self._state.limits = replace(self._state.limits, min_size=min_size, max_size=max_size)
         now = self._clock()
         self._maintenance.shed(self._maintenance.excess, now)

@@ -72,7 +72,14 @@ class Scheduler(Generic[C]):
     ) -> Slot[C]:
         """Queue up, and sleep until served. The slot is OFFERED: the caller takes it without switching.
 
-        on_wait: told of the seconds that the pool took. What came after its offer is the wait for a turn of the CPU.
+        Args:
+            timeout: seconds to wait, 0 for not at all, None for the pool's.
+            connect: used instead of the driver's if a connection must be made for this waiter.
+            now: by the pool's clock.
+            on_wait: told of the seconds that the pool took. What came after its offer is the wait for a turn of the CPU.
+
+        Raises:
+            The pool's refusals: timeout, too_many_waiting, unavailable, closed.
         """
         self._admit(now)
         if self.state.hub is None:

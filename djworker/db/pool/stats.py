@@ -72,7 +72,14 @@ def holders(ledger: Ledger[C], now: float) -> list[Holder]:
 
 
 def gauges(ledger: Ledger[C], waiting: int, limits: Limits, circuit: Circuit) -> dict[str, float]:
-    """How things stand: lengths of lists."""
+    """How things stand: lengths of lists.
+
+    Args:
+        ledger: the slots.
+        waiting: how many waiters there are.
+        limits: the numbers in force.
+        circuit: how the attempts to connect have gone.
+    """
     states = {
         f"pool_{state.name.lower()}": float(len(list_)) for state, list_ in zip(SlotState, ledger.lists, strict=False)
     }
