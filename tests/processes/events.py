@@ -14,6 +14,9 @@ from typing import Any
 Event = dict[str, Any]
 #: Seconds. Generous: it ends a test that waits in vain, on a machine that is busy with something else.
 PATIENCE = 90.0
+#: Seconds between two looks of ``eventually``: a tenth of what it has waited for, within these. Each look is work, and
+#: what has not come for a second need not be seen within a fiftieth of one.
+_OFTEN, _SHARE, _SELDOM = 0.02, 0.1, 0.1
 
 
 class NeverSaidError(AssertionError):
@@ -135,8 +138,9 @@ def _show(event: Event) -> str:
 
 def eventually(holds: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
     """Ask again and again until the answer is true; for what no event tells. Returns the answer."""
-    deadline = time.monotonic() + timeout
+    begin = time.monotonic()
     while not (answer := holds()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        threading.Event().wait(0.02)
+        passed = time.monotonic() - begin
+        assert passed < timeout, f"not within {timeout:g} s: {what}"
+        time.sleep(min(max(_OFTEN, passed * _SHARE), _SELDOM))
     return answer

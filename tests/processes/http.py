@@ -150,6 +150,25 @@ class Raw:
         response.begin()
         return read_answer(response)
 
+    def short_answer(self) -> Answer:
+        """Read an answer with a length, to the only question that was sent: half of the work of ``answer``."""
+        data = b""
+        while (end := data.find(b"\r\n\r\n")) < 0:
+            data += self._piece(data)
+        first, *lines = data[:end].decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        size = end + 4 + int(headers["content-length"])
+        while len(data) < size:
+            data += self._piece(data)
+        assert len(data) == size, f"more than an answer: {data!r}"
+        return Answer(int(first.split()[1]), headers, data[end + 4 :])
+
+    def _piece(self, before: bytes) -> bytes:
+        piece = self.sock.recv(65536)
+        if not piece:
+            raise ConnectionResetError(f"the connection ended after {before!r}")
+        return piece
+
     def rest(self) -> bytes:
         """Everything until the other side closes; a reset is its end too."""
         data = b""
@@ -213,17 +232,18 @@ class Load:
             assert not thread.is_alive(), "a client hangs"
 
     def _run(self, keep: bool) -> None:  # noqa: FBT001
-        client = Client(self.address)
+        head = f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\n{'' if keep else 'Connection: close'}"
+        question = f"{head.rstrip()}\r\n\r\n".encode()
+        raw: Raw | None = None
         while not self._stop.wait(self.pause):
-            if not self._one(client, keep=keep):
-                client.close()
-        client.close()
+            raw = self._one(raw, question, keep=keep)
+        if raw is not None:
+            raw.close()
 
-    def _one(self, client: Client, *, keep: bool) -> bool:
-        """One request; whether the connection can be used again."""
+    def _one(self, raw: Raw | None, question: bytes, *, keep: bool) -> Raw | None:
+        """One request; the connection, where it can be used again."""
         try:
-            if client.sock is None:
-                client.connect()
+            raw = raw or Raw(self.address)
         except ConnectionRefusedError:
             return self._note_refused()
         except OSError as error:
@@ -231,23 +251,25 @@ class Load:
                 return self._note_refused()
             return self._note_lost(error, "connecting")
         try:
-            client.request("GET", self.path, headers={} if keep else {"Connection": "close"})
-            answer = read_answer(client.getresponse())
-        except (OSError, HTTPException) as error:
+            raw.send(question)
+            answer = raw.short_answer()
+        except OSError as error:
+            raw.close()
             return self._note_lost(error, "waiting for an answer")
         self._note(answer)
-        return keep and answer.headers.get("connection") != "close"
+        if keep and answer.headers.get("connection") != "close":
+            return raw
+        raw.close()
+        return None
 
-    def _note_refused(self) -> bool:
+    def _note_refused(self) -> None:
         with self._changed:
             self.refused += 1
-        return False
 
-    def _note_lost(self, error: Exception, doing: str) -> bool:
+    def _note_lost(self, error: Exception, doing: str) -> None:
         with self._changed:
             self.lost.append(f"{time.strftime('%S')} {doing}: {error!r}")
             self._changed.notify_all()
-        return False
 
     def _note(self, answer: Answer) -> None:
         with self._changed:

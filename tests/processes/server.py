@@ -130,6 +130,7 @@ class Server:
         finally:
             os.close(write)
         self.pid = self.process.pid
+        self._began = procfs.began(self.pid)
         self.log = EventLog(read, self.transcript, self._note)
 
     def _note(self, event: Event) -> None:
@@ -195,7 +196,7 @@ class Server:
 
     def tree(self) -> list[int]:
         """Every living process of it, the arbiter included."""
-        return procfs.tree(f"{MARKER}={self._mark}".encode(), self._pipe)
+        return procfs.tree(f"{MARKER}={self._mark}".encode(), self._pipe, self._began)
 
     def settled(self) -> list[int]:
         """The arbiter, its mold and its ready workers, once they are alone.
