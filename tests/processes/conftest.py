@@ -23,18 +23,18 @@ def _no_core_dumps() -> None:
 
 
 @contextmanager
-def made_template(*, admin: bool = False) -> Iterator[Path]:
+def made_template(*, whole: bool = False) -> Iterator[Path]:
     """The shop with drills and a database; outside pytest's own folders, which other users may not enter."""
     folder = Path(tempfile.mkdtemp(prefix="shop-"))
     folder.chmod(0o755)
-    make_template(folder, admin=admin)
+    make_template(folder, whole=whole)
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
 def template() -> Iterator[Path]:
-    """The shop without Django's admin."""
+    """The shop without what takes long to load."""
     with made_template() as folder:
         yield folder
 

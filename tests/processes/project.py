@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWS = "testproject/shop/views/plain.py"
+QUERIES = "testproject/shop/views/queries.py"
 SHOP = "testproject/shop/__init__.py"
 URLS = "testproject/urls.py"
 SETTINGS = "testproject/settings.py"
@@ -81,10 +82,11 @@ def _touch(path: Path) -> None:
     os.utime(path, (seconds, seconds))
 
 
-def make_template(folder: Path, *, admin: bool = False) -> None:
+def make_template(folder: Path, *, whole: bool = False) -> None:
     """Copy the shop, add the drills, and make its database: once for all tests.
 
-    Without Django's admin a process that loads the shop has an eighth less to do, and that is what most tests wait for.
+    Without Django's admin, and the client of the supplier, a process that loads the shop has a sixth less to do, and that
+    is what most tests wait for.
     """
     ignored = shutil.ignore_patterns("staticfiles", "media", "*.sqlite3*")
     shutil.copytree(ROOT / "testproject", folder / "testproject", ignore=ignored)
@@ -92,8 +94,9 @@ def make_template(folder: Path, *, admin: bool = False) -> None:
     shutil.copy2(ROOT / "manage.py", folder)
     for name in ("drills.py", "first_lines.py", "fork_views.py"):
         shutil.copy2(Path(__file__).with_name(name), folder / "testproject")
-    if not admin:
+    if not whole:
         _leave_admin_out(Project(folder))
+        _put_supplier_off(Project(folder))
     with (folder / URLS).open("a") as urls:
         urls.write(
             '\nurlpatterns += [path("drill/", include("testproject.drills"))]\n'
@@ -115,6 +118,13 @@ def _leave_admin_out(project: Project) -> None:
     project.edit(URLS, '    path("admin/", admin.site.urls),\n', "")
     project.edit(URLS, "from django.contrib import admin\n", "")
     project.edit("testproject/shop/templates/shop/base.html", "{% url 'admin:index' %}", "/")
+
+
+def _put_supplier_off(project: Project) -> None:
+    """His client, which loads all of urllib3, is loaded by the one view that asks him."""
+    line = "from testproject.shop.supplier import SupplierError, delivery\n"
+    project.edit(QUERIES, line, "")
+    project.edit(QUERIES, "    ms = int(number(", f"    {line}    ms = int(number(")
 
 
 def copy_template(template: Path, folder: Path, *, own_djworker: bool = False) -> Project:

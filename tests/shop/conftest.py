@@ -19,7 +19,7 @@ from tests.processes.project import Project, copy_template
 @pytest.fixture(scope="session")
 def template() -> Iterator[Path]:
     """The whole shop."""
-    with made_template(admin=True) as folder:
+    with made_template(whole=True) as folder:
         yield folder
 
 

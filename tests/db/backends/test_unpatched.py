@@ -65,7 +65,7 @@ def run(project: Project, url: str, *words: str) -> str:
 @pytest.fixture
 def project(scratch: Path) -> Project:
     """The whole shop."""
-    make_template(scratch / "shop", admin=True)
+    make_template(scratch / "shop", whole=True)
     return Project(scratch / "shop")
 
 
