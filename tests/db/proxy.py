@@ -24,11 +24,13 @@ import socket
 import struct
 import subprocess
 import sys
+from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 HOST = "127.0.0.1"
-CHUNK = 1 << 16
+HELD_MOST = 4  # chunks of one direction that a deaf proxy takes; what comes behind them stays with the kernel
 ANSWER_DEADLINE = 10.0  # seconds for one verb
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST, as a vanished peer does
 
@@ -119,59 +121,158 @@ class TCPProxy:
         return self._say("stats")
 
 
+class End(asyncio.Protocol):
+    """One side of a connection. What it receives goes to the other side, in order, each chunk whole."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, pipe: Pipe, *, client: bool) -> None:
+        self.pipe, self.client = pipe, client
+        self.full = False  # what is to be sent to it has not left yet
+        self.held: deque[tuple[float, bytes]] = deque()  # when to send it, and what; nothing stands for the end
+        self.timer: asyncio.TimerHandle | None = None
+        self.lost = pipe.proxy.loop.create_future()
+
+    @classmethod
+    def of_client(cls, proxy: Proxy) -> Self:
+        """That of a client who comes."""
+        return cls(Pipe(proxy), client=True)
+
+    @property
+    def other(self) -> End | None:
+        """The other side, once it is there."""
+        return self.pipe.server if self.client else self.pipe.client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there; nothing is read before the other one is."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.pipe.made(self)
+        self.regulate()
+
+    def regulate(self) -> None:
+        """Read as long as the other side takes it."""
+        deaf = not self.pipe.proxy.hearing.is_set() and len(self.held) >= HELD_MOST
+        if self.other is None or self.other.full or deaf:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """The other side waits."""
+        self.full = True
+        self._regulate_other()
+
+    def resume_writing(self) -> None:
+        """The other side goes on."""
+        self.full = False
+        self._regulate_other()
+
+    def _regulate_other(self) -> None:
+        if self.other is not None:
+            self.other.regulate()
+
+    def data_received(self, data: bytes) -> None:
+        """Send it on: now, later, or when the proxy hears again."""
+        proxy, pipe = self.pipe.proxy, self.pipe
+        proxy.round_trips += self.client and not pipe.last_from_client
+        pipe.last_from_client = self.client
+        if proxy.hearing.is_set() and not proxy.delay and not self.held:
+            assert self.other is not None
+            self.other.transport.write(data)
+        else:
+            self.hold(data, proxy.delay)
+
+    def eof_received(self) -> bool:
+        """It says no more: the connection ends behind what it said."""
+        self.hold(b"", self.pipe.proxy.delay)
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is gone. The socket is closed as soon as the loop gets there."""
+        self.pipe.proxy.loop.call_soon(self.lost.set_result, None)
+        self.hold(b"", 0)
+
+    def hold(self, data: bytes, delay: float) -> None:
+        """Keep it for so long."""
+        self.held.append((self.pipe.proxy.loop.time() + delay, data))
+        self.release()
+
+    def release(self) -> None:
+        """Send what is due. A deaf proxy sends nothing, but an end with nothing before it is seen."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        loop = self.pipe.proxy.loop
+        while self.held and (self.pipe.proxy.hearing.is_set() or not self.held[0][1]):
+            due, data = self.held[0]
+            if due > loop.time():
+                self.timer = loop.call_at(due, self.release)
+                break
+            self.held.popleft()
+            self._pass_on(data)
+        self.regulate()
+
+    def _pass_on(self, data: bytes) -> None:
+        if not data:
+            self.pipe.close()
+        elif self.other is not None:
+            self.other.transport.write(data)
+
+
 class Pipe:
     """One client connection and its way to the server."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
-        self.writers: list[asyncio.StreamWriter] = []
+        self.client: End | None = None
+        self.server: End | None = None
         self.last_from_client = False
+        self.life: asyncio.Task[None] | None = None
 
-    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward both ways until one side ends."""
-        self.writers.append(writer)
+    def made(self, end: End) -> None:
+        """A side is there. The client is the first."""
+        if end.client:
+            self.client = end
+            self.proxy.pipes.add(self)
+            self.proxy.total += 1
+            self.life = self.proxy.loop.create_task(self.live())
+        else:
+            self.server = end
+
+    @property
+    def ends(self) -> list[End]:
+        """Those that are there."""
+        return [end for end in (self.client, self.server) if end is not None]
+
+    async def live(self) -> None:
+        """Find the server; then wait until both sides are closed: until then the peers have heard nothing."""
+        assert self.client is not None
         try:
             await self.proxy.hearing.wait()
-            there, back = await asyncio.open_connection(*self.proxy.target)
-            self.writers.append(back)
-            ways = [self.forward(reader, back, from_client=True), self.forward(there, writer, from_client=False)]
-            await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
-        except OSError:
-            pass  # the server is down: the client sees its connection end, as through any proxy
-        finally:
-            await self.close()
-            self.proxy.pipes.discard(self)
+            await self.proxy.loop.create_connection(lambda: End(self, client=False), *self.proxy.target)
+            self.client.regulate()
+        except (OSError, asyncio.CancelledError):  # the latter is our own: see `reset`
+            self.close()  # the server is down: the client sees its connection end, as through any proxy
+        await asyncio.wait([end.lost for end in self.ends])
+        self.proxy.pipes.discard(self)
 
-    async def close(self) -> None:
-        """Close both sides, and return when the sockets are closed: until then the peers have heard nothing."""
-        for end in self.writers:
-            end.close()
-        for end in self.writers:
-            with contextlib.suppress(OSError):
-                await end.wait_closed()
+    def close(self) -> None:
+        """Close both sides, behind what they are still to be sent."""
+        for end in self.ends:
+            end.transport.close()
 
-    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool) -> None:
-        """One direction. Latency keeps the order, and the bytes of one chunk together."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):
-            while data := await reader.read(CHUNK):
-                self.proxy.round_trips += from_client and not self.last_from_client
-                self.last_from_client = from_client
-                await self.proxy.hearing.wait()
-                if self.proxy.delay:
-                    loop.call_later(self.proxy.delay, writer.write, data)
-                else:
-                    writer.write(data)
-                    await writer.drain()
-            await asyncio.sleep(self.proxy.delay)
-
-    def reset(self) -> None:
-        """End both sides the hard way."""
-        for writer in self.writers:
-            if end := writer.get_extra_info("socket"):
+    async def reset(self) -> None:
+        """End both sides the hard way, and return when the sockets are closed."""
+        for end in self.ends:
+            if line := end.transport.get_extra_info("socket"):
                 with contextlib.suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            writer.transport.abort()
+                    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            end.transport.abort()
+        assert self.life is not None
+        if self.server is None:
+            self.life.cancel()
+        await self.life
 
 
 class Proxy:
@@ -185,20 +286,18 @@ class Proxy:
         self.pipes: set[Pipe] = set()
         self.total = self.round_trips = 0
         self.server: asyncio.Server | None = None
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A client came."""
-        pipe = Pipe(self)
-        self.pipes.add(pipe)
-        self.total += 1
-        await pipe.run(reader, writer)
+        self.loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
         """Open, with no fault."""
         self.delay = 0.0
         self.hearing.set()
+        for pipe in self.pipes:
+            for end in pipe.ends:
+                end.release()
         if self.server is None:
-            self.server = await asyncio.start_server(self.accept, HOST, self.port, reuse_address=True)
+            accept = partial(End.of_client, self)
+            self.server = await self.loop.create_server(accept, HOST, self.port, reuse_address=True)
             self.port = self.server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -218,8 +317,7 @@ class Proxy:
 
     async def cut(self) -> None:
         """Reset what is open."""
-        for pipe in list(self.pipes):
-            pipe.reset()
+        await asyncio.gather(*(pipe.reset() for pipe in self.pipes))
 
     async def aim(self, host: str, port: int) -> None:
         """Move the name."""
@@ -236,12 +334,10 @@ class Proxies:
     def __init__(self) -> None:
         self.by_port: dict[int, Proxy] = {}
 
-    async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One line, one verb, one answer."""
-        port, verb, arguments = json.loads(await reader.readline())
+    async def obey(self, port: int, verb: str, arguments: dict[str, Any]) -> dict[str, int]:
+        """One verb, one answer."""
         answer = await (self.open(**arguments) if verb == "open" else self.tell(port, verb, arguments))
-        writer.write(json.dumps(answer or {}).encode() + b"\n")
-        writer.close()
+        return answer or {}
 
     async def open(self, host: str, port: int) -> dict[str, int]:
         """A new proxy before this address."""
@@ -257,9 +353,37 @@ class Proxies:
         return answer
 
 
+class Control(asyncio.Protocol):
+    """A line from a test's handle, and the answer."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, proxies: Proxies) -> None:
+        self.proxies = proxies
+        self.line = b""
+        self.task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A handle has something to say."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Obey when the line is whole."""
+        self.line += data
+        if self.line.endswith(b"\n"):
+            self.task = asyncio.get_running_loop().create_task(self.answer())
+
+    async def answer(self) -> None:
+        """Say what came of it."""
+        answer = await self.proxies.obey(*json.loads(self.line))
+        self.transport.write(json.dumps(answer).encode() + b"\n")
+        self.transport.close()
+
+
 async def serve() -> None:
     """Run until the test's end of our standard input closes."""
-    control = await asyncio.start_server(Proxies().control, HOST, 0)
+    control = await asyncio.get_running_loop().create_server(partial(Control, Proxies()), HOST, 0)
     print(json.dumps(control.sockets[0].getsockname()[1]), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     os._exit(0)
