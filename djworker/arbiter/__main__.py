@@ -64,8 +64,7 @@ def _start(launch: Launch, signals: Signals) -> int:
         addresses = [Address.parse(text) for text in config.bind]  # the sockets that systemd passed are among them
         listeners = open_listeners(addresses, config.backlog, config.socket_mode, account)
         status = StatusService.open(config) if config.status_bind else None
-        if account is not None and (file := log.access_file(config.access_log)) is not None:
-            hand_over(file, account)
+        hand_over(config.access_log, account)
         if pidfile is not None:
             pidfile.create()
     except (ListenError, LogFileError, PidfileError) as error:

@@ -50,7 +50,6 @@ from djworker.arbiter.timing import (
     PROBATION,
     PROBE_WAIT,
     STABLE,
-    WATCHDOG_MARGIN,
 )
 from djworker.conf.table import MOST_WORKERS
 from djworker.ipc.contract import EXIT_BOOT
@@ -331,7 +330,7 @@ class Fleet:
         if worker is None or worker.state is not WorkerState.STARTING:
             return
         self.ever_ready = True
-        worker.become(WorkerState.READY, now + self.policy.heartbeat_timeout(WATCHDOG_MARGIN))
+        worker.become(WorkerState.READY, now + self.policy.heartbeat_timeout)
         worker.ready_at, worker.proven_at = now, now + PROBATION
         if self.policy.canary and self._comes_first(worker):
             worker.proven_at = now + max(PROBATION, self.policy.canary)
@@ -365,7 +364,7 @@ class Fleet:
     def _on_heartbeat(self, worker_id: int, beat: float) -> None:
         worker = self.processes.workers.get(worker_id)
         if worker is not None and worker.beats:
-            worker.beat(beat + self.policy.heartbeat_timeout(WATCHDOG_MARGIN))
+            worker.beat(beat + self.policy.heartbeat_timeout)
 
     def _on_recycle(self, worker_id: int) -> None:
         worker = self.processes.workers.get(worker_id)

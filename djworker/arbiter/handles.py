@@ -8,6 +8,7 @@ from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from djworker.arbiter.timing import WATCHDOG_MARGIN
 from djworker.bug import Bug
 from djworker.ipc.scoreboard import SLOTS, free_slot
 
@@ -35,9 +36,10 @@ class Policy:
     #: For how long the first worker of a new generation is watched before another comes; 0 for not at all.
     canary: float = 0.0
 
-    def heartbeat_timeout(self, margin: float) -> float:
-        """How long a silent worker is left alone; 0 in the settings means for ever."""
-        return self.timeout + margin if self.timeout else inf
+    @property
+    def heartbeat_timeout(self) -> float:
+        """Seconds for which a silent worker is left alone; 0 in the settings means for ever."""
+        return self.timeout + WATCHDOG_MARGIN if self.timeout else inf
 
 
 class MoldState(Enum):

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from djworker import accounts
+from djworker import accounts, log
 
 if TYPE_CHECKING:
     from djworker.accounts import Account
@@ -21,19 +21,22 @@ class LogFileError(Exception):
     """The workers cannot write the log; the text names the file, the account and the remedy."""
 
 
-def hand_over(path: str, account: Account) -> None:
+def hand_over(access_log: str | None, account: Account | None) -> None:
     """See to it that the workers can open the log, now or after it was rotated.
 
     A file that they cannot open or make is made for them, or given to them, if only root decides where its path leads.
 
     Args:
-        path: of the log, as the operator gave it; never one that came from a mold.
-        account: the service's.
+        access_log: the option, as the operator gave it; never one that came from a mold.
+        account: the service's; None where the workers are what we are, and there is nothing to do.
 
     Raises:
         LogFileError: they could not write there.
     """
-    path = os.path.abspath(path)
+    file = log.access_file(access_log)
+    if file is None or account is None:
+        return
+    path = os.path.abspath(file)
     try:
         if not _opens(path, account):
             _give(path, account)

@@ -193,12 +193,8 @@ class Loop:
         Only the path that we were started with counts: a later one comes from a mold, which root makes no files for.
         """
         config = self.children.launch.config
-        account = accounts.service_account(config.user, config.group)
-        file = log.access_file(config.access_log)
-        if account is None or file is None:
-            return
         try:
-            hand_over(file, account)
+            hand_over(config.access_log, accounts.service_account(config.user, config.group))
         except LogFileError as error:
             self.reporter.say("access_log_lost", str(error), logging.ERROR, error=str(error))
 
