@@ -128,11 +128,12 @@ class Upload:
         """Wait for the client, as long as it may take; nothing at the end."""
         began = now()
         allowed = self._timeout + (self._received + len(self._buffer)) / MINIMUM_RATE - self._waited
-        before = self._transport.enter(ConnectionPhase.BODY, min(self._timeout, allowed, self._total - self._waited))
+        transport = self._transport
+        wait = transport.begin_wait(ConnectionPhase.BODY, min(self._timeout, allowed, self._total - self._waited))
         try:
-            return self._transport.recv_later(size)
+            return transport.recv_later(size)
         finally:
-            self._transport.enter(before)
+            transport.end_wait(wait)
             self._waited += now() - began
 
     def _fail(self, error: ProtocolError) -> NoReturn:
@@ -159,6 +160,8 @@ class Upload:
 
     def skip(self) -> bool:
         """Read what the application left; say whether the end was reached within bounds."""
+        if self._transport.is_waited_for:  # another greenlet of the application's still reads
+            return self._body.done
         skipped = 0
         while not self._body.done:
             if self._awaits_continue or skipped > UNREAD_LIMIT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from djworker.deadlines import NEVER
 from djworker.http.phases import TO, ConnectionPhase
@@ -25,6 +25,8 @@ now = time.monotonic
 CLOSED, FRESH, IDLE = ConnectionPhase.CLOSED, ConnectionPhase.FRESH, ConnectionPhase.IDLE
 QUEUED, RUNNING = ConnectionPhase.QUEUED, ConnectionPhase.RUNNING
 TO_IDLE, TO_RUNNING = TO[IDLE], TO[RUNNING]
+#: Without a request, and there will be no other.
+OVER: Final = frozenset({ConnectionPhase.LINGERING, CLOSED})
 
 
 class IdleConnection(Transport):
@@ -333,4 +335,5 @@ class IdleConnection(Transport):
         try:
             wait(*arguments)
         finally:
-            concurrency.resume(self)
+            if self.phase not in OVER:  # else its request has been answered without this greenlet
+                concurrency.resume(self)

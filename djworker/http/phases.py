@@ -2,21 +2,22 @@
 
 A connection is FRESH until its first bytes come. A request moves it to RUNNING, and its answer to IDLE, where it waits for
 the next one. On the way it may be in HEAD (the head comes in pieces), QUEUED (other requests are before it), BODY and
-WRITING (the application waits for the client, and goes on where it was), and LINGERING (the answer was the last one, and
-the client still sends). CLOSED is the end.
+WRITING (the application waits for the client, and goes on where it was; with two greenlets it may read and write at once),
+and LINGERING (the answer was the last one, and the client still sends). CLOSED is the end.
 
 Invariants:
 
 * A phase in which the client may keep us waiting has a deadline: FRESH after its turn, HEAD, BODY, WRITING and LINGERING.
   IDLE gets one when a sweep finds it. The others have none: RUNNING is the application's time, QUEUED ends by itself.
-* Only the connection's own greenlet changes its phase, except FRESH and IDLE, which the hub changes to QUEUED.
+* Only the connection's own greenlet changes its phase. There are two exceptions: the hub changes IDLE to QUEUED, and other
+  greenlets of the application begin and end BODY and WRITING.
 * `MOVES` has every change there is. Another one is a bug, and raises.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from djworker.bug import Bug
 from djworker.deadlines import NEVER
@@ -25,7 +26,7 @@ from djworker.ipc.contract import RequestPhase
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["SAID", "TO", "ConnectionPhase", "Phased"]
+__all__ = ["SAID", "TO", "ConnectionPhase", "Phased", "Wait"]
 
 
 class ConnectionPhase(enum.Enum):
@@ -57,13 +58,13 @@ SAID: Final[Mapping[ConnectionPhase, str]] = {
 }
 #: From each phase, where it may go.
 MOVES: Final = {
-    _P.FRESH: {_P.FRESH, _P.HEAD, _P.QUEUED, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
+    _P.FRESH: {_P.FRESH, _P.HEAD, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
     _P.IDLE: {_P.QUEUED, _P.RUNNING, _P.CLOSED},
-    _P.HEAD: {_P.FRESH, _P.QUEUED, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
-    _P.QUEUED: {_P.QUEUED, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
-    _P.BODY: {_P.RUNNING, _P.CLOSED},
-    _P.RUNNING: set(_P),
-    _P.WRITING: {_P.FRESH, _P.HEAD, _P.QUEUED, _P.RUNNING, _P.CLOSED},
+    _P.HEAD: {_P.FRESH, _P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
+    _P.QUEUED: {_P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
+    _P.BODY: {_P.RUNNING, _P.WRITING, _P.LINGERING, _P.CLOSED},
+    _P.RUNNING: set(_P) - {_P.FRESH},
+    _P.WRITING: {_P.FRESH, _P.HEAD, _P.QUEUED, _P.BODY, _P.RUNNING, _P.LINGERING, _P.CLOSED},
     _P.LINGERING: {_P.LINGERING, _P.CLOSED},
     _P.CLOSED: {_P.CLOSED},
 }
@@ -85,29 +86,73 @@ class _Into(dict[ConnectionPhase, ConnectionPhase]):
 TO: Final = {phase: _Into(phase) for phase in ConnectionPhase}
 
 
+class Wait(NamedTuple):
+    """[worker] A greenlet's wait for the peer. deadline: seconds of the monotonic clock."""
+
+    phase: ConnectionPhase
+    deadline: float
+
+
 class Phased:
     """[worker] Something with a phase and a deadline. A phase is set by `enter`, or by `TO`, for the speed of kept requests."""
 
-    __slots__ = ("deadline", "deadline_in", "phase")
+    __slots__ = ("_between", "_peer_waits", "deadline", "deadline_in", "phase")
 
     def __init__(self, deadline_in: Callable[[float], float]) -> None:
         """deadline_in: turns a time (seconds) that the peer may take into a deadline."""
         self.deadline_in = deadline_in
         self.phase = ConnectionPhase.FRESH
         self.deadline = NEVER
+        # The waits for the peer of the greenlets of one request, and the phase that they are ways from.
+        self._peer_waits: tuple[Wait, ...] = ()
+        self._between = ConnectionPhase.FRESH
 
-    def enter(self, phase: ConnectionPhase, timeout: float | None = None) -> ConnectionPhase:
-        """Begin a phase; return the one before.
+    def enter(self, phase: ConnectionPhase, timeout: float | None = None) -> None:
+        """Begin a phase.
 
-        timeout: seconds that the peer may take; None where it is not the peer that is waited for.
+        Args:
+            phase: the new one.
+            timeout: seconds that the peer may take; None where it is not the peer that is waited for.
 
         Raises:
             Bug: there is no such move.
         """
-        before = self.phase
-        self.phase = TO[phase][before]
+        self.phase = TO[phase][self.phase]
         self.deadline = NEVER if timeout is None else self.deadline_in(timeout)
-        return before
+
+    def begin_wait(self, phase: ConnectionPhase, timeout: float) -> Wait:
+        """Begin to wait for the peer on the way, until ``end_wait``; of two waits, the one that began last counts.
+
+        Args:
+            phase: BODY or WRITING.
+            timeout: seconds that the peer may take.
+
+        Raises:
+            Bug: there is no such move; two greenlets read the body, for example.
+        """
+        before = self.phase
+        self.enter(phase, timeout)
+        if not self._peer_waits:
+            self._between = before
+        wait = Wait(phase, self.deadline)
+        self._peer_waits = (*self._peer_waits, wait)
+        return wait
+
+    def end_wait(self, wait: Wait) -> None:
+        """Go on where the connection was, or with the other wait. What has begun meanwhile stays."""
+        self._peer_waits = tuple(other for other in self._peer_waits if other is not wait)
+        if self.phase is not wait.phase:
+            return
+        if self._peer_waits:
+            self.enter(self._peer_waits[-1].phase)
+            self.idle_until(self._peer_waits[-1].deadline)
+        else:
+            self.enter(self._between)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a greenlet waits for the peer, on behalf of the request."""
+        return bool(self._peer_waits)
 
     def idle_until(self, deadline: float) -> None:
         """Have another deadline in the same phase."""

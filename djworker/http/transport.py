@@ -149,11 +149,11 @@ class Transport(Phased):
         """Wait until the peer has taken enough for more to be sent."""
         if self._writer is None:
             self._writer = self._loop.io(self._sock.fileno(), WRITE)
-        before = self.enter(ConnectionPhase.WRITING, self.write_timeout)
+        wait = self.begin_wait(ConnectionPhase.WRITING, self.write_timeout)
         try:
             self._wait_for_peer(self._writer)
         finally:
-            self.enter(before)
+            self.end_wait(wait)
         if self.cut_for:
             raise ClientGone(self.cut_for)
 

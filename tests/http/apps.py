@@ -436,3 +436,26 @@ def deep(environ: Environ, start_response: Any, levels: int = 80) -> list[bytes]
 
 
 APPS["deep"] = deep
+
+
+def duplex(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """Read the body in one greenlet, and write the answer in another."""
+    read = gevent.spawn_later(float(parameter(environ, "after", "0")), environ["wsgi.input"].read)
+    gevent.sleep(0.01)
+    start_response("200 OK", TEXT)
+    for _ in range(64):
+        yield bytes(1 << 18)
+    yield b"%d" % len(read.get())
+
+
+APPS["duplex"] = duplex
+
+
+def abandon(environ: Environ, start_response: Any) -> list[bytes]:
+    """Have a greenlet read the body, and answer without it."""
+    gevent.spawn(environ["wsgi.input"].read)
+    gevent.sleep(0)
+    return hello(environ, start_response)
+
+
+APPS["abandon"] = abandon

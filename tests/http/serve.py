@@ -57,8 +57,8 @@ class Process:
             server_address=address,
             access=access_logger(config.access_log_format) if access else None,
         )
-        self.row = Row.create(in_flight.SIZE)
         if noted:
+            self.row = Row.create(in_flight.SIZE)
             self.server.records = in_flight.Records(self.row.fileno())
         self.acceptor = Acceptor(self.server, [self.socket])
         print(json.dumps(address if path else address[1]), flush=True)
@@ -95,6 +95,8 @@ class Process:
             return [[*item[:3], item.phase] for item in server.in_flight()]
         elif name == "show":
             return [repr(server), *map(repr, server.busy)]
+        elif name == "collect":
+            gc.collect()
         elif name == "noted":
             return [lost.head.decode() for lost in in_flight.read(self.row.fileno())]
         elif name == "kill":

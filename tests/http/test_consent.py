@@ -182,3 +182,31 @@ def test_a_client_that_leaves_within_its_body_gets_400(serve: Start) -> None:
             client.send(POST % b"/tolerate" + framing + b"\r\n\r\n3\r\nabc")
             client.socket.shutdown(socket.SHUT_WR)
             assert client.answer().status == 400
+
+
+@pytest.mark.parametrize("after, last", [("0", "writing"), ("0.1", "reading the body")])
+def test_a_body_is_read_while_its_answer_is_written(serve: Start, after: str, last: str) -> None:
+    """By another greenlet of the application's: the connection waits for its client in two ways at once."""
+    server = serve()
+    with server.connect(receive_buffer=4096) as client:
+        client.send(POST % (b"/duplex?after=" + after.encode()) + b"Content-Length: 200000\r\n\r\n")
+        eventually(lambda: last in str(server.command("flight")))
+        client.send(b"x" * 200_000)
+        answer = client.answer()
+        assert (answer.status, answer.body[-7:]) == (200, bytes(1) + b"200000")
+    assert server.gauges()["running"] == 0
+
+
+@pytest.mark.parametrize("sent", [0, 50_000], ids=["none", "half"])
+def test_a_greenlet_that_still_reads_when_all_is_answered_keeps_no_permit(serve: Start, sent: int) -> None:
+    """The connection ends, for what comes on it may be the rest of the body."""
+    server = serve(worker_connections=1)
+    for _ in range(3):
+        with server.connect() as client:
+            client.send(POST % b"/abandon" + b"Content-Length: 100000\r\n\r\n" + b"x" * sent)
+            assert client.answer().body == b"Hello, World!"
+            assert client.closed()
+    server.command("collect")
+    assert server.gauges()["running"] == 0
+    with server.connect() as client:
+        assert client.get("/hello").status == 200

@@ -21,7 +21,7 @@ def in_phase(phase: ConnectionPhase) -> Phased:
 def test_what_is_not_in_the_table_raises(before: ConnectionPhase, after: ConnectionPhase) -> None:
     one = in_phase(before)
     if after in MOVES[before]:
-        assert one.enter(after) is before
+        one.enter(after)
         assert one.phase is after
         assert TO[after][before] is after
         return
@@ -36,6 +36,35 @@ def test_a_phase_has_the_deadline_that_it_is_given_or_none() -> None:
     assert one.deadline == 105
     one.enter(ConnectionPhase.RUNNING)
     assert one.deadline == NEVER
+
+
+@pytest.mark.parametrize("first_ends", [True, False])
+def test_of_two_waits_for_the_peer_the_other_one_goes_on(first_ends: bool) -> None:  # noqa: FBT001 - a parameter
+    one = in_phase(ConnectionPhase.RUNNING)
+    writing = one.begin_wait(ConnectionPhase.WRITING, 5)
+    reading = one.begin_wait(ConnectionPhase.BODY, 3)
+    assert (one.phase, one.deadline) == (ConnectionPhase.BODY, 103)
+    one.end_wait(writing if first_ends else reading)
+    left = reading if first_ends else writing
+    assert (one.phase, one.deadline) == (left.phase, left.deadline) == left
+    one.end_wait(left)
+    assert (one.phase, one.deadline) == (ConnectionPhase.RUNNING, NEVER)
+
+
+def test_a_wait_that_ends_late_changes_nothing() -> None:
+    """Its greenlet was forgotten by the application, and the connection has ended."""
+    one = in_phase(ConnectionPhase.RUNNING)
+    wait = one.begin_wait(ConnectionPhase.BODY, 3)
+    one.enter(ConnectionPhase.CLOSED)
+    one.end_wait(wait)
+    assert one.phase is ConnectionPhase.CLOSED
+
+
+def test_two_readers_of_a_body_are_a_bug() -> None:
+    one = in_phase(ConnectionPhase.RUNNING)
+    one.begin_wait(ConnectionPhase.BODY, 3)
+    with pytest.raises(Bug, match="from BODY to BODY"):
+        one.begin_wait(ConnectionPhase.BODY, 3)
 
 
 def test_to_hurry_brings_a_deadline_nearer_and_makes_none() -> None:
