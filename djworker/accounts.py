@@ -175,7 +175,8 @@ def acting_in(directory: str, account: Account | None) -> Iterator[bool]:
     with acting_as(account):
         own = account is None or os.access(directory, os.W_OK | os.X_OK, effective_ids=True)
     if not own and account is not None and not out_of_reach(directory, account):
-        reason = f"{account} may not write there, and others than root decide where that path leads; give that user the folder"
+        reason = f"{account} may not write there, and users other than root decide where that path leads"
+        reason += "; give that user the folder"
         raise PermissionError(reason)
     with acting_as(account if own else None):
         yield own and account is not None

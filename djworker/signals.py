@@ -1,4 +1,4 @@
-"""Life-cycle signals, received in the process they speak of.
+"""Life-cycle signals of the server's processes. A receiver runs in the process that the table names.
 
 Connect receivers in an ``AppConfig.ready``; they then exist in the mold, and in every worker that it forks.
 
@@ -10,18 +10,18 @@ worker_started     worker     just forked; accepts nothing yet                  
 worker_ready       worker     accepts requests                                                  slot, generation, pid
 worker_draining    worker     was told to stop; running requests still go on                    slot, generation, pid
 worker_exiting     worker     the last thing before its end; not sent when it is killed         slot, generation, pid
-process_gone       a child    a process that had the project loaded has died, however it died   kind, pid, generation, status
+process_gone       a child    a process that had the project loaded has ended, in any way       kind, pid, generation, status
 =================  =========  ================================================================  ======================
 
 The sender of all of them is ``Lifecycle``. Receivers of worker signals run in greenlets of their own, in the order of
-their connection, and a worker waits for all of them for at most 10 seconds. One that raises is logged
-(event ``hook_failed``), one that still runs then is logged with its stack (event ``hook_hangs``) and left alone. A
-receiver that blocks the hub blocks the worker: that is found by the watchdog. Receivers of ``mold_ready`` run one after
-the other, must leave no thread, greenlet or connection behind, and are guarded by ``boot_timeout``.
+their connection, and a worker waits for all of them for at most 10 seconds. If one raises, it is logged
+(event ``hook_failed``). If one still runs after that time, it is logged with its stack (event ``hook_hangs``) and left alone.
+A receiver that blocks the hub blocks the worker: the watchdog finds this. Receivers of ``mold_ready`` run one after
+the other, must leave no thread, greenlet or connection behind, and must end within ``boot_timeout``.
 
-Receivers of ``process_gone`` run for each death in a process of their own, a short-lived child of the mold: what they
-change in memory is lost. ``kind`` is ``worker``, ``mold``, or ``probe`` for a child that answered a probe; ``status`` is
-its exit code, or minus the signal that ended it. Deaths wait while no code is loaded. At the end of the server the molds
+Receivers of ``process_gone`` run for each death in a process of their own, a short-lived child of the mold: their
+changes in memory are lost. ``kind`` is ``worker``, ``mold``, or ``probe`` for a child that answered a probe; ``status`` is
+its exit code, or minus the signal that ended it. If no code is loaded, they run later. At the end of the server the molds
 go first, and nothing is sent.
 """
 
@@ -114,7 +114,7 @@ def _run_in_greenlets(signal: Signal, receivers: list[Receiver], arguments: dict
             _logger,
             logging.ERROR,
             "hook_hangs",
-            f"a receiver of {_NAMES[signal]} still runs, not waiting for it any longer",
+            f"a receiver of {_NAMES[signal]} still runs; the server does not wait for it any longer",
             receiver=_name(running[greenlet]),
             seconds=limit,
             stack="".join(traceback.format_stack(greenlet.gr_frame)),

@@ -78,7 +78,9 @@ def _start(launch: Launch, signals: Signals) -> int:
     for listener in listeners:
         log.event(logger, logging.INFO, "listening", f"listening on {listener}", address=str(listener))
     for listener in status.listeners if status is not None else ():
-        log.event(logger, logging.INFO, "status_listening", f"telling the status on {listener}", address=str(listener))
+        log.event(
+            logger, logging.INFO, "status_listening", f"the status process listens on {listener}", address=str(listener)
+        )
     children = Children(launch, listeners, process.become_subreaper(), status=status)
     if config.reload:
         children.start_reloader()

@@ -190,7 +190,7 @@ class Control:
         except Exception as error:  # noqa: BLE001 - a fault of ours, which this client knows to provoke
             text = f"a request of a control client could not be served: {error!r}"
             log.event(logger, logging.ERROR, "control_failed", text, exc_info=True)
-            self._turn_away(client, f"a fault of the server's own, which its log has: {error!r:.200}")
+            self._turn_away(client, f"a fault of the server's own, see its log: {error!r:.200}")
 
     # -- bytes --------------------------------------------------------------------------------------------------------
 

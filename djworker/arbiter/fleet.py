@@ -303,7 +303,7 @@ class Fleet:
             return
         if mold.coming:
             asked = mold.state is MoldState.PROBING  # a page may end the process that is asked for it
-            text = f"its mold ended{' while it was asked what it answers' if asked else ''}: {describe(status)}"
+            text = f"its mold ended{' while it was asked for pages' if asked else ''}: {describe(status)}"
             self._boot_failed(mold, now, Failure("probe" if asked else "boot", "", text))
         elif generation == self.current and not self.ending:  # a TERM of the whole process group has reached it
             self._announce("mold_lost", f"the mold of generation {generation} is gone", level="error", status=status)
@@ -460,7 +460,7 @@ class Fleet:
         self._switch_to(older)
         if bad is not None:
             self._orders.stop_mold(bad, now)
-        words = self.rollout.last_words or Failure("workers", "", "its workers do not live")
+        words = self.rollout.last_words or Failure("workers", "", "its workers die")
         self._orders.tell(*self.rollout.fail(failed, self.current, words))
 
     def _retire(self, worker: WorkerHandle, now: float, *, grace: float) -> None:

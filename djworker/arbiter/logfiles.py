@@ -63,7 +63,7 @@ def _opens(path: str, account: Account) -> bool:
 
 def _give(path: str, account: Account) -> None:
     if not accounts.out_of_reach(os.path.dirname(path), account):
-        raise PermissionError(errno.EACCES, "others than root decide where that path leads")
+        raise PermissionError(errno.EACCES, "users other than root decide where that path leads")
     fd = os.open(path, _APPEND | os.O_NOFOLLOW, _MODE)
     try:
         found = os.fstat(fd)

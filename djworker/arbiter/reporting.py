@@ -60,7 +60,7 @@ class Reporter:
     def message_refused(self, child: Child, reason: str, message: messages.Message | None, **fields: object) -> None:
         """A child has said what it may not say, and is ended for it."""
         kind, number = child.key
-        text = f"the {kind} {number} is ended for what it said: {reason}"
+        text = f"the {kind} {number} is ended, because it may not send what it sent: {reason}"
         shown = repr(message)[:_SHOWN] if message is not None else ""
         self.say("message_refused", text, logging.ERROR, child=kind, pid=child.pid, reason=reason, text=shown, **fields)
 

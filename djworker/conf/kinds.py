@@ -56,7 +56,7 @@ def _read_whole(raw: object) -> int:
 
 def _read_workers(raw: object) -> int:
     """A number, or ``2..8`` for one that follows the load."""
-    hint = "give 4, or 2..8 for what the load asks for; without it there is one for each processor"
+    hint = "give 4, or 2..8 to follow the load; without it there is one for each processor"
     if isinstance(raw, Span):
         return raw
     if not (isinstance(raw, str) and ".." in raw):

@@ -31,7 +31,7 @@ _PSYCOPG_POOL: Final[Mapping[str, str]] = {
     "kwargs": "the parameters are those of DATABASES",
     "name": "the pool is called as its alias",
     "num_workers": "each connection is opened by a greenlet of its own",
-    "open": "the pool opens with its first connection, or with the worker where it has a min_size",
+    "open": "the pool opens with its first connection, or with the worker if it has a min_size",
     "reconnect_failed": "the event pool_outage says it in the log",
     "reconnect_timeout": "single attempts go on until the server is back",
     "reset": "a session on which statements have left something is wiped when it comes back",
@@ -252,7 +252,7 @@ def _strangers(djworker: object, aliases: list[str]) -> Iterator[Problem]:
     for alias in pools if isinstance(pools, Mapping) else ():
         if alias not in aliases:
             hint = did_you_mean(str(alias), aliases) or f"known are {', '.join(dict.fromkeys(aliases))}"
-            yield Problem("E024", f"settings.DJWORKER['POOLS'] speaks of {alias!r}, and DATABASES does not", hint)
+            yield Problem("E024", f"settings.DJWORKER['POOLS'] names {alias!r}, and DATABASES has no such alias", hint)
 
 
 def _without_effect(

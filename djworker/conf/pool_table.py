@@ -34,7 +34,7 @@ class PoolOptions:
         0,
         WHOLE,
         _GROUP,
-        "Connections that a worker opens at its start, and keeps open though idle.",
+        "Connections that a worker opens at its start, and keeps open even if they are idle.",
         minimum=0,
     )
     max_size: int = option(10, WHOLE, _GROUP, "Connections of one worker, at most.", minimum=1)
@@ -43,14 +43,14 @@ class PoolOptions:
         0,
         WHOLE,
         _GROUP,
-        "Requests that may wait for a connection; above, they are refused. 0: any number.",
+        "Requests that may wait for a connection; further ones are refused. 0: any number.",
         minimum=0,
     )
     max_lifetime: float = option(
         3600.0,
         SECONDS,
         _GROUP,
-        "Age at which a connection is replaced, minus up to a tenth. 0: never.",
+        "Age at which a connection is replaced, or up to a tenth earlier. 0: never.",
         minimum=0,
     )
     max_idle: float = option(
@@ -92,8 +92,8 @@ class PoolOptions:
         False,
         FLAG,
         _GROUP,
-        """For development and CI: another connection for every statement, wiped on each return, so that hidden dependence on
-        a session fails here and not in production.""",
+        """For development and CI: each statement gets another connection, which is wiped when it comes back. Code that depends
+        on a session then fails here, and not in production.""",
     )
     pin_sql: tuple[str, ...] = option(
         (),

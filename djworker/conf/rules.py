@@ -139,7 +139,7 @@ def _closed_to_root(directory: str, account: Account, *, enters: bool) -> tuple[
     """What keeps root from making the file for *account*. enters: whether it can open what is made for it, or need not."""
     if not accounts.out_of_reach(directory, account):
         hint = "give that user the folder, or choose one that root alone can change"
-        return f"{account} may not write there, and others than root decide where that path leads", hint
+        return f"{account} may not write there, and users other than root decide where that path leads", hint
     if not enters:
         return f"{account} may not enter {directory}", "open it (chmod o+x), or choose another place"
     return None

@@ -94,8 +94,8 @@ class Config:
         0o666,
         UMASK,
         "Listening",
-        """Permissions of unix sockets, in octal, whatever the umask: to connect is to write. An abstract one has none. The
-        socket belongs to `user` and `group`, where these are set.""",
+        """Permissions of unix sockets, in octal; the umask does not change them. A client needs the permission to write. An
+        abstract socket has no permissions. The socket belongs to `user` and `group`, if these are set.""",
         minimum=0,
         maximum=0o777,
         reloadable=False,
@@ -104,18 +104,18 @@ class Config:
         (),
         ADDRESSES_OR_NONE,
         "Listening",
-        """Where a process of its own tells how the service is: `/metrics` for Prometheus, `/livez` and `/readyz` for
-        balancers and Kubernetes; in the words of `bind`, empty for none. Keep it off the internet. Needs djworker[metrics].""",
+        """Where the status process answers: `/metrics` for Prometheus, `/livez` and `/readyz` for balancers and Kubernetes. In
+        the form of `bind`; empty for no such process. Keep it off the internet. Needs djworker[metrics].""",
         reloadable=False,
     )
     forwarded_allow_ips: tuple[str, ...] = option(
         BELIEVED,
         PEERS,
         "Proxies",
-        """Proxies whose word on their clients is believed: addresses, networks (10.0.0.0/8), unix for unix sockets, * for every
-        peer. X-Forwarded-For, -Proto, -Ssl, -Port and -Prefix and Forwarded of theirs set REMOTE_ADDR, wsgi.url_scheme,
-        SERVER_PORT and SCRIPT_NAME; such fields of others are removed. The client is the last address in the list that is
-        not named here. As with gunicorn, FORWARDED_ALLOW_IPS leaves unix sockets believed.""",
+        """Proxies that are believed about their clients: addresses, networks (10.0.0.0/8), unix for unix sockets, * for every
+        peer. Their fields X-Forwarded-For, -Proto, -Ssl, -Port and -Prefix and Forwarded set REMOTE_ADDR, wsgi.url_scheme,
+        SERVER_PORT and SCRIPT_NAME; such fields of other peers are removed. The client is the last address in the list that
+        is not named here. With the variable FORWARDED_ALLOW_IPS unix sockets are believed too, as with gunicorn.""",
         environment=("FORWARDED_ALLOW_IPS",),
     )
     proxy_protocol: bool = option(
@@ -129,7 +129,7 @@ class Config:
         BELIEVED,
         PEERS,
         "Proxies",
-        "Who may send that header, in the words of forwarded_allow_ips. Connections of all others are refused.",
+        "Peers that may send this header, in the form of forwarded_allow_ips. Connections of all others are refused.",
         flags=("--proxy-allow-ips",),
     )
     workers: int = option(
@@ -148,8 +148,8 @@ class Config:
         1000,
         WHOLE,
         "Workers",
-        """Requests that one worker runs at once. Idle keep-alive connections do not count, and a request does not while it
-        waits for its client, to send or to read.""",
+        """Requests that one worker runs at once. Idle keep-alive connections do not count. A request does not count while it
+        waits for its client to send or to read.""",
         minimum=1,
         maximum=1_000_000,
     )
@@ -171,8 +171,9 @@ class Config:
         0,
         SIZE,
         "Workers",
-        """Replace a worker that has more memory than this, replacement first; 0 never does. A page that several share counts
-        in parts (PSS). Looked at once a second; three times in a row it must be too much.""",
+        """Replace a worker that has more memory than this, replacement first; 0 never does. A page of memory that several
+        processes share counts in parts (PSS). A worker is looked at once a second, and must have too much three times in a
+        row.""",
         minimum=0,
     )
     max_lifetime: float = option(
@@ -208,8 +209,8 @@ class Config:
         SECONDS,
         "Workers",
         """Time for which the first worker of a new generation serves beside the old ones, before another comes. If more of its
-        answers fail (5xx), or its loop stalls more often than theirs, the old code goes on, and the reload has failed. 0: none
-        is watched.""",
+        answers fail (5xx), or its hub stalls more often than theirs, the old code goes on, and the reload has failed. 0: no
+        worker is watched.""",
         minimum=0,
         maximum=3600,
     )
@@ -217,24 +218,24 @@ class Config:
         "warn",
         choice("off", "warn", "refuse"),
         "Workers",
-        """What becomes of a generation whose migrations the default database does not have yet. `warn`: it serves, and the check
-        W204 says which. `refuse`: it does not, and a first start does not either. `off`: the database is not asked. One that
-        does not answer within 10 s is no reason to refuse.""",
+        """What happens if the default database lacks migrations of a new generation. `warn`: the generation serves, and the check
+        W204 names them. `refuse`: it does not serve, at a first start either. `off`: the database is not asked. A database
+        that does not answer within 10 s is no reason to refuse.""",
     )
     preload: Literal["auto", "on", "off"] = option(
         "auto",
         choice("auto", "on", "off"),
         "Workers",
-        """Whether workers share the memory of a project that is loaded once. `auto`: unless the project starts something while
-        it loads that cannot be shared, such as a thread; then each worker loads it by itself, and a warning says what and
-        where. `on`: what cannot be shared ends the boot. `off`: each worker loads it by itself.""",
+        """Whether the project is loaded once, and workers share its memory. `auto`: they do, unless the project starts something
+        while it loads that cannot be shared, such as a thread; then each worker loads the project by itself, and a warning
+        names the line. `on`: a project that cannot be shared does not boot. `off`: each worker loads the project by itself.""",
         flag="--preload-mode",  # gunicorn's --preload takes no value
     )
     timeout: float = option(
         30.0,
         SECONDS,
         "Deadlines",
-        """A worker whose loop has not turned for so long is blocked: its stack is logged, it is killed and replaced; 0
+        """A worker whose hub has not turned for this time is blocked: its stack is logged, and it is killed and replaced; 0
         switches that off. A slow request that waits (for a database, for a service) blocks nothing.""",
         minimum=0,
         maximum=DAY,
@@ -244,8 +245,8 @@ class Config:
         0.5,
         SECONDS,
         "Deadlines",
-        """A worker's loop that one request keeps from turning for so long has stalled: all other requests of the worker waited
-        meanwhile. The log says which request, view, statement and line it was (event `hub_stalled`), and it is counted; 0
+        """A worker's hub that one request keeps from turning for this time has stalled: all other requests of the worker waited
+        meanwhile. The log names the request, view, statement and line (event `hub_stalled`), and the stall is counted; 0
         switches that off. Time in which the process was stopped, or had no processor, does not count.""",
         minimum=0,
         maximum=DAY,
@@ -254,9 +255,9 @@ class Config:
         0.0,
         SECONDS,
         "Deadlines",
-        """Time for a request to be answered, from where it begins: its head is there, and it is its turn. Then its statement is
-        cancelled in the database server, its transaction is rolled back, and the client gets 504; the worker serves on. 0: any
-        time. Views can have another one: [](../howto/deadlines.md).""",
+        """Time for a request to be answered. It begins when the head has arrived and the request has its turn. At its end, the
+        request's statement is cancelled in the database server, its transaction is rolled back, and the client gets 504; the
+        worker serves on. 0: no limit. Views can have another time: [](../howto/deadlines.md).""",
         minimum=0,
         maximum=DAY,
     )
@@ -281,7 +282,7 @@ class Config:
         SECONDS,
         "Deadlines",
         """Time between TERM and the stop, in which requests are served as before while `/readyz` of `status_bind` says 503:
-        balancers and Kubernetes learn of the end before it comes. A second TERM ends it.""",
+        balancers and Kubernetes learn of the stop before it comes. A second TERM ends this time.""",
         minimum=0,
         maximum=DAY,
     )
@@ -322,7 +323,7 @@ class Config:
         3600.0,
         SECONDS,
         "Deadlines",
-        "Time that a client may take for all of a request's body; 0 for any time, within body_timeout and its rate.",
+        "Time that a client may take for all of a request's body; 0: no limit beside body_timeout and its rate.",
         minimum=0,
         maximum=DAY,
     )
@@ -330,8 +331,8 @@ class Config:
         10.0,
         SECONDS,
         "Deadlines",
-        """Time that a complete request may wait to begin, for others to end or to give their place among the
-        worker_connections; then it is answered with 503 and Retry-After.""",
+        """Time that a complete request may wait until it begins: others have to end, or to give up their place among the
+        worker_connections. After that it is answered with 503 and Retry-After.""",
         minimum=0.1,
         maximum=DAY,
     )
@@ -339,7 +340,7 @@ class Config:
         (),
         PATHS,
         "Limits",
-        "Paths whose requests count in no limit of running requests, such as /healthz: an overloaded worker is not dead.",
+        "Paths whose requests no limit of running requests holds up, such as /healthz: an overloaded worker must not seem dead.",
     )
     limit_request_line: int = option(
         8190,
@@ -378,8 +379,8 @@ class Config:
         SIZE,
         "Limits",
         """Memory for a body without a length (chunked), which Django reads only when it knows the length. Longer: 413. The
-        default is what Django holds of any other (DATA_UPLOAD_MAX_MEMORY_SIZE). File uploads, and what a view reads with
-        request.read(), come as they are read and have no such limit.""",
+        default is Django's own limit for other bodies (DATA_UPLOAD_MAX_MEMORY_SIZE). File uploads, and bodies that a view
+        reads with request.read(), come as they are read and have no such limit.""",
         minimum=1,
     )
     pid: str | None = option(
@@ -394,7 +395,7 @@ class Config:
         inherited_umask,
         UMASK,
         "Process",
-        "Permissions taken from new files. Unix sockets have `socket_mode`.",
+        "Permissions that new files do not get. Unix sockets have `socket_mode`.",
         minimum=0,
         maximum=0o777,
         reloadable=False,
@@ -432,8 +433,8 @@ class Config:
         CONTROL,
         "Process",
         """The socket that `djworkerctl` and `manage.py workers` ask: `auto`, the path of a unix socket, or `off`. It answers
-        root and the user that the server runs as, and no others. `auto` is an abstract socket on Linux, for which nothing has
-        to be writable; give a path where the client has another network namespace.""",
+        root and the user that the server runs as, and no others. `auto` is an abstract socket on Linux, which needs no
+        writable folder; give a path if the client has another network namespace.""",
         reloadable=False,
     )
     reload: bool = option(
@@ -447,7 +448,7 @@ class Config:
         "info",
         choice("debug", "info", "warning", "error", "critical"),
         "Logging",
-        "Least important message that is logged.",
+        "Messages of this level and above are logged.",
     )
     log_format: Literal["text", "json"] = option(
         "text", choice("text", "json"), "Logging", "Form of the log on standard error."
@@ -456,7 +457,7 @@ class Config:
         None,
         FILE,
         "Logging",
-        "File for one line for each request, - for standard output.",
+        "File that gets a line for each request; - for standard output.",
         flags=("--access-logfile",),
         default_note="off",
     )
@@ -473,8 +474,8 @@ class Config:
         choice("off", "log", "answer"),
         "Logging",
         """Whether each request has an id: the X-Request-ID of a proxy that `forwarded_allow_ips` names, if it is at most 128
-        letters, digits and signs, or one that is made, of 32 digits. `log`: the application sees it as X-Request-ID, and log
-        records of the request have it as `request_id`, events included. `answer`: the answer tells it, too.""",
+        letters, digits and signs, or a new one of 32 digits. `log`: the application sees it as X-Request-ID, and log
+        records of the request have it as `request_id`, events included. `answer`: the answer has it, too.""",
     )
 
     def to_json(self) -> dict[str, Any]:

@@ -42,8 +42,7 @@ _MEANT: Final[Mapping[str, str]] = {
     "version": "--version",
 }
 _INSTANCE_HELP: Final = (
-    "the server that is meant, where it is not the one of the project in this directory: its process id,"
-    " or the path of its control socket"
+    "the server, if it is not that of the project in this directory: its process id, or the path of its control socket"
 )
 
 

@@ -95,7 +95,7 @@ def _refusing(place: Place) -> Instance:
     text = f"the server of this project is user {place.uid}'s, and answers that user and root"
     if os.geteuid() == ROOT:  # who might believe a stranger's server, as any user can listen under any abstract name
         text = (
-            f"user {place.uid} serves what is said to be this project, whose folder is not that user's:"
+            f"user {place.uid} runs a server that says it is this project's, and does not own the project's folder:"
             f" if that is your server, name it with --instance {place.pid}"
         )
     return Instance(place.address, place.pid, place.uid, refusal=text)

@@ -59,9 +59,9 @@ _ASKED: Final = {
     "note": _a("string", "why it has not"),
     "by": {
         "enum": ["hub", "thread", ""],
-        "description": "who has answered: its loop, or a thread where that is blocked",
+        "description": "who has answered: its hub, or a thread if the hub is blocked",
     },
-    "blocked": _a("number", "seconds for which its loop is blocked; 0 where it is not"),
+    "blocked": _a("number", "seconds for which its hub is blocked; 0 if it is not"),
 }
 _REQUEST: Final = {
     "id": _a("string", "for kill"),
@@ -85,7 +85,7 @@ _REQUEST: Final = {
     "client": _a("string", "address of the client, as the application is told"),
     "peer": _a("string", "address and port of the other end: a proxy's, where there is one"),
     "request_id": _a("string", "X-Request-ID"),
-    "blocks_hub": _a("boolean", "it is what blocks the loop of its worker"),
+    "blocks_hub": _a("boolean", "it blocks the hub of its worker"),
 }
 _RECENT: Final = _object(
     requests_per_second=_a("number", "answered, since the last look: a second at least, ten at most"),
@@ -98,7 +98,7 @@ _RECENT: Final = _object(
     p99={"type": ["number", "null"], "description": "seconds for 99 of 100 of them"},
 )
 _GAUGES: Final = {
-    "hub_silent": _a("number", "seconds since its loop turned: half a second at most where all is well"),
+    "hub_silent": _a("number", "seconds since its hub turned: half a second at most if all is well"),
     "running": _a("integer", "requests that run"),
     "queued": _a("integer", "requests that are complete and wait to begin"),
     "requests": _a("integer", "requests answered since the fork"),
@@ -106,8 +106,8 @@ _GAUGES: Final = {
     "oldest": _a("number", "age of the oldest request, seconds"),
     "connections": _a("integer", "of clients"),
     "idle_connections": _a("integer", "of these, without a request"),
-    "hub_lag": _a("number", "seconds by which its loop came late to what was due, at the last look"),
-    "stalls": _a("integer", "times since the fork that its loop did not turn for stall_threshold"),
+    "hub_lag": _a("number", "seconds by which its hub was late, at the last look"),
+    "stalls": _a("integer", "times since the fork that its hub did not turn for stall_threshold"),
     "cpu_seconds": _a("number", "processor time since the fork"),
     "rss": _a("integer", "resident memory, bytes"),
     "pss": _a(
@@ -230,7 +230,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         workers=_list(
             _object(
                 **_ASKED,
-                main=_a("string", "where its loop is blocked: the stack of its main thread"),
+                main=_a("string", "if its hub is blocked: the stack of its main thread"),
                 groups=_list(
                     _object(
                         request=_object(**_REQUEST),

@@ -100,7 +100,7 @@ _SLOT: Final = Argument(
 
 
 _ALL: Final = (
-    Verb("hello", "Who answers: the project, its directory, its settings.", reads=True, hidden=True),
+    Verb("hello", "Show which server answers: its project, directory and settings.", reads=True, hidden=True),
     Verb("status", "Show the server, its generations and its workers.", reads=True),
     Verb(
         "top",
@@ -116,7 +116,9 @@ _ALL: Final = (
                 highest=60.0,
                 metavar="S",
             ),
-            Argument("count", int, "looks, then end; 0 for no end", flag=True, default=0, lowest=0, metavar="N"),
+            Argument(
+                "count", int, "end after so many looks; 0 for no end", flag=True, default=0, lowest=0, metavar="N"
+            ),
         ),
         reads=True,
         local=True,
@@ -156,7 +158,7 @@ _ALL: Final = (
     ),
     Verb(
         "scale",
-        "Have so many workers, until the next reload or scale.",
+        "Set the number of workers, until the next reload or scale.",
         (Argument("workers", int, "workers wanted", lowest=1, highest=MOST_WORKERS, metavar="N"),),
     ),
     Verb("stop", "Stop the server: running requests are finished first."),
@@ -166,7 +168,7 @@ _ALL: Final = (
     Verb("pool", "Show the database pools: their sizes, who holds a connection, why sessions are pinned.", reads=True),
     Verb(
         "pause",
-        "Have requests wait that want a connection of a database, and close its connections as they come back.",
+        "Let requests wait that need a connection to a database, and close its connections as they come back.",
         (
             Argument("alias", str, "the database's name in DATABASES", metavar="ALIAS"),
             Argument(
@@ -193,7 +195,7 @@ _ALL: Final = (
     ),
     Verb(
         "log-level",
-        "Change the least important level that is logged, until the next reload.",
+        "Change the level from which messages are logged, until the next reload.",
         (Argument("level", str, "the level", choices=LEVELS, metavar="LEVEL"),),
     ),
 )

@@ -186,7 +186,7 @@ def _installed(module: str) -> bool:
 def _way_out(name: str, cls: type, engine: str, why: str) -> str:
     """For an engine that is built on Django's and cannot be put on a lease."""
     library = getattr(getattr(cls, "Database", None), "__name__", "")
-    effect = "no pool of ours bounds its connections"
+    effect = "no pool of ours limits its connections"
     if library == "MySQLdb":
         effect += ", and each query stops all requests of a worker"
     elif engine == SQLITE:

@@ -10,7 +10,7 @@ from djworker.db.pool import errors
 
 
 class PoolTimeout(errors.AcquireTimeout, OperationalError):
-    """No connection came free in time. Remedy: hold them for less long (the message names the holders), or `max_size`."""
+    """No connection came free in time. Remedy: hold them for a shorter time (the message names the holders), or `max_size`."""
 
 
 class TooManyWaiting(errors.QueueFull, OperationalError):

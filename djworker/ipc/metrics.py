@@ -76,7 +76,7 @@ def _histogram(number: int, name: str, text: str, bounds: tuple[float, ...], *la
 REQUESTS: Final = _counter(
     1,
     "requests_total",
-    "Requests that have ended, by the name of the URL (the view's path where it has no name), method and class of the status"
+    "Requests that have ended, by the name of the URL (the view's path if it has no name), method and class of the status"
     " (none: the client left before an answer).",
     "url",
     "method",
@@ -109,9 +109,7 @@ TIMED_OUT: Final = _counter(
 
 # -- workers, told by themselves
 
-LAG: Final = _histogram(
-    20, "hub_lag_seconds", "How late a hub came to what was due, looked at ten times a second.", LAG_BOUNDS
-)
+LAG: Final = _histogram(20, "hub_lag_seconds", "How late a hub was, measured ten times a second.", LAG_BOUNDS)
 STALLS: Final = _counter(
     21, "hub_stalls_total", "Times that one request kept a hub from turning for `stall_threshold`.", by_slot=True
 )
@@ -124,7 +122,10 @@ STALLED: Final = _counter(
 )
 CPU: Final = _counter(23, "worker_cpu_seconds_total", "Processor time of workers.", unit=NANOSECONDS, by_slot=True)
 PSS: Final = _gauge(
-    24, "worker_pss_bytes", "Memory of a worker, where a page that several share counts in parts (PSS).", by_slot=True
+    24,
+    "worker_pss_bytes",
+    "Memory of a worker; a page that several processes share counts in parts (PSS).",
+    by_slot=True,
 )
 RSS: Final = _gauge(25, "worker_rss_bytes", "Resident memory of a worker, shared pages included.", by_slot=True)
 #: When the worker's hub last beat, nanoseconds of the monotonic clock: by this a worker that is blocked is known.
@@ -136,11 +137,15 @@ POOL_SIZE: Final = _gauge(40, "pool_size", "Connections that are open or being o
 POOL_IDLE: Final = _gauge(41, "pool_idle", "Connections that are free.", "alias")
 POOL_LEASED: Final = _gauge(42, "pool_leased", "Connections that a request holds.", "alias")
 POOL_WAITING: Final = _gauge(43, "pool_waiting", "Requests that wait for a connection.", "alias")
-POOL_MAX: Final = _gauge(44, "pool_max", "Connections that there may be, in all workers.", "alias")
+POOL_MAX: Final = _gauge(44, "pool_max", "Connections that the pools of all workers may have.", "alias")
 POOL_OUTAGE: Final = _gauge(45, "pool_outage", "Workers that cannot connect to the database.", "alias")
 POOL_ACQUIRES: Final = _counter(46, "pool_acquires_total", "Connections that were asked for.", "alias")
 POOL_WAIT: Final = _histogram(
-    47, "pool_wait_seconds", "Time that was waited for a connection, however the wait ended.", WAIT_BOUNDS, "alias"
+    47,
+    "pool_wait_seconds",
+    "Time that requests waited for a connection, with or without success.",
+    WAIT_BOUNDS,
+    "alias",
 )
 POOL_PINS: Final = _counter(
     48, "pool_pins_total", "Leases that keep their connection to the end of the request, by reason.", "alias", "reason"
@@ -161,7 +166,7 @@ POOL_LOST: Final = _counter(56, "pool_lost_total", "Connections that were found 
 # -- the service, told by the arbiter
 
 WORKERS: Final = _gauge(80, "workers", "Workers by state.", "state")
-WANTED: Final = _gauge(81, "workers_wanted", "Workers that there shall be.")
+WANTED: Final = _gauge(81, "workers_wanted", "Workers that are wanted.")
 RESTARTS: Final = _counter(
     82, "worker_restarts_total", "Workers that have ended, and were to be replaced, by cause.", "cause"
 )

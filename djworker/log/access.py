@@ -40,7 +40,7 @@ ATOMS: Mapping[str, str] = {
     "M": "time taken in milliseconds",
     "D": "time taken in microseconds",
     "L": "time taken in seconds with six decimals",
-    "R": "why the client has not got the answer, or not the application's",
+    "R": "why the client did not get the answer, or not that of the application",
     "P": "what the request was doing when it was ended: at its deadline, by an operator, or with its worker",
     "p": "process id of the worker, in angle brackets",
     "{name}i": "a header of the request",

@@ -61,7 +61,7 @@ def _line(error: BaseException) -> str:
         return f"{lines[0].strip()}, which the environment does not have"
     if type(error).__name__ == "LoopExit":  # gevent's own text has the addresses of its objects
         place = project_place(traceback.extract_tb(error.__traceback__))
-        return f"it waits for ever at {place}: nothing else runs while the project loads that could end the wait (LoopExit)"
+        return f"it waits for ever at {place}: while the project loads, nothing else runs that could end the wait (LoopExit)"
     if isinstance(error, SyntaxError):
         return lines[-1].strip()
     return " ".join(lines[0].split())  # a database driver's has several lines, the first of which says what failed

@@ -90,7 +90,7 @@ def not_installed(error: BaseException) -> str:
         return ""
     if package in sys.modules or importlib.util.find_spec(package) is not None:
         return ""
-    return f"install what brings {package} into {sys.prefix}, or correct the name"
+    return f"install the package that has {package} into {sys.prefix}, or correct the name"
 
 
 def _settings_module() -> str:

@@ -83,7 +83,7 @@ def _message(number: str, text: str, hint: str) -> Iterator[CheckMessage]:
     from django.core.checks import Warning  # noqa: A004 - Django's own name
 
     if text:
-        meant = f"where it is meant so: SILENCED_SYSTEM_CHECKS = [{number!r}]"
+        meant = f"if it is meant so: SILENCED_SYSTEM_CHECKS = [{number!r}]"
         message = Warning(text, hint=f"{hint}; {meant}", id=number)
         if not message.is_silenced():
             yield message
@@ -176,7 +176,7 @@ def _no_databases() -> Said:
     others = len(models) - 1
     who = f"{models[0]} and {others} other model{'s' * (others > 1)} want" if others else f"{models[0]} wants"
     text = f"DATABASES has no engine for 'default', and {who} one"
-    return text, "name ENGINE and NAME; dj_database_url.config() gives {} where DATABASE_URL is not set"
+    return text, "name ENGINE and NAME; dj_database_url.config() gives {} if DATABASE_URL is not set"
 
 
 def _sqlite_files() -> Iterator[tuple[str, str]]:
@@ -223,12 +223,12 @@ def _too_few_descriptors(config: Config) -> Said:
     hint = "raise it (LimitNOFILE= of the unit, ulimit -Hn)"
     if worker > limit:
         text = (
-            f"a process may have {limit} descriptors, and a worker may want {worker}: {config.worker_connections} requests"
+            f"a process may have {limit} descriptors, and a worker may need {worker}: {config.worker_connections} requests"
             f" (worker_connections), {connections} database connections, {_SPARE_DESCRIPTORS} others"
         )
         return text, f"{hint}, or lower worker_connections"
     if arbiter > limit:
-        text = f"a process may have {limit} descriptors, and the arbiter of {config.workers} workers wants {arbiter}"
+        text = f"a process may have {limit} descriptors, and the arbiter of {config.workers} workers needs {arbiter}"
         return text, f"{hint}, or lower workers"
     return NOTHING
 
@@ -242,5 +242,5 @@ def _short_backlog(config: Config) -> Said:
         return NOTHING
     if not listening or config.backlog <= most:
         return NOTHING
-    text = f"net.core.somaxconn is {most}, so no more connections wait to be accepted than that, and backlog is {config.backlog}"
+    text = f"net.core.somaxconn is {most}, so not more connections can wait to be accepted, and backlog is {config.backlog}"
     return text, f"sysctl net.core.somaxconn={config.backlog}, or lower backlog"

@@ -68,9 +68,9 @@ def not_shared(found: Sequence[str]) -> None:
     """Each worker loads the project by itself: it works, and it costs. found: what cannot be forked, and where."""
     size = process.resident_bytes() >> 20
     text = (
-        f"each worker loads the project by itself, because this cannot be forked: {'; '.join(found)}. Each takes about"
-        f" {size} MiB for itself, and as long as a boot to come. Begin it in a receiver of djworker.signals.worker_ready,"
-        " and workers share the memory; preload = off says that this is meant"
+        f"each worker loads the project by itself, because this cannot be forked: {'; '.join(found)}. Each worker"
+        f" takes about {size} MiB for itself, and starts as slowly as a boot. Begin it in a receiver of"
+        " djworker.signals.worker_ready, and workers share the memory; with preload = off there is no warning"
     )
     log.event(logger, logging.WARNING, "not_shared", text, found=list(found), mebibytes=size)
 
@@ -108,7 +108,7 @@ def _left_open(text: str, peer: str, library: str) -> None:
 
 def cannot_be_asked(generation: int, error: OSError) -> None:
     """There is no process to answer."""
-    text = f"generation {generation} cannot be asked what it answers: {error}"
+    text = f"generation {generation} cannot be asked for pages: {error}"
     log.event(logger, logging.WARNING, "probe_failed", text, generation=generation, error=str(error))
 
 

@@ -19,9 +19,8 @@ def complaint(error: BaseException) -> str:
     place = next((path for path in _suspects(error) if not _may_read(path)), None)
     if place is None:
         return ""
-    return (
-        f"user {_name()} may not read {_outermost(place)}: open it (chmod o+rX), or move it to where that user may go"
-    )
+    remedy = "open it (chmod o+rX), or move it to a folder that this user may enter"
+    return f"user {_name()} may not read {_outermost(place)}: {remedy}"
 
 
 def _suspects(error: BaseException) -> Iterator[Path]:

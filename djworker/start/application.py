@@ -111,7 +111,7 @@ def wsgi_callable(found: Any, name: str) -> Callable[..., Any]:
     """Return *found* where it can be a WSGI application. name: what to call it. Raises ApplicationError."""
     if not callable(found):
         raise ApplicationError(
-            f"{name} is {type(found).__name__} {found!r:.80}, and no WSGI application can be called so"
+            f"{name} is {type(found).__name__} {found!r:.80}, and cannot be called as a WSGI application"
         )
     if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(getattr(type(found), "__call__", None)):  # noqa: B004 - it is asked what it is
         raise ApplicationError(

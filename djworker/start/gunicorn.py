@@ -82,14 +82,14 @@ _TLS: Final = "TLS belongs to the proxy in front, which does it for all services
 _HTTP2: Final = "HTTP/2 belongs to the proxy in front, which speaks HTTP/1.1 to the workers"
 _ASGI: Final = "this server speaks WSGI: async views run under it, ASGI applications and WebSockets do not"
 _DIRTY: Final = "long jobs belong to a queue such as Celery or Django's tasks"
-_STRICT: Final = "requests are read strictly, because what proxies and servers read differently can be smuggled"
+_STRICT: Final = "requests are read strictly: what a proxy reads differently from the server can be smuggled"
 _SYSLOG: Final = "the log goes to standard error, and systemd, Docker or a pipe to logger(1) takes it from there"
 _LOGGING: Final = (
     "write LOGGING in the settings for the project's loggers; LOG_FORMAT = 'json' is the server's own log as JSON"
 )
-_STATSD: Final = "the access log as JSON has the time of each request, and djworker.signals the events of the workers"
+_STATSD: Final = "status_bind serves metrics for Prometheus, and the access log as JSON has the time of each request"
 _PASTE: Final = "Django has no Paste configuration; name the module, as in djworker shop.wsgi"
-_CONTROL: Final = "signals control the server: HUP, TERM, TTIN, TTOU, USR1 and USR2"
+_CONTROL: Final = "djworkerctl steers the server; the option control names its socket, or switches it off"
 
 
 def _signal(name: str, receiver: str) -> Known:
@@ -124,7 +124,7 @@ _WORKERS: Final = (
     _same("max_requests", "--max-requests", "The replacement is ready first."),
     _same("max_requests_jitter", "--max-requests-jitter"),
     _same(
-        "timeout", "-t --timeout", "It is the time in which a worker's loop does not turn, as with gevent's workers."
+        "timeout", "-t --timeout", "It is the time for which a worker's hub does not turn, as with gevent's workers."
     ),
     _same("graceful_timeout", "--graceful-timeout"),
     _renamed(
@@ -153,7 +153,7 @@ _REQUESTS: Final = (
     _absent(
         "forwarder_headers",
         "--forwarder-headers",
-        "of a proxy that forwarded_allow_ips names, SCRIPT_NAME is taken, and no other variable",
+        "a proxy that forwarded_allow_ips names may set SCRIPT_NAME, and no other variable",
         "SCRIPT_NAME,PATH_INFO",
         ["SCRIPT_NAME", "PATH_INFO"],
     ),
@@ -192,7 +192,11 @@ _PROCESS: Final = (
     _same("chdir", "--chdir", "Each reload enters it anew, so it may be a symbolic link.", ours="--chdir"),
     _same("pythonpath", "--pythonpath", ours="--pythonpath"),
     _same("raw_env", "-e --env", ours="--env"),
-    _always("preload_app", "--preload", "the project is loaded once, and workers are forked; a reload loads it anew"),
+    _always(
+        "preload_app",
+        "--preload",
+        "a project that can be forked is loaded once (preload = auto); a reload loads it anew",
+    ),
     _renamed("pidfile", "-p --pid", "pid", "Its name is that of gunicorn's flag."),
     _same("user", "-u --user"),
     _same("group", "-g --group"),
@@ -222,11 +226,11 @@ _LOG: Final = (
     _renamed("access_log_format", "--access-logformat", "access_log_format", "--access-logformat is understood."),
     _absent("errorlog", "--error-logfile --log-file", _SYSLOG, "-"),
     _renamed("loglevel", "--log-level", "log_level", "Its name is that of gunicorn's flag."),
-    _always("capture_output", "--capture-output", "what is printed goes where the server's own output goes"),
+    _always("capture_output", "--capture-output", "the project's output goes where the server's own output goes"),
     _needless(
         "enable_stdio_inheritance",
         "-R --enable-stdio-inheritance",
-        "what is printed goes where the server's own output goes",
+        "the project's output goes where the server's own output goes",
         takes=0,
     ),
     _absent("logger_class", "--logger-class", _LOGGING, "gunicorn.glogging.Logger"),
@@ -244,21 +248,21 @@ _LOG: Final = (
     _absent("enable_backlog_metric", "--enable-backlog-metric", _STATSD, takes=0),
 )
 _HOOKS: Final = (
-    _no_hook("on_starting", "what is to happen before the server starts belongs to the unit (ExecStartPre=)"),
+    _no_hook("on_starting", "commands before the start belong into the unit (ExecStartPre=)"),
     _signal("on_reload", "mold_ready"),
     _signal("when_ready", "mold_ready"),
     _signal("pre_fork", "mold_ready"),
     _signal("post_fork", "worker_ready"),
     _signal("post_worker_init", "worker_ready"),
     _signal("worker_int", "worker_exiting"),
-    _no_hook("worker_abort", "the stacks of a worker that is killed are logged (worker_blocked)"),
+    _no_hook("worker_abort", "the stacks of a worker that is killed are logged (hub_blocked)"),
     _no_hook("pre_exec", "USR2 replaces the arbiter in place, and runs no code of the project's"),
     _no_hook("pre_request", "write a middleware, or a receiver of django.core.signals.request_started"),
     _no_hook("post_request", "write a middleware, or a receiver of django.core.signals.request_finished"),
-    _signal("child_exit", "worker_exiting"),
+    _signal("child_exit", "process_gone"),
     _signal("worker_exit", "worker_exiting"),
     _no_hook("nworkers_changed", "TTIN and TTOU are logged (scaled)"),
-    _no_hook("on_exit", "what is to happen after the server belongs to the unit (ExecStopPost=)"),
+    _no_hook("on_exit", "commands after the stop belong into the unit (ExecStopPost=)"),
     _no_hook("ssl_context", _TLS),
     _no_hook("on_dirty_starting", _DIRTY),
     _no_hook("dirty_post_fork", _DIRTY),

@@ -76,7 +76,9 @@ def _complaint(word: str, path: Sequence[str], *, takes_app: bool) -> Problem | 
         meant = f"{module}{colon}{rest}"
         hint = f"write {meant}" if takes_app else _without_app(meant)
         if word == MANAGE:
-            hint = f"'python {MANAGE} runworkers' serves the project, and so does 'djworker shop.wsgi' where shop has wsgi.py"
+            hint = (
+                f"'python {MANAGE} runworkers' serves the project, and so does 'djworker shop.wsgi' if shop has wsgi.py"
+            )
         elif module.endswith("conf"):
             hint = f"'djworker import-gunicorn {word}' prints the settings in it"
         return Problem("E031", f"{word!r} is a file, and a module is wanted", hint)

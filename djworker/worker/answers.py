@@ -329,7 +329,11 @@ class Answers:
             return {"killed": []}
         told = [self._request(item, blocked) for item in found]
         if len(found) > 1:
-            return {"killed": [], "refused": f"{len(found)} requests have the id {wanted}: give ours", "requests": told}
+            return {
+                "killed": [],
+                "refused": f"{len(found)} requests have the id {wanted}: give djworker's own id",
+                "requests": told,
+            }
         if blocked is not None:
             return {
                 "killed": [],

@@ -241,7 +241,7 @@ class StallReports:
         state = "has been blocked for" if lasts else "blocked"
         text = f"hub {state} {_duration(seconds)} by {blocker.text(view)}"
         if left_out:
-            text += f"; {left_out} more like this since the last one that was told"
+            text += f"; {left_out} more like this since the last one that was logged"
         fields = {"seconds": round(seconds, 3), "lasts": lasts, "left_out": left_out, **blocker.fields(view)}
         log.event(logger, logging.WARNING, "hub_stalled", text, **fields)
 

@@ -24,7 +24,7 @@ def _dies(project: Project) -> None:
 #: Each disaster, and what of its reason the last line of standard error says.
 VERDICTS: list[tuple[Callable[[Project], None], str]] = [
     *((spoil, says.get("stage", "its mold ended")) for spoil, says in BROKEN),
-    (_dies, "its workers do not live"),
+    (_dies, "its workers die"),
 ]
 
 

@@ -70,8 +70,8 @@ def test_applications_that_do_not_load(server: Server, name: str, code: str, mod
     [
         ("testproject.asgi", "is an ASGI application: name the WSGI one"),
         ("testproject.wsgi:site", "testproject.wsgi has no site"),
-        ("testproject.wsgi:os", "no WSGI application can be called so"),
-        ("testproject.wsgi:os.getcwd()", "no WSGI application can be called so"),
+        ("testproject.wsgi:os", "cannot be called as a WSGI application"),
+        ("testproject.wsgi:os.getcwd()", "cannot be called as a WSGI application"),
     ],
 )
 def test_what_is_no_application_ends_the_start(server: Server, app: str, says: str) -> None:

@@ -162,9 +162,9 @@ def test_a_worker_cannot_look_into_another_process_of_the_service(
         ({"group": "nogroup"}, "djworker.E013: group = 'nogroup'"),
         ({"user": str(2**32 - 1)}, "djworker.E005: user = '4294967295'"),
         ({"user": USER, "access_logfile": "{closed}/x.log"}, "djworker.E008: access_log = '{closed}/x.log'"),
-        ({"user": USER, "access_logfile": "{link}/x.log"}, "others than root decide where that path leads"),
-        ({"user": USER, "pid": "{link}/app.pid"}, "others than root decide where that path leads"),
-        ({"user": USER, "bind": "unix:{link}/sock"}, "others than root decide where that path leads"),
+        ({"user": USER, "access_logfile": "{link}/x.log"}, "users other than root decide where that path leads"),
+        ({"user": USER, "pid": "{link}/app.pid"}, "users other than root decide where that path leads"),
+        ({"user": USER, "bind": "unix:{link}/sock"}, "users other than root decide where that path leads"),
     ],
 )
 def test_what_the_service_could_not_use_is_refused(

@@ -190,7 +190,7 @@ def test_the_service_cannot_move_the_pid_file_elsewhere(folder: Path, own: Path)
     (folder / "etc").mkdir()
     (folder / "etc" / "pid").write_text("precious")
     (own / "run").symlink_to(folder / "etc")
-    with pytest.raises(PidfileError, match="others than root decide"):
+    with pytest.raises(PidfileError, match="users other than root decide"):
         Pidfile(str(own / "run" / "pid"), SERVICE).create()
     assert (folder / "etc" / "pid").read_text() == "precious"
     assert sorted(path.name for path in (folder / "etc").iterdir()) == ["pid"]
@@ -260,7 +260,7 @@ def test_root_gives_away_nothing_that_the_service_points_at(folder: Path, own: P
         log = own / "sub" / "x.log"
     else:
         log.symlink_to(precious if trick == "symlink" else folder / "new")
-    with pytest.raises(LogFileError, match="others than root decide"):
+    with pytest.raises(LogFileError, match="users other than root decide"):
         hand_over(str(log), SERVICE)
     assert (precious.stat().st_uid, stat.S_IMODE(precious.stat().st_mode)) == (0, 0o600)
     assert sorted(path.name for path in folder.iterdir() if path.name not in ("own", "closed")) == ["precious"]
@@ -311,6 +311,6 @@ def test_a_socket_is_the_services_wherever_it_is(folder: Path, own: Path, place:
 def test_the_service_cannot_have_a_socket_made_or_removed_elsewhere(folder: Path, own: Path) -> None:
     (folder / "etc").mkdir()
     (own / "run").symlink_to(folder / "etc")
-    with pytest.raises(ListenError, match="others than root decide"):
+    with pytest.raises(ListenError, match="users other than root decide"):
         listen(own / "run" / "s")
     assert list((folder / "etc").iterdir()) == []

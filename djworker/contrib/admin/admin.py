@@ -117,7 +117,7 @@ class WorkersAdmin(ModelAdmin):
     def reload_view(self, request: HttpRequest) -> HttpResponse:
         """Ask whether to reload, and do it."""
         question = (
-            "Load the code on disk, and replace the workers one by one? The old code serves on where the new one fails."
+            "Load the code on disk, and replace the workers one by one? If the new code fails, the old code serves on."
         )
         return self._operate(request, "Reload", question, "reload", {})
 

@@ -40,8 +40,8 @@ _QUESTIONS: Final = {
         IF(@@session.max_user_connections > 0, @@session.max_user_connections, @@max_connections))""",
 }
 _HINT: Final = (
-    "lower max_size or workers, or raise the server's limit; statements and transactions that run on in workers which drain"
-    " come on top"
+    "lower max_size or workers, or raise the server's limit; connections that the last requests of draining workers hold come"
+    " on top"
 )
 _GEVENTPOOLS_OWN: Final = ("MAX_CONNS", "REUSE_CONNS", "pool")
 

@@ -122,7 +122,7 @@ def _check_lease(alias: str, database: dict[str, Any], options: PoolOptions) -> 
         hint = "leave AUTOCOMMIT out, and use atomic() where it is needed"
         yield Warning(text, hint=hint, id="djworker.W109")
     if options.strict and not settings.DEBUG:
-        text = f"database {alias!r}: the pool is strict, every statement pays for a reset"
+        text = f"database {alias!r}: the pool is strict: every statement pays for a reset"
         yield Warning(text, hint="strict is for development and CI", id="djworker.W105")
 
 
@@ -132,7 +132,9 @@ def _check_without_effect(alias: str, database: dict[str, Any]) -> Iterator[Chec
         hint = "leave it out; max_lifetime in DJWORKER['POOL'] is the age of connections"
         yield Warning(text, hint=hint, id="djworker.W102")
     if database["CONN_HEALTH_CHECKS"]:
-        text = f"database {alias!r}: CONN_HEALTH_CHECKS has no effect, the pool checks connections that were quiet for long"
+        text = (
+            f"database {alias!r}: CONN_HEALTH_CHECKS has no effect, the pool checks connections that were idle for long"
+        )
         hint = "leave it out; check_after in DJWORKER['POOL'] is that time"
         yield Warning(text, hint=hint, id="djworker.W103")
 
@@ -141,12 +143,12 @@ def _check_pools() -> Iterator[CheckMessage]:
     given = getattr(settings, "DJWORKER", {})
     pools = given.get("POOLS") if isinstance(given, dict) else None
     for alias in pools if isinstance(pools, dict) else ():
-        where = f"settings.DJWORKER['POOLS'] speaks of {alias!r}"
+        where = f"settings.DJWORKER['POOLS'] names {alias!r}"
         if alias not in connections:
             hint = f"known are {', '.join(connections)}"
-            yield Error(f"{where}, and DATABASES does not", hint=hint, id="djworker.E024")
+            yield Error(f"{where}, and DATABASES has no such alias", hint=hint, id="djworker.E024")
         elif _may_serve(engine := connections.settings[alias]["ENGINE"]) not in POOLED:
-            hint = f"engines with a pool are {', '.join(sorted(POOLED))}, and Django's own that they stand for"
+            hint = f"engines with a pool are {', '.join(sorted(POOLED))}, and Django's that these take the place of"
             yield Warning(f"{where}, whose engine {engine} has no pool", hint=hint, id="djworker.W112")
 
 
@@ -159,7 +161,7 @@ def _check_receivers() -> Iterator[CheckMessage]:
                 f"{name_of(receiver)}, a receiver of connection_created, reads {state}: for database {alias!r} it runs once for"
                 " each real connection, outside of any request"
             )
-            hint = "set what belongs to a request in a middleware, as the page on multi-tenancy shows"
+            hint = "set the data of a request in a middleware, as the page on multi-tenancy shows"
             yield Warning(text, hint=hint, id="djworker.W113")
 
 

@@ -131,7 +131,7 @@ def _password(case: _Case) -> Said:
 
 
 def _no_password(case: _Case) -> Said:
-    text = f"the server refuses us: it wants a password of {case.user}, and PASSWORD is empty"
+    text = f"the server refuses us: it wants a password for {case.user}, and PASSWORD is empty"
     return text, f"set PASSWORD of {case.entry}"
 
 
@@ -156,7 +156,7 @@ def _locked(case: _Case) -> Said:
 
 
 def _full(case: _Case) -> Said:
-    text = f"the server refuses us: it has as many connections as it takes, in all or of {case.user}"
+    text = f"the server refuses us: it has no connection left, in all or for {case.user}"
     return text, "lower max_size or workers, or raise the server's limit"
 
 
@@ -167,7 +167,7 @@ def _not_from_here(_case: _Case) -> Said:
 
 def _not_from_here_without_tls(case: _Case) -> Said:
     text, _hint = _not_from_here(case)
-    hint = f"add it to pg_hba.conf; where it is there for TLS only, OPTIONS = {{'sslmode': 'require'}} in {case.entry}"
+    hint = f"add it to pg_hba.conf; if it is there for TLS only, set OPTIONS = {{'sslmode': 'require'}} in {case.entry}"
     return f"{text} without TLS", hint
 
 
@@ -182,7 +182,7 @@ def _has_no_tls(case: _Case) -> Said:
 
 def _bad_certificate(case: _Case) -> Said:
     text = "TLS with the server fails: its certificate, or a file of ours, is not right"
-    return text, f"correct what OPTIONS of {case.entry} says of TLS"
+    return text, f"correct the options for TLS in OPTIONS of {case.entry}"
 
 
 def _unknown_host(case: _Case) -> Said:
@@ -199,7 +199,7 @@ def _no_socket(case: _Case) -> Said:
 
 
 def _no_answer(case: _Case) -> Said:
-    hint = f"is HOST of {case.entry} right, and lets a firewall us through?"
+    hint = f"is HOST of {case.entry} right, and does a firewall let us through?"
     return f"the server {case.place} does not answer in time", hint
 
 
@@ -213,11 +213,11 @@ def _not_ready(_case: _Case) -> Said:
 
 def _other_server(case: _Case) -> Said:
     hint = f"correct ENGINE, HOST and PORT of {case.entry}"
-    return f"what listens {case.place} hangs up, or is no database of this kind", hint
+    return f"the program that listens {case.place} hangs up, or is no database of this kind", hint
 
 
 def _bad_option(case: _Case) -> Said:
-    return "the server refuses us: it does not know what OPTIONS asks for", f"correct OPTIONS of {case.entry}"
+    return "the server refuses us: it does not know an option of OPTIONS", f"correct OPTIONS of {case.entry}"
 
 
 # -- PostgreSQL: libpq hands out no SQLSTATE for a failed login, so the words it is

@@ -333,8 +333,8 @@ class Lease:
         elif verdict.of_write and (self.read_backs.in_doubt or self.read_backs.unproved):
             self.leased_pool.asked_behind()  # no such number is left in another session any more
         return ReadBackLost(
-            f"{verdict.reads!r} asks for what an earlier statement left in its session, and that session is no longer ours"
-            " alone: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
+            f"{verdict.reads!r} asks for what an earlier statement left in its session, and other requests may have used"
+            " that session since: use RETURNING or cursor.lastrowid, or run both in atomic() or djworker.db.sticky()"
         )
 
     def _replayed(self, conn: RawConnection) -> bool:

@@ -125,7 +125,7 @@ class LeasedPool:
         self.ends_late = True
         if poolers.multiplexes(conn, self.driver, self._connect_bare):
             text = (
-                "between us and PostgreSQL stands a pooler in transaction mode (PgBouncer). Each transaction may run in another"
+                "a pooler in transaction mode (PgBouncer) stands between us and PostgreSQL. Each transaction may run in another"
                 " session, so what one request sets reaches others. Connect to PostgreSQL itself (port 5432, not 6432), or set"
                 " pool_mode = session for this database"
             )

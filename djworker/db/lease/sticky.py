@@ -40,7 +40,7 @@ def sticky(using: str | Callable[..., Any] | None = None) -> Any:
     `with sticky():`, or as a decorator, `@sticky` or `@sticky(using="other")`.
 
     For stored procedures and functions that leave state in their session, and for reading it back. The session is wiped
-    at the end of the block. `using`: an alias; all of them without it. Does nothing where connections are not leased.
+    at the end of the block. `using`: an alias; without it, all of them. Does nothing if connections are not leased.
     """
     if callable(using):
         return Sticky(None)(using)

@@ -155,7 +155,7 @@ class Command(BaseCommand):
         except ConfigError as error:
             self._refuse(error.problems, as_json=_wants_json(cli.overrides(options)))
         if options["print_config"] and options["check"]:
-            both = Problem("E001", "--check and --print-config are two questions", "ask one after the other")
+            both = Problem("E001", "--check and --print-config cannot be given together", "give one, then the other")
             self._refuse([both], as_json=_wants_json(cli.overrides(options)))
         _warn(
             resolved,

@@ -93,7 +93,7 @@ MIDDLEWARE = ["middleware.raw"]
     ]
     assert all(hint for _, _, hint in found)
     texts = [text for _, text, _ in found]
-    assert "'nobody', and DATABASES does not" in texts[1]
+    assert "'nobody', and DATABASES has no such alias" in texts[1]
     assert "'file', whose engine django.db.backends.sqlite3 has no pool" in texts[-1]
 
 

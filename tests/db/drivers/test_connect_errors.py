@@ -30,22 +30,25 @@ POSTGRES: dict[str, tuple[Settings, str]] = {
     ),
     "no password": (
         {"PASSWORD": ""},
-        "the server refuses us: it wants a password of user 'app', and PASSWORD is empty",
+        "the server refuses us: it wants a password for user 'app', and PASSWORD is empty",
     ),
     "user": ({"USER": "ghost"}, "the server refuses us: the password of user 'ghost' is wrong, or there is no such"),
     "no login": ({"USER": "asleep"}, "the server refuses us: user 'asleep' may not log in"),
     "database": ({"NAME": "ghost"}, "the server refuses us: it has no database 'ghost'"),
     "closed database": ({"NAME": "template1"}, "the server refuses us: user 'app' may not use database 'template1'"),
-    "full": ({"USER": "limited"}, "the server refuses us: it has as many connections as it takes, in all or of user"),
+    "full": ({"USER": "limited"}, "the server refuses us: it has no connection left, in all or for user"),
     "pg_hba": ({"USER": "shut"}, "the server refuses us: it takes no connections from this machine for this user and"),
     "TLS of ours": ({"OPTIONS": {"sslmode": "require"}}, "the server has no TLS, and OPTIONS of DATABASES['default']"),
     "port": ({"PORT": 1}, "no server listens at 127.0.0.1, port 1"),
     "host": ({"HOST": "no.such.host.invalid"}, "the host 'no.such.host.invalid' is unknown"),
     "socket": ({"HOST": "/nonexistent"}, "no server listens on the socket /nonexistent/.s.PGSQL.{port}"),
-    "another server": ({"PORT": "stranger"}, "what listens at 127.0.0.1, port {stranger} hangs up, or is no database"),
+    "another server": (
+        {"PORT": "stranger"},
+        "the program that listens at 127.0.0.1, port {stranger} hangs up, or is no database",
+    ),
     "options": (
         {"OPTIONS": {"options": "-c x.y=1 -c nosuch=1"}},
-        "the server refuses us: it does not know what OPTIONS",
+        "the server refuses us: it does not know an option of OPTIONS",
     ),
 }
 MYSQL: dict[str, tuple[Settings, str]] = {
@@ -55,17 +58,20 @@ MYSQL: dict[str, tuple[Settings, str]] = {
     ),
     "no password": (
         {"PASSWORD": ""},
-        "the server refuses us: it wants a password of user 'app', and PASSWORD is empty",
+        "the server refuses us: it wants a password for user 'app', and PASSWORD is empty",
     ),
     "user": ({"USER": "ghost"}, "the server refuses us: the password of user 'ghost' is wrong, or there is no such"),
     "database": ({"NAME": "ghost"}, "the server refuses us: it has no database 'ghost'"),
     "closed database": ({"USER": "poor"}, "the server refuses us: user 'poor' may not use database '{name}'"),
-    "full": ({"USER": "limited"}, "the server refuses us: it has as many connections as it takes, in all or of user"),
+    "full": ({"USER": "limited"}, "the server refuses us: it has no connection left, in all or for user"),
     "locked": ({"USER": "asleep"}, "the server refuses us: the account of user 'asleep' is locked or has expired"),
     "port": ({"PORT": 1}, "no server listens at 127.0.0.1, port 1"),
     "host": ({"HOST": "no.such.host.invalid"}, "the host 'no.such.host.invalid' is unknown"),
     "socket": ({"HOST": "/nonexistent"}, "no server listens on the socket /nonexistent"),
-    "another server": ({"PORT": "stranger"}, "what listens at 127.0.0.1, port {stranger} hangs up, or is no database"),
+    "another server": (
+        {"PORT": "stranger"},
+        "the program that listens at 127.0.0.1, port {stranger} hangs up, or is no database",
+    ),
 }
 
 
@@ -179,7 +185,7 @@ WORDS: dict[str, tuple[Exception, str]] = {
     ),
     "full": (
         psycopg2.OperationalError("FATAL:  sorry, too many clients already"),
-        "the server refuses us: it has as many",
+        "the server refuses us: it has no connection left",
     ),
     "starting": (psycopg.OperationalError("FATAL:  the database system is starting up"), "the server is starting"),
     "certificate": (psycopg.OperationalError("SSL error: certificate verify failed"), "TLS with the server fails"),

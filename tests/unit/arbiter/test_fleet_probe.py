@@ -105,7 +105,7 @@ def test_a_page_that_ends_the_mold_itself_keeps_the_old_generation() -> None:
     assert story.tell(MoldGone(2, -11), 1) == []
     fields = story.said[-1].fields
     assert (story.fleet.current, fields["stage"]) == (1, "probe")
-    assert fields["error"] == "its mold ended while it was asked what it answers: SIGSEGV"
+    assert fields["error"] == "its mold ended while it was asked for pages: SIGSEGV"
 
 
 def test_a_mold_in_force_that_dies_is_measured_by_what_it_once_answered() -> None:

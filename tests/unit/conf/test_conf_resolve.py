@@ -119,7 +119,7 @@ def test_all_problems_are_told_at_once_with_origin_and_remedy() -> None:
             "djworker.E001: settings.DJWORKER has an unknown key 'BACKLOGS': did you mean BACKLOG?",
             (
                 "djworker.E002: workers = 'many' (from command line --workers): not a whole number: "
-                "give 4, or 2..8 for what the load asks for; without it there is one for each processor"
+                "give 4, or 2..8 to follow the load; without it there is one for each processor"
             ),
             (
                 "djworker.E002: bind = '::1:8000' (from command line --bind): '::1:8000': an IPv6 address needs brackets: "
@@ -235,7 +235,7 @@ def test_this_machine_is_asked_only_where_the_server_starts(tmp_path: Path) -> N
     ]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="for others than root the group is their own, and changes nothing")
+@pytest.mark.skipif(os.geteuid() != 0, reason="for users other than root the group is their own, and changes nothing")
 def test_a_group_alone_would_leave_the_workers_root() -> None:
     (problem,) = problems({"group": "0"}, machine=True)
     assert str(problem) == (

@@ -120,8 +120,8 @@ def test_an_application_whose_annotations_cannot_be_evaluated_is_one_all_the_sam
     [
         ("missing", "has no missing"),
         ("holder.missing", "has no holder.missing"),
-        ("text", "no WSGI application"),
-        ("nothing", "no WSGI application"),
+        ("text", "as a WSGI application"),
+        ("nothing", "as a WSGI application"),
         ("asgi", "ASGI"),
         ("asgi_object", "ASGI"),
         ("create(application)", "literals"),
