@@ -35,7 +35,7 @@ ATTACKS: dict[str, tuple[int, ...]] = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
-    server = Served(worker_connections=PERMITS, queue_timeout=5)
+    server = Served(alone=True, worker_connections=PERMITS, queue_timeout=5)
     yield server
     server.stop()
 

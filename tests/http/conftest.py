@@ -9,26 +9,34 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.http.client import PATIENCE, Client, eventually
+from tests.http.forks import Forked
+from tests.processes import procfs
+
+
+def started(options: Mapping[str, Any]) -> subprocess.Popen[str]:
+    """A server process, begun from nothing."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.http.serve", json.dumps(options)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 class Served:
     """A server process, its log and its gauges."""
 
-    def __init__(self, **options: Any) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.http.serve", json.dumps(options)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, *, alone: bool = False, **options: Any) -> None:
+        """alone: it shares no memory with others, so that what it has can be measured."""
+        self.process = started(options) if alone else Forked(options)
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.noise: list[str] = []
         self.reader = threading.Thread(target=self.read_log)
@@ -75,7 +83,7 @@ class Served:
     def suspended(self) -> Iterator[None]:
         """It stands still: what is sent to it meanwhile has all arrived when it looks again."""
         os.kill(self.process.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+        eventually(lambda: procfs.state(self.process.pid) == "T", "it stands still")
         try:
             yield
         finally:

@@ -270,7 +270,7 @@ def test_5000_idle_connections(serve: Start) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     clients: list[Client] = []
     try:
-        server = serve(nofile=count + 500, **patient())
+        server = serve(alone=True, nofile=count + 500, **patient())
         with server.connect() as client:
             client.get("/hello")
         before = server.gauges()["rss"]
@@ -394,7 +394,7 @@ def test_the_access_log_has_what_was_sent_of_an_answer_that_was_cut(
 
 @pytest.mark.parametrize("path", ["/whole?mib=8", "/whole?mib=8&stream=1"])
 def test_a_client_that_never_reads_costs_one_body(serve: Start, path: str) -> None:
-    server = serve(**patient())
+    server = serve(alone=True, **patient())
     clients = []
     before = server.gauges()["rss"]
     for number in range(4):

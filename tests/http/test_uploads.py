@@ -144,7 +144,7 @@ def test_the_input_ends_with_its_request(serve: Start) -> None:
 
 
 def test_nothing_is_read_ahead_of_the_application(serve: Start) -> None:
-    server = serve()
+    server = serve(alone=True)
     size = 64 << 20
     with server.connect() as client:
         client.send(POST % b"/read-later" + b"Content-Length: %d\r\n\r\n" % size)
@@ -174,7 +174,7 @@ def test_nothing_is_read_ahead_of_the_application(serve: Start) -> None:
 
 
 def test_a_large_chunked_body_does_not_stay_in_memory(serve: Start) -> None:
-    server = serve()
+    server = serve(alone=True)
     body = b"x" * (32 << 20)
     with server.connect() as client:
         before = server.gauges()["rss"]
