@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import time
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,8 +67,7 @@ class Browser:
             )
         os.close(their_commands)
         os.close(their_answers)
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._open_window()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -80,6 +80,23 @@ class Browser:
             self._process.wait()
             os.close(self._commands)
             os.close(self._answers)
+
+    def _open_window(self, **where: str) -> None:
+        target = self.call("Target.createTarget", url="about:blank", **where)["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+    @contextmanager
+    def new_visitor(self) -> Iterator[Self]:
+        """A window that knows no cookie of any other's, as with a new profile."""
+        before, self._session = self._session, None
+        visitor = self.call("Target.createBrowserContext")["browserContextId"]
+        try:
+            self._open_window(browserContextId=visitor)
+            yield self
+        finally:
+            self._session = None
+            self.call("Target.disposeBrowserContext", browserContextId=visitor)
+            self._session = before
 
     def call(self, method: str, **params: Any) -> Any:
         """Send a command and wait for its answer; events in between are not kept."""

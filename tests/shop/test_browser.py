@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.processes.project import copy_template
 from tests.processes.server import Server
 from tests.shop.browser import Browser
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    """A browser with a new profile."""
-    profile = tmp_path / "profile"
-    profile.mkdir()
-    with Browser(profile) as browser:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests."""
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
 
 
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """A browser that has visited nothing."""
+    with chromium.new_visitor() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server(seeded: Path) -> Iterator[Server]:
+    """The shop, for one visitor after the other."""
+    folder = Path(tempfile.mkdtemp(prefix="dj-"))
+    server = Server(copy_template(seeded, folder / "shop"), folder)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+        print(server.story())
+        shutil.rmtree(folder)
+
+
 def test_the_catalogue_is_shown_with_its_style(server: Server, browser: Browser, tmp_path: Path) -> None:
-    server.start()
     browser.open(f"{server.url}/")
     browser.screenshot(tmp_path / "catalogue.png")
     assert "Assam Mangalam" in browser.text()
@@ -34,7 +54,6 @@ def test_the_catalogue_is_shown_with_its_style(server: Server, browser: Browser,
 
 
 def test_a_visitor_orders(server: Server, browser: Browser) -> None:
-    server.start()
     browser.open(f"{server.url}/product/gyokuro/")
     browser.fill("[name=quantity]", "2")
     browser.click("article.product button")
@@ -46,7 +65,6 @@ def test_a_visitor_orders(server: Server, browser: Browser) -> None:
 
 
 def test_a_customer_logs_in_and_uploads(server: Server, browser: Browser, tmp_path: Path) -> None:
-    server.start()
     data = bytes(range(256)) * 4096
     (tmp_path / "teapot.bin").write_bytes(data)
     browser.open(f"{server.url}/upload/")
