@@ -135,6 +135,7 @@ def fork_on_demand(descriptor: int) -> dict[str, Any] | None:
     while True:
         text, ancillary, *_ = asked.recvmsg(MESSAGE, _socket.CMSG_SPACE(3 * array.array("i").itemsize))
         if not text:
+            asked.close()
             return None
         question = json.loads(text)
         streams = array.array("i", b"".join(data for _level, _kind, data in ancillary))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.processes.control import clients_of, ctl
+from tests.processes.control import ask, clients_of, ctl
 from tests.processes.events import eventually
 from tests.processes.project import URLS, VIEWS, Project
 from tests.processes.server import Server, environment
@@ -50,7 +50,7 @@ def test_every_disaster_has_its_verdict(server: Server) -> None:
         assert ended.code == 1, (spoil, ended)
         assert says in ended.err, (spoil, ended)
         assert "reload begins with generation" in ended.out
-        told = ctl(server, "status", "--json").json()
+        told = ask(server, "status")
         assert told["last_reload"]["ok"] is False
         assert told["last_reload"]["reason"] in ended.err
         assert server.version() == 1
@@ -138,7 +138,7 @@ def test_a_new_program_of_the_arbiter_knows_how_the_last_reload_ended(server: Se
     assert waiting.returncode == 1
     assert err.startswith("the arbiter replaces its own program (USR2)")
     server.wait_for("arbiter_started", since=mark)
-    told = ctl(server, "status", "--json").json()
+    told = ask(server, "status")
     assert told["last_reload"]["ok"] is False
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import procfs
-from tests.processes.control import ctl
+from tests.processes.control import ask
 from tests.processes.events import eventually
 from tests.processes.http import Answer
 from tests.processes.project import URLS
@@ -41,7 +41,7 @@ def test_a_killed_worker_leaves_the_number_of_its_requests(server: Server) -> No
     """It cannot write their lines into the access log any more."""
     server.start(workers=1)
     server.running("/drill/wait?s=20", 3)
-    eventually(lambda: ctl(server, "status", "--json").json()["workers"][0]["running"] == 3, "a beat shows them")
+    eventually(lambda: ask(server, "status")["workers"][0]["running"] == 3, "a beat shows them")
     mark = server.kill(server.worker())
     gone = server.wait_for("worker_gone", since=mark)
     assert (gone["status"], gone["running"]) == (-signal.SIGKILL, 3)

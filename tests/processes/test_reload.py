@@ -14,7 +14,7 @@ import pytest
 
 from tests.benchmarks import wrk
 from tests.processes import procfs
-from tests.processes.control import ctl
+from tests.processes.control import ask
 from tests.processes.events import eventually
 from tests.processes.project import SETTINGS, URLS, VIEWS, Project
 from tests.processes.server import MANAGE, Server
@@ -281,7 +281,7 @@ def test_a_reload_is_not_done_while_an_old_worker_may_accept(server: Server) -> 
     with server.suspended(server.worker()):
         mark = server.hup()
         server.wait_for("worker_retired", since=mark)
-        assert ctl(server, "status", "--json").json()["generation"] == 2, "the arbiter has had time to say more"
+        assert ask(server, "status")["generation"] == 2, "the arbiter has had time to say more"
         assert not server.events("reload_done", since=mark)
     server.wait_for("reload_done", since=mark)
     assert {server.version() for _ in range(20)} == {2}
