@@ -1,4 +1,4 @@
-"""Who is there: the arbiter's handles on molds and workers, and the one door through which each changes its state."""
+"""The arbiter's handles on molds and workers, and the one door through which each changes its state."""
 
 from __future__ import annotations
 

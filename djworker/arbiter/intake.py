@@ -1,4 +1,4 @@
-"""What the arbiter believes of what its children say.
+"""Which messages of its children the arbiter believes.
 
 Molds and workers run the project's code, and may have been taken over by a client. The arbiter may be root where they
 are not, so a message is a claim: it is taken in only where this child may make it, as often as it may, and where the kernel
@@ -29,7 +29,7 @@ GRANT: Final = 2048.0
 
 _ONCE: Final = True
 _OFTEN: Final = False
-#: Who may say what, and whether more than once. What is not known at all is another version's, and is let pass.
+#: What each kind of child may say, and whether more than once. A message that is not known here is another version's.
 MAY_SAY: Final[Mapping[Kind, Mapping[type, bool]]] = {
     "mold": {
         messages.MoldReady: _ONCE,

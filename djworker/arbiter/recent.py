@@ -111,7 +111,7 @@ class Recent:
         self._before, self._last = self._last, _Reading(now, dict(counts))
 
     def gone(self, number: int, count: Count) -> None:
-        """A worker has ended: what it has counted since the history was told is part of what is told next."""
+        """A worker has ended: its counts since the history was told last are part of the next sample."""
         self._gone = self._gone.plus(count.since(self._told.counts.get(number, Count())))
 
     def workers(self) -> dict[int, Lately]:

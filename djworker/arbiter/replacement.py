@@ -1,4 +1,4 @@
-"""Who goes, and whether one more may come: new before old, and one more than wanted at the most."""
+"""Which worker goes, and whether one more may come: new before old, and one more than wanted at the most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the first line of the log says: whose server this is, made of what, and how it was asked to serve.
+"""The first line of the log: whose server this is, which versions it runs, and how it was asked to serve.
 
 Versions are those of the installed packages: the arbiter imports none of them.
 """

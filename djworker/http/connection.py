@@ -213,9 +213,13 @@ class Connection(IdleConnection):
             head, since = self._rest_of_head(), now()
             if head is None:
                 return None
-        if self._late or not self._server.concurrency.take(self):
+        concurrency = self._server.concurrency
+        if self.has_permit or concurrency.queue or concurrency.taken >= concurrency.limit or self._late:
             self.record(head)
             self._acquire(head, since)
+        else:
+            concurrency.taken += 1
+            self.has_permit = True
         return head
 
     def _rest_of_head(self) -> bytes | None:
@@ -352,11 +356,9 @@ class Connection(IdleConnection):
 
     def _receive_first(self, upload: Upload, head: bytes) -> None:
         """Receive a short body before the application begins, without a permit. Raises BodyError, ProtocolError."""
-        concurrency = self._server.concurrency
-        concurrency.give_back(self)
+        self._server.concurrency.give_back(self)
         upload.receive_all()
-        if not concurrency.take(self):
-            self._acquire(head, now())
+        self._acquire(head, now())
 
     def _report(self, exchange: Exchange) -> None:
         if exchange.error:

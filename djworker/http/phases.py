@@ -26,7 +26,7 @@ from djworker.ipc.contract import RequestPhase
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["SAID", "TO", "ConnectionPhase", "Phased", "Wait"]
+__all__ = ["SAID", "TO", "ConnectionPhase", "PeerWait", "Phased"]
 
 
 class ConnectionPhase(enum.Enum):
@@ -86,7 +86,7 @@ class _Into(dict[ConnectionPhase, ConnectionPhase]):
 TO: Final = {phase: _Into(phase) for phase in ConnectionPhase}
 
 
-class Wait(NamedTuple):
+class PeerWait(NamedTuple):
     """[worker] A greenlet's wait for the peer. deadline: seconds of the monotonic clock."""
 
     phase: ConnectionPhase
@@ -104,7 +104,7 @@ class Phased:
         self.phase = ConnectionPhase.FRESH
         self.deadline = NEVER
         # The waits for the peer of the greenlets of one request, and the phase that they are ways from.
-        self._peer_waits: tuple[Wait, ...] = ()
+        self._peer_waits: tuple[PeerWait, ...] = ()
         self._between = ConnectionPhase.FRESH
 
     def enter(self, phase: ConnectionPhase, timeout: float | None = None) -> None:
@@ -120,7 +120,7 @@ class Phased:
         self.phase = TO[phase][self.phase]
         self.deadline = NEVER if timeout is None else self.deadline_in(timeout)
 
-    def begin_wait(self, phase: ConnectionPhase, timeout: float) -> Wait:
+    def begin_wait(self, phase: ConnectionPhase, timeout: float) -> PeerWait:
         """Begin to wait for the peer on the way, until ``end_wait``; of two waits, the one that began last counts.
 
         Args:
@@ -134,11 +134,11 @@ class Phased:
         self.enter(phase, timeout)
         if not self._peer_waits:
             self._between = before
-        wait = Wait(phase, self.deadline)
+        wait = PeerWait(phase, self.deadline)
         self._peer_waits = (*self._peer_waits, wait)
         return wait
 
-    def end_wait(self, wait: Wait) -> None:
+    def end_wait(self, wait: PeerWait) -> None:
         """Go on where the connection was, or with the other wait. What has begun meanwhile stays."""
         self._peer_waits = tuple(other for other in self._peer_waits if other is not wait)
         if self.phase is not wait.phase:

@@ -97,7 +97,7 @@ class SharedState:
         self.forwarding = Forwarding(
             config.forwarded_allow_ips, left_to_django=declared.passes, extra=declared.variables
         )
-        # Who may announce clients by the PROXY protocol; None where that is not spoken.
+        # The peers that may announce clients by the PROXY protocol; None where that is not spoken.
         self.announcers = Peers(config.proxy_allow_from) if config.proxy_protocol else None
         self._told_of_removed = False
         self.head_limits = HeadLimits(

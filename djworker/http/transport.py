@@ -73,7 +73,7 @@ class Transport(Phased):
         self.bulk = bulk
         # Why the connection was ended from outside, empty while it was not.
         self.cut_for = ""
-        # Bytes of what was to be sent last that have not gone out: of an answer's end, whatever it is.
+        # Bytes of the last send that have not gone out.
         self.unsent = 0
 
     def recv(self, size: int) -> bytes:

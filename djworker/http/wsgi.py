@@ -287,7 +287,7 @@ class Exchange(RequestHead):
             self.persists = False
 
     def _plan(self) -> bool:
-        """Settle what the method and the status decide; say whether the answer has no body."""
+        """Note what follows from the method and the status; say whether the answer has no body."""
         if not self._lines:
             raise ResponseError("the application did not call start_response")
         self.persists = self.keep_alive and self._sink.may_persist()

@@ -1,4 +1,4 @@
-"""The requests that a worker has in hand, in memory that outlives it: who is killed writes no line into the access log.
+"""The requests that a worker has in hand, in memory that outlives it: a killed one writes no line into the access log.
 
 They stand behind the worker's row of the scoreboard, in the same file: a record for each connection that has a request. A
 request costs two stores, its head and when it began; its end one. What it was doing is written by the worker's look twice a

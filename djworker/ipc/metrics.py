@@ -23,7 +23,7 @@ WAIT_BOUNDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
 LAG_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-#: The label of what comes when a worker tells of as many series of one kind as it may.
+#: The label of further series, once a worker tells of as many of one kind as it may.
 OTHER: Final = "(other)"
 
 

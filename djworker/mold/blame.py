@@ -1,4 +1,4 @@
-"""Who is to blame: the project's own module behind an exception, for a log line that names it."""
+"""Finds the project's own module behind an exception, for a log line that names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""[mold] What the log is told of loading, of what was left behind, and of what a child was asked."""
+"""[mold] The mold's words for the log: on loading, on things left behind, and on answers."""
 
 from __future__ import annotations
 

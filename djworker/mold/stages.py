@@ -36,7 +36,7 @@ class BootError(Exception):
 
 
 class _Progress:
-    """[mold] How far loading is, for the one who asks because it takes too long."""
+    """[mold] How far loading is: the arbiter asks where it takes too long."""
 
     stage = "start"
 

@@ -41,7 +41,7 @@ class Report:
         return not self.problems and len(self.done) == len(CHECKS)
 
     def as_json(self) -> str:
-        """Return an object; `control.schemas.SMOKE` says of what."""
+        """Return an object, as `control.schemas.SMOKE` describes it."""
         checks: list[dict[str, Any]] = [
             {"check": check, "outcome": self._outcome(check), "seen": self.done.get(check, ""), "problems": found}
             for check in CHECKS

@@ -164,5 +164,5 @@ class Blockers:
 
 
 def _number(frames: Sequence[FrameType]) -> int:
-    """That of what is outermost: a greenlet has the same as long as it runs."""
+    """Return the number of the outermost frame: a greenlet has the same one as long as it runs."""
     return 0 if not frames or frames[0].f_code is _RUNS else id(frames[-1])

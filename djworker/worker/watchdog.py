@@ -159,7 +159,7 @@ class StallReports:
         self._clocks = _Clocks()
         #: What was seen of the candidate before it was a stall, in case that it ends before another look at it.
         self._early: Blocker | None = None
-        #: The number of what has been looked for among all greenlets.
+        #: ``Blocker.number`` of the code that was looked for last among all greenlets.
         self._sought = 0
         self._at = time.monotonic()
 

@@ -97,7 +97,10 @@ def test_a_connections_phase_has_one_door() -> None:
 
 
 def test_a_permit_and_a_deadline_have_one_door_each() -> None:
-    """A connection has its permit by `ConcurrencyLimit`, and its deadline by `Phased`; it begins without a permit."""
+    """A connection has its permit by `ConcurrencyLimit`, and its deadline by `Phased`; it begins without a permit.
+
+    One of the four moves of a permit is written out, where each request makes it.
+    """
     changes = {
         f"{path.stem}: {' '.join(line.split())}"
         for path in (PACKAGE / "http").rglob("*.py")
@@ -105,7 +108,11 @@ def test_a_permit_and_a_deadline_have_one_door_each() -> None:
         if re.search(r"\b(?:has_permit|taken|deadline) (?:[-+|]?=|:=) ", line)
     }
     doors = ("concurrency: ", "phases: self.deadline = ")
-    assert {change for change in changes if not change.startswith(doors)} == {"idle: self.has_permit = False"}
+    assert {change for change in changes if not change.startswith(doors)} == {
+        "idle: self.has_permit = False",
+        "connection: concurrency.taken += 1",
+        "connection: self.has_permit = True",
+    }
     assert len(changes) > len(doors)
 
 

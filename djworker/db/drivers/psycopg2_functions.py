@@ -24,7 +24,7 @@ _FUNCTIONS: Final = {
     "quote_ident": (False, ("psycopg2.extensions", "psycopg2.extras")),
     "encrypt_password": (False, ("psycopg2.extensions",)),
 }
-#: The method of what stands for a connection or a cursor: (function, keeps=…) -> the real one.
+#: The method of an object that stands for a connection or a cursor: (function, keeps=…) -> the real one.
 METHOD: Final = "psycopg2_object"
 
 

@@ -23,8 +23,8 @@ CLOSE_TIMEOUT: Final = (
     2.0  # seconds for the server to let go of a connection that said good-bye; PostgreSQL needs 1-5 ms
 )
 
-#: A peer whose host has died, or that a router has forgotten, is found out by the kernel alone: of a connection that waits for an
-#: answer after two hours, of what was sent in vain after a quarter of one. Seconds, a count, and milliseconds (tcp(7)).
+#: A peer whose host has died, or that a router has forgotten, is found out by the kernel alone: after two hours where the
+#: connection waits for an answer, after a quarter of one where data was sent in vain. Seconds, a count, milliseconds (tcp(7)).
 _DEAD_AFTER: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 
 

@@ -164,7 +164,7 @@ class Psycopg3(_Postgres):
 class Psycopg2(_Postgres):
     """[worker] Its cursors refuse to give their rows once the connection is closed."""
 
-    # Its types in C (`extensions.cursor(conn)`) say of what they refuse nothing but the name of the type.
+    # Its types in C (`extensions.cursor(conn)`) refuse an object of ours with nothing but the name of the type.
     door_name = _WAY_OUT
 
     @staticmethod

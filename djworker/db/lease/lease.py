@@ -661,7 +661,8 @@ class Lease:
             read_backs.return_to_number()
         held = self.conn
         last = held or read_backs.last
-        # The turn of what is held is ours, whatever has been refused in it; `last_turn` says then that nothing answers for us.
+        # The turn of a connection that is held is ours, even where a statement was refused in it; `last_turn` says then that
+        # nothing answers for us.
         turn = read_backs.last_turn if held is None else held.lease_record.turn
         conn = self.take(verdict)
         now = conn.lease_record.turn

@@ -1,4 +1,4 @@
-"""Who holds a connection, in words, for messages and counts: the request's method, path and view.
+"""The holder of a connection in words, for messages and counts: the request's method, path and view.
 
 Noted in words when a request begins, put together only when they are asked for: a request that is never named pays
 for two look-ups.

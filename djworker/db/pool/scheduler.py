@@ -1,4 +1,4 @@
-"""Who is served with what: the queue, the growth of the pool, and what to say when the server is gone."""
+"""Matches waiters with connections: the queue, the growth of the pool, and what to say when the server is gone."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Counters:
 
 
 class Holder(NamedTuple):
-    """Who has a connection, for how long (seconds)."""
+    """A lease: the words for its holder, its age in seconds, and the greenlet."""
 
     label: str
     age: float

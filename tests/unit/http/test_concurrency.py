@@ -23,7 +23,7 @@ class Holder:
 def taken_up(concurrency: ConcurrencyLimit) -> Holder:
     """One that has the only permit."""
     holder = Holder()
-    assert concurrency.take(holder)
+    assert concurrency.acquire(holder, LONG)
     return holder
 
 
@@ -54,20 +54,6 @@ def test_first_come_first_served() -> None:
         last = got[expected[-1]]
 
 
-def test_none_is_taken_before_those_that_wait() -> None:
-    concurrency = ConcurrencyLimit(1)
-    first = taken_up(concurrency)
-    got = queue_up(concurrency, "a")
-    concurrency.limit = 2
-    late = Holder()
-    assert not concurrency.take(late)
-    concurrency.give_back(first)
-    gevent.sleep(0.001)
-    assert list(got) == ["a"]
-    assert concurrency.take(late)
-    assert concurrency.taken == 2
-
-
 def test_while_more_run_than_may_none_begins() -> None:
     concurrency = ConcurrencyLimit(1)
     first, second = taken_up(concurrency), Holder()
@@ -91,7 +77,7 @@ def test_a_wait_has_an_end() -> None:
     assert concurrency.taken == 0
 
 
-@pytest.mark.parametrize("move", ["take", "acquire", "resume"])
+@pytest.mark.parametrize("move", ["acquire", "resume"])
 def test_a_second_permit_is_a_bug(move: str) -> None:
     concurrency = ConcurrencyLimit(9)
     holder = taken_up(concurrency)
