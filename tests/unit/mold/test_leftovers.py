@@ -13,8 +13,9 @@ import pytest
 def found_in_a_mold(code: str, folder: Path, what: str = "watch.found()") -> list[str]:
     """Run code in a patched interpreter; what the watch then finds."""
     script = f"""
-from djworker.mold.patches import patching
+from djworker.mold.patches import forks, patching
 patching.patch_all()
+forks.Guard(descriptor_limit=256).install()  # as a mold: gevent alone may miss the end of a child that is quick
 import sys
 from djworker.mold import cleanup
 from djworker.mold.leftovers import LeftoversWatch, hang_up
