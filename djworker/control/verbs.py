@@ -95,7 +95,13 @@ class Verb:
 
 
 _SLOT: Final = Argument(
-    "slot", int, "of one worker; without it, of all", optional=True, lowest=0, highest=HIGHEST_SLOT, metavar="SLOT"
+    "slot",
+    int,
+    "the slot of one worker; without it, all workers",
+    optional=True,
+    lowest=0,
+    highest=HIGHEST_SLOT,
+    metavar="SLOT",
 )
 
 
@@ -130,7 +136,7 @@ _ALL: Final = (
             Argument(
                 "since",
                 float,
-                "seconds since 1970: later samples only",
+                "only samples after this time, in seconds since 1970",
                 flag=True,
                 default=0.0,
                 lowest=0.0,
@@ -147,7 +153,7 @@ _ALL: Final = (
             Argument(
                 "timeout",
                 float,
-                "seconds to wait for the verdict; the reload goes on after them",
+                "seconds to wait for the verdict; the reload goes on after that",
                 flag=True,
                 default=RELOAD_TIMEOUT,
                 lowest=0.1,

@@ -37,9 +37,9 @@ _PAGE: Final = venv.ROOT / "docs/reference/agents.md"
 _HEAD: Final = """# Agents
 
 `make test-agents` installs agents for monitoring, error trackers and feature flags from PyPI, serves the shop with each, and
-has a collector of its own listen. A row is well where the agent was heard from each of two workers, from the one that took
-the place of a killed one, and from those of a reload, and where the stop ended in time. This page is written by the run,
-which is no part of `make test`; [what happens while a project loads](../explanation/loading.md) has the recipes.
+lets a collector of its own listen. A row is *well* if the collector heard the agent from each of two workers, from the worker
+that took the place of a killed one, and from the workers after a reload, and if the stop ended in time. The run writes this
+page; `make test` does not include it. [What happens while a project loads](../explanation/loading.md) has the recipes.
 
 | agent | `preload = auto` | `on` | `off` | gunicorn | with what |
 |---|---|---|---|---|---|

@@ -80,15 +80,15 @@ def page(applications: Sequence[Application], results: Sequence[Result]) -> Iter
 _INTRODUCTION: Final = f"""\
 `make test-apps` installs applications from PyPI, serves each with gunicorn's sync worker and with djworker, and compares the
 answers. {CLIENTS} clients visit the same pages in the same order on both, half of them logged in. djworker runs {WORKERS} workers
-with `max_size` {MAX_SIZE}, and is reloaded (HUP) after a quarter of the visits. This page is written by the run; it is no part of
-`make test`.
+with `max_size` {MAX_SIZE}, and is reloaded (HUP) after a quarter of the visits. The run writes this page; `make test` does not
+include it.
 """
 _COLUMNS: Final = f"""\
-*Pages* are those found by following links, anonymous and logged in. *Equal* answers have the status, type and body of
+*Pages* were found by following links, anonymous and logged in. *Equal* answers have the status, type and body of
 gunicorn's. *Unstable* are bodies that gunicorn, too, does not give twice: a list of what was done last, for example; their
 statuses are equal. *Unlike* is everything else, a lost answer included. *Connections* are the most that the database server
-counted at once, 20 times a second: before the reload, when workers may have {WORKERS * MAX_SIZE}, and in
-all, when they may have {BOUND}, since a reload has one worker more. A generation that is being loaded asks the database by
+had at once, counted 20 times a second: before the reload, when workers may have {WORKERS * MAX_SIZE}, and in
+all, when they may have {BOUND}, since a reload has one worker more. A generation that is being loaded asks the database over
 one connection more."""
 
 
