@@ -17,7 +17,7 @@ UNIX: Final = "unix"
 LOOPBACK: Final = "127.0.0.1"
 #: RFC 4291 2.5.5.2: how a socket of IPv6 that serves both families shows a peer of IPv4.
 MAPPED: Final = "::ffff:"
-#: Addresses whose meaning is known by heart. A proxy's clients come again and again.
+#: Addresses whose meaning is cached. A proxy's clients come again and again.
 CACHED: Final = 1024
 
 

@@ -45,7 +45,7 @@ SECURE: Final = {
 }
 #: All that is looked at to find out what a believed peer says.
 CONSIDERED: Final = (FOR, *SECURE, XHOST, XPORT, XPREFIX, "HTTP_HOST")
-#: Characters of all of them together, and how many of these are known by heart with what they mean.
+#: Characters of all of them together, and how many of these are cached with what they mean.
 LONGEST: Final = 512
 KNOWN: Final = 1024
 LONGEST_NAME: Final = 64
@@ -105,7 +105,7 @@ class Forwarding:
     def heed(self, environ: Environ, standing: Standing, fields: KnownFields = NOT_KNOWN) -> list[str]:
         """Do with a proxy's fields what the peer's standing says; return the variables that were removed.
 
-        fields: all that are in environ, where they are known by heart.
+        fields: all that are in environ, where they are cached.
 
         Raises:
             ProtocolError: a believed peer contradicts itself, or says what cannot be.

@@ -1,4 +1,4 @@
-"""Header fields that a client sends again and again: what they mean is known by heart.
+"""Header fields that a client sends again and again: what they mean is cached.
 
 A browser's heads differ from request to request in the request line, the cookies and the page that it comes from. All else,
 the block of fields, is the same byte for byte, so that what was found out about it the last time holds again. Health checks,

@@ -78,7 +78,7 @@ FORWARDED: Final = "djworker.forwarded"
 
 
 class KnownFields:
-    """[worker] A block of fields that is known by heart, in the variable FORWARDED of each request that has it.
+    """[worker] A cached block of fields, in the variable FORWARDED of each request that has it.
 
     meaning: what follows from it where a proxy is believed, as soon as that has been found out.
     """
@@ -89,7 +89,7 @@ class KnownFields:
         self.meaning: Any = None
 
 
-#: Of fields that are not known by heart; it never has a meaning.
+#: Of fields that are not cached; it never has a meaning.
 NOT_KNOWN: Final = KnownFields()
 #: 2**63 is 19 digits: longer lengths overflow somewhere behind us.
 MAX_LENGTH_DIGITS: Final = 18
@@ -176,7 +176,7 @@ class HeadParser:
             memory.learn_head(head, request.method, request.target, variables)
 
     def _learn(self, block: bytes) -> None:
-        """Know a block of fields by heart, if it can follow any request line and says nothing of a body."""
+        """Cache a block of fields, if it can follow any request line and says nothing of a body."""
         variables: dict[str, Any] = {}
         request = RequestHead()
         request.target = "/"
@@ -349,7 +349,7 @@ def _request_line(line: bytes, environ: dict[str, Any], request: RequestHead) ->
 
 
 def _is_for_once(environ: dict[str, Any], request: RequestHead) -> bool:
-    """Tell whether a head's fields are never known by heart, so that each request with them need not be parsed to learn them."""
+    """Tell whether a head's fields are never cached, so that each request with them need not be parsed to learn them."""
     return bool(request.length) or request.chunked or not request.keep_alive or "HTTP_AUTHORIZATION" in environ
 
 

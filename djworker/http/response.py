@@ -47,7 +47,7 @@ HOP_BY_HOP: Final = frozenset(
 # What a field means to the server, as bits. From DATE on, they change what the server adds itself.
 ORDINARY, LENGTH, REQUEST_ID, DATE, SERVER_NAME, DROPPED = 0, 1, 2, 4, 8, 16
 MEANINGS: Final = {"content-length": LENGTH, "x-request-id": REQUEST_ID, "date": DATE, "server": SERVER_NAME}
-#: Fields that have few values, and no secret in them: their lines are known by heart once they have been checked.
+#: Fields that have few values, and no secret in them: their lines are cached once they have been checked.
 LASTING: Final = frozenset(
     {
         "access-control-allow-credentials",

@@ -111,7 +111,7 @@ CROWD = Scenario(
     ),
 )
 
-# djworker knows by heart what came before, so that one head again and again flatters it.
+# djworker caches heads that came before, so that one head again and again flatters it.
 RAW_HEADS = replace(
     RAW_HELLO, name="raw-heads", title="Raw WSGI: the same, from browsers whose heads all differ", script="heads.lua"
 )

@@ -293,5 +293,5 @@ def test_a_field_may_be_any_pair() -> None:
     """PEP 3333 says tuples; applications that give lists have always been served."""
     fields = [("Content-Type", "text/plain"), ("X-A", "b"), ("Content-Length", "2")]
     as_lists: Any = [list(field) for field in fields]
-    for _ in range(2):  # known by heart the second time
+    for _ in range(2):  # cached the second time
         assert render("200 OK", as_lists) == render("200 OK", fields)

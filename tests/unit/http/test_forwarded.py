@@ -22,7 +22,7 @@ def parser(**options: Any) -> HeadParser:
 
 
 def heeded(*fields: str, peers: tuple[str, ...] = PROXIES, peer: str = "127.0.0.1", **options: Any) -> dict[str, Any]:
-    """The variables of a request with these fields, read often: its fields, and then its head, are known by heart."""
+    """The variables of a request with these fields, read often: its fields, and then its head, are cached."""
     head = "\r\n".join(("GET /shop/list HTTP/1.1", "Host: shop.example", *fields, "", "")).encode("latin-1")
     forwarding, reader = Forwarding(peers, **options), parser(of_proxies=options.get("extra", ()))
     found = [read(reader, forwarding, head, peer) for _ in range(6)]

@@ -1,4 +1,4 @@
-"""What came before is known by heart; that must not show."""
+"""What came before is cached; that must not show."""
 
 from __future__ import annotations
 
