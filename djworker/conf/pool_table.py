@@ -18,6 +18,9 @@ __all__ = ["POOL_OPTIONS", "PoolOptions"]
 #: What flags and variables of these options begin with, and their group in the help.
 _SECTION: Final = "pool"
 _GROUP: Final = "Database pools"
+#: Seconds for a connect, the login included. `OPTIONS["connect_timeout"]` can be less; the pool gives none more. libpq's and
+#: Connector/C's own default is to wait for ever, psycopg's 130, PyMySQL's 10.
+CONNECT_TIMEOUT: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

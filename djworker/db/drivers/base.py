@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
-#: Seconds. libpq's and Connector/C's default is to wait for ever, psycopg's 130, PyMySQL's 10.
-CONNECT_TIMEOUT: Final = 10
-#: For the server to stop an abandoned query. The pool has a budget of its own around it.
+#: Seconds for the server to stop an abandoned query. The pool has a budget of its own around it.
 CANCEL_TIMEOUT: Final = 5.0
 #: Seconds for the server to end the statement of a request that is ended, and to say so. Then the connection goes, not to be
 #: used again; the request is told once more two seconds after the first time.

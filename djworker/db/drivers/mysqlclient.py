@@ -14,8 +14,9 @@ import MySQLdb.converters  # these three, because the constructor imports them, 
 from MySQLdb.connections import Connection
 from MySQLdb.cursors import Cursor
 
+from djworker.conf.pool_table import CONNECT_TIMEOUT
 from djworker.db.drivers import mysql, offload
-from djworker.db.drivers.base import CONNECT_TIMEOUT, ENDING_TIMEOUT, UNTOLD, Described, Driver, Params
+from djworker.db.drivers.base import ENDING_TIMEOUT, UNTOLD, Described, Driver, Params
 from djworker.db.drivers.mysql_native import Handle
 from djworker.db.drivers.mysql_replies import is_whole
 from djworker.db.drivers.mysql_results import Rows, UnreadRows

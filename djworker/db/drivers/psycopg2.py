@@ -19,8 +19,9 @@ from gevent import socket
 from psycogreen.gevent import gevent_wait_callback, patch_psycopg
 from psycopg2 import extensions
 
+from djworker.conf.pool_table import CONNECT_TIMEOUT
 from djworker.db.drivers import offload, postgres, psycopg2_functions
-from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, ENDING_TIMEOUT, Driver, Params
+from djworker.db.drivers.base import CANCEL_TIMEOUT, ENDING_TIMEOUT, Driver, Params
 from djworker.db.drivers.sockets import cut_loose, read_to_end, until_gone
 from djworker.db.drivers.turns import at_most
 from djworker.db.drivers.watch import Watch

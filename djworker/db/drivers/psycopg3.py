@@ -12,8 +12,9 @@ from gevent.lock import Semaphore
 from psycopg import capabilities, waiting
 from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 
+from djworker.conf.pool_table import CONNECT_TIMEOUT
 from djworker.db.drivers import offload, postgres
-from djworker.db.drivers.base import CANCEL_TIMEOUT, CONNECT_TIMEOUT, ENDING_TIMEOUT, Driver, Params
+from djworker.db.drivers.base import CANCEL_TIMEOUT, ENDING_TIMEOUT, Driver, Params
 from djworker.db.drivers.plans import Plans, Prepared
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import at_most

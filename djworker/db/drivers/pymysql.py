@@ -15,8 +15,9 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
+from djworker.conf.pool_table import CONNECT_TIMEOUT
 from djworker.db.drivers import mysql, offload
-from djworker.db.drivers.base import CONNECT_TIMEOUT, ENDING_TIMEOUT, UNTOLD, Described, Driver, Params
+from djworker.db.drivers.base import ENDING_TIMEOUT, UNTOLD, Described, Driver, Params
 from djworker.db.drivers.news import logged_in
 from djworker.db.drivers.sockets import cut_loose, until_gone
 from djworker.db.drivers.turns import give_way

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from djworker.conf.pool_table import CONNECT_TIMEOUT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -25,7 +27,7 @@ class Limits:
     max_lifetime: float
     max_idle: float
     check_after: float
-    connect_timeout: float = 10.0
+    connect_timeout: float = CONNECT_TIMEOUT
     io_timeout: float = 5.0
 
     def __post_init__(self) -> None:
