@@ -58,7 +58,7 @@ DEPLOYS: dict[str, tuple[Spoil, str, str, str]] = {
     "no hosts": (setting("ALLOWED_HOSTS = []"), "probe", "ALLOWED_HOSTS", "400"),
     "other hosts": (setting('ALLOWED_HOSTS = ["shop.exmaple"]'), "probe", "GET /", "Invalid HTTP_HOST header"),
     "debug": (setting("DEBUG = True"), "probe", "DEBUG", "DEBUG is True"),
-    "not callable": (_not_callable, "application", "testproject.wsgi", "no WSGI application"),
+    "not callable": (_not_callable, "application", "testproject.wsgi", "cannot be called as a WSGI application"),
     "asgi": (_asgi, "application", "testproject.wsgi", "ASGI"),
     "a middleware that raises": (_middleware, "probe", "GET /", "no answer today"),
     "a view that raises": (view("return 1 / 0"), "probe", "GET /", "ZeroDivisionError"),
