@@ -30,9 +30,8 @@ run: $(VENV)/.stamp-run ## Serve the shop at http://127.0.0.1:8000, on SQLite.
 	@$(BIN)/python manage.py slowservice 8099 --with-parent & exec $(BIN)/python manage.py runworkers $(ADDRESS) $(ARGS)
 
 test: packages $(VENV)/.stamp-dev ## Run every test (ARGS='-k pool' for some of them).
-	@# The layers that coverage looks at decide in pure code: unit tests have to cover them, and all others run without its cost.
-	$(if $(ARGS),$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS),$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit --cov --cov-report=term)
-	$(if $(ARGS),,$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/unit)
+	@# One run for all, so that no process waits for the end of a part. Coverage counts in tests/unit alone (tests/covered.py).
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(if $(ARGS),$(ARGS),--cov --cov-report=term)
 
 test-quick: packages $(VENV)/.stamp-dev ## Run the tests that need neither a database server nor a process tree.
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit tests/http tests/contracts $(ARGS)

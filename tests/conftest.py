@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 PACKAGE = Path(__file__).resolve().parents[1] / "djworker"
 
 # Without pytest-xdist the same tests run one after the other.
-pytest_plugins = ["tests.side_by_side"] if find_spec("xdist") else []
+pytest_plugins = ["tests.covered", *(["tests.side_by_side"] if find_spec("xdist") else [])]
 
 # Each process of each test would compile all that it imports: a fifth of what a server's start costs.
 sys.dont_write_bytecode = False
