@@ -36,7 +36,7 @@ from djworker.management.commands.runworkers import Command, StartRequest, becom
 from djworker.management.refusal import config_without_settings
 from djworker.mold import blame, named_settings
 from djworker.smoke import command as smoke
-from djworker.start import gunicorn_import, interpreter
+from djworker.start import interpreter
 from djworker.start.application import ApplicationError, Target, suggestion
 
 logger = logging.getLogger("djworker")
@@ -76,6 +76,8 @@ def run() -> None:
 def main(arguments: Sequence[str]) -> None:
     """Choose the settings, then do what ``manage.py runworkers`` does."""
     if arguments[:1] == [IMPORT_GUNICORN]:
+        from djworker.start import gunicorn_import  # noqa: PLC0415 - no server has a use for it
+
         sys.exit(gunicorn_import.main(arguments[1:], os.environ))
     if smoke.asks_for_smoke(arguments):
         sys.exit(smoke.main(["-P", "-m", PROGRAM], arguments))

@@ -19,7 +19,6 @@ from djworker import log
 from djworker.conf.problems import ConfigError
 from djworker.conf.resolve import resolve
 from djworker.conf.table import Config
-from djworker.ipc import messages
 from djworker.ipc.contract import EXIT_BOOT
 from djworker.mold import named_settings
 from djworker.start import cli
@@ -39,6 +38,8 @@ def config_without_settings(options: Mapping[str, Any]) -> Config:
 
 def say(config: Config, what: str, stage: str, module: str, reason: str, error: BaseException) -> None:
     """Log that nothing starts. what: ``the settings do not load``."""
+    from djworker.ipc import messages  # noqa: PLC0415 - 12 ms of every start, for one that fails
+
     log.configure(config.log_level, config.log_format, "command")
     fields = {"stage": stage, "module": module, "error": reason}
     text = messages.tail("".join(traceback.format_exception(error)))

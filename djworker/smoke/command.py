@@ -9,13 +9,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from djworker.ipc.contract import EXIT_CONFIG
-from djworker.smoke.report import Report
-from djworker.smoke.server import TriedServer
-from djworker.smoke.trial import Trial
 from djworker.start import interpreter
+
+if TYPE_CHECKING:
+    from djworker.smoke.report import Report
 
 __all__ = ["FLAG", "add_arguments", "asks_for_smoke", "main", "program_of"]
 
@@ -90,6 +90,11 @@ def _expectation(parser: argparse.ArgumentParser, given: str | None) -> tuple[Ca
 
 
 def _try(command: Sequence[str], paths: list[str], accepts: Callable[[int], bool], wanted: str) -> Report:
+    # Each start of a server asks for the words above. It has no use for the clients of a smoke test, which take 15 ms to import.
+    from djworker.smoke.report import Report  # noqa: PLC0415 - as said
+    from djworker.smoke.server import TriedServer  # noqa: PLC0415 - as said
+    from djworker.smoke.trial import Trial  # noqa: PLC0415 - as said
+
     report = Report(paths)
     begin = time.monotonic()
     signal.signal(signal.SIGTERM, _leave)
