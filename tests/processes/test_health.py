@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.http.test_proxies import program
 from tests.ports import free_port
 from tests.processes import procfs
@@ -63,6 +65,7 @@ def haproxy(folder: Path, ports: dict[str, int]) -> Iterator[Address]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_two_instances_behind_haproxy_are_restarted_without_a_failed_request(
     make_server: Callable[[], Server], scratch: Path
 ) -> None:
@@ -94,6 +97,9 @@ def test_two_instances_behind_haproxy_are_restarted_without_a_failed_request(
         load.stop()
     load.assert_nothing_lost()
     assert load.refused == 0
+    for server in running.values():
+        server.interrupt()  # at once: nobody has to be told any more
+        assert server.wait() == 0
 
 
 def test_readiness_ends_with_term_and_service_goes_on(server: Server) -> None:

@@ -160,6 +160,8 @@ def test_requests_that_wait_in_vain_are_refused_with_a_line(server: Server) -> N
     [line] = eventually(lambda: lines(server, "/raw"), "it has a line")
     assert (line["method"], line["status"], line["query"], line["agent"]) == ("GET", 503, "late", "it")
     assert line["reason"] == "the request waited for too long to begin"
+    server.interrupt()  # the other one need not be waited for
+    assert server.wait() == 0
 
 
 def test_a_killed_request_that_has_not_begun_is_answered(server: Server) -> None:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks import wrk
 from tests.http.test_proxies import program
 from tests.processes.events import eventually
@@ -20,6 +22,7 @@ def wanted(server: Server, since: int = 0) -> list[int]:
     return [event["workers"] for event in server.events("scaled", since=since)]
 
 
+@pytest.mark.slow
 def test_workers_come_with_the_load_and_go_with_it(server: Server) -> None:
     server.launch(**SPAN)
     server.wait_for("worker_ready")

@@ -59,6 +59,7 @@ class Clock:
             file.write(struct.pack("l", seconds))
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps(server: Server, clock: Clock) -> None:
     """Nobody is taken for dead or for slow, in whichever direction; and the Date is the new one."""
     server.start(environ=clock.environ, timeout=2, keep_alive=60, header_timeout=60)
