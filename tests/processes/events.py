@@ -14,9 +14,8 @@ from typing import Any
 Event = dict[str, Any]
 #: Seconds. Generous: it ends a test that waits in vain, on a machine that is busy with something else.
 PATIENCE = 90.0
-#: Seconds between two looks of ``eventually``: a tenth of what it has waited for, within these. Each look is work, and
-#: what has not come for a second need not be seen within a fiftieth of one.
-_OFTEN, _SHARE, _SELDOM = 0.02, 0.1, 0.1
+#: Seconds between two looks of ``eventually``: a tenth of what it has waited for, within these. Each look is work.
+_OFTEN, _SHARE, _SELDOM = 0.02, 0.1, 0.05
 
 
 class NeverSaidError(AssertionError):
