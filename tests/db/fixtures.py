@@ -9,14 +9,15 @@ import atexit
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from tests.db.proxy import TCPProxy
+from tests.db.proxy import NoProxy, TCPProxy
 from tests.db.servers import DatabaseServer, MariaDBServer, PostgresServer
 
-__all__ = ["mariadb", "mariadb_db", "postgres", "postgres_db", "proxy"]
+__all__ = ["mariadb", "mariadb_db", "postgres", "postgres_db", "proxy", "way_to"]
 
 Server = TypeVar("Server", bound=DatabaseServer)
 _numbers = itertools.count(1)
@@ -28,7 +29,9 @@ def shared(kind: type[Server]) -> Server:
     server = _running.get(kind)
     if server is None:
         stack = ExitStack()
-        server = _running[kind] = stack.enter_context(kind())
+        server = _running[kind] = kind()
+        server.shared = True
+        stack.enter_context(server)
         atexit.register(stack.close)
     assert isinstance(server, kind)
     return server
@@ -63,6 +66,14 @@ def postgres_db(postgres: PostgresServer) -> Iterator[str]:
 def mariadb_db(mariadb: MariaDBServer) -> Iterator[str]:
     """Name of an empty MariaDB database for this test alone."""
     yield from _database(mariadb)
+
+
+def way_to(server: DatabaseServer, request: pytest.FixtureRequest) -> TCPProxy:
+    """Through a proxy, where the test's module has the word; straight to the server elsewhere: all that passes costs twice."""
+    if "proxy" not in Path(request.module.__file__).read_text():
+        return NoProxy(server.host, server.port)
+    make_proxy: Callable[[DatabaseServer], TCPProxy] = request.getfixturevalue("proxy")
+    return make_proxy(server)
 
 
 @pytest.fixture

@@ -121,6 +121,17 @@ class TCPProxy:
         return self._say("stats")
 
 
+class NoProxy(TCPProxy):
+    """In a proxy's place for tests that have no use for one: the way leads straight to the server."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.host, self.port = host, port
+
+    def _say(self, verb: str, **arguments: object) -> dict[str, Any]:
+        raise AssertionError(f"{verb}: no proxy is started for the tests of a module that has no word of one")
+
+
 class End(asyncio.Protocol):
     """One side of a connection. What it receives goes to the other side, in order, each chunk whole."""
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tests.db.drivers.target import DRIVERS, Target
+from tests.db.fixtures import way_to
 from tests.db.patched import pytest_pyfunc_call  # noqa: F401 - a hook
-from tests.db.proxy import TCPProxy
 from tests.db.servers import DatabaseServer
 
 SERVERS = {"postgres": "postgres", "mysql": "mariadb"}
@@ -18,8 +16,7 @@ def _target(request: pytest.FixtureRequest, name: str) -> Target:
     kind = SERVERS[DRIVERS[name].dialect]
     server: DatabaseServer = request.getfixturevalue(kind)
     database: str = request.getfixturevalue(f"{kind}_db")
-    make_proxy: Callable[[DatabaseServer], TCPProxy] = request.getfixturevalue("proxy")
-    return Target(name, server, make_proxy(server), database)
+    return Target(name, server, way_to(server, request), database)
 
 
 @pytest.fixture(params=list(DRIVERS))

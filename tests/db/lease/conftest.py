@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
+from tests.db.fixtures import way_to
 from tests.db.lease.site import DRIVERS, Site
 from tests.db.patched import interpreter
-from tests.db.proxy import TCPProxy
 from tests.db.servers import DatabaseServer
 
 SERVERS = {"postgres": "postgres", "mysql": "mariadb"}
@@ -37,8 +35,7 @@ def _site(request: pytest.FixtureRequest, driver: str, lease: str) -> Site:
     kind = SERVERS[DRIVERS[driver].dialect]
     server: DatabaseServer = request.getfixturevalue(kind)
     database: str = request.getfixturevalue(f"{kind}_db")
-    make_proxy: Callable[[DatabaseServer], TCPProxy] = request.getfixturevalue("proxy")
-    return Site(driver, lease, server, make_proxy(server), database)
+    return Site(driver, lease, server, way_to(server, request), database)
 
 
 @pytest.fixture(params=[(driver, lease) for driver in DRIVERS for lease in LEASES], ids="-".join)

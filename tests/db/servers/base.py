@@ -6,11 +6,13 @@ import contextlib
 import fcntl
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
 
+from djworker.process import unpatched
 from tests.ports import HOST, free_port
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -28,6 +31,10 @@ PREFIX = "djworker-"  # of every data directory
 MEMORY = Path("/dev/shm")
 ABANDONED_AFTER = 60.0  # seconds; a younger directory may just not be locked yet
 MEMORY_NEEDED = 4 << 30  # bytes; a server takes some 200 MB, and a run that is spread over processes has a dozen
+
+
+# The administrator's idle connections, by process and data directory: a child of a fork must not use its parent's.
+_kept: dict[tuple[int, Path], list[Any]] = {}
 
 
 class ServerUnavailable(RuntimeError):
@@ -68,6 +75,16 @@ def remove_abandoned(room: Path) -> None:
                 os.close(lock)
 
 
+def readable(line: Any) -> bool:
+    """Whether something has come that was not asked for: on an idle connection it is the server's farewell, or news.
+
+    No other greenlet runs meanwhile: one that kills ours would leave a connection open that is in no list.
+    """
+    poll = unpatched("select", "poll")()
+    poll.register(line, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def account(*names: str) -> str:
     """The first of `names` that is a user here; empty when we are not root and need nobody else."""
     if os.geteuid() != 0:
@@ -90,6 +107,9 @@ class DatabaseServer(ABC):
     accounts: tuple[str, ...]
     # What each mode of stop() sends: "smart" waits for clients, "fast" disconnects them, "immediate" is a crash.
     stop_signals: ClassVar[dict[str, signal.Signals]]
+    # Whether many tests share it, so that it stays up and has room: then logins are made cheap, and the administrator keeps
+    # his connection for the next statement. A connect costs more than most statements.
+    shared = False
 
     def __init__(self, *, max_connections: int = 200, **settings: str) -> None:
         """:param settings: further server settings, e.g. `log_statement="all"`."""
@@ -145,6 +165,8 @@ class DatabaseServer(ABC):
 
     def stop(self, mode: str = "fast") -> None:
         """End the process and wait for its end; one that ignores the signal is killed."""
+        for connection in self._idle():
+            connection.close()
         process, self._process = self._process, None
         if process is None:
             return
@@ -219,8 +241,16 @@ class DatabaseServer(ABC):
         """Create the user `app`, after the first start."""
 
     @abstractmethod
-    def execute(self, sql: str, params: tuple[object, ...] = (), dbname: str = "") -> list[tuple[Any, ...]]:
-        """Run one statement as administrator on a connection of its own; its rows."""
+    def _connect(self, dbname: str) -> Any:
+        """A connection of the administrator, in autocommit mode."""
+
+    @abstractmethod
+    def _line(self, connection: Any) -> Any:
+        """What of it can be polled."""
+
+    @abstractmethod
+    def _ask(self, connection: Any, sql: str, params: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """Run one statement there; its rows."""
 
     @abstractmethod
     def connections(self, dbname: str = "") -> int:
@@ -233,6 +263,41 @@ class DatabaseServer(ABC):
     @abstractmethod
     def terminate_backends(self, dbname: str = "") -> int:
         """Cut every client connection (to `dbname`, or all) from the server's side; how many."""
+
+    # -- the administrator ----------------------------------------------------------------------------------------
+
+    def execute(self, sql: str, params: tuple[object, ...] = (), dbname: str = "") -> list[tuple[Any, ...]]:
+        """Run one statement as administrator; its rows. It must leave nothing in its session."""
+        idle = self._idle() if dbname in ("", self.maintenance_db) else []
+        connection = self._usable(idle) or self._connect(dbname)
+        done = False
+        try:
+            rows = self._ask(connection, sql, params)
+            done = True
+        finally:
+            if done and idle is self._idle():
+                idle.append(connection)
+            else:
+                connection.close()
+        return rows
+
+    def _idle(self) -> list[Any]:
+        """The administrator's idle connections to the maintenance database.
+
+        Only the main thread has some: a socket of gevent's is bound to the loop of its thread.
+        """
+        if not self.shared or self.directory is None or threading.get_native_id() != threading.main_thread().native_id:
+            return []
+        return _kept.setdefault((os.getpid(), self.directory), [])
+
+    def _usable(self, idle: list[Any]) -> Any:
+        """One of those that the server has not closed. Another greenlet may use the others."""
+        while idle:
+            connection = idle.pop()
+            if not readable(self._line(connection)):
+                return connection
+            connection.close()
+        return None
 
     # -- databases ------------------------------------------------------------------------------------------------
 

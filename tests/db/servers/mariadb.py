@@ -92,30 +92,40 @@ class MariaDBServer(DatabaseServer):
         # Without these, max_connections and read-only bind `app` as they bind an application in production.
         self.execute(f"REVOKE SUPER, CONNECTION ADMIN, READ_ONLY ADMIN ON *.* FROM {who}")
 
-    def execute(self, sql: str, params: tuple[object, ...] = (), dbname: str = "") -> list[tuple[Any, ...]]:
+    def _connect(self, dbname: str) -> Any:
         import pymysql
 
         deadline = time.monotonic() + FULL_DEADLINE
         while True:
             try:
-                return self._execute(sql, params, dbname)
+                return self._connect_once(dbname)
             except pymysql.err.OperationalError as refusal:
                 if refusal.args[0] != CON_COUNT_ERROR or time.monotonic() > deadline:
                     raise
             time.sleep(0.02)
 
-    def _execute(self, sql: str, params: tuple[object, ...], dbname: str) -> list[tuple[Any, ...]]:
+    def _connect_once(self, dbname: str) -> Any:
         import pymysql
 
-        with socket.socket(socket.AF_UNIX) as line:  # PyMySQL leaks a socket of its own when nobody listens yet
+        line = socket.socket(socket.AF_UNIX)  # PyMySQL leaks a socket of its own when nobody listens yet
+        try:
             line.connect(str(self.door))
             connection = pymysql.Connection(
                 user="root", database=dbname or None, autocommit=True, ssl_disabled=True, defer_connect=True
             )
             connection.connect(line)
-            with connection, connection.cursor() as cursor:
-                cursor.execute(sql, params or None)
-                return list(cursor.fetchall())
+        except BaseException:
+            line.close()
+            raise
+        return connection
+
+    def _line(self, connection: Any) -> Any:
+        return connection._sock
+
+    def _ask(self, connection: Any, sql: str, params: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, params or None)
+            return list(cursor.fetchall())
 
     def _clients(self, dbname: str) -> list[tuple[Any, ...]]:
         return self.execute(
