@@ -8,6 +8,8 @@ import gevent
 
 from tests.db.drivers.target import Target
 
+FRESH_INTERPRETER = True
+
 
 def test_no_module_is_left_for_a_native_thread_to_import(target: Target) -> None:
     driver = target.driver
