@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Self
 
 HOST = "127.0.0.1"
+CHUNK = 1 << 16  # bytes that are read at once
 HELD_MOST = 4  # chunks of one direction that a deaf proxy takes; what comes behind them stays with the kernel
 ANSWER_DEADLINE = 10.0  # seconds for one verb
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST, as a vanished peer does
@@ -158,6 +159,7 @@ class End(asyncio.Protocol):
         """It is there; nothing is read before the other one is."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        transport.max_size = CHUNK  # type: ignore[attr-defined]  # a large answer comes in many pieces, as from afar
         self.pipe.made(self)
         self.regulate()
 
