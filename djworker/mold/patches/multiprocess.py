@@ -52,7 +52,8 @@ def _hide_program() -> None:
 def children() -> list[Any]:
     """Return the processes that run, without those of a ``Manager``: any process may connect to such a one."""
     managers = sys.modules.get("multiprocessing.managers")
-    found = [thing for thing in gc.get_objects() if managers and issubclass(type(thing), managers.BaseManager)]
+    # To look at every object takes some milliseconds, and most projects have no manager.
+    found = [thing for thing in gc.get_objects() if issubclass(type(thing), managers.BaseManager)] if managers else []
     shared = [getattr(manager, "_process", None) for manager in found]
     return [child for child in set(processes._children) if child not in shared and child.is_alive()]  # type: ignore[attr-defined]
 
