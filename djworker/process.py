@@ -288,11 +288,26 @@ def _available() -> int:
 
 def set_title(title: str) -> None:
     """The name that ``ps`` shows."""
+    if titles := _titles():
+        titles.setproctitle(title)
+
+
+def make_room_for_title() -> None:
+    """Find now where a title is to be written.
+
+    ``setproctitle`` finds it once, by the place of the first variable of the environment. A project may set just that one.
+    """
+    if titles := _titles():
+        titles.getproctitle()
+
+
+def _titles() -> Any:
+    """The one package in the arbiter that is not the standard library: see docs/decisions. None where it is not found."""
     try:
-        import setproctitle  # noqa: PLC0415 - the only thing in the arbiter that is not the standard library (see docs/decisions)
+        import setproctitle  # noqa: PLC0415 - as said
     except ImportError:  # a launcher with an import path of its own may not have it where we look
-        return
-    setproctitle.setproctitle(title)
+        return None
+    return setproctitle
 
 
 def describe(code: int) -> str:

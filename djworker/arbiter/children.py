@@ -191,7 +191,7 @@ class Children:
         ]
         environ = {**os.environ, variables.SERVER: self.control_address}
         if key[0] != "helper":
-            environ |= self.launch.for_mold()
+            environ = self.launch.for_mold(environ)
         try:
             child = Child(key, spawn(command, environ, inherited), ours)
         except OSError:

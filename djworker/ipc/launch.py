@@ -54,10 +54,14 @@ class Launch:
         if not self.app:  # else its module puts it there
             os.environ[SETTINGS_VARIABLE] = self.settings_module
 
-    def for_mold(self) -> dict[str, str]:
-        """[arbiter] What the environment of an interpreter has, beside the arbiter's own, that is to load the project."""
+    def for_mold(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """[arbiter] Return the environment of an interpreter that is to load the project. environ: the arbiter's own.
+
+        Ours come last: the mold changes them before it can have ``process.make_room_for_title`` look at the first.
+        """
         path = os.pathsep.join(filter(None, (BEFORE, self.search_path)))
-        return {variables.LAUNCH: self.to_json(), "PYTHONPATH": path}
+        ours = {variables.LAUNCH: self.to_json(), "PYTHONPATH": path}
+        return {name: value for name, value in environ.items() if name not in ours} | ours
 
     def import_path(self, current: Sequence[str]) -> list[str]:
         """Return what ``sys.path`` must be to import what ``manage.py`` could.

@@ -44,6 +44,7 @@ _IGNORED: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1,
 def main(arguments: Sequence[str]) -> NoReturn:
     """Boot, report, fork."""
     process.open_standard_streams()
+    process.make_room_for_title()
     options = _parse(arguments)
     launch = Launch.from_environ(os.environ)
     process.ignore_signals(_IGNORED)

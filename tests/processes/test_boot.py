@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,13 @@ PROGRAM = MANAGE
 HANG = "import time; time.sleep(3600)"
 #: A module that imports whatever gevent patches, and the drivers, on its first lines. A start takes a tenth longer with it.
 IMPORT_ALL = 'from testproject import first_lines\nurlpatterns += [path("first-lines", first_lines.patched)]'
+
+#: Runs the command that follows, with a variable before all others that every mold sets itself.
+WITH_PYTHONPATH_FIRST = (
+    "import os, sys; path = {'PYTHONPATH': '/nowhere'}; environ = path | dict(os.environ) | path;"
+    "os.execve(sys.argv[1], sys.argv[1:], environ)"
+)
+FIRST_VARIABLE_ANEW = "import os\nname = next(iter(os.environ))\nos.environ[name] = os.environ.pop(name) + ' '"
 
 
 def refuse(project: Project, **options: object) -> list[str]:
@@ -242,6 +250,16 @@ def test_titles_name_role_slot_and_generation(server: Server) -> None:
         "djworker: worker 0 gen 1 [emporium]",
         "djworker: worker 1 gen 1 [emporium]",
     ]
+
+
+@pytest.mark.parametrize("settings", ["", FIRST_VARIABLE_ANEW], ids=["as it came", "set by the settings"])
+def test_titles_do_not_depend_on_the_first_variable_of_the_environment(server: Server, settings: str) -> None:
+    """A title's place in memory is found by it. The mold sets PYTHONPATH itself, and settings may set what they like."""
+    server.project.append(SETTINGS, settings)
+    server.start(workers=1, prefix=[sys.executable, "-c", WITH_PYTHONPATH_FIRST])
+    titles = [procfs.title(pid) for pid in (server.pid, server.mold(), server.worker())]
+    roles = ["djworker: arbiter", "djworker: mold gen 1", "djworker: worker 0 gen 1"]
+    assert titles == [f"{role} [testproject]" for role in roles]
 
 
 def test_the_tree_is_one_arbiter_one_mold_and_workers(server: Server) -> None:

@@ -339,7 +339,7 @@ def become(module: Sequence[str], launch: Launch) -> NoReturn:
         log.event(logging.getLogger("djworker"), logging.INFO, "processes_ended", text, processes=ended)
     environ = interpreter.environment_of(environ)
     launch = replace(launch, search_path=interpreter.search_path(environ))
-    environ.update(launch.for_mold())
+    environ = launch.for_mold(environ)
     if module == [ARBITER]:
         environ["PYTHONPATH"] = interpreter.without_agents(launch.search_path)
     addresses = map(Address.parse, launch.config.bind)
