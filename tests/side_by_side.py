@@ -30,8 +30,8 @@ TREES = "from tests.processes.server import"
 SHARED = 'scope="module"'
 #: What a module marks that has a test of many seconds: it is begun early.
 SLOW = "pytest.mark.slow"
-#: Processes for a core: tests that start process trees wait for most of their time.
-A_CORE = 2
+#: Processes for a core, and in addition: tests that start process trees wait for most of their time.
+A_CORE, MORE = 2, 1
 #: Processes in all: each that runs database tests has two database servers and some interpreters.
 AT_MOST = 8
 
@@ -100,4 +100,4 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: more than there are cores, as many tests wait."""
-    return min(A_CORE * len(os.sched_getaffinity(0)), AT_MOST)
+    return min(A_CORE * len(os.sched_getaffinity(0)) + MORE, AT_MOST)

@@ -70,9 +70,8 @@ def let_threads_end() -> None:
     Django runs an async view in such a thread. They are greenlets, and their executors may be in cycles.
     """
     if has_hub():
-        if (
-            threading.active_count() > 1
-        ):  # else there is nothing for it to find: a full collection takes 30 ms with the shop
+        # Without a thread there is nothing for it to find, and a full collection takes 30 ms with the shop.
+        if threading.active_count() > 1:
             gc.collect()
         with turns.at_most(TIMEOUT):
             gevent.idle()

@@ -29,6 +29,9 @@ FAST = {
     "full_page_writes": "off",
     "autovacuum": "off",
     "shared_buffers": "32MB",
+    # A test may end while its pool connects, and nothing goes on in its interpreter until the next one: to drop the database
+    # waits for that login.
+    "authentication_timeout": "5s",
 }
 # From PostgreSQL 15 on a new database is written to the log page by page, for six times the CPU of a copy.
 STRATEGIES_SINCE = 150000
