@@ -7,7 +7,7 @@ switches greenlets. There are four moves, and each has one place:
   request 0.9 % of its instructions
 * a request waits for one: `acquire`
 * the request is over, or waits for its client: `give_back`
-* a request that has waited for its client goes on: `resume`, which waits for nothing
+* a request that has waited for its client goes on, or asks for the worker's health: `resume`, which waits for nothing
 
 To take a permit with one in hand is a bug, and raises. To give back what is not there is none: the end of a connection does not
 ask how it came to that.
@@ -82,7 +82,7 @@ class ConcurrencyLimit:
                 self._hand_out()
 
     def resume(self, holder: PermitHolder) -> None:
-        """Take one for a request that gave its own back while it waited for its client.
+        """Take one for a request that gave its own back while it waited for its client, or for a health check.
 
         It does not wait, because what it holds of the application's, a lock for example, may be what others with a permit
         wait for. While more are taken than the limit, no other request begins.

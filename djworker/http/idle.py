@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from djworker.deadlines import NEVER
 from djworker.http.phases import TO, ConnectionPhase
@@ -25,8 +25,6 @@ now = time.monotonic
 CLOSED, FRESH, IDLE = ConnectionPhase.CLOSED, ConnectionPhase.FRESH, ConnectionPhase.IDLE
 QUEUED, RUNNING = ConnectionPhase.QUEUED, ConnectionPhase.RUNNING
 TO_IDLE, TO_RUNNING = TO[IDLE], TO[RUNNING]
-#: Without a request, and there will be no other.
-OVER: Final = frozenset({ConnectionPhase.LINGERING, CLOSED})
 
 
 class IdleConnection(Transport):
@@ -330,10 +328,10 @@ class IdleConnection(Transport):
             self.bulk.pause()
 
     def _without_permit(self, wait: Callable[..., object], *arguments: object) -> None:
-        concurrency = self._server.concurrency
+        concurrency, served = self._server.concurrency, self.served
         concurrency.give_back(self)
         try:
             wait(*arguments)
         finally:
-            if self.phase not in OVER:  # else its request has been answered without this greenlet
+            if self.served == served and self.phase is not CLOSED:  # else its request has ended without this greenlet
                 concurrency.resume(self)

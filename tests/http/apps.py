@@ -459,3 +459,22 @@ def abandon(environ: Environ, start_response: Any) -> list[bytes]:
 
 
 APPS["abandon"] = abandon
+
+
+def outlive(environ: Environ, start_response: Any) -> list[bytes]:
+    """Have a greenlet read the body; when it has read all, and lets others have their turn, answer."""
+
+    def read() -> None:
+        body = environ["wsgi.input"]
+        body.read(int(parameter(environ, "first", "0")))
+        spent = time.perf_counter() + 0.005  # more than a turn of the hub has for such work
+        while time.perf_counter() < spent:
+            pass
+        body.read()
+
+    gevent.spawn(read)
+    gevent.sleep(0)
+    return hello(environ, start_response)
+
+
+APPS["outlive"] = outlive

@@ -210,3 +210,15 @@ def test_a_greenlet_that_still_reads_when_all_is_answered_keeps_no_permit(serve:
     assert server.gauges()["running"] == 0
     with server.connect() as client:
         assert client.get("/hello").status == 200
+
+
+def test_a_greenlet_that_lets_others_have_their_turn_takes_no_permit_of_the_next_request(serve: Start) -> None:
+    """It has read all of the body, so the connection is kept, and idle when it goes on."""
+    server = serve(worker_connections=1)
+    with server.connect() as client:
+        for _ in range(3):
+            # The last of these chunks are in the seventh piece of the body, and the server looks at the time from the sixth on.
+            chunks = b"1\r\nx\r\n" * 555 + b"0\r\n\r\n"
+            client.send(POST % b"/outlive?first=450" + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            assert client.answer().body == b"Hello, World!"
+            assert server.gauges()["running"] == 0
