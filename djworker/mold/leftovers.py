@@ -10,6 +10,7 @@ import threading
 import traceback
 from functools import wraps
 from multiprocessing.process import BaseProcess
+from socket import SHUT_RDWR
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -195,18 +196,27 @@ def hang_up() -> list[tuple[str, str]]:
     Returns:
         The peer of each, and the library that opens another by itself; empty where none is known to.
     """
+    if any(_connected()):
+        gc.collect()  # one that nothing refers to any more is closed by it, and nothing to tell of
+    found: dict[tuple[str, str], None] = {}
+    for thing, peer in _connected():
+        found[peer, _library_of(thing)] = None
+        with contextlib.suppress(OSError):  # the other side has ended it meanwhile
+            thing._sock.shutdown(SHUT_RDWR)
+            renewal.keep(thing)
+    return sorted(found)
+
+
+def _connected() -> Iterator[tuple[Any, str]]:
+    """Sockets and their peers."""
     from gevent import socket
 
-    found: dict[tuple[str, str], None] = {}
     for thing in existing(socket.socket):
         # It listens, is not connected yet, or no longer; or it could not be made: an exception may still lead to it.
         with contextlib.suppress(OSError, AttributeError):
             if thing.fileno() >= 0 and thing.type == socket.SOCK_STREAM:
                 for peer in _address(thing.getpeername()):
-                    found[peer, _library_of(thing)] = None
-                    thing._sock.shutdown(socket.SHUT_RDWR)
-                    renewal.keep(thing)
-    return sorted(found)
+                    yield thing, peer
 
 
 def connected_channels() -> list[tuple[str, str]]:

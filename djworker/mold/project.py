@@ -315,6 +315,8 @@ def _clear(watch: leftovers.LeftoversWatch, config: Config) -> None:
     grpc_calls.end()
     cleanup.let_threads_end()
     restart, found = _look(watch)
+    if found and gc.collect():  # a client that nothing refers to any more ends by it
+        restart, found = _look(watch)
     if not found and (restart or cleanup.has_hub()):
         if libraries := restarting.end(restart):
             watch.ended = True

@@ -114,6 +114,25 @@ def test_open_sockets_of_zeromq_must_not_be_forked(tmp_path: Path, closed: bool,
     assert all(line.startswith("Socket of zmq") for line in lines)
 
 
+@pytest.mark.parametrize("refers", [True, False])
+def test_what_nothing_refers_to_any_more_may_be_forked(tmp_path: Path, refers: bool) -> None:  # noqa: FBT001 - a parameter
+    """A collection ends it, and none has run while the project loaded."""
+    code = f"""
+    global project, Config
+    import gc, types
+    from djworker.mold import project
+    from djworker.conf.table import Config
+    gc.disable()
+    module = sys.modules["zmq.backend.cython._zmq"] = types.ModuleType("zmq.backend.cython._zmq")
+    class Socket: pass
+    module.Socket = Socket
+    cycle = [Socket()]
+    cycle.append(cycle)
+    return {refers} and cycle
+    """
+    assert found_in_a_mold(code, tmp_path, "[project._clear(watch, Config()), watch.alone][1:]") == [str(refers)]
+
+
 def test_lazy_objects_stay_lazy(tmp_path: Path) -> None:
     """Looking for greenlets among all objects must not wake the project's lazy ones."""
     code = """
@@ -142,6 +161,7 @@ server = socket.create_server(("127.0.0.1", 0))
         ("return socket.socket(), server", ""),
         ("socket.create_connection(server.getsockname()).close(); return server", ""),
         ("log = socket.socket(type=socket.SOCK_DGRAM); log.connect(('127.0.0.1', 514)); return log", ""),
+        ("lost = [socket.create_connection(server.getsockname())]; lost.append(lost); return server", ""),
     ],
 )
 def test_connections_to_others_are_ended_and_told_of(tmp_path: Path, code: str, says: str) -> None:
