@@ -32,8 +32,12 @@ class Template:
 
     def ask(self, question: Mapping[str, Any], descriptors: Sequence[int] = (), timeout: float | None = None) -> int:
         """A number for a question."""
-        self._socket.settimeout(timeout)
         socket.send_fds(self._socket, [json.dumps(question).encode()], descriptors)
+        return self.hear(timeout)
+
+    def hear(self, timeout: float | None = None) -> int:
+        """The number for a question that was asked. Raises TimeoutError; then it is still to be heard."""
+        self._socket.settimeout(timeout)
         return int(self._socket.recv(MESSAGE))
 
     def close(self) -> None:
@@ -67,5 +71,5 @@ class Forked:
             return template().ask({"wait": self.pid}, timeout=timeout)
         except TimeoutError:
             os.kill(self.pid, signal.SIGKILL)  # nobody has waited for it, so its number is its own
-            template().ask({}, timeout=timeout)
+            template().hear()
             raise
