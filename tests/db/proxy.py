@@ -161,7 +161,8 @@ class End(asyncio.Protocol):
         self.transport = transport
         transport.max_size = CHUNK  # type: ignore[attr-defined]  # a large answer comes in many pieces, as from afar
         self.pipe.made(self)
-        self.regulate()
+        # Not yet: Python 3.11.2 begins to read behind this call, paused or not.
+        self.pipe.proxy.loop.call_soon(self.regulate)
 
     def regulate(self) -> None:
         """Read as long as the other side takes it."""

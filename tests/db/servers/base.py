@@ -165,8 +165,9 @@ class DatabaseServer(ABC):
 
     def stop(self, mode: str = "fast") -> None:
         """End the process and wait for its end; one that ignores the signal is killed."""
-        for connection in self._idle():
-            connection.close()
+        idle = self._idle()
+        while idle:
+            idle.pop().close()
         process, self._process = self._process, None
         if process is None:
             return
