@@ -197,8 +197,13 @@ def look(browser: Browser, width: int, height: int, scheme: str) -> None:
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
 
+def wait_for_sample(server: Server, sessions: dict[str, str]) -> None:
+    """Wait until there is something to draw: a server that has just begun has no sample for ten seconds."""
+    eventually(lambda: b"<figure" in get(server, sessions, "viewer").body, "there is a first sample to be drawn")
+
+
 def test_it_shows_workers_requests_pools_and_plots_without_javascript(shared: Server, sessions: dict[str, str]) -> None:
-    eventually(lambda: b"<figure" in get(shared, sessions, "viewer").body, "there is a first sample to be drawn")
+    wait_for_sample(shared, sessions)
     with in_flight(shared, "/holds/?s=60"):
         eventually(lambda: b"/holds/" in get(shared, sessions, "viewer").body, "the request is shown")
         answer = get(shared, sessions, "viewer")
@@ -320,6 +325,7 @@ def test_a_slot_that_does_not_exist_is_a_message(shared: Server, sessions: dict[
 def test_a_browser_shows_it_live_under_a_strict_policy(
     shared: Server, sessions: dict[str, str], browser: Browser
 ) -> None:
+    wait_for_sample(shared, sessions)
     open_page(browser, shared, sessions["operator"])
     eventually(lambda: browser.run("document.getElementById('djw-live').textContent == 'live'"), "it is live")
     with in_flight(shared, "/query/?s=60"):
@@ -348,6 +354,7 @@ def test_a_browser_without_javascript_shows_everything_and_replaces_a_worker(
     shared: Server, sessions: dict[str, str], browser: Browser
 ) -> None:
     shared.settled()
+    wait_for_sample(shared, sessions)
     with without_javascript(browser):
         with in_flight(shared, "/query/?s=60"):
             eventually(lambda: b"SELECT pg_sleep" in get(shared, sessions, "viewer").body, "the statement runs")
