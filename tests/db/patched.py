@@ -8,8 +8,8 @@ Then each test *module* has an interpreter of its own; its tests run there one a
 Fixtures are made in pytest's process and pickled: server and proxy handles work on the other side.
 A failure comes back as the traceback; so does an exception that only a finalizer saw.
 
-To start, patch and import costs 0.3 s of CPU. So one process of each pytest does it, and forks those interpreters, as
-djworker's mold forks workers. It imports what all of them would, but nothing that chooses a client library or an engine.
+They are forked (`tests.forking`) off a process that has imported what all of them would, but nothing that chooses a client
+library or an engine.
 A module that wants an interpreter in which nothing has been imported says `FRESH_INTERPRETER = True`.
 """
 
@@ -20,26 +20,21 @@ if __name__ == "__main__":
 
     patching.patch_all()
 
-import _socket
-import array
 import atexit
 import contextlib
 import faulthandler
-import functools
 import gc
 import importlib
 import os
 import pickle
-import signal
-import socket
 import struct
 import subprocess
 import sys
-import threading
 import traceback
 import warnings
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from tests import forking
 
 if TYPE_CHECKING:
     import pytest
@@ -48,8 +43,7 @@ if TYPE_CHECKING:
 # told to take longer.
 SECONDS = 110 + float(os.environ.get("FUZZ_SECONDS", "0"))
 _LENGTH = struct.Struct("!Q")
-_ROOT = Path(__file__).parents[2]
-_COMMAND = [sys.executable, "-W", "error", "-m", "tests.db.patched"]
+_NAME = "tests.db.patched"
 # What every interpreter imports sooner or later. No settings are read for it, and no connection, thread or hub is made.
 _SHARED = (
     "pytest",
@@ -69,10 +63,6 @@ _SHARED = (
     "tests.db.drivers.target",
     "tests.db.lease.site",
 )
-# An order to the template: the verb, and which child it is about. The answer is a number.
-_ORDER = struct.Struct("!4sq")
-_ANSWER = struct.Struct("!q")
-_RUNS = -(1 << 32)  # no exit status
 
 
 def write(stream: IO[bytes], thing: object) -> None:
@@ -90,67 +80,6 @@ def read(stream: IO[bytes]) -> Any:
     return pickle.loads(stream.read(*_LENGTH.unpack(head)))
 
 
-class Template:
-    """pytest's side of the process that forks interpreters, and is told of their ends."""
-
-    def __init__(self) -> None:
-        self._line, theirs = socket.socketpair()
-        with theirs:
-            fd = theirs.fileno()
-            command = [*_COMMAND, str(fd)]
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[fd], cwd=_ROOT
-            )
-        atexit.register(self.close)
-
-    def ask(self, verb: bytes, pid: int = 0, *descriptors: int) -> int:
-        """One order, and what came of it. Raises EOFError where the process is gone."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        self._line.sendmsg([_ORDER.pack(verb, pid)], rights)
-        answer = self._line.recv(_ANSWER.size, socket.MSG_WAITALL)
-        if len(answer) < _ANSWER.size:
-            raise EOFError(f"the process that forks interpreters died: status {self.process.wait()}")
-        return int(_ANSWER.unpack(answer)[0])
-
-    def close(self) -> None:
-        """End it."""
-        self._line.close()
-        with self.process:
-            self.process.kill()
-
-
-class Forked:
-    """A child of the template, with the verbs of a `subprocess.Popen`."""
-
-    def __init__(self, commands: int, answers: int) -> None:
-        self._pid = template().ask(b"fork", 0, commands, answers)
-        self._status = _RUNS
-
-    def _ask(self, verb: bytes) -> None:
-        if self._status == _RUNS:  # its number is nobody else's: only the template waits for it
-            self._status = template().ask(verb, self._pid)
-
-    def poll(self) -> int | None:
-        """The exit status of one that has ended."""
-        self._ask(b"poll")
-        return None if self._status == _RUNS else self._status
-
-    def wait(self) -> int:
-        """Wait for the exit status."""
-        self._ask(b"wait")
-        return self._status
-
-    def kill(self) -> None:
-        """End it at once, and wait for that."""
-        self._ask(b"kill")
-
-
-@functools.cache
-def template() -> Template:
-    """The one of this process."""
-    return Template()
-
-
 class PatchedInterpreter:
     """pytest's side."""
 
@@ -158,10 +87,10 @@ class PatchedInterpreter:
         commands, ours = os.pipe()
         ours_too, answers = os.pipe()
         try:
-            self._process: Forked | subprocess.Popen[bytes] = (
-                subprocess.Popen(_COMMAND, stdin=commands, stdout=answers, cwd=_ROOT)
+            self._process: forking.Forked | subprocess.Popen[bytes] = (
+                subprocess.Popen(forking.command(_NAME), stdin=commands, stdout=answers, cwd=forking.ROOT)
                 if fresh
-                else Forked(commands, answers)
+                else forking.Forked(_NAME, commands, answers)
             )
         finally:
             os.close(commands)
@@ -273,43 +202,6 @@ class Runner:
             write(self.answers, self.run(*command))
 
 
-def serve_template(line: _socket.socket) -> None:
-    """Obey pytest until it is gone. In a child: return, with its pipes as standard input and output."""
-    while True:
-        order, ancillary, *_ = line.recvmsg(_ORDER.size, socket.CMSG_SPACE(2 * array.array("i").itemsize))
-        if not order:
-            os._exit(0)  # nothing of what was imported for others is to be torn down
-        verb, pid = _ORDER.unpack(order)
-        if verb != b"fork":
-            line.sendall(_ANSWER.pack(status_of(verb, pid)))
-            continue
-        pipes = array.array("i", ancillary[0][2])
-        if (pid := _system("fork")()) == 0:
-            line.close()
-            for number, pipe in enumerate(pipes):
-                os.dup2(pipe, number)
-                os.close(pipe)
-            return
-        for pipe in pipes:
-            os.close(pipe)
-        line.sendall(_ANSWER.pack(pid))
-
-
-def _system(name: str) -> Any:
-    """The system's own call: gevent's would make a hub, which no fork may copy."""
-    from gevent import monkey
-
-    return monkey.get_original("os", name)
-
-
-def status_of(verb: bytes, pid: int) -> int:
-    """How the child ended, if it has, as `subprocess` says it."""
-    if verb == b"kill":
-        os.kill(pid, signal.SIGKILL)
-    ended, status = _system("waitpid")(pid, os.WNOHANG if verb == b"poll" else 0)
-    return os.waitstatus_to_exitcode(status) if ended else _RUNS
-
-
 def be_template(fd: int) -> None:
     """Import what all share, and fork. Returns in each child."""
     from djworker.mold import cleanup
@@ -317,10 +209,7 @@ def be_template(fd: int) -> None:
     for name in _SHARED:
         importlib.import_module(name)
     cleanup.destroy_hub()  # Django's import makes one
-    assert threading.active_count() == 1
-    gc.collect()
-    gc.freeze()
-    serve_template(_socket.socket(fileno=fd))
+    forking.serve_forks(fd)
 
 
 def main() -> None:

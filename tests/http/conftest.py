@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,15 +14,33 @@ from typing import Any
 
 import pytest
 
+from tests import forking
 from tests.http.client import PATIENCE, Client, eventually
-from tests.http.forks import Forked
 from tests.processes import procfs
+
+SERVE = "tests.http.serve"
+
+
+class ForkedServer(forking.Forked):
+    """A server process: a twentieth of the work of one that is begun from nothing."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        ends = [os.pipe() for _stream in range(3)]
+        theirs = [ends[0][0], ends[1][1], ends[2][1]]
+        super().__init__(SERVE, *theirs)
+        for descriptor in theirs:
+            os.close(descriptor)
+        self.stdin = os.fdopen(ends[0][1], "w")
+        self.stdout = os.fdopen(ends[1][0])
+        self.stderr = os.fdopen(ends[2][0])
+        self.stdin.write(json.dumps(options) + "\n")
+        self.stdin.flush()
 
 
 def started(options: Mapping[str, Any]) -> subprocess.Popen[str]:
     """A server process, begun from nothing."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tests.http.serve", json.dumps(options)],
+        forking.command(SERVE, json.dumps(options)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -36,7 +53,7 @@ class Served:
 
     def __init__(self, *, alone: bool = False, **options: Any) -> None:
         """alone: it shares no memory with others, so that what it has can be measured."""
-        self.process = started(options) if alone else Forked(options)
+        self.process = started(options) if alone else ForkedServer(options)
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.noise: list[str] = []
         self.reader = threading.Thread(target=self.read_log)

@@ -1,7 +1,7 @@
 """A process with one server: ``python -m tests.http.serve OPTIONS``, options as JSON.
 
 Prints its port. Reads commands from standard input, a line each, and answers each with a line of JSON.
-``python -m tests.http.serve fork DESCRIPTOR`` forks such processes for who has the other end of that socket: ``forks.py``.
+``python -m tests.http.serve DESCRIPTOR`` forks such processes: see ``tests.forking``. Their options come on standard input first.
 """
 
 # ruff: noqa: E402
@@ -10,7 +10,6 @@ from djworker.mold.patches import patching
 patching.patch_all()
 
 import _socket
-import array
 import dataclasses
 import gc
 import json
@@ -18,13 +17,10 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent._hub_local import get_hub_if_exists
-from gevent.monkey import get_original
 from gevent.os import tp_read
 
 from djworker import log
@@ -34,10 +30,12 @@ from djworker.ipc import in_flight
 from djworker.ipc.scoreboard import Row
 from djworker.log.access import access_logger
 from djworker.worker.acceptor import Acceptor
+from tests import forking
 from tests.http import apps
-from tests.http.forks import MESSAGE
 
 SWEEP = 0.05
+#: Bytes that are read of standard input at once: more than options have, and commands.
+MOST = 65_536
 
 
 class Process:
@@ -74,7 +72,7 @@ class Process:
         self.acceptor.start()
         gevent.spawn(self.sweep)
         rest = b""
-        while data := tp_read(0, 65_536):
+        while data := tp_read(0, MOST):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 print(json.dumps(self.command(*line.decode().split())), flush=True)
@@ -126,41 +124,13 @@ def resident_kib() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def fork_on_demand(descriptor: int) -> dict[str, Any] | None:
-    """Fork, and wait for what was forked, as one is told. The options, in each process that was forked."""
-    assert get_hub_if_exists() is None
-    gc.freeze()
-    fork, waitpid = get_original("os", "fork"), get_original("os", "waitpid")
-    asked = _socket.socket(fileno=descriptor)
-    while True:
-        text, ancillary, *_ = asked.recvmsg(MESSAGE, _socket.CMSG_SPACE(3 * array.array("i").itemsize))
-        if not text:
-            asked.close()
-            return None
-        question = json.loads(text)
-        streams = array.array("i", b"".join(data for _level, _kind, data in ancillary))
-        number = 0
-        if "fork" in question:
-            number = fork()
-            if not number:
-                asked.close()
-                take(streams)
-                return dict(question["fork"])
-        elif "wait" in question:
-            number = os.waitstatus_to_exitcode(waitpid(question["wait"], 0)[1])
-        for stream in streams:
-            os.close(stream)
-        asked.send(b"%d" % number)
-
-
-def take(streams: Iterable[int]) -> None:
-    """They are the standard streams from now on."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
+def main(words: list[str]) -> None:
+    """Run a server. The options are the one word, or the first line of standard input in a process that was forked."""
+    if words[0].isdecimal():
+        forking.serve_forks(int(words[0]))
+        words = [os.read(0, MOST).decode()]
+    Process(json.loads(words[0])).run()
 
 
 if __name__ == "__main__":
-    options = fork_on_demand(int(sys.argv[2])) if sys.argv[1] == "fork" else json.loads(sys.argv[1])
-    if options is not None:
-        Process(options).run()
+    main(sys.argv[1:])

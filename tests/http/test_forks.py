@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.http.conftest import Served
-from tests.http.forks import Forked
+from tests.http.conftest import ForkedServer, Served
 
 
 def test_after_a_server_that_did_not_end_the_next_one_serves(serve: Callable[..., Served]) -> None:
-    hanging = Forked({})
+    hanging = ForkedServer({})
     with hanging.stdin, hanging.stdout, hanging.stderr:
         assert hanging.stdout.readline()
         with pytest.raises(TimeoutError):

@@ -284,9 +284,15 @@ def test_signals_of_a_terminal_reach_only_the_arbiter(server: Server) -> None:
     assert not server.events("worker_gone", since=mark, status=lambda status: status != 0)
     server.project.append(VIEWS, "import time; time.sleep(600)")
     server.hup()
-    server.wait_for("mold_booting", since=mark, count=2)
+    newborn = server.wait_for("mold_booting", since=mark, count=2)["pid"]
+    eventually(lambda: handles(newborn, signal.SIGUSR2), "it is deaf to them by now")
     os.killpg(server.pid, signal.SIGINT)
     assert server.wait(timeout=10) == 0
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether it has a handler for the signal: see proc(5)."""
+    return bool(int(procfs.status(pid).get("SigCgt", "0"), 16) >> (number - 1) & 1)
 
 
 def test_term_to_the_whole_group_is_one_stop(server: Server) -> None:
